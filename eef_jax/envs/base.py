@@ -1,0 +1,95 @@
+"""The environment protocol: a text simulator, its prompt and its action grammar.
+
+An environment is one module (or package) in `eef_jax/envs/` that exports `make(**section) -> Env`,
+called with the config's `env` section less its `name`. It knows nothing of models or tokens.
+Every one is run through `tests/envs/test_conformance.py`.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from eef_jax.types import Message, Task
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """What one action led to (Gymnasium's vocabulary).
+
+    Attributes:
+        observation: text the agent reads next.
+        reward: reward of this step (0-1).
+        terminated: the task ended by itself (a purchase, a win, a loss).
+        truncated: the simulator stopped it (its own limits; the loop's step cap is not the simulator's).
+        info: JSON values only.
+    """
+
+    observation: str
+    reward: float
+    terminated: bool = False
+    truncated: bool = False
+    info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Game(Protocol):
+    """One running episode; many live side by side over one environment's shared data."""
+
+    def reset(self, task: Task) -> str:
+        """Start `task` and return the first observation."""
+        ...
+
+    def step(self, action: str) -> StepResult:
+        """Do `action`; an action the state does not allow is a no-op, never an exception."""
+        ...
+
+    def save(self) -> Any:
+        """Return a snapshot in O(1), or raise `NotImplementedError`: then forks replay actions."""
+        ...
+
+    def restore(self, state: Any) -> None:
+        """Go back to a snapshot made by `save` of any game of the same environment."""
+        ...
+
+    def close(self) -> None:
+        """Free what the episode holds; closing twice is fine."""
+        ...
+
+
+class Env(Protocol):
+    """A text environment: its tasks, its way of talking to an agent, and new games."""
+
+    name: str
+    max_steps: int  # default cap on an agent's actions
+    dataset_id: str  # hash of everything that decides tasks, observations and rewards
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """All tasks of a split (`train`, `dev`, `test`) in a fixed order."""
+        ...
+
+    def prompt(self, task: Task) -> tuple[Message, ...]:
+        """Messages that stand before the first observation (may be empty)."""
+        ...
+
+    def parse(self, message: str) -> str | None:
+        """The action in an agent's message, or None where there is none."""
+        ...
+
+    def render(self, action: str) -> str:
+        """A message that `parse` turns into `action` (how an expert's bare actions are said)."""
+        ...
+
+    def invalid(self, message: str) -> str:
+        """Observation shown after a message without an action (it costs a step)."""
+        ...
+
+    def is_win(self, reward: float) -> bool:
+        """Whether a final reward is maximal."""
+        ...
+
+    def game(self) -> Game:
+        """A new game over the shared data: O(1) in the size of the data."""
+        ...
+
+    def close(self) -> None:
+        """Free everything; closing twice is fine."""
+        ...

@@ -1,0 +1,28 @@
+"""The policy protocol: a conversation in, one message out. Batching is the policy's own affair."""
+
+from typing import Protocol
+
+from eef_jax.types import Completion, Request
+
+
+class Policy(Protocol):
+    """Anything that can speak next: a local model, a served one, a script."""
+
+    name: str
+    tokenizer: str  # fingerprint of the tokenizer behind `Completion.tokens`, "" without one
+
+    async def act(self, request: Request) -> Completion:
+        """Answer a conversation.
+
+        Raises:
+            PolicyError: when no answer can be had (the episode's outcome is then `policy_error`).
+        """
+        ...
+
+    def finish(self, episode: str) -> None:
+        """Forget what is kept for a conversation (its KV cache); unknown ids are fine."""
+        ...
+
+    async def close(self) -> None:
+        """Free everything; closing twice is fine."""
+        ...

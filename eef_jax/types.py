@@ -1,0 +1,262 @@
+"""The central types of the host half: what is solved, tried, judged, selected and trained on.
+
+All are frozen, slotted, keyword-only dataclasses of plain values, so that they hash, compare and turn
+into JSON. Nothing here knows models, files or environments.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+SCHEMA_VERSION = 1
+
+Source = Literal["expert", "policy"]
+Role = Literal["system", "user", "assistant"]
+
+
+class Outcome(enum.StrEnum):
+    """How an attempt ended. The last four are infrastructure's doing, never the policy's."""
+
+    WON = "won"
+    FAILED = "failed"
+    MAX_STEPS = "max_steps"
+    MAX_CONTEXT = "max_context"
+    INVALID_ACTIONS = "invalid_actions"
+    ENV_ERROR = "env_error"
+    ENV_TIMEOUT = "env_timeout"
+    DIVERGED = "diverged"
+    POLICY_ERROR = "policy_error"
+
+    @property
+    def completed(self) -> bool:
+        """Whether the attempt says anything about the policy (a win or an honest failure)."""
+        return self not in _INFRASTRUCTURE
+
+
+_INFRASTRUCTURE = frozenset(
+    {Outcome.ENV_ERROR, Outcome.ENV_TIMEOUT, Outcome.DIVERGED, Outcome.POLICY_ERROR}
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is to be solved.
+
+    Attributes:
+        id: unique in its environment and stable across processes, e.g. `"webshop/train/17"`.
+        env: name of the environment.
+        split: `train`, `dev` or `test`.
+        goal: the instruction as the agent reads it.
+        payload: what the environment needs to start the task, as a JSON string (never shown to an agent).
+        tags: facts for the report alone, e.g. `("hard",)`.
+    """
+
+    id: str
+    env: str
+    split: str
+    goal: str
+    payload: str = "{}"
+    tags: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One chat message."""
+
+    role: Role
+    content: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One turn of an attempt: what was seen, said, done and paid.
+
+    Attributes:
+        observation: text the agent saw before it spoke.
+        message: the agent's raw message.
+        action: the action parsed from it; None where the message held no valid action.
+        reward: reward of this step (0-1).
+        source: who spoke.
+        tokens: ids of `message` as they were sampled, stop token included; empty for text that was
+            never sampled here (an expert's). Valid for `Trajectory.tokenizer` alone.
+        logprobs: log-probability of each of `tokens` under the sampled distribution.
+        info: what else the environment said, JSON values only.
+    """
+
+    observation: str
+    message: str
+    action: str | None
+    reward: float = 0.0
+    source: Source = "policy"
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    info: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectory:
+    """One attempt at a task, from the task's first state to its outcome.
+
+    A fork carries its parent's steps too: `steps[:fork_step]` are the parent's own, the rest is new.
+
+    Attributes:
+        id: unique within a run; equal inputs give equal ids.
+        task: what was attempted.
+        steps: all turns from the task's initial state s_0.
+        final_observation: text after the last action.
+        reward: final reward (0-1).
+        win: whether the reward is maximal.
+        outcome: how it ended.
+        source: who made it: an expert or the policy.
+        agent: name of the expert or of the policy (for the report).
+        round: EEF round that played it; 0 for experts and for the clone's data.
+        attempt: number of the rollout among equals (same task, start and round), from 0.
+        parent: id of the trajectory it was forked from, else None.
+        fork_step: number of steps taken over from the parent.
+        tokenizer: fingerprint of the tokenizer behind `Step.tokens`, else "".
+        provenance: who made it: commit, config hash, seed, versions.
+        schema: version of this record's layout.
+    """
+
+    id: str
+    task: Task
+    steps: tuple[Step, ...]
+    final_observation: str
+    reward: float
+    win: bool
+    outcome: Outcome
+    source: Source
+    agent: str
+    round: int = 0
+    attempt: int = 0
+    parent: str | None = None
+    fork_step: int = 0
+    tokenizer: str = ""
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    schema: int = SCHEMA_VERSION
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """An order for the rollout loop: play `task`, from its start or from a state of `parent`.
+
+    Attributes:
+        id: becomes the trajectory's id.
+        task: what to play.
+        round: round it is played for.
+        attempt: number among equals; a part of the random key.
+        parent: trajectory whose first `fork_step` actions are replayed first.
+        fork_step: number of parent actions to replay (0 = from s_0).
+        max_steps: cap on the agent's actions, replayed ones included.
+    """
+
+    id: str
+    task: Task
+    round: int
+    attempt: int
+    max_steps: int
+    parent: Trajectory | None = None
+    fork_step: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a policy is asked: the whole conversation so far, last message from the user.
+
+    Attributes:
+        episode: id of the conversation; a policy may keep state (a KV cache) under it until
+            `Policy.finish(episode)`.
+        messages: all messages from the first one on.
+        tokens: for each message, ids it was sampled as (empty: not sampled, to be rendered).
+        turn: number of the agent's turn, from 0; a part of the random key.
+        attempt: see `Episode.attempt`.
+        task: id of the task; a part of the random key.
+    """
+
+    episode: str
+    messages: tuple[Message, ...]
+    tokens: tuple[tuple[int, ...], ...]
+    turn: int
+    attempt: int
+    task: str
+
+
+FinishReason = Literal["stop", "length", "context"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A policy's answer.
+
+    Attributes:
+        text: the message, without the stop token.
+        tokens: sampled ids, the stop token included where it was sampled.
+        logprobs: log-probability of each id under the distribution it was sampled from.
+        finish: `stop` (said the stop token), `length` (new-token cap), `context` (context is full).
+        prompt_tokens: length of the prompt in tokens.
+        prefilled: prompt tokens that had to be computed for this answer (not found in the KV cache).
+    """
+
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    finish: FinishReason = "stop"
+    prompt_tokens: int = 0
+    prefilled: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """A method's verdict on one trajectory: which steps to learn, and why.
+
+    Attributes:
+        trajectory: what is trained on (all its steps are context).
+        weights: loss weight of each step's message.
+        reasons: why, one of `REASONS` for each step.
+        role: which part of the data set it belongs to: `expert_win`, `s0`, `recovery`, ...
+        state: index of the step at which the learned part's important state lies (0 for s_0).
+        pair: id shared by the two sides of a preference pair, else None.
+    """
+
+    trajectory: Trajectory
+    weights: tuple[float, ...]
+    reasons: tuple[str, ...]
+    role: str
+    state: int = 0
+    pair: str | None = None
+
+
+KEPT_EXPERT_WIN = "kept: expert win"
+KEPT_OWN_WIN = "kept: own win"
+KEPT_BENEFICIAL = "kept: beneficial expert action"
+KEPT_ALL = "kept: all expert actions"
+MASKED_CONTEXT = "masked: context before the important state"
+MASKED_HARMFUL = "masked: harmful expert action"
+REASONS = (
+    KEPT_EXPERT_WIN,
+    KEPT_OWN_WIN,
+    KEPT_BENEFICIAL,
+    KEPT_ALL,
+    MASKED_CONTEXT,
+    MASKED_HARMFUL,
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Example:
+    """What the device trains on: one token sequence with a loss weight for each token.
+
+    Attributes:
+        id: id of the selection it comes from.
+        tokens: int32[t] token ids.
+        weights: float32[t]; `weights[i]` weighs the loss of predicting `tokens[i]` from what stands before.
+        columns: optional further float32[t] columns by name (reference log-probs, ...).
+    """
+
+    id: str
+    tokens: np.ndarray
+    weights: np.ndarray
+    columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
