@@ -254,9 +254,12 @@ class Example:
         tokens: int32[t] token ids.
         weights: float32[t]; `weights[i]` weighs the loss of predicting `tokens[i]` from what stands before.
         columns: optional further float32[t] columns by name (reference log-probs, ...).
+        provenance: plain text about where it comes from (`role`, `task`, `trajectory`, `steps`); stored
+            with the example, never read by training.
     """
 
     id: str
     tokens: np.ndarray
     weights: np.ndarray
     columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    provenance: Mapping[str, str] = dataclasses.field(default_factory=dict)
