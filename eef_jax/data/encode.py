@@ -1,0 +1,196 @@
+"""From steps to tokens: turns a method's `Selection` into the `Example` that the device trains on.
+
+The one place where the host half (text and steps) meets the device half (tokens and weights). It
+knows the order of a conversation and which message a loss weight belongs to; it knows no template
+(that is the text layer's), no packing and no model.
+"""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from eef_jax.errors import DataError
+from eef_jax.types import Example, Message, Selection, Task
+
+_log = logging.getLogger(__name__)
+
+
+class Chat(Protocol):
+    """What encoding needs of a chat tokenizer (`eef_jax.text.chat.ChatTokenizer` is one)."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the tokenizer and its template; recorded ids are valid under an equal one alone."""
+        ...
+
+    def example(
+        self, messages: Sequence[Message], tokens: Sequence[Sequence[int]]
+    ) -> tuple[Sequence[int], Sequence[int]]:
+        """Ids of a conversation and, for each id, the index of the message that says it.
+
+        An id speaks for an assistant message when the policy would have to sample it (its content and
+        its end-of-turn token); all other ids (headers, prompts, observations) carry -1.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What came in and went out of `encode_all`: `selections` = `examples` + `unweighted` + `too_long`.
+
+    Attributes:
+        selections: verdicts that came in.
+        examples: examples made.
+        unweighted: left out because no step has a weight.
+        too_long: left out because they exceed `max_length`.
+        tokens: tokens of all examples.
+        weighted_tokens: tokens with a loss weight other than 0.
+        steps: steps in all selections.
+        weighted_steps: steps with a loss weight, in the examples made.
+    """
+
+    selections: int = 0
+    examples: int = 0
+    unweighted: int = 0
+    too_long: int = 0
+    tokens: int = 0
+    weighted_tokens: int = 0
+    steps: int = 0
+    weighted_steps: int = 0
+
+
+def encode(selection: Selection, prompt: Sequence[Message], chat: Chat) -> Example:
+    """Encode one selected trajectory as a conversation with a loss weight for each token.
+
+    The conversation is the environment's prompt, then observation (user) and message (assistant) of
+    each step up to the last weighted one; what follows that step teaches nothing and is dropped.
+    Tokens of a step's message, its end of turn included, carry the step's weight, all others 0. Ids
+    that were sampled under the same tokenizer are kept as they were sampled, never re-encoded.
+
+    Args:
+        selection: a trajectory and the weight of each of its steps.
+        prompt: messages of `Env.prompt(task)`, before the first observation.
+        chat: renders messages to ids.
+
+    Returns:
+        The example; its provenance tells role, task, trajectory and the verdict on each step.
+
+    Raises:
+        DataError: when the selection does not give one weight and one reason a step, has no
+            weighted step, or a weighted message renders to no token at all.
+    """
+    trajectory, weights = selection.trajectory, selection.weights
+    steps = trajectory.steps
+    if not len(weights) == len(selection.reasons) == len(steps):
+        raise DataError(
+            f"selection of trajectory {trajectory.id!r} has {len(weights)} weights and "
+            f"{len(selection.reasons)} reasons for {len(steps)} steps; a method's select() must give "
+            "one of each for every step"
+        )
+    learned = [index for index, weight in enumerate(weights) if weight != 0]
+    if not learned:
+        raise DataError(
+            f"selection of trajectory {trajectory.id!r} has no step with a weight, so there is nothing "
+            "to learn from it; leave it out before encoding"
+        )
+    kept = steps[: learned[-1] + 1]
+    messages = list(prompt)
+    sampled: list[tuple[int, ...]] = [()] * len(messages)
+    weight_of_message = {-1: 0.0}
+    same_tokenizer = trajectory.tokenizer == chat.fingerprint
+    for step, weight in zip(kept, weights, strict=False):
+        messages.append(Message(role="user", content=step.observation))
+        weight_of_message[len(messages)] = weight  # index of the assistant's message
+        messages.append(Message(role="assistant", content=step.message))
+        sampled += [(), step.tokens if same_tokenizer else ()]
+    ids, speaker = chat.example(messages, sampled)
+    token_weights = np.array([weight_of_message.get(who, 0.0) for who in speaker], np.float32)
+    silent = set(index for index, weight in weight_of_message.items() if weight) - set(speaker)
+    if silent:
+        step = (min(silent) - len(prompt)) // 2
+        raise DataError(
+            f"step {step} of trajectory {trajectory.id!r} is to be learned but its message "
+            f"{kept[step].message!r} renders to no token; check the tokenizer's chat template"
+        )
+    return Example(
+        id=_id(selection),
+        tokens=np.asarray(ids, np.int32),
+        weights=token_weights,
+        provenance={
+            "role": selection.role,
+            "task": trajectory.task.id,
+            "trajectory": trajectory.id,
+            "steps": json.dumps(_verdicts(selection)),
+        },
+    )
+
+
+def encode_all(
+    selections: Iterable[Selection],
+    prompt: Callable[[Task], Sequence[Message]],
+    chat: Chat,
+    *,
+    max_length: int,
+) -> tuple[list[Example], Counts]:
+    """Encode many selections; those that cannot be used are counted and left out, loudly.
+
+    Args:
+        selections: a method's verdicts.
+        prompt: messages that open a task's conversation (`Env.prompt`).
+        chat: renders messages to ids.
+        max_length: longest example in tokens (the length of a training row).
+
+    Returns:
+        The examples in the order of the selections, and what was counted on the way.
+    """
+    examples: list[Example] = []
+    counts = Counts()
+    for selection in selections:
+        counts = _add(counts, selections=1, steps=len(selection.weights))
+        if not any(selection.weights):
+            counts = _add(counts, unweighted=1)
+            continue
+        example = encode(selection, prompt(selection.trajectory.task), chat)
+        if len(example.tokens) > max_length:
+            counts = _add(counts, too_long=1)
+            continue
+        examples.append(example)
+        counts = _add(
+            counts,
+            examples=1,
+            tokens=len(example.tokens),
+            weighted_tokens=int(np.count_nonzero(example.weights)),
+            weighted_steps=sum(weight != 0 for weight in selection.weights),
+        )
+    if counts.too_long:
+        _log.warning(
+            "%d of %d selected trajectories are longer than %d tokens and are left out of training; "
+            "raise the row length (train.length) to keep them",
+            counts.too_long,
+            counts.selections,
+            max_length,
+        )
+    return examples, counts
+
+
+def _id(selection: Selection) -> str:
+    """A trajectory may be selected in several roles and from several states: all are named."""
+    return f"{selection.trajectory.id}:{selection.role}@{selection.state}"
+
+
+def _verdicts(selection: Selection) -> list[dict[str, object]]:
+    pairs = zip(selection.trajectory.steps, selection.weights, selection.reasons, strict=True)
+    return [
+        {"source": step.source, "weight": weight, "reason": reason}
+        for step, weight, reason in pairs
+    ]
+
+
+def _add(counts: Counts, **more: int) -> Counts:
+    return dataclasses.replace(
+        counts, **{name: getattr(counts, name) + value for name, value in more.items()}
+    )
