@@ -1,0 +1,182 @@
+"""A tokenizer from a Hugging Face folder: text to ids, ids to text, and its chat template.
+
+It reads `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` with the `tokenizers` and
+`jinja2` libraries alone: `transformers` is slow to import and its AutoTokenizer loads torch where torch
+is installed. It knows strings and ids, not messages' places in a prompt (see `chat`), and no models.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.ext
+import jinja2.sandbox
+import tokenizers
+
+from eef_jax.errors import DataError, PolicyError
+
+_SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
+
+
+class Tokenizer:
+    """Text and ids, with the chat template that belongs to them.
+
+    Attributes:
+        fingerprint: hash of vocabulary, merges and template: equal ids mean equal text.
+        vocab_size: number of ids, added tokens included.
+        eos_id: id of the end-of-sequence token, None without one.
+        special_ids: ids that no plain text turns into.
+    """
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        *,
+        template: str,
+        special: Mapping[str, str] | None = None,
+    ):
+        """Wrap a backend.
+
+        Args:
+            backend: the `tokenizers` object.
+            template: Jinja source of the chat template.
+            special: names such as `bos_token` to the token's text, as templates use them.
+        """
+        self._backend = backend
+        # Padding and truncation stored in tokenizer.json would silently change ids.
+        backend.no_padding()
+        backend.no_truncation()
+        self._special = dict(special or {})
+        self._template = _environment().from_string(template)
+        added = backend.get_added_tokens_decoder()
+        self.special_ids = frozenset(i for i, token in added.items() if token.special)
+        self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
+        eos = self._special.get("eos_token")
+        self.eos_id = backend.token_to_id(eos) if eos else None
+        content = json.dumps(
+            [json.loads(backend.to_str()), template, sorted(self._special.items())]
+        )
+        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
+        # Observations repeat among the forks of one trajectory.
+        self.encode = functools.lru_cache(maxsize=8192)(self._encode)
+
+    def _encode(self, text: str, *, special: bool = False) -> tuple[int, ...]:
+        """Turn text into ids.
+
+        Args:
+            text: any text.
+            special: whether special tokens spelled out in `text` become their ids. False for what
+                users and simulators say: a page that spells `<|end|>` must not end a message.
+        """
+        self._backend.encode_special_tokens = not special
+        return tuple(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turn ids into text without the special tokens."""
+        return self._backend.decode(list(ids), skip_special_tokens=True)
+
+    def template(self, messages: Sequence[Mapping[str, str]], *, generate: bool) -> str:
+        """Render a conversation with the chat template.
+
+        Args:
+            messages: dictionaries with `role` and `content`.
+            generate: whether to end with the prompt for the assistant's turn.
+
+        Raises:
+            PolicyError: when the template refuses the conversation.
+        """
+        try:
+            return self._template.render(
+                messages=list(messages), add_generation_prompt=generate, **self._special
+            )
+        except jinja2.TemplateError as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise PolicyError(
+                f"the chat template refuses a conversation of the roles ({roles}): {error}; "
+                "change the environment's prompt or the model"
+            ) from error
+
+
+def load(path: str | Path) -> Tokenizer:
+    """Read a Hugging Face tokenizer folder.
+
+    Args:
+        path: folder with `tokenizer.json`, `tokenizer_config.json` and, where the config holds no
+            `chat_template`, `chat_template.jinja`.
+
+    Raises:
+        DataError: when a file is missing or damaged, or no chat template is there.
+    """
+    folder = Path(path)
+    config = _json(folder / "tokenizer_config.json")
+    source = folder / "tokenizer.json"
+    if not source.is_file():
+        raise DataError(
+            f"{source} is missing: save the tokenizer in its fast form (tokenizer.json)"
+        )
+    try:
+        backend = tokenizers.Tokenizer.from_file(str(source))
+    except Exception as error:  # the library raises bare Exception
+        raise DataError(f"{source} cannot be read as a tokenizer: {error}") from error
+    special = {name: _content(config[name]) for name in _SPECIAL if config.get(name)}
+    return Tokenizer(backend, template=_chat_template(folder, config), special=special)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}); a Hugging Face tokenizer folder is expected"
+        ) from error
+
+
+def _content(token: str | Mapping[str, str]) -> str:
+    return token if isinstance(token, str) else token["content"]
+
+
+def _chat_template(folder: Path, config: Mapping[str, Any]) -> str:
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):  # several named templates
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    if not template:
+        raise DataError(
+            f"{folder} has no chat template (neither chat_template.jinja nor `chat_template` in "
+            "tokenizer_config.json): take an instruction-tuned model's folder or add the file"
+        )
+    return template
+
+
+def _environment() -> jinja2.Environment:
+    """The Jinja dialect in which Hugging Face chat templates are written."""
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+    )
+    environment.filters["tojson"] = lambda value, indent=None: json.dumps(
+        value, ensure_ascii=False, indent=indent
+    )
+    environment.globals["raise_exception"] = _refuse
+    # A date in the prompt would make equal inputs give unequal ids from day to day.
+    environment.globals["strftime_now"] = lambda format: "1 Jan 2025"
+    return environment
+
+
+def _refuse(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+class _Generation(jinja2.ext.Extension):
+    """The `{% generation %}` block of some templates: it only marks text, so it renders as it is."""
+
+    tags = frozenset({"generation"})
+
+    def parse(self, parser: Any) -> Any:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
