@@ -1,1 +1,43 @@
-"""kernels"""
+"""The attention registry: one name, several implementations, each taking and giving the same arrays.
+
+`IMPLEMENTATIONS` maps a name to a causal self-attention for packed rows. `xla` runs everywhere and is
+the reference that any other one is tested against. Knows nothing of models.
+"""
+
+from collections.abc import Callable
+
+import jax
+
+from eef_jax.errors import ConfigError, near
+from eef_jax.kernels import xla
+
+Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+
+IMPLEMENTATIONS: dict[str, Attention] = {"xla": xla.attention}
+
+cached_attention = xla.cached
+
+
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, *, implementation: str
+) -> jax.Array:
+    """Causal attention within equal segment ids.
+
+    Args:
+        q: [b, n, t, h] queries.
+        k: [b, k, t, h] keys; n is a multiple of k.
+        v: [b, k, t, h] values.
+        segment_ids: i32[b, t].
+        implementation: name in `IMPLEMENTATIONS`.
+
+    Returns:
+        [b, n, t, h].
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+    if implementation not in IMPLEMENTATIONS:
+        raise ConfigError(
+            f"unknown attention {implementation!r}: {near(implementation, IMPLEMENTATIONS)}"
+        )
+    return IMPLEMENTATIONS[implementation](q, k, v, segment_ids)
