@@ -1,5 +1,7 @@
 """Chat rendering: only appends, keeps sampled ids, marks who spoke, refuses what it cannot keep."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ STABLE = [toys.NANO, toys.CHATML]
 def test_prompt_of_a_turn_is_a_prefix_of_the_next(template):
     chat = ChatTokenizer(toys.tokenizer(template))
     prompts = [chat.prompt(CONVERSATION[:n]) for n in (1, 3, 5)]
-    for shorter, longer in zip(prompts, prompts[1:], strict=False):
+    for shorter, longer in itertools.pairwise(prompts):
         np.testing.assert_array_equal(longer[: len(shorter)], shorter)
 
 
