@@ -1,0 +1,90 @@
+"""The optimizer by name: schedule, clipping and decay put together from optax.
+
+Knows parameters only as a tree of arrays; accumulation is the step's affair.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import optax
+
+from eef_jax.errors import ConfigError, near
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerConfig:
+    """How parameters are updated.
+
+    Attributes:
+        name: `adamw`, `lion` or `sgd`.
+        learning_rate: the peak.
+        schedule: from the peak on: `constant`, `linear` or `cosine` down to `final` of it.
+        warmup: share of the steps in which the rate rises linearly from 0 (0-1).
+        final: the last step's share of the peak (0-1).
+        weight_decay: decoupled decay of matrices; vectors (norms, biases) are never decayed.
+        b1: decay of the first moment (momentum of sgd).
+        b2: decay of the second moment.
+        clip: largest global norm of a gradient; 0 for no clipping.
+    """
+
+    name: str = "adamw"
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup: float = 0.05
+    final: float = 0.1
+    weight_decay: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.99
+    clip: float = 1.0
+
+
+def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Learning rate by step, for a run of `steps` steps.
+
+    Raises:
+        ConfigError: for an unknown schedule.
+    """
+    warmup = round(config.warmup * steps)
+    peak, rest = config.learning_rate, max(steps - warmup, 1)
+    shapes = {
+        "constant": lambda: optax.constant_schedule(peak),
+        "linear": lambda: optax.linear_schedule(peak, peak * config.final, rest),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, rest, alpha=config.final),
+    }
+    if config.schedule not in shapes:
+        raise ConfigError(f"unknown schedule {config.schedule!r}: {near(config.schedule, shapes)}")
+    after = shapes[config.schedule]()
+    if not warmup:
+        return after
+    # The first step's rate is peak / (warmup + 1), not 0: no step is thrown away.
+    rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
+    return optax.join_schedules([rise, after], [warmup])
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Build the optimizer for a run of `steps` steps.
+
+    Raises:
+        ConfigError: for an unknown name or schedule.
+    """
+    rate = make_schedule(config, steps)
+    known = {
+        "adamw": lambda: optax.adamw(
+            rate, config.b1, config.b2, weight_decay=config.weight_decay, mask=_matrices
+        ),
+        "lion": lambda: optax.lion(
+            rate, config.b1, config.b2, weight_decay=config.weight_decay, mask=_matrices
+        ),
+        "sgd": lambda: optax.sgd(rate, config.b1 or None),
+    }
+    if config.name not in known:
+        raise ConfigError(f"unknown optimizer {config.name!r}: {near(config.name, known)}")
+    optimizer = known[config.name]()
+    if config.clip:
+        optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optimizer)
+    return optimizer
+
+
+def _matrices(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

@@ -1,0 +1,67 @@
+"""All that training changes, as one pytree that is donated to every step.
+
+Frozen weights are not part of it: they are a separate argument of the step and never saved. Knows
+nothing of losses or data.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, Key
+
+from eef_jax import sharding
+from eef_jax.models.base import Model
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TrainState:
+    """Where a run stands.
+
+    Attributes:
+        step: number of updates done.
+        trainable: the adapter, or all parameters in full tuning.
+        opt_state: the optimizer's moments and counters.
+        key: of dropout; step s uses `fold_in(key, s)`, so it never changes.
+    """
+
+    step: Int[Array, ""]
+    trainable: nnx.State
+    opt_state: optax.OptState
+    key: Key[Array, ""]
+
+
+def create(
+    model: Model, optimizer: optax.GradientTransformation, *, mesh: Mesh, seed: int
+) -> TrainState:
+    """Start a run from a model's parameters, on the mesh.
+
+    The parameters are copied: steps donate their state, and the model stays usable.
+    """
+    make = jax.jit(
+        lambda trainable: _fresh(trainable, optimizer, seed),
+        out_shardings=shardings(model, optimizer, mesh=mesh),
+    )
+    return make(sharding.place(model.trainable, mesh))
+
+
+def shardings(model: Model, optimizer: optax.GradientTransformation, *, mesh: Mesh) -> Any:
+    """Where each leaf of a run's state lies: the optimizer's moments beside their parameters."""
+    shapes = jax.eval_shape(lambda trainable: _fresh(trainable, optimizer, 0), model.trainable)
+    return sharding.shardings(shapes, mesh)
+
+
+def _fresh(
+    trainable: nnx.State, optimizer: optax.GradientTransformation, seed: int
+) -> TrainState:
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        trainable=jax.tree.map(jnp.copy, trainable),
+        opt_state=optimizer.init(trainable),
+        key=jax.random.key(seed),
+    )

@@ -1,0 +1,171 @@
+"""One update: forward, backward and optimizer, compiled once with shardings over the mesh.
+
+Pure: (state, frozen, batch) -> (state, scalars). Knows the layout of a packed batch; knows no files,
+no epochs and no progress.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Key
+
+from eef_jax import sharding
+from eef_jax.errors import ConfigError
+from eef_jax.models.base import Model, merge
+from eef_jax.train import state as state_lib
+from eef_jax.train.losses import weighted_nll
+from eef_jax.train.state import TrainState
+
+DeviceBatch = dict[str, jax.Array]
+Scalars = dict[str, jax.Array]
+Step = Callable[[TrainState, nnx.State, DeviceBatch], tuple[TrainState, Scalars]]
+
+
+def make_step(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    *,
+    mesh: Mesh,
+    accumulate: int = 1,
+    chunk: int = 128,
+) -> Step:
+    """Compile-once update step.
+
+    The loss is the sum of weighted losses over the sum of weights of the whole global batch, whatever
+    the devices and micro-batches it is split over, so neither changes what is learned. Without an
+    adapter all parameters are trained; with one no gradient of the base is ever computed.
+
+    Args:
+        model: gives structure and placement; its arrays are not kept.
+        optimizer: see `eef_jax.train.optim`.
+        mesh: where everything lies.
+        accumulate: micro-batches a batch is split into, one after the other; divides its rows.
+        chunk: see `losses.weighted_nll`.
+
+    Returns:
+        A function (state, frozen, batch) -> (state, scalars). The state is donated. Scalars: `loss`
+        (nats a learned token), `weight` (sum of weights), `grad_norm` (before clipping).
+    """
+    graphdef = model.graphdef
+
+    def loss_sum(
+        trainable: nnx.State, frozen: nnx.State, batch: DeviceBatch, key: Key[Array, ""]
+    ) -> Float[Array, ""]:
+        decoder = merge(graphdef, frozen, trainable)
+        hidden = decoder(
+            batch["tokens"], batch["positions"], batch["segment_ids"], dropout_key=key
+        )
+        return weighted_nll(
+            decoder.logits,
+            hidden,
+            batch["tokens"],
+            batch["weights"],
+            batch["targets"],
+            chunk=chunk,
+        )
+
+    def update(
+        state: TrainState, frozen: nnx.State, batch: DeviceBatch
+    ) -> tuple[TrainState, Scalars]:
+        weight = jnp.sum(batch["weights"])
+        key = jax.random.fold_in(state.key, state.step)
+        total, grads = _accumulated(
+            lambda part, part_key: jax.value_and_grad(loss_sum)(
+                state.trainable, frozen, part, part_key
+            ),
+            batch,
+            key,
+            accumulate,
+        )
+        scale = 1.0 / jnp.where(weight == 0.0, 1.0, weight)
+        grads = jax.tree.map(lambda grad: grad * scale, grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
+        new = TrainState(
+            step=state.step + 1,
+            trainable=optax.apply_updates(state.trainable, updates),
+            opt_state=opt_state,
+            key=state.key,
+        )
+        scalars = {"loss": total * scale, "weight": weight, "grad_norm": optax.tree.norm(grads)}
+        return new, scalars
+
+    replicated = NamedSharding(mesh, PartitionSpec())
+    state_lies = state_lib.shardings(model, optimizer, mesh=mesh)
+    jitted = jax.jit(
+        update,
+        in_shardings=(state_lies, sharding.shardings(model.frozen, mesh), batch_shardings(mesh)),
+        out_shardings=(state_lies, replicated),
+        donate_argnums=0,
+    )
+
+    def step(
+        state: TrainState, frozen: nnx.State, batch: DeviceBatch
+    ) -> tuple[TrainState, Scalars]:
+        with jax.set_mesh(mesh):  # the decoder constrains its activations to it
+            return jitted(state, frozen, batch)
+
+    return step
+
+
+def batch_shardings(mesh: Mesh) -> dict[str, NamedSharding]:
+    """Where the arrays of a batch lie; `targets` are columns, so they go with whole rows."""
+    cells = sharding.batch_sharding(mesh)
+    rows = NamedSharding(mesh, PartitionSpec(sharding.RULES["batch"]))
+    names = ("tokens", "positions", "segment_ids", "weights")
+    return dict.fromkeys(names, cells) | {"targets": rows}
+
+
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, *, rows: int) -> DeviceBatch:
+    """Move this host's part of a batch of `rows` rows in all to the devices."""
+    lies = batch_shardings(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(lies[name], value, (rows, *value.shape[1:]))
+        for name, value in batch.items()
+    }
+
+
+def check_rows(rows: int, *, mesh: Mesh, accumulate: int) -> None:
+    """Check that each micro-batch spreads evenly over the devices.
+
+    Raises:
+        ConfigError: when it does not.
+    """
+    ways = accumulate * math.prod(mesh.shape[axis] for axis in sharding.RULES["batch"])
+    if rows % ways:
+        raise ConfigError(
+            f"a batch of {rows} rows does not split into {accumulate} micro-batches over the "
+            f"{ways // accumulate} data devices; set config.train.rows to a multiple of {ways}"
+        )
+
+
+def _accumulated(
+    value_and_grad: Callable[[DeviceBatch, Key[Array, ""]], tuple[Any, Any]],
+    batch: DeviceBatch,
+    key: Key[Array, ""],
+    accumulate: int,
+) -> tuple[Any, Any]:
+    """Sum losses and gradients over micro-batches."""
+    if accumulate == 1:
+        return value_and_grad(batch, key)
+    # Micro-batch j holds the rows r = j modulo `accumulate`: then each device's rows stay on it.
+    parts = {
+        name: value.reshape(-1, accumulate, *value.shape[1:]).swapaxes(0, 1)
+        for name, value in batch.items()
+    }
+
+    def add(total: Any, part: tuple[DeviceBatch, Key[Array, ""]]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, value_and_grad(*part)), None
+
+    keys = jax.random.split(key, accumulate)
+    first = ({name: value[0] for name, value in parts.items()}, keys[0])
+    zeros = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(value_and_grad, *first)
+    )
+    return jax.lax.scan(add, zeros, (parts, keys))[0]
