@@ -1,0 +1,70 @@
+"""All that decides a shop's tasks, observations and rewards, in one value with one hash.
+
+A `Dataset` is either the embedded catalogue or made of the official files (`official.py`). It knows
+nothing of search indexes, games or prompts.
+"""
+
+import dataclasses
+import hashlib
+import json
+import types
+from collections.abc import Mapping, Sequence
+
+from eef_jax.envs.webshop.catalogue import Product
+from eef_jax.envs.webshop.goals import Goal
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dataset:
+    """A pinned shop; make one with `build`. Equal only to itself, so that caches can key on it.
+
+    Attributes:
+        products: the catalogue.
+        goals: all goals; tasks refer to them by index.
+        splits: indices of the goals of `train`, `dev` and `test`, in task order.
+        prices: what each asin costs at the till, in dollars.
+        nouns: title -> its lower-case nouns, for the reward; titles that are absent fall back to
+            all their words less stop words.
+        dataset_id: SHA-256 of all of the above.
+    """
+
+    products: tuple[Product, ...]
+    goals: tuple[Goal, ...]
+    splits: Mapping[str, tuple[int, ...]]
+    prices: Mapping[str, float]
+    nouns: Mapping[str, tuple[str, ...]]
+    dataset_id: str
+
+
+def build(
+    *,
+    products: Sequence[Product],
+    goals: Sequence[Goal],
+    splits: Mapping[str, Sequence[int]],
+    prices: Mapping[str, float],
+    nouns: Mapping[str, Sequence[str]],
+) -> Dataset:
+    """Make a `Dataset` and its hash; arguments are its attributes."""
+    splits = {split: tuple(splits.get(split, ())) for split in SPLITS}
+    nouns = {title: tuple(words) for title, words in nouns.items()}
+    digest = hashlib.sha256()
+    for rows in (
+        map(dataclasses.astuple, products),
+        map(dataclasses.astuple, goals),
+        splits.items(),
+        sorted(prices.items()),
+        sorted(nouns.items()),
+    ):
+        digest.update(b"[")
+        for row in rows:
+            digest.update(json.dumps(row).encode())
+    return Dataset(
+        products=tuple(products),
+        goals=tuple(goals),
+        splits=types.MappingProxyType(splits),
+        prices=types.MappingProxyType(dict(prices)),
+        nouns=types.MappingProxyType(nouns),
+        dataset_id=digest.hexdigest(),
+    )
