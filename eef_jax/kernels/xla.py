@@ -4,6 +4,8 @@ Legend: b batch, t query tokens, s key tokens, n query heads, k kv heads, g = n 
 Knows nothing of models or caches beyond the arrays it is given.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -40,24 +42,43 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array) 
     return jnp.concatenate(blocks, axis=3).reshape(b, n, t, h)
 
 
-def cached(q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array) -> jax.Array:
+def cached(
+    q: jax.Array,
+    k: Sequence[jax.Array],
+    v: Sequence[jax.Array],
+    positions: jax.Array,
+) -> jax.Array:
     """Attention of new tokens to a cache that already holds them.
 
     Args:
         q: [b, n, c, h], the new tokens.
-        k: [b, s, k, h], cache rows; entry i is the token at position i.
-        v: [b, s, k, h].
-        positions: i32[b, c]; a token sees the cache entries up to its own position.
+        k: arrays [b, k, s, h]; laid end to end, entry i is the token at position i.
+        v: likewise.
+        positions: i32[b, c]; a token sees the entries up to its own position.
 
     Returns:
         [b, n, c, h].
     """
     b, n, c, h = q.shape
-    q = q.reshape(b, k.shape[2], -1, c, h) * h**-0.5
-    seen = jnp.arange(k.shape[1])[None, None, :] <= positions[:, :, None]
-    bias = jnp.where(seen, 0.0, MASKED).astype(q.dtype)
-    out = _attend(q, k.swapaxes(1, 2), v.swapaxes(1, 2), bias)
+    kv_heads = k[0].shape[1]
+    # The query heads of one kv head stand in one matrix beside its new tokens: [b, k, g * c, h].
+    q = (q * h**-0.5).reshape(b, kv_heads, -1, h)
+    scores = jnp.concatenate([_einsum("bkch,bksh->bkcs", q, block) for block in k], axis=-1)
+    seen = jnp.arange(scores.shape[-1])[None, None, :] <= positions[:, :, None]
+    bias = jnp.where(seen, 0.0, MASKED).astype(scores.dtype)
+    scores = scores.reshape(b, kv_heads, n // kv_heads, c, -1) + bias[:, None, None]
+    weights = jax.nn.softmax(scores, axis=-1).reshape(b, kv_heads, q.shape[2], -1)
+    out, start = 0, 0
+    for block in v:
+        end = start + block.shape[2]
+        out = out + _einsum("bkcs,bksh->bkch", weights[..., start:end], block)
+        start = end
     return out.reshape(b, n, c, h)
+
+
+def _einsum(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    """A product in the type of `x`, whatever the cache is stored in."""
+    return jnp.einsum(equation, x, y.astype(x.dtype))
 
 
 def _attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:

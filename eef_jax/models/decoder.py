@@ -16,10 +16,9 @@ from jax.typing import DTypeLike
 
 from eef_jax import kernels
 from eef_jax.models.base import TARGETS, LoraConfig, ModelConfig
+from eef_jax.models.cache import Cache, Layer, Spot
 from eef_jax.models.lora import Linear
 from eef_jax.sharding import constrain
-
-Cache = tuple[tuple[jax.Array, jax.Array], ...]
 
 
 class Norm(nnx.Module):
@@ -84,32 +83,16 @@ class Block(nnx.Module):
         return x + self._mlp(self.mlp_norm(x), keys)
 
     def extend(
-        self,
-        x: jax.Array,
-        rotation: tuple[jax.Array, jax.Array],
-        positions: jax.Array,
-        rows: jax.Array | None,
-        cache: tuple[jax.Array, jax.Array],
-        length: int,
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        self, x: jax.Array, rotation: tuple[jax.Array, jax.Array], spot: Spot, cache: Layer
+    ) -> tuple[jax.Array, Layer]:
         """Map [b, c, d] likewise, writing the new keys and values into this layer's cache."""
         keys = _split(None)
         q, k, v = self._qkv(self.attention_norm(x), rotation, keys)
-        slots = jnp.arange(x.shape[0]) if rows is None else rows
-        # Padding goes to a position outside the cache, where "drop" loses it.
-        target = jnp.where(positions < 0, cache[0].shape[1], positions)
-        index = (slots[:, None], target)
-        key_cache = cache[0].at[index].set(k.astype(cache[0].dtype), mode="drop")
-        value_cache = cache[1].at[index].set(v.astype(cache[1].dtype), mode="drop")
-        if rows is None:
-            seen_k, seen_v = key_cache[:, :length], value_cache[:, :length]
-        else:
-            seen_k, seen_v = key_cache[rows, :length], value_cache[rows, :length]
-        mixed = kernels.cached_attention(
-            q, seen_k.astype(x.dtype), seen_v.astype(x.dtype), positions
-        )
+        cache = spot.write(cache[0], k), spot.write(cache[1], v)
+        seen_k, seen_v = spot.read(cache[0]), spot.read(cache[1])
+        mixed = kernels.cached_attention(q, seen_k, seen_v, spot.positions)
         x = x + self._out(mixed, keys)
-        return x + self._mlp(self.mlp_norm(x), keys), (key_cache, value_cache)
+        return x + self._mlp(self.mlp_norm(x), keys), cache
 
     def projections(self) -> list[Linear]:
         """The linear layers, in the order of `TARGETS`."""
@@ -228,7 +211,7 @@ class Decoder(nnx.Module):
                 written and whose output means nothing.
             rows: i32[b] slot of each batch row, all different; None for all slots in order, which
                 reads the cache in place.
-            cache: from `init_cache`; donate it to the surrounding jit.
+            cache: from `cache.init_cache`; donate it to the surrounding jit.
             length: number of cache positions that are looked at (static); every position is below.
 
         Returns:
@@ -236,9 +219,10 @@ class Decoder(nnx.Module):
         """
         x = self._embedded(tokens)
         rotation = rotary(self.config, positions)
+        spot = Spot(rows=rows, positions=positions, length=length)
         new = []
-        for layer, layer_cache in zip(self.layers, cache, strict=True):
-            x, layer_cache = layer.extend(x, rotation, positions, rows, layer_cache, length)
+        for layer, old in zip(self.layers, cache, strict=True):
+            x, layer_cache = layer.extend(x, rotation, spot, old)
             new.append(layer_cache)
         return self.norm(x), tuple(new)
 
@@ -258,14 +242,6 @@ class Decoder(nnx.Module):
     def _embedded(self, tokens: jax.Array) -> jax.Array:
         x = jnp.take(self.embed[...], tokens, axis=0, mode="clip").astype(self.dtype)
         return constrain(x, ("batch", "sequence", None))
-
-
-def init_cache(
-    config: ModelConfig, *, slots: int, max_context: int, dtype: DTypeLike = jnp.float32
-) -> Cache:
-    """Make an empty cache: for each layer keys and values [slots, max_context, k, h]."""
-    shape = (slots, max_context, config.n_kv_heads, config.head_dim)
-    return tuple((jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(config.n_layers))
 
 
 def rotary(config: ModelConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
