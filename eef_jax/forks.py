@@ -1,0 +1,117 @@
+"""Where episodes start: a task's first state, and the states of an expert's trajectory.
+
+For an expert trajectory of T actions and M states to explore, the skip length is
+l = max(1, floor(T / (M + 1))) and the states are s_l, s_2l, ..., s_Ml, as far as k l < T and k l is
+below the step cap (so T = 11, M = 5 explores states 1 to 5 and leaves 6 to 10 alone). Shared by
+every method that plays such states or counts them. Knows nothing of labels, wins or training.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from eef_jax.types import Episode, Task, Trajectory
+
+Explore = Literal["failed", "all"]
+EXPLORE: tuple[Explore, ...] = ("failed", "all")
+
+# A state as the policy reads it: the task's id and all messages said before it. Two experts that
+# began with the same messages share their first states.
+State = tuple[str, tuple[str, ...]]
+# A state to play from: the trajectory whose first actions are replayed, and their number.
+Start = tuple[Trajectory | None, int]
+FIRST: Start = (None, 0)
+
+
+def skip_length(actions: int, states: int) -> int:
+    """Number of expert actions from one explored state to the next."""
+    return max(1, actions // (states + 1))
+
+
+def fork_steps(actions: int, states: int, max_steps: int | None = None) -> tuple[int, ...]:
+    """The steps of an expert trajectory at which episodes start, s_0 left out.
+
+    Args:
+        actions: T, the number of the expert's actions.
+        states: M, the number of states to explore.
+        max_steps: cap on an episode's actions; None where the cap has been applied already.
+
+    Returns:
+        l, 2 l, ..., at most `states` of them, each below `actions` and `max_steps`.
+    """
+    length = skip_length(actions, states)
+    end = actions if max_steps is None else min(actions, max_steps)
+    return tuple(k * length for k in range(1, states + 1) if k * length < end)
+
+
+def state(trajectory: Trajectory, step: int) -> State:
+    """The state after a trajectory's first `step` actions."""
+    return trajectory.task.id, tuple(said.message for said in trajectory.steps[:step])
+
+
+def by_task(
+    trajectories: Iterable[Trajectory], tasks: Sequence[Task]
+) -> dict[str, list[Trajectory]]:
+    """Trajectories of each of `tasks`, by the task's id; those of other tasks are left out."""
+    found: dict[str, list[Trajectory]] = {task.id: [] for task in tasks}
+    for trajectory in trajectories:
+        if trajectory.task.id in found:
+            found[trajectory.task.id].append(trajectory)
+    return found
+
+
+def explored(experts: Iterable[Trajectory], explore: Explore) -> list[Trajectory]:
+    """The experts' attempts whose states are played: honest failures, or all completed ones."""
+    return [t for t in experts if t.outcome.completed and (explore == "all" or not t.win)]
+
+
+def starts(
+    experts: Iterable[Trajectory], *, states: int, explore: Explore, max_steps: int
+) -> tuple[Start, ...]:
+    """Every state of one task to play from, s_0 first; equal prefixes of two experts are one state.
+
+    Args:
+        experts: the experts' attempts at the task, in a fixed order.
+        states: M, the number of states to explore in each of them.
+        explore: which of them to explore.
+        max_steps: cap on an episode's actions, replayed ones included.
+    """
+    found: dict[State, Start] = {}
+    for expert in explored(experts, explore):
+        for step in fork_steps(len(expert.steps), states, max_steps):
+            found.setdefault(state(expert, step), (expert, step))
+    return FIRST, *found.values()
+
+
+def episodes(
+    task: Task, starts: Iterable[Start], *, round: int, rollouts: int, max_steps: int
+) -> list[Episode]:
+    """`rollouts` episodes from each of `starts`.
+
+    Attempts are numbered through the task's episodes of the round, so that no two of them draw the
+    same random numbers.
+    """
+    orders: list[Episode] = []
+    for parent, step in starts:
+        origin = f"{parent.id}@{step}" if parent else "s0"
+        for number in range(rollouts):
+            order = Episode(
+                id=f"round_{round}/{task.id}/{origin}/{number}",
+                task=task,
+                round=round,
+                attempt=len(orders),
+                max_steps=max_steps,
+                parent=parent,
+                fork_step=step,
+            )
+            orders.append(order)
+    return orders
+
+
+def origin(rollout: Trajectory, experts: Mapping[str, Trajectory]) -> State:
+    """The state a rollout started from.
+
+    It is read from the parent, because a rollout that diverged or broke early may lack steps.
+    """
+    if rollout.parent is None:
+        return rollout.task.id, ()
+    return state(experts[rollout.parent], rollout.fork_step)

@@ -1,0 +1,226 @@
+"""EEF: explore the states of the experts' failures, keep what leads to wins, mask what does harm.
+
+"Exploring Expert Failures Improves LLM Agent Tuning" (arXiv 2504.13145). Each round plays every
+task from its start s_0 and from M states of each failed expert trajectory. The wins label the
+states; the labels tell harmful from beneficial expert actions and name the states that need
+recovery. What the paper leaves open is a field of `Eef`. All of it is a pure function of the pool:
+the repository of earlier rounds' solutions is worked out anew from their rollouts. Knows steps and
+weights, no tokens.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from eef_jax import forks, plugins, solutions
+from eef_jax.errors import ConfigError
+from eef_jax.methods.base import Pool
+from eef_jax.solutions import Solution
+from eef_jax.types import Episode, Selection, Task, Trajectory
+
+Recovery = Literal["previous", "any_earlier"]
+RECOVERIES: tuple[Recovery, ...] = ("previous", "any_earlier")
+
+# An important state: the task, the expert trajectory (None: the task's s_0) and the step within it.
+Important = tuple[str, str | None, int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """What one round's rollouts say about the states of one expert trajectory.
+
+    Attributes:
+        expert: the expert's attempt.
+        passed: by step, whether its state passed; a state without a completed rollout is left out,
+            so the neighbours of an unlabelled state are each other's.
+    """
+
+    expert: Trajectory
+    passed: Mapping[int, bool]
+
+    def harmful(self) -> Iterator[int]:
+        """Steps of the actions between a state that passed and a next one that did not."""
+        for before, after in self._neighbours():
+            if self.passed[before] and not self.passed[after]:
+                yield from range(before, after)
+
+    def recovery(self, rule: Recovery) -> Iterator[int]:
+        """Steps of the states that need recovery: failed, after a passed state.
+
+        Args:
+            rule: `previous` looks at the labelled state just before, `any_earlier` at all of them.
+        """
+        lost = False
+        for before, after in self._neighbours():
+            lost = self.passed[before] or (lost and rule == "any_earlier")
+            if lost and not self.passed[after]:
+                yield after
+
+    def way_out(self, step: int) -> int | None:
+        """Step of the nearest later state that passed: the actions up to there are beneficial."""
+        return next(
+            (later for later, passed in self.passed.items() if passed and later > step), None
+        )
+
+    def _neighbours(self) -> Iterable[tuple[int, int]]:
+        return itertools.pairwise(self.passed)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One round as its own rollouts tell it.
+
+    Attributes:
+        important: the states to solve: every task's s_0 and all that need recovery.
+        found: this round's solutions of important states that lead over an expert's actions.
+        harmful: expert actions not to learn, each as the state that it ends in.
+    """
+
+    important: Sequence[Important]
+    found: Mapping[Important, Sequence[Solution]]
+    harmful: Collection[forks.State]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Eef:
+    """The method of the paper; defaults as in method.md.
+
+    Attributes:
+        rounds: I, explore-select-tune rounds after the clone.
+        states: M, expert states to explore in each trajectory.
+        rollouts: K, rollouts from each state and from s_0.
+        threshold: share of wins among a state's completed rollouts (0-1) from which it passes;
+            None: any win.
+        explore: expert trajectories to explore, `failed` or `all`.
+        recovery: which failed states need recovery, see `Labels.recovery`.
+        choice: which one of several solutions is kept, see `solutions.choose`.
+        expert_wins: whether the experts' wins are trained on after round 0, too.
+        seed: of `choice="random"` alone.
+
+    Raises:
+        ConfigError: for a value that a field does not take.
+    """
+
+    name: str = dataclasses.field(default="eef", init=False)
+    rounds: int = 3
+    states: int = 5
+    rollouts: int = 1
+    threshold: float | None = None
+    explore: forks.Explore = "failed"
+    recovery: Recovery = "previous"
+    choice: solutions.Choice = "shortest"
+    expert_wins: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        plugins.one_of("method.explore", self.explore, forks.EXPLORE)
+        plugins.one_of("method.recovery", self.recovery, RECOVERIES)
+        plugins.one_of("method.choice", self.choice, solutions.CHOICES)
+        plugins.at_least("method.rounds", self.rounds, 0)
+        plugins.at_least("method.states", self.states, 0)
+        plugins.at_least("method.rollouts", self.rollouts, 1)
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise ConfigError(
+                f"method.threshold is {self.threshold}, expected a share of wins above 0 and up to "
+                "1, or None for any win"
+            )
+
+    def episodes(
+        self, pool: Pool, tasks: Sequence[Task], round: int, max_steps: int
+    ) -> Sequence[Episode]:
+        experts = forks.by_task(pool.experts, tasks)
+        orders: list[Episode] = []
+        for task in tasks:
+            starts = forks.starts(
+                experts[task.id], states=self.states, explore=self.explore, max_steps=max_steps
+            )
+            orders += forks.episodes(
+                task, starts, round=round, rollouts=self.rollouts, max_steps=max_steps
+            )
+        return orders
+
+    def select(self, pool: Pool, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
+        if round == 0:
+            return solutions.select_expert_wins(pool, tasks)
+        rounds = [self._read(pool, tasks, number) for number in range(1, round + 1)]
+        now = rounds[-1]
+        own = solutions.own_wins(pool, tasks, round)
+        selections: list[Selection] = []
+        if self.expert_wins:
+            selections += solutions.select_expert_wins(pool, tasks, now.harmful)
+        for state in now.important:
+            task, expert, _ = state
+            candidates = list(own[task]) if expert is None else []
+            candidates += [
+                solution
+                for each in rounds
+                for solution in each.found.get(state, ())
+                if not any(action in now.harmful for action in solution.expert_actions())
+            ]
+            if candidates:
+                best = solutions.choose(candidates, self.choice, self.seed)
+                role = solutions.S0 if expert is None else solutions.RECOVERY
+                selections.append(solutions.select_solution(best, role, now.harmful))
+        return _once(selections)
+
+    def facts(self, pool: Pool, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
+        selections = self.select(pool, tasks, round)
+        facts = solutions.summarize(selections, pool, tasks, round, self.states)
+        if round > 0:
+            now = self._read(pool, tasks, round)
+            facts["recovery_states"] = sum(expert is not None for _, expert, _ in now.important)
+            facts["harmful_actions"] = len(now.harmful)
+        return facts
+
+    def _read(self, pool: Pool, tasks: Sequence[Task], round: int) -> Round:
+        """Label the states of a round by that round's rollouts, and draw the conclusions."""
+        experts = {expert.id: expert for expert in pool.experts}
+        rollouts: dict[forks.State, list[Trajectory]] = {}
+        for rollout in pool.rollouts:
+            if rollout.round == round:
+                rollouts.setdefault(forks.origin(rollout, experts), []).append(rollout)
+
+        important: list[Important] = []
+        found: dict[Important, list[Solution]] = {}
+        harmful: set[forks.State] = set()
+        for task, attempts in forks.by_task(pool.experts, tasks).items():
+            important.append((task, None, 0))
+            for expert in forks.explored(attempts, self.explore):
+                labels = self._label(expert, rollouts)
+                harmful.update(forks.state(expert, step + 1) for step in labels.harmful())
+                recovery = [(task, expert.id, step) for step in labels.recovery(self.recovery)]
+                important += recovery
+                lost = [] if labels.passed.get(0) else [(task, None, 0)]
+                for state in [*lost, *recovery]:
+                    out = labels.way_out(state[-1])
+                    if out is not None:
+                        found.setdefault(state, []).extend(
+                            Solution(rollout=rollout, step=state[-1])
+                            for rollout in rollouts[forks.state(expert, out)]
+                            if rollout.win
+                        )
+        return Round(important=important, found=found, harmful=harmful)
+
+    def _label(
+        self, expert: Trajectory, rollouts: Mapping[forks.State, Sequence[Trajectory]]
+    ) -> Labels:
+        passed = {}
+        for step in (0, *forks.fork_steps(len(expert.steps), self.states)):
+            played = rollouts.get(forks.state(expert, step), ())
+            completed = [rollout for rollout in played if rollout.outcome.completed]
+            if completed:
+                wins = sum(rollout.win for rollout in completed)
+                passed[step] = wins > 0 and wins / len(completed) >= (self.threshold or 0)
+        return Labels(expert=expert, passed=passed)
+
+
+def _once(selections: Iterable[Selection]) -> list[Selection]:
+    """Leave out repetitions: two experts with an equal prefix recover by the same rollout."""
+    kept: dict[tuple[str, tuple[float, ...]], Selection] = {}
+    for selection in selections:
+        kept.setdefault((selection.trajectory.id, selection.weights), selection)
+    return list(kept.values())
+
+
+make = Eef

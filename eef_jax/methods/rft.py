@@ -1,0 +1,89 @@
+"""RFT: rejection-sampling fine-tuning on the experts' wins and the policy's own wins from s_0.
+
+The paper's baseline, and the control of EEF's budget: `rollouts=6` is its "RFT x6" (1 + M = 6), and
+`rollouts="matched"` plays for each task exactly as many episodes as EEF would. Rounds, repository
+and choice are EEF's own. Knows steps and weights, no tokens.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eef_jax import forks, plugins, solutions
+from eef_jax.errors import ConfigError
+from eef_jax.methods.base import Pool
+from eef_jax.types import Episode, Selection, Task
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rft:
+    """Rejection-sampling fine-tuning, iterated.
+
+    Attributes:
+        rounds: explore-select-tune rounds after the clone.
+        rollouts: episodes a task from its start (a number, also as text), or `matched` for EEF's
+            own.
+        choice: which one of a task's own wins is kept, see `solutions.choose`.
+        seed: of `choice="random"` alone.
+        states: M of the EEF run to match; used by `matched` alone, as are the next two.
+        explore: which expert trajectories that run explores.
+        eef_rollouts: its K.
+
+    Raises:
+        ConfigError: for a value that a field does not take.
+    """
+
+    name: str = dataclasses.field(default="rft", init=False)
+    rounds: int = 3
+    rollouts: int | str = 1
+    choice: solutions.Choice = "shortest"
+    seed: int = 0
+    states: int = 5
+    explore: forks.Explore = "failed"
+    eef_rollouts: int = 1
+
+    def __post_init__(self) -> None:
+        number = str(self.rollouts)
+        if number != "matched" and not (number.isdecimal() and int(number) > 0):
+            raise ConfigError(
+                f"method.rollouts is {self.rollouts!r}, expected a number of episodes a task from "
+                "1 on, or 'matched'"
+            )
+        plugins.one_of("method.explore", self.explore, forks.EXPLORE)
+        plugins.one_of("method.choice", self.choice, solutions.CHOICES)
+        plugins.at_least("method.rounds", self.rounds, 0)
+        plugins.at_least("method.states", self.states, 0)
+        plugins.at_least("method.eef_rollouts", self.eef_rollouts, 1)
+
+    def episodes(
+        self, pool: Pool, tasks: Sequence[Task], round: int, max_steps: int
+    ) -> Sequence[Episode]:
+        experts = forks.by_task(pool.experts, tasks)
+        orders: list[Episode] = []
+        for task in tasks:
+            if self.rollouts == "matched":
+                explored = forks.starts(
+                    experts[task.id], states=self.states, explore=self.explore, max_steps=max_steps
+                )
+                count = len(explored) * self.eef_rollouts
+            else:
+                count = int(self.rollouts)
+            orders += forks.episodes(
+                task, [forks.FIRST], round=round, rollouts=count, max_steps=max_steps
+            )
+        return orders
+
+    def select(self, pool: Pool, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
+        selections = solutions.select_expert_wins(pool, tasks)
+        for wins in solutions.own_wins(pool, tasks, round).values():
+            if wins:
+                best = solutions.choose(wins, self.choice, self.seed)
+                selections.append(solutions.select_solution(best, solutions.S0))
+        return selections
+
+    def facts(self, pool: Pool, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
+        selections = self.select(pool, tasks, round)
+        return solutions.summarize(selections, pool, tasks, round, self.states)
+
+
+make = Rft

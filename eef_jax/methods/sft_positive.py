@@ -1,0 +1,34 @@
+"""SFT on the experts' wins: the clone that iterated methods start from, and a method by itself.
+
+Knows steps and weights, no tokens. Plays nothing.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eef_jax import solutions
+from eef_jax.methods.base import Pool
+from eef_jax.types import Episode, Selection, Task
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SftPositive:
+    """Supervised fine-tuning on expert wins."""
+
+    name: str = dataclasses.field(default="sft_positive", init=False)
+    rounds: int = dataclasses.field(default=0, init=False)
+
+    def episodes(
+        self, pool: Pool, tasks: Sequence[Task], round: int, max_steps: int
+    ) -> Sequence[Episode]:
+        return ()
+
+    def select(self, pool: Pool, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
+        return solutions.select_expert_wins(pool, tasks)
+
+    def facts(self, pool: Pool, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
+        return solutions.summarize(self.select(pool, tasks, round), pool, tasks, round, states=0)
+
+
+make = SftPositive
