@@ -1,12 +1,13 @@
 """WebShop: buy, in a text shop, the product that an instruction describes.
 
-An in-process port of WebShop (Yao et al., NeurIPS 2022): its pages' text, action grammar, search ranking and
-reward are the original's to the character and the digit, without HTML, a web server or Java. Products come
-from the embedded catalogue, or from the official files by path.
+An in-process port of WebShop (Yao et al., NeurIPS 2022): its pages' text, action grammar, search
+ranking and reward are the original's to the character and the digit, without HTML, a web server or
+Java. Products come from the embedded catalogue, or from the official files by path.
 
-Files: `catalogue` (products), `goals`, `dataset` (both, pinned), `official` and `embedded` (where a dataset
-comes from), `analyse`, `porter` and `search` (ranking), `pages` (texts), `reward`, `game` (transitions),
-`prompts` (how an agent is spoken to). This file ties them to the `Env` protocol.
+Files: `catalogue` (products), `goals`, `dataset` (both, pinned), `official` and `embedded` (where a
+dataset comes from), `analyse`, `porter` and `search` (ranking), `pages` (texts), `reward`, `game`
+(transitions), `prompts` (how an agent is spoken to). This file ties them to the `Env` protocol and
+knows nothing of models.
 """
 
 import functools
@@ -44,7 +45,8 @@ def make(
     """Make the environment, on the embedded catalogue or (with `products`) on the official files.
 
     Args:
-        products: path of `items_shuffle*.json`; "": the embedded catalogue, which ignores the next six.
+        products: path of `items_shuffle*.json`; "": the embedded catalogue, which is pinned already
+            and reads none of the next six.
         attributes: path of `items_ins_v2*.json`; needed with `products`.
         human: path of `items_human_ins*.json`: goals are then the human ones, else synthetic ones.
         nouns: path of a JSON object from title to nouns; without it, rewards differ a little.
@@ -65,8 +67,8 @@ def make(
     preset = prompts.preset(prompt)
     if bool(products) != bool(attributes) or (not products and (human or nouns)):
         raise ConfigError(
-            f"env.products={products!r} and env.attributes={attributes!r}: official files need both "
-            "(and env.human, env.nouns need them); give neither for the embedded catalogue"
+            f"env.products={products!r}, env.attributes={attributes!r}: official files need both, "
+            "and so do env.human and env.nouns; give none of them for the embedded catalogue"
         )
     if products:
         dataset = official.load(

@@ -16,23 +16,23 @@ from eef_jax.envs.webshop.porter import stem
 
 LONGEST = 255  # characters; longer words are cut into pieces of this length
 
-# What joins words and what is a pictograph is spelled out (Unicode 12.1, which the original's engine
-# reads): later versions of Unicode changed both, which would change document lengths and so rankings.
+# What joins words and what is a pictograph is spelled out, from Unicode 12.1 as the original's
+# engine reads it: a later Unicode dropped signs such as U+2605, which changes document lengths and
+# so the order of results.
 _MID_NUM_LET = r".\u2018\u2019\u2024\ufe52\uff07\uff0e'"
 _MID_LETTER = r":\xb7\u0387\u055f\u05f4\u2027\ufe13\ufe55\uff1a" + _MID_NUM_LET
 _MID_NUMBER = r",;\u037e\u0589\u060c\u060d\u066c\u07f8\u2044\ufe50\ufe54\uff0c\uff1b" + _MID_NUM_LET
-# Extended_Pictographic, as first and last code points.
-_PICTOGRAPHS = """
-a9 a9 ae ae 203c 203c 2049 2049 2122 2122 2139 2139 2194 2199 21a9 21aa 231a 231b 2328 2328 2388 2388
-23cf 23cf 23e9 23f3 23f8 23fa 24c2 24c2 25aa 25ab 25b6 25b6 25c0 25c0 25fb 25fe 2600 2605 2607 2612
-2614 2685 2690 2705 2708 2712 2714 2714 2716 2716 271d 271d 2721 2721 2728 2728 2733 2734 2744 2744
-2747 2747 274c 274c 274e 274e 2753 2755 2757 2757 2763 2767 2795 2797 27a1 27a1 27b0 27b0 27bf 27bf
-2934 2935 2b05 2b07 2b1b 2b1c 2b50 2b50 2b55 2b55 3030 3030 303d 303d 3297 3297 3299 3299 1f000 1f0ff
-1f10d 1f10f 1f12f 1f12f 1f16c 1f171 1f17e 1f17f 1f18e 1f18e 1f191 1f19a 1f1ad 1f1e5 1f201 1f20f
-1f21a 1f21a 1f22f 1f22f 1f232 1f23a 1f23c 1f23f 1f249 1f3fa 1f400 1f53d 1f546 1f64f 1f680 1f6ff
-1f774 1f77f 1f7d5 1f7ff 1f80c 1f80f 1f848 1f84f 1f85a 1f85f 1f888 1f88f 1f8ae 1f8ff 1f90c 1f93a
-1f93c 1f945 1f947 1faff 1fc00 1fffd
-""".split()
+# Extended_Pictographic: code points and ranges of them.
+_PICTOGRAPHS = (
+    "a9 ae 203c 2049 2122 2139 2194-2199 21a9-21aa 231a-231b 2328 2388 23cf 23e9-23f3 23f8-23fa "
+    "24c2 25aa-25ab 25b6 25c0 25fb-25fe 2600-2605 2607-2612 2614-2685 2690-2705 2708-2712 2714 "
+    "2716 271d 2721 2728 2733-2734 2744 2747 274c 274e 2753-2755 2757 2763-2767 2795-2797 27a1 "
+    "27b0 27bf 2934-2935 2b05-2b07 2b1b-2b1c 2b50 2b55 3030 303d 3297 3299 1f000-1f0ff "
+    "1f10d-1f10f 1f12f 1f16c-1f171 1f17e-1f17f 1f18e 1f191-1f19a 1f1ad-1f1e5 1f201-1f20f 1f21a "
+    "1f22f 1f232-1f23a 1f23c-1f23f 1f249-1f3fa 1f400-1f53d 1f546-1f64f 1f680-1f6ff 1f774-1f77f "
+    "1f7d5-1f7ff 1f80c-1f80f 1f848-1f84f 1f85a-1f85f 1f888-1f88f 1f8ae-1f8ff 1f90c-1f93a "
+    "1f93c-1f945 1f947-1faff 1fc00-1fffd"
+)
 
 
 def _extended(characters: str) -> str:
@@ -59,8 +59,7 @@ def _emoji_pattern() -> str:
     marks = r"(?:(?![\ufe0e\ufe0f])[\p{WB=Extend}\p{WB=Format}\p{WB=ZWJ}])*"
     modifier = rf"\p{{Emoji_Modifier}}{marks}"
     pictograph = "".join(
-        f"{chr(int(first, 16))}-{chr(int(last, 16))}"
-        for first, last in zip(_PICTOGRAPHS[::2], _PICTOGRAPHS[1::2], strict=True)
+        "-".join(chr(int(code, 16)) for code in span.split("-")) for span in _PICTOGRAPHS.split()
     )
     element = (
         rf"(?:\u200d*\p{{Emoji_Modifier_Base}}{marks}{modifier}|{modifier}"

@@ -1,7 +1,7 @@
-"""Products in WebShop's file format: parsing, price tags, hidden prices and the text that is indexed.
+"""Products in WebShop's file format: parsing, price tags, hidden prices and the indexed text.
 
-Knows the files' schema (`items_shuffle*.json` and `items_ins_v2*.json`) and nothing of goals, pages or
-rewards. Nothing is drawn here from global random state: hidden prices take a generator of the caller's.
+Knows the files' schema (`items_shuffle*.json` and `items_ins_v2*.json`) and nothing of goals, pages
+or rewards. Nothing is drawn from global random state: prices take a generator of the caller's.
 """
 
 import dataclasses
@@ -114,9 +114,9 @@ def load_products(
             products[asin] = parse_product(row, attributes.get(asin, {}))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
-                f"{source}: row {number} is not a WebShop product ({error!r}); expected an object with "
-                "name, asin, category, query, product_category, full_description, small_description, "
-                "pricing and customization_options"
+                f"{source}: row {number} is not a WebShop product ({error!r}); expected an object "
+                "with name, asin, category, query, product_category, full_description, "
+                "small_description, pricing and customization_options"
             ) from error
     return tuple(products.values())
 

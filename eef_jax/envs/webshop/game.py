@@ -1,9 +1,10 @@
 """The shop as a game: how pages follow one another, and the purchase that ends it.
 
-A `Shop` is shared by all games of a process: products, goals, prices and the search index. A `Game` holds
-one immutable `Page`, so saving and restoring are O(1). Known oddities of the original are mended here:
-queries are plain text (no `<r>`-like commands, and a query that names a page does not confuse `< Prev`),
-and a finished game stays finished.
+A `Shop` is shared by all games of a process: products, goals, prices and the search index. A `Game`
+holds one immutable `Page`, so saving and restoring are O(1). Knows nothing of prompts or tokens.
+
+Oddities of the original that are mended here: queries are plain text (no `<r>`-like commands, and a
+query that names a page does not confuse `< Prev`), and a finished game stays finished.
 """
 
 import dataclasses
@@ -31,8 +32,8 @@ _VERBS = frozenset({"search", "click"})
 def split_action(action: str) -> tuple[str, str] | None:
     """`("click", "buy now")` of `"click[Buy Now]"`; None where `action` is not of the grammar.
 
-    The grammar is `search[words]` or `click[name]`, from the start of the text; what follows the last
-    `]` of the line is ignored, and the argument is lower-cased.
+    The grammar is `search[words]` or `click[name]`, from the start of the text; what follows the
+    last `]` of the line is ignored, and the argument is lower-cased.
     """
     match = _ACTION.match(action)
     if match is None or match[1] not in _VERBS:
@@ -131,8 +132,8 @@ class Game:
             self._goal = goals[range(len(goals)).index(number)]
         except (ValueError, KeyError, TypeError) as error:
             raise EnvError(
-                f'task {task.id!r} has payload {task.payload!r}, expected {{"goal": n}} with n below '
-                f"{len(goals)}; was it made with another catalogue? dataset {self._shop.dataset.dataset_id}"
+                f"task {task.id!r} has payload {task.payload!r}, expected a JSON object whose goal is "
+                f"a number below {len(goals)}; was the task made from another catalogue?"
             ) from error
         self._page = Page()
         return self._shop.observe(self._page, self._goal)
@@ -141,7 +142,8 @@ class Game:
         """Do `search[words]` or `click[name]`.
 
         What the page does not allow changes nothing. `info` holds `valid`, and after a purchase
-        `reward_parts`. The done page shows the reward, as the original's does; nobody plays on from it.
+        `reward_parts`. The done page shows the reward, as the original's does; nobody plays on
+        from it.
 
         Raises:
             EnvError: the game was not reset.

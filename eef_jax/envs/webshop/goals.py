@@ -1,7 +1,7 @@
 """What agents are asked to buy: synthetic goals from products, and goals that people wrote.
 
-The makers draw price bounds from a generator of the caller's, in the order of the original code, so a
-seed names one fixed list of goals. Nothing here knows pages, rewards or splits.
+The makers draw price bounds from a generator of the caller's, in the order of the original code, so
+a seed names one fixed list of goals. Nothing here knows pages, rewards or splits.
 """
 
 import dataclasses
@@ -68,11 +68,8 @@ def synthetic_goals(
         if not product.instruction:
             continue
         bound, bound_text = draw_bound(prices[product.asin], rng)
-        groups = sorted(product.options)
-        for values in itertools.product(*(values for _, values in groups)):
-            options = tuple(
-                (group, value) for (group, _), value in zip(groups, values, strict=True)
-            )
+        pairs = [[(group, value) for value in values] for group, values in sorted(product.options)]
+        for options in itertools.product(*pairs):
             wanted = ", and ".join(f"{group}: {value}" for group, value in options)
             goals.append(
                 describe(
@@ -126,8 +123,8 @@ def human_goals(
                 )
             except (KeyError, TypeError, AttributeError) as error:
                 raise DataError(
-                    f"human instructions of product {product.asin}: {error!r}; expected objects with "
-                    "instruction, instruction_attributes and instruction_options"
+                    f"human instructions of product {product.asin}: {error!r}; expected objects "
+                    "with instruction, instruction_attributes and instruction_options"
                 ) from error
     random.Random(SHUFFLE_SEED).shuffle(goals)
     return tuple(goals)

@@ -1,8 +1,9 @@
 """A `Dataset` from WebShop's own files, with prices, goals and splits pinned by a seed.
 
-Knows the files' names for things and the order in which the original draws random numbers: prices of the
-catalogue first, then one price bound for each product (or for each human instruction). The original draws
-them unseeded, so its price bounds differ from run to run; here one seed names one dataset.
+Knows the files' names for things and the order in which the original draws random numbers: prices
+of the catalogue first, then one price bound for each product (or for each human instruction). The
+original draws them unseeded, so its price bounds differ from run to run; here one seed names one
+dataset. Knows nothing of games.
 """
 
 import logging
@@ -31,14 +32,15 @@ def load(
 ) -> dataset.Dataset:
     """Read official files.
 
-    Splits are drawn by product, never by goal: no product of a test goal is described by a train goal.
-    Of each product, `goals_per_product` goals are drawn (one by default), because the synthetic goals
-    of one product differ in options alone and some products have hundreds.
+    Splits are drawn by product, never by goal: no product of a test goal is described by a train
+    goal. Of each product, `goals_per_product` goals are drawn (one by default), because the
+    synthetic goals of one product differ in options alone, and some products have hundreds.
 
     Args:
         products: path of `items_shuffle*.json`.
         attributes: path of `items_ins_v2*.json`.
-        human: path of `items_human_ins*.json`; given, its instructions are the goals, else synthetic ones.
+        human: path of `items_human_ins*.json`; given, its instructions are the goals, else
+            the goals are synthetic.
         nouns: path of a JSON object from title to list of lower-case nouns; see `Dataset.nouns`.
         seed: decides hidden prices, price bounds, splits and which goals are drawn.
         goals_per_product: goals in the splits for each product; 0: all.
@@ -79,9 +81,9 @@ def load_nouns(path: str) -> dict[str, list[str]]:
     """
     if not path:
         log.warning(
-            "env.nouns is not given: r_type compares all words of titles but the stop words, which "
-            "changes the rewards of about 8.6 %% of purchases among products of one query. For numbers "
-            "that compare with published ones, pass a JSON file from title to nouns (env.nouns)."
+            "env.nouns is not given: the reward's r_type compares all words of titles but the stop "
+            "words, which changes it for 9 in 100 pairs of products of one query. To compare with "
+            "published numbers, pass a JSON file from title to its nouns, in lower case."
         )
         return {}
     nouns = read_json(path, dict, "WebShop title nouns (env.nouns)")

@@ -1,8 +1,8 @@
 """What an agent sees: the text of each page and what can be clicked on it.
 
-Pure functions of a page, its goal and the catalogue's products; they know neither search nor rewards nor
-how pages follow one another. Texts equal what the original renders to HTML and parses back, segment by
-segment; a test proves it on the original's own outputs.
+Pure functions of a page, its instruction and the catalogue's products; they know neither search nor
+rewards nor how pages follow one another. Texts equal what the original renders to HTML and parses
+back, segment by segment; a test proves it on the original's own outputs.
 """
 
 import dataclasses
@@ -107,7 +107,7 @@ def clickables(
     Args:
         page: the page.
         products: the catalogue.
-        hits: the results of the page's query, as numbers in the catalogue; read on results pages only.
+        hits: results of the page's query, as numbers in the catalogue; read on results pages only.
         show_attributes: whether item pages have an Attributes button.
     """
     match page.kind:
@@ -210,7 +210,7 @@ def _subs(show_attributes: bool) -> list[Sub]:
 
 
 def _segments(*nodes: str) -> list[str]:
-    """Text nodes as segments: stripped; a node of HTML spaces is kept, empty, unless it breaks a line."""
+    """Text nodes as segments, stripped; one of spaces alone stays, empty, if it breaks no line."""
     return [
         node.strip() for node in nodes if node.strip(_HTML_SPACES) or (node and "\n" not in node)
     ]

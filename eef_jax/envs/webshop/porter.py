@@ -7,6 +7,8 @@ Reference: M. F. Porter, "An algorithm for suffix stripping", Program 14(3), 198
 https://tartarus.org/martin/PorterStemmer/ ("points of difference from the published algorithm").
 """
 
+import itertools
+
 _STEP_2 = (
     ("ational", "ate"),
     ("tional", "tion"),
@@ -91,7 +93,7 @@ def _restore(stump: str) -> str:
 
 
 def _replace(word: str, table: tuple[tuple[str, str], ...]) -> str:
-    """Steps 2 and 3: the first suffix that fits decides, and is replaced if the stem has a measure."""
+    """Steps 2 and 3: the first suffix that fits decides; only a stem with a measure is changed."""
     for suffix, replacement in table:
         if word.endswith(suffix):
             stump = word[: -len(suffix)]
@@ -130,7 +132,7 @@ def _consonants(word: str) -> list[bool]:
 def _measure(stump: str) -> int:
     """Number of vowel-consonant sequences: tr 0, trouble 1, oaten 2."""
     flags = _consonants(stump)
-    return sum(now and not before for before, now in zip(flags, flags[1:], strict=False))
+    return sum(now and not before for before, now in itertools.pairwise(flags))
 
 
 def _has_vowel(stump: str) -> bool:

@@ -1,7 +1,7 @@
 """How the shop talks to an agent: prompt presets, and the actions in an agent's messages.
 
-A preset is text and a parser; it knows no pages. `action` is the shortest (a message is an action, and the
-first page is the first message); `react` asks for a thought before each action.
+A preset is text and a parser; it knows no pages. `action` is the shortest (a message is an action,
+and the first page is the first message); `react` asks for a thought before each action.
 """
 
 import dataclasses
@@ -47,18 +47,18 @@ class Preset:
 
 
 _REACT = """\
-You are shopping in a web shop. Each turn shows you the text of a page; find and buy the product that the \
-instruction asks for.
+You are shopping in a web shop. Each turn shows you the text of a page; find and buy the product \
+that the instruction asks for.
 Answer every page with one thought and one action, in exactly this form:
 
 Thought: why you do what you do next
 Action: search[keywords] or click[name]
 
 search[keywords] looks for products; it works best from the first page.
-click[name] follows what stands on the page: a product's id, an option's value, or a button such as \
-Next >, < Prev, Description, Back to Search or Buy Now.
-Choose all wanted options on the product's page before you buy: leaving that page for the results forgets \
-them. Buy Now ends the task. An action that the page does not offer does nothing."""
+click[name] follows what stands on the page: a product's id, an option's value, or a button such \
+as Next >, < Prev, Description, Back to Search or Buy Now.
+Choose all wanted options on the product's page before you buy: leaving that page for the results \
+forgets them. Buy Now ends the task. An action that the page does not offer does nothing."""
 
 PRESETS = {
     "action": Preset(
@@ -72,7 +72,7 @@ PRESETS = {
         observation="Observation:\n",
         marker="Action: ",
         invalid=(
-            "Observation: Invalid format. Write 'Action: ' and then search[keywords] or click[name]."
+            "Observation: Invalid format. Write 'Action: ' and then search[words] or click[name]."
         ),
     ),
 }

@@ -20,7 +20,7 @@ from eef_jax.envs.webshop.constants import BASE_COLORS, STOP_WORDS
 from eef_jax.envs.webshop.goals import Goal, Option
 
 ALIKE = 85  # similarity (0-100) above which two phrases count as one
-_LATIN_1 = {code: None for code in range(0x80, 0x100)}
+_LATIN_1 = dict.fromkeys(range(0x80, 0x100))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,14 +121,14 @@ def alike(first: str, second: Option) -> bool:
 def _base_color(option: Option) -> Option:
     """The first base colour within a value (`dark blue` counts as blue, `bored` as red).
 
-    In a `(group, value)` pair the test is for an equal element, so only a plain colour is found; any
-    other pair stays a pair and is compared with its group's name. Rewards depend on this.
+    In a `(group, value)` pair the test is for an equal element, so only a plain colour is found;
+    any other pair stays a pair and is compared with its group's name. Rewards depend on this.
     """
     return next((color for color in BASE_COLORS if color in option), option)
 
 
 def _normalise(phrase: str) -> str:
-    """Lower-case words of a phrase; characters U+0080-U+00FF are dropped, other signs are spaces."""
+    """Lower-case words of a phrase, without characters U+0080-U+00FF; other signs are spaces."""
     return re.sub(r"\W", " ", phrase.translate(_LATIN_1)).lower().strip()
 
 

@@ -1,12 +1,15 @@
 """BM25 over a catalogue, equal to Lucene's to the order of ties.
 
-An inverted index in flat numpy arrays: built once, read by all games. Knows terms and document numbers;
-what a document is stays with the caller.
+An inverted index in flat numpy arrays: built once, read by all games. Knows terms and document
+numbers; what a document is stays with the caller.
 
-Scores are Lucene's: idf = ln(1 + (N - df + 1/2) / (df + 1/2)), w = idf * (count in the query) and
-score = sum over terms of w - w / (1 + tf * norm), norm = 1 / (k1 * (1 - b + b * length / mean length)),
-each term in float32, the sum in float64 rounded to float32. A document's length is known only to one
-byte (exact up to 40 terms, then with a 3-bit mantissa).
+Scores are Lucene's, each term in float32, their sum in float64 rounded to float32:
+
+    score = sum over terms of w - w / (1 + tf * norm)
+    w     = ln(1 + (N - df + 1/2) / (df + 1/2)) * count in the query
+    norm  = 1 / (k1 * (1 - b + b * length / mean length))
+
+A document's length is known only to one byte: exact up to 40 terms, then with a 3-bit mantissa.
 
 Reference: Kamphuis et al., "Which BM25 Do You Mean?", ECIR 2020 ("Lucene (default)").
 """
@@ -35,7 +38,7 @@ class Index:
     """
 
     def __init__(self, ids: Sequence[str], texts: Sequence[str], *, cache: int = 8192):
-        # Documents are numbered in the order of their ids, so that a stable sort breaks ties rightly.
+        # Documents are numbered in the order of their ids, so that a stable sort breaks ties.
         order = sorted(range(len(ids)), key=ids.__getitem__)
         self._original = order
         counts = [collections.Counter(analyse(texts[number])) for number in order]
@@ -81,7 +84,7 @@ class Index:
 
 
 def _norms(lengths: np.ndarray) -> np.ndarray:
-    """float32[documents]: what a term's frequency is multiplied by, given int64 lengths in terms."""
+    """float32[documents] factors of term frequencies, of int64[documents] lengths in terms."""
     mean = np.float32(lengths.sum() / max(1, np.count_nonzero(lengths)))
     coarse = np.array([_coarse(int(length)) for length in lengths], np.float32)
     return np.float32(1) / (K1 * ((np.float32(1) - B) + B * coarse / max(mean, np.float32(1))))
