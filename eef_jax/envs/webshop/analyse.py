@@ -9,7 +9,7 @@ Reference: https://unicode.org/reports/tr29/ (rules WB4-WB13b) and https://unico
 
 import functools
 
-import regex
+import regex  # type: ignore[import-untyped]  # it ships no types
 
 from eef_jax.envs.webshop.constants import STOP_WORDS
 from eef_jax.envs.webshop.porter import stem

@@ -47,15 +47,15 @@ def build(
     nouns: Mapping[str, Sequence[str]],
 ) -> Dataset:
     """Make a `Dataset` and its hash; arguments are its attributes."""
-    splits = {split: tuple(splits.get(split, ())) for split in SPLITS}
-    nouns = {title: tuple(words) for title, words in nouns.items()}
+    tasks = {split: tuple(splits.get(split, ())) for split in SPLITS}
+    words = {title: tuple(found) for title, found in nouns.items()}
     digest = hashlib.sha256()
     for rows in (
         map(dataclasses.astuple, products),
         map(dataclasses.astuple, goals),
-        splits.items(),
+        tasks.items(),
         sorted(prices.items()),
-        sorted(nouns.items()),
+        sorted(words.items()),
     ):
         digest.update(b"[")
         for row in rows:
@@ -63,8 +63,8 @@ def build(
     return Dataset(
         products=tuple(products),
         goals=tuple(goals),
-        splits=types.MappingProxyType(splits),
+        splits=types.MappingProxyType(tasks),
         prices=types.MappingProxyType(dict(prices)),
-        nouns=types.MappingProxyType(nouns),
+        nouns=types.MappingProxyType(words),
         dataset_id=digest.hexdigest(),
     )

@@ -132,8 +132,8 @@ class Game:
             self._goal = goals[range(len(goals)).index(number)]
         except (ValueError, KeyError, TypeError) as error:
             raise EnvError(
-                f"task {task.id!r} has payload {task.payload!r}, expected a JSON object whose goal is "
-                f"a number below {len(goals)}; was the task made from another catalogue?"
+                f"task {task.id!r} has payload {task.payload!r}, expected a JSON object with "
+                f"a goal below {len(goals)}; was the task made from another catalogue?"
             ) from error
         self._page = Page()
         return self._shop.observe(self._page, self._goal)

@@ -54,7 +54,7 @@ class Page:
         kind: which page is shown.
         query: last search, lower case; kept while its results and their items are seen.
         number: page of the results, from 1.
-        product: number of the product in the catalogue, on item and sub pages; else None.
+        product: number of the product in the catalogue; read on item, sub and done pages only.
         options: chosen option values by group, in the order in which groups were first chosen.
         sub: which sub page, on sub pages; else None.
         reward: what the purchase paid (0-1), on the done page.
@@ -63,7 +63,7 @@ class Page:
     kind: Kind = Kind.INDEX
     query: str = ""
     number: int = 1
-    product: int | None = None
+    product: int = 0
     options: tuple[tuple[str, str], ...] = ()
     sub: Sub | None = None
     reward: float = 0.0

@@ -111,11 +111,11 @@ def count_options(chosen: Sequence[str], wanted: Sequence[Option]) -> int:
     return sum(any(alike(value, _base_color(option)) for value in values) for option in wanted)
 
 
-def alike(first: str, second: Option) -> bool:
+def alike(first: Option, second: Option) -> bool:
     """Whether two phrases have nearly the same words, in any order."""
-    first, second = _normalise(first), _normalise(str(second))
+    one, other = _normalise(str(first)), _normalise(str(second))
     # Without words there is nothing to compare; two empty phrases are not alike.
-    return bool(first and second) and round(fuzz.token_set_ratio(first, second)) > ALIKE
+    return bool(one and other) and round(fuzz.token_set_ratio(one, other)) > ALIKE
 
 
 def _base_color(option: Option) -> Option:
