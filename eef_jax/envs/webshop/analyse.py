@@ -56,17 +56,21 @@ def _word_pattern() -> str:
 
 def _emoji_pattern() -> str:
     """UTS #51 sequences: a pictograph (with modifiers, joined ones, tags), a keycap, or a flag."""
-    marks = r"(?:(?![\ufe0e\ufe0f])[\p{WB=Extend}\p{WB=Format}\p{WB=ZWJ}])*"
-    modifier = rf"\p{{Emoji_Modifier}}{marks}"
     pictograph = "".join(
         "-".join(chr(int(code, 16)) for code in span.split("-")) for span in _PICTOGRAPHS.split()
     )
+    # A joiner (U+200D) before a pictograph is no mark of the one before: it joins the two.
+    marks = (
+        rf"(?:(?![\ufe0e\ufe0f]|\u200d+[{pictograph}\p{{Emoji_Modifier}}])"
+        r"[\p{WB=Extend}\p{WB=Format}\p{WB=ZWJ}])*+"
+    )
+    modifier = rf"\p{{Emoji_Modifier}}{marks}"
     element = (
         rf"(?:\u200d*\p{{Emoji_Modifier_Base}}{marks}{modifier}|{modifier}"
         rf"|\u200d*[{pictograph}]{marks}\ufe0f?)"
     )
     tags = r"[\U000e0020-\U000e007e]+\U000e007f"
-    keycap = rf"[0-9#*]{marks}\ufe0f?\u20e3{marks}"
+    keycap = rf"[0-9#*]\ufe0f?\u20e3{marks}"
     flag = _extended(r"\p{WB=Regional_Indicator}") + "{2}"
     return rf"{element}(?:{tags}|(?:\u200d{element})*)|{keycap}|{flag}"
 

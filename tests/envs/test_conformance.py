@@ -1,0 +1,196 @@
+"""What every environment must do; they are found by module name, so a new one needs no change here.
+
+An environment whose `make()` needs files or packages that are not there is skipped, and says why.
+"""
+
+import dataclasses
+import importlib
+import json
+import pkgutil
+import random
+
+import pytest
+
+import eef_jax.envs
+from eef_jax.envs.base import Env, Game, StepResult
+from eef_jax.errors import ConfigError, EnvError
+from eef_jax.types import Message, Task
+
+NAMES = [name for _, name, _ in pkgutil.iter_modules(eef_jax.envs.__path__) if name != "base"]
+GARBAGE = (
+    *("", " ", "\n", "[", "]", "[]", "click", "click[]", "search[", "click[[x]]", "a" * 10_000),
+    *("Action:", "Action: \n", "\x00\ud7ff\ufffe", "🙂[🙂]", "-1", "None", "{}", '{"action": 1}'),
+)
+STEPS = 12
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def env(request):
+    module = importlib.import_module(f"eef_jax.envs.{request.param}")
+    try:
+        made = module.make()
+    except (ConfigError, EnvError) as error:
+        pytest.skip(f"{request.param}: {error}")
+    yield made
+    made.close()
+
+
+def propose(game: Game, observation: str, rng: random.Random) -> str:
+    """Something to do: a thing that the game says can be done, else words of the observation."""
+    words = rng.sample(observation.split(), min(3, len(observation.split())))
+    if hasattr(game, "clickables") and rng.random() < 0.8 and game.clickables():
+        return f"click[{rng.choice(game.clickables())}]"
+    return f"search[{' '.join(words)}]" if hasattr(game, "clickables") else " ".join(words)
+
+
+def walk(env: Env, task: Task, seed: int) -> tuple[list[str], list[StepResult]]:
+    """Play at random until the end; returns the actions and what came of each."""
+    rng, game, actions, results = random.Random(seed), env.game(), [], []
+    observation = game.reset(task)
+    while len(actions) < STEPS and not (
+        results and (results[-1].terminated or results[-1].truncated)
+    ):
+        actions.append(propose(game, observation, rng))
+        results.append(game.step(actions[-1]))
+        observation = results[-1].observation
+    game.close()
+    return actions, results
+
+
+def replay(game: Game, actions: list[str]) -> list[StepResult]:
+    return [game.step(action) for action in actions]
+
+
+def some_tasks(env: Env) -> list[Task]:
+    return [task for split in ("train", "dev", "test") for task in list(env.tasks(split))[:2]]
+
+
+def test_tasks_are_named_once_and_keep_their_order(env):
+    tasks = [task for split in ("train", "dev", "test") for task in env.tasks(split)]
+    assert tasks
+    assert len({task.id for task in tasks}) == len(tasks)
+    for split in ("train", "dev", "test"):
+        assert list(env.tasks(split)) == list(env.tasks(split))
+        assert all(task.env == env.name and task.split == split for task in env.tasks(split))
+
+
+def test_made_again_it_is_the_same(env):
+    module = importlib.import_module(f"eef_jax.envs.{env.name}")
+    again = module.make()
+    assert again.dataset_id == env.dataset_id
+    assert list(again.tasks("train")) == list(env.tasks("train"))
+    again.close()
+
+
+def test_a_task_survives_json(env):
+    for task in some_tasks(env):
+        row = json.loads(json.dumps(dataclasses.asdict(task)))
+        assert Task(**row | {"tags": tuple(row["tags"])}) == task
+        assert isinstance(json.loads(task.payload), dict)
+
+
+def test_the_prompt_is_messages(env):
+    for task in some_tasks(env):
+        messages = env.prompt(task)
+        assert isinstance(messages, tuple)
+        assert all(isinstance(message, Message) for message in messages)
+        assert not messages or messages[-1].role in ("system", "assistant")
+
+
+def test_results_are_in_range_and_plain(env):
+    for seed, task in enumerate(some_tasks(env)):
+        for result in walk(env, task, seed)[1]:
+            assert isinstance(result.observation, str)
+            assert 0 <= result.reward <= 1
+            assert json.loads(json.dumps(dict(result.info))) == dict(result.info)
+
+
+def test_equal_actions_give_equal_results(env):
+    for seed, task in enumerate(some_tasks(env)):
+        actions, results = walk(env, task, seed)
+        game = env.game()
+        assert game.reset(task) == game.reset(task)
+        assert replay(game, actions) == results
+        game.close()
+
+
+def test_any_prefix_can_be_replayed_and_gone_on_from(env):
+    task = some_tasks(env)[0]
+    actions, results = walk(env, task, 7)
+    for cut in range(len(actions) + 1):
+        game = env.game()
+        game.reset(task)
+        replay(game, actions[:cut])
+        assert replay(game, actions[cut:]) == results[cut:]
+        game.close()
+
+
+def test_a_fork_is_no_different_from_no_fork(env):
+    task = some_tasks(env)[0]
+    actions, results = walk(env, task, 11)
+    game, other = env.game(), env.game()
+    game.reset(task)
+    for cut in range(len(actions) + 1):
+        try:
+            state = game.save()
+        except NotImplementedError:
+            pytest.skip(f"{env.name} has no snapshots: forks replay actions")
+        other.restore(state)
+        assert replay(other, actions[cut:]) == results[cut:]
+        game.restore(state)  # the other game's steps have not touched the snapshot
+        assert replay(game, actions[cut : cut + 1]) == results[cut : cut + 1]
+
+
+def test_games_side_by_side_do_not_meet(env):
+    tasks = some_tasks(env)
+    walks = [walk(env, task, seed) for seed, task in enumerate(tasks)]
+    games = [env.game() for _ in tasks]
+    for game, task in zip(games, tasks, strict=True):
+        game.reset(task)
+    for turn in range(STEPS):
+        for game, (actions, results) in zip(games, walks, strict=True):
+            if turn < len(actions):
+                assert game.step(actions[turn]) == results[turn]
+
+
+def test_garbage_never_raises(env):
+    task = some_tasks(env)[0]
+    game = env.game()
+    game.reset(task)
+    for text in GARBAGE:
+        action = env.parse(text)
+        assert action is None or isinstance(action, str)
+        assert isinstance(env.invalid(text), str)
+        result = game.step(text)
+        assert isinstance(result.observation, str)
+        if result.terminated or result.truncated:
+            game.reset(task)
+
+
+def test_a_rendered_action_is_parsed_back(env):
+    found = 0
+    for seed, task in enumerate(some_tasks(env)):
+        for action in walk(env, task, seed)[0]:
+            parsed = env.parse(env.render(action))
+            if parsed is not None:  # words of an observation need not be an action
+                assert parsed == action
+                found += 1
+    assert found
+
+
+def test_only_a_full_reward_is_a_win(env):
+    assert env.is_win(1.0)
+    assert not env.is_win(0.5)
+    assert not env.is_win(0.0)
+
+
+def test_closing_twice_is_fine(env):
+    game = env.game()
+    game.reset(some_tasks(env)[0])
+    game.close()
+    game.close()
+    module = importlib.import_module(f"eef_jax.envs.{env.name}")
+    again = module.make()
+    again.close()
+    again.close()
+    assert env.max_steps > 0
