@@ -23,8 +23,6 @@ from eef_jax.types import Message, Task
 
 __all__ = ["WebShop", "make"]
 
-WIN = 1.0 - 1e-9  # a full reward is exactly 1 but for rounding
-
 
 def make(
     *,
@@ -81,9 +79,7 @@ def make(
             max_products=max_products,
         )
     else:
-        from eef_jax.envs.webshop import embedded  # only read where it is used: it costs a second
-
-        dataset = embedded.load()
+        dataset = _embedded()
     limits = {"train": train_tasks, "dev": dev_tasks, "test": test_tasks}
     return WebShop(
         dataset, preset, limits=limits, show_attributes=show_attributes, max_steps=max_steps
@@ -147,7 +143,7 @@ class WebShop:
 
     def is_win(self, reward: float) -> bool:
         """Whether the purchase was all that was asked for."""
-        return reward >= WIN
+        return reward >= 1.0
 
     def game(self) -> Game:
         """A new game; the first one of a dataset builds its search index."""
@@ -164,6 +160,14 @@ class WebShop:
             show_attributes=self._show_attributes,
             prefix=self._preset.observation,
         )
+
+
+@functools.cache
+def _embedded() -> Dataset:
+    """The embedded catalogue, read once in a process, so that its index is built once too."""
+    from eef_jax.envs.webshop import embedded  # not at the top: it imports this package's files
+
+    return embedded.load()
 
 
 def _tasks(dataset: Dataset, split: str, limit: int | None) -> tuple[Task, ...]:

@@ -8,6 +8,7 @@ Reference: https://unicode.org/reports/tr29/ (rules WB4-WB13b) and https://unico
 """
 
 import functools
+import re
 
 import regex  # type: ignore[import-untyped]  # it ships no types
 
@@ -87,10 +88,18 @@ _TOKEN = regex.compile(
     )
 )
 
+# The same rules for ASCII text, several times as fast; runs of "_" alone are dropped afterwards.
+_ASCII_TOKEN = re.compile(
+    r"(?:\w|(?<=[A-Za-z])[:.'](?=[A-Za-z])|(?<=[0-9])[.,;'](?=[0-9]))+", re.ASCII
+)
+
 
 def tokenise(text: str) -> list[str]:
     """Split `text` into words, emoji and ideographs, in order and as written."""
-    tokens = _TOKEN.findall(text)
+    if text.isascii():
+        tokens = [token for token in _ASCII_TOKEN.findall(text) if token.strip("_")]
+    else:
+        tokens = _TOKEN.findall(text)
     if all(len(token) <= LONGEST for token in tokens):
         return tokens
     return [

@@ -51,8 +51,8 @@ def build(
     words = {title: tuple(found) for title, found in nouns.items()}
     digest = hashlib.sha256()
     for rows in (
-        map(dataclasses.astuple, products),
-        map(dataclasses.astuple, goals),
+        map(_values, products),
+        map(_values, goals),
         tasks.items(),
         sorted(prices.items()),
         sorted(words.items()),
@@ -68,3 +68,7 @@ def build(
         nouns=types.MappingProxyType(words),
         dataset_id=digest.hexdigest(),
     )
+
+
+def _values(row: Product | Goal) -> list[object]:
+    return [getattr(row, field.name) for field in dataclasses.fields(row)]

@@ -1,4 +1,4 @@
-"""Reads the golden files: the original WebShop's outputs on a synthetic catalogue; see their README."""
+"""Reads the golden files: the original WebShop's outputs on a synthetic catalogue (see README)."""
 
 import functools
 import gzip

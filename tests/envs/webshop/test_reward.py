@@ -6,7 +6,7 @@ from eef_jax.envs.webshop.catalogue import Product
 from eef_jax.envs.webshop.reward import judge, title_nouns
 from tests.envs.webshop import golden
 
-# The original raises on these: no attributes, no price bound, no price; no loaded goal is like them.
+# The original raises on these (no attributes, bound or price); no loaded goal is like them.
 RAISES = {
     "price_upper_zero_error",
     "price_upper_negative_error",
