@@ -1,0 +1,89 @@
+"""Plug-ins by name: found without a list, from outside the tree, and clear about what is wrong."""
+
+import importlib
+
+import pytest
+
+from eef_jax import plugins
+from eef_jax.errors import ConfigError
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """A package outside the tree, to be filled with modules."""
+    package = tmp_path / f"outside_{tmp_path.name}"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def add(name, text):
+        (package / f"{name}.py").write_text(text)
+        importlib.invalidate_caches()
+        return f"{package.name}.{name}"
+
+    return add
+
+
+def test_names_are_the_modules_of_the_package():
+    names = plugins.names("methods")
+    assert {"eef", "rft", "sft_all", "sft_positive"} <= set(names)
+    assert "base" not in names
+
+
+@pytest.mark.parametrize("name", plugins.names("methods"))
+def test_every_method_is_a_plugin(name):
+    method = plugins.make("methods", name, {})
+    assert method.name == name
+    assert method.rounds >= 0
+
+
+def test_a_section_fills_the_fields():
+    method = plugins.make("methods", "eef", {"states": 3, "choice": "newest"})
+    assert (method.states, method.choice) == (3, "newest")
+
+
+def test_an_unknown_name_lists_the_near_ones():
+    with pytest.raises(ConfigError, match=r"no plug-in 'sft_positiv'.*did you mean sft_positive"):
+        plugins.load("methods", "sft_positiv")
+
+
+def test_fields_of_other_methods_are_left_out_so_that_the_name_alone_switches():
+    section = {"rounds": 2, "states": 5, "rollouts": 1, "threshold": None, "recovery": "previous"}
+    assert plugins.make("methods", "rft", section).rounds == 2
+    assert plugins.make("methods", "sft_positive", section).rounds == 0
+
+
+def test_a_field_no_method_has_lists_the_near_ones():
+    with pytest.raises(ConfigError, match=r"'eef' has no field 'rollout': did you mean rollouts"):
+        plugins.make("methods", "eef", {"rollout": 6})
+
+
+def test_a_dotted_name_comes_from_outside(outside):
+    name = outside("mine", "def make(*, size=1): return ('made', size)")
+    assert plugins.make("methods", name, {"size": 4}) == ("made", 4)
+    name = outside("anything", "def make(**section): return section")
+    assert plugins.make("methods", name, {"x": 1}) == {"x": 1}
+
+
+def test_a_dotted_name_that_is_not_there():
+    with pytest.raises(ConfigError, match=r"finds no module 'nowhere_pkg'.*PYTHONPATH"):
+        plugins.load("methods", "nowhere_pkg.mine")
+    with pytest.raises(ConfigError, match="finds no module"):
+        plugins.load("methods", "eef_jax.methods.nothing")
+
+
+def test_a_missing_package_is_named(outside):
+    name = outside("needy", "import surely_not_installed")
+    with pytest.raises(ConfigError, match="needs the package 'surely_not_installed'"):
+        plugins.load("methods", name)
+
+
+def test_a_module_without_make(outside):
+    with pytest.raises(ConfigError, match="has no function make"):
+        plugins.load("methods", outside("empty", ""))
+
+
+@pytest.mark.parametrize("value", [1.5, "2", True, 0])
+def test_at_least(value):
+    with pytest.raises(ConfigError, match=r"field is .* 1 or more"):
+        plugins.at_least("field", value, 1)
