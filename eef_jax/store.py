@@ -21,8 +21,21 @@ from etils import epath
 
 from eef_jax import lock
 from eef_jax.errors import ConfigError, DataError
-from eef_jax.files import TEMPORARY, read_json, write_json
-from eef_jax.provenance import plain
+from eef_jax.files import TEMPORARY, read_json, write_bytes, write_json, write_text
+from eef_jax.provenance import config_hash, plain, provenance
+
+__all__ = [
+    "Stage",
+    "Workdir",
+    "config_hash",
+    "open_workdir",
+    "provenance",
+    "read_json",
+    "read_workdir",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 SCHEMA = 1  # version of the manifest's layout
 MANIFEST = "manifest.json"

@@ -18,6 +18,7 @@ DEVICE = (
     "evaluation",
     "export",
     "kernels",
+    "learner",
     "main",
     "models",
     "nano",
