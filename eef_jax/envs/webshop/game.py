@@ -30,15 +30,15 @@ _VERBS = frozenset({"search", "click"})
 
 
 def split_action(action: str) -> tuple[str, str] | None:
-    """`("click", "buy now")` of `"click[Buy Now]"`; None where `action` is not of the grammar.
+    """`("click", "Buy Now")` of `"click[Buy Now]"`; None where `action` is not of the grammar.
 
     The grammar is `search[words]` or `click[name]`, from the start of the text; what follows the
-    last `]` of the line is ignored, and the argument is lower-cased.
+    last `]` of the line is ignored.
     """
     match = _ACTION.match(action)
     if match is None or match[1] not in _VERBS:
         return None
-    return match[1], match[2].lower()
+    return match[1], match[2]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -186,7 +186,7 @@ class Game:
         parts = split_action(action)
         if parts is None:
             return None
-        verb, argument = parts
+        verb, argument = parts[0], parts[1].lower()
         if verb == "search":  # allowed on every page, search bar or not
             return Page(kind=Kind.RESULTS, query=argument)
         target = self._shop.clickables(self._page).get(argument)

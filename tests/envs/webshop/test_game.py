@@ -96,7 +96,7 @@ def test_all_games_share_one_index(env):
 @pytest.mark.parametrize(
     ("action", "parts"),
     [
-        ("click[Buy Now]", ("click", "buy now")),
+        ("click[Buy Now]", ("click", "Buy Now")),
         ("search[a] [b] c", None),
         ("search[a]\nclick[b]", ("search", "a")),
         ("search[a] and more", ("search", "a")),

@@ -17,6 +17,7 @@ def test_what_is_rendered_is_parsed(name, action):
         ("action", "  click[buy now]\n", "click[buy now]"),
         ("action", "click[buy now] because", "click[buy now]"),
         ("action", "search[a]\nsearch[b]", "search[a]"),
+        ("action", "search[İİ] x", "search[İİ]"),  # lower-casing makes this longer
         ("action", "Action: click[buy now]", None),
         ("action", "buy now", None),
         ("action", "", None),
