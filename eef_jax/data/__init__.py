@@ -1,1 +1,1 @@
-"""data"""
+"""Data between the halves: encoded examples, their files, and packed batches."""

@@ -1,8 +1,8 @@
 """Examples to training batches: packed rows of fixed shapes, in an order that resumes exactly.
 
-The order is stateless: which examples share a row and a batch is a pure function of (seed, epoch), so
-a run that stops after any batch continues from its `Position` alone. Knows tokens and weights; knows
-no text, no model and no device.
+The order is stateless: which examples share a row and a batch is a pure function of (seed, epoch),
+so a run that stops after any batch continues from its `Position` alone. Knows tokens and weights;
+knows no text, no model and no device.
 """
 
 import dataclasses
@@ -31,8 +31,8 @@ class Plan:
     """Which examples lie in which row, for one epoch.
 
     Attributes:
-        rows: for each row the numbers of its examples, in order; a multiple of the batch's rows long
-            (the last rows may be empty).
+        rows: for each row the numbers of its examples, in order; as many rows as whole batches need
+            (the last ones may be empty).
         padding: share of token slots that hold no example (0-1).
     """
 

@@ -32,15 +32,17 @@ class Chat(Protocol):
     ) -> tuple[Sequence[int], Sequence[int]]:
         """Ids of a conversation and, for each id, the index of the message that says it.
 
-        An id speaks for an assistant message when the policy would have to sample it (its content and
-        its end-of-turn token); all other ids (headers, prompts, observations) carry -1.
+        Only ids that the policy would have to sample speak for a message (an assistant's content
+        and end of turn); all others (headers, prompts, observations) carry -1.
         """
         ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What came in and went out of `encode_all`: `selections` = `examples` + `unweighted` + `too_long`.
+    """What came in and went out of `encode_all`.
+
+    Nothing is lost: `selections` = `examples` + `unweighted` + `too_long`.
 
     Attributes:
         selections: verdicts that came in.
@@ -88,14 +90,14 @@ def encode(selection: Selection, prompt: Sequence[Message], chat: Chat) -> Examp
     if not len(weights) == len(selection.reasons) == len(steps):
         raise DataError(
             f"selection of trajectory {trajectory.id!r} has {len(weights)} weights and "
-            f"{len(selection.reasons)} reasons for {len(steps)} steps; a method's select() must give "
-            "one of each for every step"
+            f"{len(selection.reasons)} reasons for {len(steps)} steps; a method's select() must "
+            "give one of each for every step"
         )
     learned = [index for index, weight in enumerate(weights) if weight != 0]
     if not learned:
         raise DataError(
-            f"selection of trajectory {trajectory.id!r} has no step with a weight, so there is nothing "
-            "to learn from it; leave it out before encoding"
+            f"selection of trajectory {trajectory.id!r} has no step with a weight, so there is "
+            "nothing to learn from it; leave it out before encoding"
         )
     kept = steps[: learned[-1] + 1]
     messages = list(prompt)
@@ -108,8 +110,9 @@ def encode(selection: Selection, prompt: Sequence[Message], chat: Chat) -> Examp
         messages.append(Message(role="assistant", content=step.message))
         sampled += [(), step.tokens if same_tokenizer else ()]
     ids, speaker = chat.example(messages, sampled)
-    token_weights = np.array([weight_of_message.get(who, 0.0) for who in speaker], np.float32)
-    silent = set(index for index, weight in weight_of_message.items() if weight) - set(speaker)
+    said_by = np.asarray(speaker).tolist()
+    token_weights = np.array([weight_of_message.get(who, 0.0) for who in said_by], np.float32)
+    silent = {index for index, weight in weight_of_message.items() if weight} - set(said_by)
     if silent:
         step = (min(silent) - len(prompt)) // 2
         raise DataError(
@@ -168,8 +171,8 @@ def encode_all(
         )
     if counts.too_long:
         _log.warning(
-            "%d of %d selected trajectories are longer than %d tokens and are left out of training; "
-            "raise the row length (train.length) to keep them",
+            "%d of %d selected trajectories are longer than %d tokens and are left out of "
+            "training; raise the row length (config.train.length) to keep them",
             counts.too_long,
             counts.selections,
             max_length,

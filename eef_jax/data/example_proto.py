@@ -1,15 +1,15 @@
-"""The `tf.train.Example` message as bytes: a map from feature names to lists of ints, floats or bytes.
+"""The `tf.train.Example` message as bytes: a map from names to lists of ints, floats or bytes.
 
 Wire format (proto3), from TensorFlow's example.proto and feature.proto:
   Example      { Features features = 1; }
-  Features     { map<string, Feature> feature = 1; }      entry: { string key = 1; Feature value = 2; }
+  Features     { map<string, Feature> feature = 1; }  entry { string key = 1; Feature value = 2; }
   Feature      { oneof { BytesList = 1; FloatList = 2; Int64List = 3; } }
   BytesList    { repeated bytes value = 1; }
   FloatList    { repeated float value = 1 [packed]; }
   Int64List    { repeated int64 value = 1 [packed]; }
 
-Written by hand because the message type comes with TensorFlow alone, and because equal features then
-give equal bytes (protobuf leaves the order of map entries open). Knows no file and no field of ours.
+Written by hand because the message type comes with TensorFlow, and because equal features then give
+equal bytes (protobuf leaves the order of map entries open). Knows no file and no field of ours.
 """
 
 from collections.abc import Iterator, Mapping

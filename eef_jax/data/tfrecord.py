@@ -9,6 +9,7 @@ Knows the fields of an `Example` and the layout of the folder; knows nothing of 
 be or are used. The caller's manifest, written after this folder, is what commits it.
 """
 
+import itertools
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,7 +77,7 @@ def write(
         paths.append(folder / _shard_name(split, shard, shards))
         sizes.append(len(data))
         _write_whole(paths[-1], data)
-    lengths = [stop - start for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    lengths = [stop - start for start, stop in itertools.pairwise(bounds)]
     _write_metadata(folder, split, lengths, sum(sizes), columns, description)
     return paths
 
@@ -212,7 +213,7 @@ def _write_metadata(
     columns: Sequence[str],
     description: str,
 ) -> None:
-    """Write features.json and dataset_info.json by TFDS itself, which needs no TensorFlow for it."""
+    """Write features.json and dataset_info.json by TFDS itself; that needs no TensorFlow."""
     import tensorflow_datasets as tfds  # half a second: only who writes a data set pays for it
 
     floats = tfds.features.Sequence(np.float32)

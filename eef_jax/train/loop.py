@@ -1,7 +1,7 @@
 """The training loop: steps over packed batches, with progress, evaluation and early stopping.
 
-Deterministic: parameters depend on the model, the data and the arguments alone. Knows no environment
-and no files; what evaluation and saving mean is the caller's.
+Deterministic: parameters depend on the model, the data and the arguments alone. Knows no
+environment and no files; what evaluation and saving mean is the caller's.
 """
 
 import time
@@ -73,9 +73,10 @@ def fit(
         save_every: steps between two saves.
 
     Returns:
-        The parameters with the best score (the last ones without `on_eval`), and JSON facts: `steps`,
-        `loss` (mean of the last tenth of the steps), `tokens`, `weighted_tokens`, `padding` (share),
-        `seconds`, `tokens_per_s` and with `on_eval` also `best_score`, `best_step`, `scores`.
+        The parameters with the best score (without `on_eval` the last), and JSON facts: `steps`
+        (updates done in all), `loss` (mean of the last tenth of the steps), and of this host's part
+        of the data `tokens`, `weighted_tokens`, `padding` (share), `seconds`, `tokens_per_s`; with
+        `on_eval` also `best_score`, `best_step` and `scores` (pairs of step and score).
 
     Raises:
         ConfigError: for contradictory lengths, or rows that do not spread.
@@ -87,15 +88,14 @@ def fit(
     transform = make_optimizer(optimizer, total)
     step = step_lib.make_step(model, transform, mesh=mesh, accumulate=accumulate)
     frozen = sharding.place(model.frozen, mesh)
-    state, position = start or (
-        state_lib.create(model, transform, mesh=mesh, seed=seed),
-        Position(),
-    )
+    if start is None:
+        start = state_lib.create(model, transform, mesh=mesh, seed=seed), Position()
+    state, first = start
     done = int(state.step)
     meter = _Meter(total=total, done=done, label=label, progress=progress, log=log)
     best = _Best(patience=patience)
 
-    for batch, position in batches.iterate(position):
+    for batch, position in batches.iterate(first):
         if done >= total:
             break
         state, scalars = step(state, frozen, step_lib.put_batch(batch, mesh, rows=batches.rows))
@@ -147,9 +147,7 @@ class _Meter:
     def __init__(
         self, *, total: int, done: int, label: str, progress: bool, log: Log | None
     ) -> None:
-        self._bar = tqdm(
-            total=total, initial=done, desc=label, unit="step", disable=not progress
-        )
+        self._bar = tqdm(total=total, initial=done, desc=label, unit="step", disable=not progress)
         self._log = log
         self._done = done
         self._began = time.monotonic()
@@ -190,7 +188,9 @@ class _Meter:
         values = {name: float(value) for name, value in scalars.items()}
         speed = self._tokens / (time.monotonic() - self._began)
         self._losses.append(values["loss"])
-        self._bar.set_postfix_str(f"loss {values['loss']:.4f}, {speed:,.0f} tokens/s", refresh=False)
+        self._bar.set_postfix_str(
+            f"loss {values['loss']:.4f}, {speed:,.0f} tokens/s", refresh=False
+        )
         self._bar.update()
         if self._log:
             self._log(number, values | {"tokens_per_s": speed})

@@ -56,9 +56,7 @@ def shardings(model: Model, optimizer: optax.GradientTransformation, *, mesh: Me
     return sharding.shardings(shapes, mesh)
 
 
-def _fresh(
-    trainable: nnx.State, optimizer: optax.GradientTransformation, seed: int
-) -> TrainState:
+def _fresh(trainable: nnx.State, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         trainable=jax.tree.map(jnp.copy, trainable),

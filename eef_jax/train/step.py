@@ -1,7 +1,7 @@
 """One update: forward, backward and optimizer, compiled once with shardings over the mesh.
 
-Pure: (state, frozen, batch) -> (state, scalars). Knows the layout of a packed batch; knows no files,
-no epochs and no progress.
+Pure: (state, frozen, batch) -> (state, scalars). Knows the layout of a packed batch; knows no
+files, no epochs and no progress.
 """
 
 import math
@@ -38,9 +38,9 @@ def make_step(
 ) -> Step:
     """Compile-once update step.
 
-    The loss is the sum of weighted losses over the sum of weights of the whole global batch, whatever
-    the devices and micro-batches it is split over, so neither changes what is learned. Without an
-    adapter all parameters are trained; with one no gradient of the base is ever computed.
+    The loss is the sum of weighted losses over the sum of weights of the whole global batch,
+    whatever the devices and micro-batches it is split over, so neither changes what is learned.
+    Without an adapter all parameters are trained; with one no gradient of the base is computed.
 
     Args:
         model: gives structure and placement; its arrays are not kept.
@@ -59,9 +59,7 @@ def make_step(
         trainable: nnx.State, frozen: nnx.State, batch: DeviceBatch, key: Key[Array, ""]
     ) -> Float[Array, ""]:
         decoder = merge(graphdef, frozen, trainable)
-        hidden = decoder(
-            batch["tokens"], batch["positions"], batch["segment_ids"], dropout_key=key
-        )
+        hidden = decoder(batch["tokens"], batch["positions"], batch["segment_ids"], dropout_key=key)
         return weighted_nll(
             decoder.logits,
             hidden,

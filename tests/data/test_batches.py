@@ -1,0 +1,119 @@
+"""Packing, order and resume of batches."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from eef_jax.data.batches import Batches, Position
+from eef_jax.errors import ConfigError, DataError
+from eef_jax.types import Example
+
+
+def example(number, size, learned=2):
+    weights = np.zeros(size, np.float32)
+    weights[size - learned :] = 0.5
+    return Example(
+        id=str(number), tokens=np.arange(size, dtype=np.int32) + 100 * number, weights=weights
+    )
+
+
+def make(sizes=(5, 4, 3, 6, 2), **options):
+    settings = {"rows": 2, "length": 8, "seed": 3} | options
+    return Batches(examples=[example(n + 1, size) for n, size in enumerate(sizes)], **settings)
+
+
+def first(batches, count, start=None):
+    return list(itertools.islice(batches.iterate(start), count))
+
+
+def assert_equal(left, right):
+    assert left.keys() == right.keys()
+    for name in left:
+        np.testing.assert_array_equal(left[name], right[name])
+
+
+def test_rows_are_packed_first_fit_token_by_token():
+    ((batch, after),) = first(make(sizes=(5, 4, 3), shuffle=False), 1)
+    assert batch["tokens"].tolist() == [
+        [100, 101, 102, 103, 104, 300, 301, 302],
+        [200, 201, 202, 203, 0, 0, 0, 0],
+    ]
+    assert batch["segment_ids"].tolist() == [[1] * 5 + [2] * 3, [1] * 4 + [0] * 4]
+    assert batch["positions"].tolist() == [[0, 1, 2, 3, 4, 0, 1, 2], [0, 1, 2, 3, 0, 0, 0, 0]]
+    assert batch["weights"].tolist() == [
+        [0, 0, 0, 0.5, 0.5, 0, 0.5, 0.5],
+        [0, 0, 0.5, 0.5, 0, 0, 0, 0],
+    ]
+    assert batch["targets"][:, :4].tolist() == [[3, 4, 6, 7], [2, 3, 0, 0]]
+    assert not batch["targets"][:, 4:].any()
+    assert after == Position(epoch=1, index=0)
+
+
+def test_a_first_token_is_never_learned():
+    batches = Batches(examples=[example(1, 3, learned=3)], rows=1, length=4)
+    ((batch, _),) = first(batches, 1)
+    assert batch["weights"].tolist() == [[0, 0.5, 0.5, 0]]
+
+
+def test_an_epoch_holds_every_example_once_and_counts_its_padding():
+    batches = make()
+    for epoch in range(3):
+        plan = batches.plan(epoch)
+        assert sorted(itertools.chain(*plan.rows)) == list(range(5))
+        assert plan.padding == pytest.approx(1 - 20 / (8 * len(plan.rows)))
+        assert len(plan.rows) % 2 == 0
+
+
+def test_learned_tokens_of_a_row_are_bounded():
+    batches = Batches(
+        examples=[example(n, 16, learned=16) for n in range(4)], rows=1, length=64, targets=31
+    )
+    assert all(len(row) == 2 for row in batches.plan(0).rows)
+
+
+def test_shapes_stay_the_same():
+    batches = make()
+    shapes = {
+        tuple((name, value.shape) for name, value in batch.items())
+        for batch, _ in first(batches, 2 * batches.steps(3))
+    }
+    assert len(shapes) == 1
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    assert make().plan(1) == make().plan(1)
+    big = {"sizes": (2,) * 50}
+    plans = [make(**big).plan(0), make(**big).plan(1), make(**big, seed=4).plan(0)]
+    assert len({plan.rows for plan in plans}) == 3
+
+
+def test_any_position_resumes_the_same_stream():
+    batches = make(sizes=(5, 4, 3, 6, 2, 7, 8))
+    stream = first(batches, 7)
+    for done in range(1, 6):
+        resumed = first(batches, 7 - done, stream[done - 1][1])
+        for (left, at), (right, also_at) in zip(stream[done:], resumed, strict=True):
+            assert_equal(left, right)
+            assert at == also_at
+
+
+def test_hosts_share_a_batch_by_rows():
+    whole = first(make(), 2)
+    halves = [first(make(process=process, processes=2), 2) for process in range(2)]
+    for step, (batch, position) in enumerate(whole):
+        assert halves[0][step][1] == position
+        parts = [half[step][0] for half in halves]
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in batch}
+        assert_equal(batch, joined)
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(DataError, match="'4' has 9 tokens, a row holds 8"):
+        make(sizes=(5, 4, 3, 9))
+    with pytest.raises(DataError, match="no example to train on"):
+        make(sizes=())
+    with pytest.raises(ConfigError, match="does not divide among 2 processes"):
+        make(rows=3, processes=2)
+    with pytest.raises(DataError, match="'1' has 2 learned tokens, a row's bound is 1"):
+        make(targets=1)

@@ -1,0 +1,130 @@
+"""`encode` token by token on a toy chat whose ids can be read off."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from eef_jax.data.encode import Counts, encode, encode_all
+from eef_jax.errors import DataError
+from eef_jax.types import Message, Outcome, Selection, Step, Task, Trajectory
+
+PROMPT = (Message(role="system", content="be good"),)
+SYSTEM, USER, SAY, END = 1, 2, 3, 4  # header ids and end of turn; words are their length plus 10
+
+
+class ToyChat:
+    """Header, one id a word, end of turn; only an assistant's words and end have a speaker."""
+
+    fingerprint = "toy"
+
+    def example(self, messages, tokens):
+        ids, speaker = [], []
+        headers = {"system": SYSTEM, "user": USER, "assistant": SAY}
+        for number, (message, sampled) in enumerate(zip(messages, tokens, strict=True)):
+            said = list(sampled) or [len(word) + 10 for word in message.content.split()] + [END]
+            ids += [headers[message.role], *said]
+            speaker += [-1] + [number if message.role == "assistant" else -1] * len(said)
+        return np.array(ids, np.int32), np.array(speaker, np.int32)
+
+
+def selection(weights, *, tokenizer="", reasons=None, sampled=((), (), ())):
+    steps = tuple(
+        Step(observation=seen, message=said, action=said, tokens=ids)
+        for seen, said, ids in zip(
+            ("a bb", "ccc", "d"), ("go far", "buy it now", "end"), sampled, strict=True
+        )
+    )
+    task = Task(id="toy/train/0", env="toy", split="train", goal="win")
+    trajectory = Trajectory(
+        id="t0",
+        task=task,
+        steps=steps,
+        final_observation="done",
+        reward=1.0,
+        win=True,
+        outcome=Outcome.WON,
+        source="expert",
+        agent="toy",
+        tokenizer=tokenizer,
+    )
+    return Selection(
+        trajectory=trajectory,
+        weights=tuple(weights),
+        reasons=tuple(reasons or ["why"] * len(weights)),
+        role="s0",
+    )
+
+
+def test_every_token_has_the_weight_of_its_step():
+    example = encode(selection([0.5, 0.0, 1.0]), PROMPT, ToyChat())
+    expected = [
+        (SYSTEM, 0), (12, 0), (14, 0), (END, 0),
+        (USER, 0), (11, 0), (12, 0), (END, 0),
+        (SAY, 0), (12, 0.5), (13, 0.5), (END, 0.5),
+        (USER, 0), (13, 0), (END, 0),
+        (SAY, 0), (13, 0), (12, 0), (13, 0), (END, 0),
+        (USER, 0), (11, 0), (END, 0),
+        (SAY, 0), (13, 1), (END, 1),
+    ]  # fmt: skip
+    assert list(zip(example.tokens.tolist(), example.weights.tolist(), strict=True)) == expected
+    assert example.tokens.dtype == np.int32 and example.weights.dtype == np.float32
+
+
+def test_steps_after_the_last_weighted_one_are_dropped():
+    whole = encode(selection([1.0, 0.0, 1.0]), PROMPT, ToyChat())
+    short = encode(selection([1.0, 0.0, 0.0]), PROMPT, ToyChat())
+    assert short.tokens.tolist() == whole.tokens[:12].tolist()
+    assert np.count_nonzero(short.weights) == 3
+
+
+def test_sampled_ids_are_kept_under_the_same_tokenizer_alone():
+    sampled = ((), (70, 71, END), ())
+    kept = encode(selection([0.0, 1.0, 0.0], tokenizer="toy", sampled=sampled), PROMPT, ToyChat())
+    assert kept.tokens[-4:].tolist() == [SAY, 70, 71, END]
+    assert kept.weights[-4:].tolist() == [0, 1, 1, 1]
+    other = encode(
+        selection([0.0, 1.0, 0.0], tokenizer="other", sampled=sampled), PROMPT, ToyChat()
+    )
+    assert other.tokens[-5:].tolist() == [SAY, 13, 12, 13, END]
+
+
+def test_provenance_tells_the_verdict_on_each_step():
+    example = encode(selection([0.0, 1.0, 0.0], reasons=["a", "b", "c"]), PROMPT, ToyChat())
+    assert example.id == "t0:s0@0"
+    assert example.provenance["trajectory"] == "t0"
+    assert example.provenance["task"] == "toy/train/0"
+    verdicts = json.loads(example.provenance["steps"])
+    assert [(v["weight"], v["reason"]) for v in verdicts] == [(0.0, "a"), (1.0, "b"), (0.0, "c")]
+
+
+def test_counts_are_conserved_and_long_examples_reported(caplog):
+    selections = [selection([1.0, 0.0, 0.0]), selection([0.0] * 3), selection([0.0, 0.0, 1.0])]
+    with caplog.at_level(logging.WARNING):
+        examples, counts = encode_all(selections, lambda task: PROMPT, ToyChat(), max_length=20)
+    assert len(examples) == 1
+    assert counts == Counts(
+        selections=3,
+        examples=1,
+        unweighted=1,
+        too_long=1,
+        tokens=12,
+        weighted_tokens=3,
+        steps=9,
+        weighted_steps=1,
+    )
+    assert "1 of 3 selected trajectories are longer than 20 tokens" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("weights", "reasons", "message"),
+    [
+        ([1.0], ["a"], "1 weights and 1 reasons for 3 steps"),
+        ([1.0, 0.0, 0.0], ["a"], "3 weights and 1 reasons for 3 steps"),
+        ([0.0, 0.0, 0.0], None, "no step with a weight"),
+    ],
+)
+def test_a_selection_that_cannot_be_encoded_is_refused(weights, reasons, message):
+    with pytest.raises(DataError, match=message):
+        encode(selection(weights, reasons=reasons), PROMPT, ToyChat())

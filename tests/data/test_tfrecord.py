@@ -1,0 +1,134 @@
+"""TFRecords: what is written is read back, and damage is named by file and record."""
+
+import json
+
+import numpy as np
+import pytest
+
+from eef_jax.data import example_proto, tfrecord
+from eef_jax.errors import DataError
+from eef_jax.types import Example
+
+
+def examples(count, columns=()):
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(count):
+        size = int(rng.integers(1, 40))
+        made.append(
+            Example(
+                id=f"tâche-{number}",
+                tokens=rng.integers(0, 300_000, size).astype(np.int32),
+                weights=rng.random(size).astype(np.float32),
+                columns={name: rng.random(size).astype(np.float32) for name in columns},
+                provenance={"role": "s0", "task": "t", "trajectory": f"x{number}", "steps": "[]"},
+            )
+        )
+    return made
+
+
+def assert_equal(left, right):
+    assert (left.id, dict(left.provenance)) == (right.id, dict(right.provenance))
+    np.testing.assert_array_equal(left.tokens, right.tokens)
+    np.testing.assert_array_equal(left.weights, right.weights)
+    assert left.tokens.dtype == right.tokens.dtype
+    assert left.columns.keys() == right.columns.keys()
+    for name, values in left.columns.items():
+        np.testing.assert_array_equal(values, right.columns[name])
+
+
+@pytest.mark.parametrize("columns", [(), ("reference",)])
+def test_round_trip_keeps_order_over_shards(tmp_path, columns):
+    written = examples(11, columns)
+    paths = tfrecord.write(tmp_path, written, shards=4)
+    assert [path.name for path in paths] == [
+        f"eef-train.tfrecord-0000{shard}-of-00004" for shard in range(4)
+    ]
+    for left, right in zip(written, tfrecord.read(tmp_path), strict=True):
+        assert_equal(left, right)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_equal_examples_give_equal_bytes(tmp_path):
+    first = tfrecord.write(tmp_path / "a", examples(5), shards=2)
+    second = tfrecord.write(tmp_path / "b", examples(5), shards=2)
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_metadata_tells_shards_and_fields(tmp_path):
+    tfrecord.write(tmp_path, examples(3), shards=8)
+    info = json.loads((tmp_path / "dataset_info.json").read_text())
+    assert info["splits"][0]["shardLengths"] == ["1", "1", "1"]
+    fields = json.loads((tmp_path / "features.json").read_text())["featuresDict"]["features"]
+    assert set(fields) == {"id", "tokens", "weights", *tfrecord.PROVENANCE}
+
+
+def test_any_flipped_byte_names_file_and_record(tmp_path):
+    (path,) = tfrecord.write(tmp_path, examples(3), shards=1)
+    whole = path.read_bytes()
+    second = len(tfrecord.frame(next(tfrecord.read_records(path))))
+    for offset in (0, 9, 20, len(whole) - second - 1):  # length, its checksum, data, its checksum
+        damaged = bytearray(whole)
+        damaged[second + offset if second + offset < len(whole) else -1] ^= 0x40
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=rf"{path.name}: record [12] .*delete the data folder"):
+            list(tfrecord.read(tmp_path))
+
+
+def test_a_truncated_shard_names_the_first_lost_record(tmp_path):
+    (path,) = tfrecord.write(tmp_path, examples(3), shards=1)
+    whole = path.read_bytes()
+    sizes = [len(tfrecord.frame(record)) for record in tfrecord.read_records(path)]
+    for kept in (sum(sizes) - 1, sizes[0] + sizes[1] + 5):
+        path.write_bytes(whole[:kept])
+        with pytest.raises(DataError, match=r"record 2 is cut off"):
+            list(tfrecord.read(tmp_path))
+    path.write_bytes(whole[: sizes[0] + sizes[1]])  # at a border no checksum tells
+    with pytest.raises(DataError, match=r"record 2 is missing: .* 3 records"):
+        list(tfrecord.read(tmp_path))
+
+
+def test_a_sound_record_of_another_kind_is_refused(tmp_path):
+    (path,) = tfrecord.write(tmp_path, examples(1), shards=1)
+    path.write_bytes(tfrecord.frame(example_proto.serialize({"other": [b"x"]})))
+    with pytest.raises(DataError, match="record 0 is no example of this version"):
+        list(tfrecord.read(tmp_path))
+    path.write_bytes(tfrecord.frame(b"\xff\xff"))
+    with pytest.raises(DataError, match="record 0 is no example of this version"):
+        list(tfrecord.read(tmp_path))
+
+
+def test_missing_pieces_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"dataset_info\.json is missing"):
+        list(tfrecord.read(tmp_path))
+    paths = tfrecord.write(tmp_path, examples(4), shards=2)
+    with pytest.raises(DataError, match="no split 'dev'; it has train"):
+        list(tfrecord.read(tmp_path, split="dev"))
+    paths[1].unlink()
+    with pytest.raises(DataError, match=f"shard .*{paths[1].name} is missing"):
+        list(tfrecord.read(tmp_path))
+
+
+def test_nothing_to_write_and_unequal_columns_are_refused(tmp_path):
+    with pytest.raises(DataError, match="no example to write"):
+        tfrecord.write(tmp_path, [])
+    with pytest.raises(DataError, match="all examples of a data set need the same"):
+        tfrecord.write(tmp_path, examples(1) + examples(1, ("reference",)))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([], np.int64),
+        np.array([0, 1, 127, 128, 300_000, 2**62, -1, -(2**63)], np.int64),
+        np.array([0.0, -1.5, 3e38], np.float32),
+        [b"", b"bytes", "été".encode()],
+    ],
+)
+def test_features_survive_the_wire_format(values):
+    parsed = example_proto.parse(example_proto.serialize({"x": values, "y": [b"other"]}))
+    assert parsed["y"] == [b"other"]
+    if isinstance(values, list):
+        assert parsed["x"] == values
+    else:
+        np.testing.assert_array_equal(parsed["x"], values)

@@ -1,0 +1,87 @@
+"""`fit`: determinism, resume, early stopping and its single compilation."""
+
+import jax
+import numpy as np
+import pytest
+
+from eef_jax.errors import ConfigError
+from eef_jax.models.base import LoraConfig
+from eef_jax.train.loop import fit
+from tests.train import toy
+
+DROPPED = LoraConfig(rank=4, dropout=0.2)
+
+
+def run(*, lora=DROPPED, **options):
+    settings = {"mesh": toy.one_device(), "optimizer": toy.OPTIMIZER, "progress": False}
+    return fit(toy.model(lora=lora), toy.batches(rows=4), **settings | options)
+
+
+def assert_same_bits(left, right):
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def test_loss_falls_and_is_reported():
+    seen = []
+    _, facts = run(steps=30, lora=toy.LORA, log=lambda step, scalars: seen.append((step, scalars)))
+    assert [step for step, _ in seen] == list(range(1, 31))
+    assert facts["loss"] < 0.8 * seen[0][1]["loss"]
+    assert facts["steps"] == 30
+    assert 0 < facts["padding"] < 1
+    assert facts["weighted_tokens"] < facts["tokens"]
+
+
+def test_equal_runs_give_equal_bits():
+    assert_same_bits(run(steps=4)[0], run(steps=4)[0])
+
+
+@pytest.mark.parametrize("stop", [2, 3])
+def test_resumed_equals_uninterrupted(stop):
+    saved = []
+
+    def keep(state, position):
+        saved.append((jax.tree.map(lambda leaf: leaf.copy(), state), position))
+
+    whole, _ = run(steps=7, on_save=keep, save_every=stop)
+    resumed, facts = run(steps=7, start=saved[0])
+    assert_same_bits(whole, resumed)
+    assert facts["steps"] == 7
+
+
+def test_epochs_count_whole_passes():
+    batches = toy.batches(rows=4)
+    _, facts = run(epochs=2)
+    assert facts["steps"] == batches.steps(2)
+    assert facts["tokens"] == 2 * sum(len(example.tokens) for example in batches.examples)
+
+
+def test_the_best_parameters_are_kept_and_patience_ends_the_run():
+    scores = {2: 0.5, 4: 0.9, 6: 0.7, 8: 0.9, 10: 1.0}
+    kept = {}
+
+    def score(trainable, step):
+        kept[step] = jax.tree.map(np.asarray, trainable)
+        return scores[step]
+
+    best, facts = run(steps=10, on_eval=score, eval_every=2, patience=2)
+    assert (facts["best_step"], facts["best_score"], facts["steps"]) == (4, 0.9, 8)
+    assert facts["scores"] == [(2, 0.5), (4, 0.9), (6, 0.7), (8, 0.9)]
+    assert_same_bits(best, kept[4])
+
+
+def test_the_step_is_compiled_once(caplog):
+    with jax.log_compiles():
+        run(steps=6)
+    compiled = [r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()]
+    assert sum("jit(update)" in message for message in compiled) == 1, compiled
+
+
+def test_the_bar_tells_loss_and_speed(capsys):
+    run(steps=2, progress=True, label="clone")
+    shown = capsys.readouterr().err
+    assert "clone" in shown and "loss" in shown and "tokens/s" in shown
+
+
+def test_exactly_one_length_is_given():
+    with pytest.raises(ConfigError, match="steps=None and epochs=None"):
+        run()

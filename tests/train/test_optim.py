@@ -1,0 +1,48 @@
+"""Schedules and optimizers by name."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from eef_jax.errors import ConfigError
+from eef_jax.train.optim import OptimizerConfig, make_optimizer, make_schedule
+
+
+@pytest.mark.parametrize(
+    ("schedule", "half", "last"),
+    [("constant", 1.0, 1.0), ("linear", 0.6, 0.2), ("cosine", 0.6, 0.2)],
+)
+def test_schedules_warm_up_to_the_peak_and_end_at_their_final_share(schedule, half, last):
+    config = OptimizerConfig(learning_rate=2.0, schedule=schedule, warmup=0.2, final=0.2)
+    rate = make_schedule(config, 50)
+    assert 0 < rate(0) < rate(5) < rate(10) == 2.0
+    assert rate(30) == pytest.approx(2.0 * half)
+    assert rate(50) == pytest.approx(2.0 * last)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion", "sgd"])
+def test_every_optimizer_descends(name):
+    optimizer = make_optimizer(OptimizerConfig(name=name, learning_rate=0.1, warmup=0.0), 10)
+    params = {"w": jnp.ones((2, 2))}
+    state = optimizer.init(params)
+    updates, _ = optimizer.update(params, state, params)
+    assert jax.tree.all(jax.tree.map(lambda update: (update < 0).all(), updates))
+
+
+def test_decay_spares_vectors():
+    config = OptimizerConfig(learning_rate=0.1, warmup=0.0, weight_decay=0.5, schedule="constant")
+    optimizer = make_optimizer(config, 10)
+    params = {"matrix": jnp.ones((2, 2)), "norm": jnp.ones(2)}
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    assert float(updates["matrix"][0, 0]) == pytest.approx(-0.05)
+    assert float(updates["norm"][0]) == 0.0
+
+
+@pytest.mark.parametrize(("field", "value"), [("name", "adamm"), ("schedule", "cosin")])
+def test_unknown_names_list_near_ones(field, value):
+    config = dataclasses.replace(OptimizerConfig(), **{field: value})
+    with pytest.raises(ConfigError, match=f"unknown .* '{value}': did you mean"):
+        make_optimizer(config, 10)

@@ -1,0 +1,60 @@
+"""A tiny model and toy data that the training tests share."""
+
+import jax
+import numpy as np
+
+from eef_jax.data.batches import Batches
+from eef_jax.models import hf
+from eef_jax.models.base import LoraConfig, Model, ModelConfig
+from eef_jax.sharding import make_mesh
+from eef_jax.train.optim import OptimizerConfig
+from eef_jax.types import Example
+
+CONFIG = ModelConfig(
+    vocab_size=64, d_model=16, n_layers=2, n_heads=4, n_kv_heads=4, head_dim=8, d_ff=32
+)
+LORA = LoraConfig(rank=4)
+OPTIMIZER = OptimizerConfig(learning_rate=1e-2, warmup=0.0, schedule="constant", clip=0.0)
+
+
+def one_device():
+    return make_mesh({}, jax.devices()[:1])
+
+
+def model(*, lora: LoraConfig | None = LORA, mesh=None) -> Model:
+    made = hf.init(CONFIG, lora=lora, mesh=mesh)
+    if lora is None:
+        return made
+    # A fresh adapter's second half is 0, which hides most gradients: start from a used one.
+    keys = iter(jax.random.split(jax.random.key(9), 1000))
+    used = jax.tree.map(
+        lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), made.trainable
+    )
+    return Model(
+        config=made.config,
+        lora=made.lora,
+        graphdef=made.graphdef,
+        frozen=made.frozen,
+        trainable=used,
+    )
+
+
+def examples(count=12, seed=0, longest=16):
+    rng = np.random.default_rng(seed)
+    made = []
+    for number in range(count):
+        size = int(rng.integers(4, longest))
+        weights = np.where(rng.random(size) < 0.4, rng.choice([0.5, 1.0], size), 0.0)
+        weights[-1] = 1.0
+        made.append(
+            Example(
+                id=str(number),
+                tokens=rng.integers(1, 64, size).astype(np.int32),
+                weights=weights.astype(np.float32),
+            )
+        )
+    return made
+
+
+def batches(**options) -> Batches:
+    return Batches(**{"examples": examples(), "rows": 8, "length": 16, "seed": 1} | options)
