@@ -1,1 +1,1 @@
-"""text"""
+"""Conversations to token ids and back."""

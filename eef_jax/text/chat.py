@@ -1,8 +1,8 @@
 """Chat rendering that only ever appends: the ids of a turn are a prefix of the ids of the next.
 
 A chat template is reduced to frames: for each message the fixed text before and after its content.
-Frames are found by rendering marker contents, so any template works that is prefix-stable (rendering
-one more message leaves the text before it alone) and writes contents verbatim or stripped; others are
+Frames are found by rendering marker contents, so any template works that is prefix-stable (one more
+message leaves the text before it alone) and writes contents verbatim or stripped; others are
 refused. Each message is tokenised by itself and sampled ids are kept as they were sampled, so that
 history is never decoded and encoded again. Knows messages and ids; not steps, weights or models.
 """
@@ -86,7 +86,7 @@ class ChatTokenizer:
             tokens: for each message the ids it was sampled as (empty: encode its content).
 
         Returns:
-            int32[t]; for a longer conversation that begins alike, these ids are a prefix of its own.
+            int32[t]; a prefix of the ids of any longer conversation that begins alike.
         """
         ids, _ = self.example(messages, tokens)
         roles = tuple(message.role for message in messages)
@@ -154,13 +154,14 @@ class ChatTokenizer:
             if place and asked != before + head:
                 raise PolicyError(
                     f"the generation prompt {asked[len(before) :]!r} differs from how the chat "
-                    f"template begins an assistant's message in history, {head!r}: sampled ids could "
-                    "not be kept; use another template"
+                    f"template begins an assistant's message in history, {head!r}: sampled ids "
+                    "could not be kept; use another template"
                 )
         padded = self._render(roles, pad=place)
         if padded not in (after, f"{before}{head} {marker} {tail}"):
             raise PolicyError(
-                f"the chat template rewrites contents: {padded[len(before) :]!r} for {' ' + marker!r}"
+                "the chat template rewrites contents (more than stripping white space): it turns "
+                f"{' ' + marker + ' '!r} into {padded[len(before) :]!r}; use another template"
             )
         end, rest = self._turn_end(tail)
         head_ids = self.tokenizer.encode(head, special=True)
@@ -193,6 +194,6 @@ def _check_prefix(before: str, after: str, doing: str) -> None:
     )
     raise PolicyError(
         f"the chat template is not prefix-stable: {doing} changes the text before it from "
-        f"{before[at : at + 60]!r} to {after[at : at + 60]!r}; KV caches and sampled ids could not be "
-        "kept across turns, use a template that only appends"
+        f"{before[at : at + 60]!r} to {after[at : at + 60]!r}; KV caches and sampled ids could not "
+        "be kept across turns, use a template that only appends"
     )

@@ -1,8 +1,8 @@
 """A tokenizer from a Hugging Face folder: text to ids, ids to text, and its chat template.
 
-It reads `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` with the `tokenizers` and
-`jinja2` libraries alone: `transformers` is slow to import and its AutoTokenizer loads torch where torch
-is installed. It knows strings and ids, not messages' places in a prompt (see `chat`), and no models.
+It reads `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` with the libraries
+`tokenizers` and `jinja2` alone: `transformers` is slow to import and its AutoTokenizer loads torch
+where torch is installed. It knows strings and ids, not messages' places in a prompt (see `chat`).
 """
 
 import functools
@@ -173,7 +173,7 @@ def _refuse(message: str) -> None:
 
 
 class _Generation(jinja2.ext.Extension):
-    """The `{% generation %}` block of some templates: it only marks text, so it renders as it is."""
+    """The `{% generation %}` block of some templates only marks text: it renders as it is."""
 
     tags = frozenset({"generation"})
 

@@ -15,7 +15,7 @@ CHATML = (
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-# Treats the last assistant message apart from older ones, as several reasoning models' templates do.
+# Treats the last assistant message apart, as several reasoning models' templates do.
 UNSTABLE = (
     "{% for m in messages %}<|{{ m['role'] }}|>"
     "{{ m['content'] }}{% if loop.last and m['role'] == 'assistant' %} (last){% endif %}<|end|>"

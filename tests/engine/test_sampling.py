@@ -1,0 +1,68 @@
+"""Drawing: the right distribution, the right log-probabilities, keys of the request alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from eef_jax.engine.sampling import Sampling, sample
+from eef_jax.errors import ConfigError
+
+SCORES = jnp.log(jnp.array([0.5, 0.3, 0.15, 0.05]))
+draw = jax.jit(sample)
+
+
+def many(n, *, temperature=1.0, top_p=1.0):
+    keys = np.stack([np.zeros(n, np.uint32), np.arange(n, dtype=np.uint32)], axis=1)
+    ids, logprobs = draw(
+        jnp.tile(SCORES, (n, 1)),
+        keys,
+        np.zeros(n, np.int32),
+        np.full(n, temperature, np.float32),
+        np.full(n, top_p, np.float32),
+    )
+    return np.asarray(ids), np.asarray(logprobs)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, [0.5, 0.3, 0.15, 0.05]),
+        ({"temperature": 0.5}, np.array([0.25, 0.09, 0.0225, 0.0025]) / 0.365),
+        ({"top_p": 0.8}, [0.625, 0.375, 0.0, 0.0]),
+        ({"top_p": 0.01}, [1.0, 0.0, 0.0, 0.0]),
+    ],
+)
+def test_draws_follow_the_distribution(fields, expected):
+    ids, logprobs = many(4000, **fields)
+    shares = np.bincount(ids, minlength=4) / len(ids)
+    np.testing.assert_allclose(shares, expected, atol=0.03)
+    np.testing.assert_allclose(np.exp(logprobs), np.asarray(expected)[ids], rtol=1e-4)
+
+
+def test_temperature_zero_takes_the_best():
+    ids, logprobs = many(3, temperature=0.0, top_p=0.5)
+    assert ids.tolist() == [0, 0, 0]
+    np.testing.assert_allclose(np.exp(logprobs), 0.5, rtol=1e-6)
+
+
+def test_a_draw_depends_on_its_own_key_and_position_alone():
+    def one(order, position=5):
+        n = len(order)
+        ids, _ = draw(
+            jnp.zeros((n, 1000)),
+            np.array([[1, k] for k in order], np.uint32),
+            np.full(n, position, np.int32),
+            np.ones(n, np.float32),
+            np.ones(n, np.float32),
+        )
+        return dict(zip(order, ids.tolist(), strict=True))
+
+    assert one([1, 2, 3, 4]) == one([4, 3, 2, 1])
+    assert one([1, 2, 3, 4]) != one([1, 2, 3, 4], position=6)
+
+
+@pytest.mark.parametrize("fields", [{"temperature": -1}, {"top_p": 0}, {"max_new_tokens": 0}])
+def test_senseless_settings_are_refused(fields):
+    with pytest.raises(ConfigError, match="expected"):
+        Sampling(**fields)

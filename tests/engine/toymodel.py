@@ -1,0 +1,52 @@
+"""A tiny random decoder for engine tests."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from eef_jax.engine.decode import Shapes
+from eef_jax.engine.scheduler import Engine
+from eef_jax.models import hf
+from eef_jax.models.base import LoraConfig, Model, ModelConfig
+
+VOCAB = 320
+SHAPES = Shapes(slots=4, max_context=64, chunk=8, area=128, smallest=32)
+
+
+def model(seed: int = 0, max_positions: int = 64) -> Model:
+    """Two layers, grouped heads, an adapter whose second half is not zero."""
+    config = ModelConfig(
+        vocab_size=VOCAB,
+        d_model=32,
+        n_layers=2,
+        n_heads=4,
+        n_kv_heads=2,
+        head_dim=8,
+        d_ff=64,
+        max_positions=max_positions,
+    )
+    lora = LoraConfig(rank=4, alpha=8.0)
+    made = hf.init(config, lora=lora, dtype=jnp.float32, param_dtype=jnp.float32, seed=seed)
+    # Wide enough that the best token is no close call.
+    spread = lambda x: x + 0.3 * jax.random.normal(jax.random.key(seed + 1), x.shape)
+    return Model(
+        config=made.config,
+        lora=made.lora,
+        graphdef=made.graphdef,
+        frozen=made.frozen,
+        trainable=jax.tree.map(spread, made.trainable),
+    )
+
+
+def engine(made: Model, *, stop_ids=(), shapes: Shapes = SHAPES) -> Engine:
+    """An engine over few slots and short buckets."""
+    return Engine(made, stop_ids=stop_ids, shapes=shapes)
+
+
+def logits(made: Model, ids) -> np.ndarray:
+    """Scores [t, v] of a full forward pass without a cache."""
+    tokens = jnp.asarray(ids, jnp.int32)[None]
+    positions = jnp.arange(tokens.shape[1])[None]
+    decoder = made.decoder
+    hidden = decoder(tokens, positions, jnp.ones_like(tokens))
+    return np.asarray(decoder.logits(hidden)[0])

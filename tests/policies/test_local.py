@@ -1,0 +1,156 @@
+"""The local policy: whole episodes over a real engine, batched, reproducible, failing in the open."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from eef_jax import rollout
+from eef_jax.engine.decode import Shapes
+from eef_jax.engine.sampling import Sampling
+from eef_jax.errors import PolicyError
+from eef_jax.policies.local import LocalPolicy
+from eef_jax.text.chat import ChatTokenizer
+from eef_jax.types import Episode, Message, Outcome, Request
+from tests.engine import toymodel
+from tests.text import toys
+from tests.toygame import Corridor
+
+SHAPES = Shapes(slots=4, max_context=256, chunk=16, area=1024, smallest=256)
+SAMPLING = Sampling(temperature=1.0, max_new_tokens=4)
+
+
+@pytest.fixture(scope="module")
+def chat():
+    return ChatTokenizer(toys.tokenizer())
+
+
+@pytest.fixture(scope="module")
+def engine(chat):
+    made = toymodel.model(max_positions=256)
+    return toymodel.engine(made, stop_ids=chat.stop_ids, shapes=SHAPES)
+
+
+def make(engine, chat, seed=0):
+    return LocalPolicy(engine, chat, sampling=SAMPLING, seed=seed, name="tiny")
+
+
+def play(policy, episodes, **options):
+    async def run():
+        try:
+            return await rollout.play(Corridor(), policy, episodes, max_invalid=99, **options)
+        finally:
+            await policy.close()
+
+    return asyncio.run(run())
+
+
+def orders(n, max_steps=3):
+    tasks = Corridor().tasks("train")
+    return [
+        Episode(id=f"e{i}", task=tasks[i % 8], round=1, attempt=i // 8, max_steps=max_steps)
+        for i in range(n)
+    ]
+
+
+def talk(policy, *contents, episode="x"):
+    messages = tuple(Message(role="user", content=content) for content in contents)
+    return policy.act(
+        Request(
+            episode=episode,
+            messages=messages,
+            tokens=((),) * len(messages),
+            turn=0,
+            attempt=0,
+            task="t",
+        )
+    )
+
+
+def test_episodes_end_and_compute_no_token_twice(engine, chat):
+    before = engine.counters.prefilled
+    got = play(make(engine, chat), orders(12))
+    assert {t.outcome for t in got} == {Outcome.MAX_STEPS}
+    assert all(t.tokenizer == chat.fingerprint and len(t.steps) == 3 for t in got)
+    for trajectory in got:
+        for step in trajectory.steps:
+            assert 1 <= len(step.tokens) == len(step.logprobs) <= 4
+            said = [i for i in step.tokens if i not in chat.stop_ids]
+            assert step.message == chat.decode(said)
+    # What a second, cold engine would compute for the last turns alone, less what was decoded.
+    whole = 0
+    for trajectory in got:
+        messages, tokens = list(Corridor().prompt(trajectory.task)), [(), ()]
+        for step in trajectory.steps[:-1]:
+            messages += [
+                Message(role="user", content=step.observation),
+                Message(role="assistant", content=step.message),
+            ]
+            tokens += [(), step.tokens]
+        messages.append(Message(role="user", content=trajectory.steps[-1].observation))
+        fed = sum(len(step.tokens) - 1 for step in trajectory.steps[:-1])
+        whole += len(chat.prompt(messages, (*tokens, ()))) - fed
+    computed = engine.counters.prefilled - before
+    assert computed <= whole and computed + engine.counters.copied >= whole
+
+
+def test_an_episode_does_not_depend_on_the_batch_or_the_order(engine, chat):
+    together = {t.id: t for t in play(make(engine, chat), orders(6))}
+    for order in reversed(orders(6)):
+        assert play(make(engine, chat), [order], concurrency=1)[0] == together[order.id]
+
+
+def test_other_seeds_and_attempts_say_other_things(engine, chat):
+    def said(seed, n=1, which=0):
+        return [s.tokens for s in play(make(engine, chat, seed), orders(n))[which].steps]
+
+    assert said(0) == said(0) != said(1)
+    assert said(0, 9, 0) != said(0, 9, 8)  # attempts 0 and 1 of one task
+
+
+def test_a_policy_error_reaches_those_who_wait_and_the_next_one_is_served(
+    engine, chat, monkeypatch
+):
+    async def run():
+        policy = make(engine, chat)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "tick", lambda: 1 / 0)
+            with pytest.raises(PolicyError, match="ZeroDivisionError"):
+                await talk(policy, "hello")
+        answer = await talk(policy, "hello")
+        await policy.close()
+        await policy.close()
+        with pytest.raises(PolicyError, match="closed"):
+            await talk(policy, "hello")
+        return answer
+
+    assert len(asyncio.run(run()).tokens) >= 1
+    assert not engine.busy
+
+
+def test_a_prompt_beyond_the_context_says_so(engine, chat):
+    async def run():
+        policy = make(engine, chat)
+        answer = await talk(policy, "go left " * 200)
+        await policy.close()
+        return answer
+
+    answer = asyncio.run(run())
+    assert (answer.finish, answer.text) == ("context", "")
+    assert answer.prompt_tokens > 256
+
+
+def test_cancelled_questions_free_the_engine(engine, chat):
+    async def run():
+        policy = make(engine, chat)
+        asked = asyncio.ensure_future(talk(policy, "hello"))
+        await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        policy.finish("x")
+        again = await talk(policy, "hello", episode="y")
+        await policy.close()
+        return again
+
+    assert np.isfinite(asyncio.run(run()).logprobs).all()
+    assert engine._slots.sessions() == ()
