@@ -113,7 +113,7 @@ class Trajectory:
         source: who made it: an expert or the policy.
         agent: name of the expert or of the policy (for the report).
         round: EEF round that played it; 0 for experts and for the clone's data.
-        attempt: number of the rollout among equals (same task, start and round), from 0.
+        attempt: number among the task's episodes of its round, from 0.
         parent: id of the trajectory it was forked from, else None.
         fork_step: number of steps taken over from the parent.
         tokenizer: fingerprint of the tokenizer behind `Step.tokens`, else "".
@@ -147,7 +147,7 @@ class Episode:
         id: becomes the trajectory's id.
         task: what to play.
         round: round it is played for.
-        attempt: number among equals; a part of the random key.
+        attempt: number among the task's episodes of the round, from 0; a part of the random key.
         parent: trajectory whose first `fork_step` actions are replayed first.
         fork_step: number of parent actions to replay (0 = from s_0).
         max_steps: cap on the agent's actions, replayed ones included.
