@@ -1,0 +1,133 @@
+"""Evaluate a checkpoint: `python -m eef_jax.evaluate --checkpoint=runs/demo/round_3/tune`.
+
+Plays a split's tasks once and prints win rate and mean reward with 95 % intervals, in all and by
+tag. The config is the one that the checkpoint's run was made with, unless `--config` gives another.
+Writes nothing. Errors that a user can mend are printed without a traceback, with exit code 1.
+"""
+
+import logging
+import sys
+from typing import Any
+
+from absl import app, flags
+from etils import epath
+from ml_collections import config_flags
+
+from eef_jax import evaluation, store
+from eef_jax.errors import ConfigError, DataError, EefError
+from eef_jax.types import Trajectory
+
+
+def evaluate(checkpoint: epath.PathLike, config: dict[str, Any]) -> list[Trajectory]:
+    """Play `config["evaluate"]["split"]` with a checkpoint.
+
+    Args:
+        checkpoint: what `find` gave.
+        config: the sections of `configs/common.py`, plain values.
+
+    Raises:
+        DataError: the checkpoint is damaged or belongs to another base.
+        ConfigError: the config cannot be used.
+    """
+    # Not at the top: --help and a wrong path need no accelerator library.
+    from eef_jax import checkpoint as checkpoints
+    from eef_jax import pipeline
+    from eef_jax.learner import Learner
+
+    checkpoints.read_metadata(checkpoint)  # fails early, before products and models are loaded
+    env = pipeline.make_env(config)
+    try:
+        played, _ = pipeline.evaluate(
+            env,
+            Learner(config),
+            epath.Path(checkpoint),
+            config,
+            provenance=store.provenance(config, config["seed"]),
+        )
+    finally:
+        env.close()
+    return played
+
+
+def find(path: epath.PathLike) -> epath.Path:
+    """The checkpoint's own folder, from that or from its tune stage's folder.
+
+    Raises:
+        DataError: there is neither.
+    """
+    folder = epath.Path(path).expanduser()
+    if not folder.is_dir():
+        raise DataError(
+            f"there is no checkpoint at {folder}: --checkpoint names a finished tune stage's "
+            "folder, such as runs/demo/round_3/tune"
+        )
+    inside = folder / "checkpoint"
+    if inside.exists():
+        return inside
+    if folder.name == inside.name:
+        return folder
+    raise DataError(
+        f"{folder} holds no checkpoint: --checkpoint names a finished tune stage's folder, such as "
+        "runs/demo/round_3/tune, or the folder `checkpoint` inside it"
+    )
+
+
+def config_of(checkpoint: epath.Path) -> dict[str, Any]:
+    """The config of the run that a checkpoint lies in.
+
+    Raises:
+        DataError: no folder above it is a run's.
+    """
+    for folder in checkpoint.resolve().parents:
+        if (folder / store.CONFIG).exists():
+            return dict(store.read_workdir(folder).config)
+    raise DataError(
+        f"no folder above {checkpoint} holds a run's {store.CONFIG}: name the run by --workdir, or "
+        "give the config it was made with by --config"
+    )
+
+
+def describe(trajectories: list[Trajectory]) -> str:
+    """Scores in all and by tag, a line each."""
+    scores = {"all": evaluation.score(trajectories), **evaluation.by_tag(trajectories)}
+    width = max(map(len, scores))
+    return "\n".join(f"{name:<{width}}  {score}" for name, score in scores.items())
+
+
+def _main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise ConfigError(f"unexpected arguments {argv[1:]}: every setting is a --flag=value")
+    given = flags.FLAGS
+    if not given.checkpoint:
+        raise ConfigError("no --checkpoint was given, such as --checkpoint=runs/demo/round_3/tune")
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    checkpoint = find(given.checkpoint)
+    if given.config is not None:
+        config = given.config.to_dict()
+    elif given.workdir:
+        config = dict(store.read_workdir(given.workdir).config)
+    else:
+        config = config_of(checkpoint)
+    if given.split:
+        config["evaluate"] = {**config["evaluate"], "split": given.split}
+    played = evaluate(checkpoint, config)
+    print(f"{checkpoint} on the {config['evaluate']['split']} tasks of {config['env']['name']}")
+    print(describe(played))
+
+
+def run() -> None:
+    """Run the command; print a user's errors as one message."""
+    # Not at import: another command may define flags of the same names in one process.
+    flags.DEFINE_string("checkpoint", None, "Folder of a finished tune stage.")
+    flags.DEFINE_string("split", None, "Tasks to play: train, dev or test. The config's own.")
+    flags.DEFINE_string("workdir", None, "Run to take the config from. The checkpoint's own.")
+    config_flags.DEFINE_config_file("config", None, "Config file to use instead of the run's.")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        app.run(_main)
+    except EefError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,95 @@
+"""The report of a run: from the files of its work folder to `report.md` and a terminal table.
+
+Needs no accelerator, loads no JAX, and reports what is there: a stage that is not done is named as
+missing. `run` reads the files; `results`, `exploration`, `borders`, `actions` and `cases` are the
+sections; `markdown` is the text.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from eef_jax import store
+from eef_jax.report import actions, borders, cases, exploration, markdown, results
+from eef_jax.report.run import Run, read
+from eef_jax.store import Workdir
+
+FILE = "report.md"
+
+_SECTIONS = (
+    ("Results", results.results),
+    ("Cost", results.cost),
+    ("Rollout yield by expert state", exploration.rollout_yield),
+    ("Train tasks solved", exploration.solved),
+    ("What was selected", exploration.selected),
+    ("Kinds of action", actions.actions),
+    ("Borders", borders.borders),
+    ("Worked cases", cases.worked),
+    ("What got worse", cases.worse),
+    ("Engine", results.engine),
+    ("Time", results.times),
+)
+
+
+def write(work: Workdir) -> None:
+    """Write `<workdir>/report.md`.
+
+    Raises:
+        DataError: a file of a finished stage is missing or damaged.
+    """
+    run = read(work)
+    lines = [f"# {_title(run)}", "", *_unfinished(run)]
+    for title, section in _SECTIONS:
+        lines += [f"## {title}", "", *section(run)]
+    lines += ["## Provenance", "", *_provenance(run)]
+    store.write_text(work.root / FILE, "\n".join(lines).rstrip() + "\n")
+
+
+def table(work: Workdir) -> str:
+    """The results in aligned columns for a terminal, and where the whole report lies.
+
+    Raises:
+        DataError: see `write`.
+    """
+    run = read(work)
+    lines = [_title(run), "", *markdown.columns(*results.summary(run)), "", *_unfinished(run)]
+    facts = run.facts(run.rounds)
+    if "solved_only_through_failure" in facts:
+        count = facts["solved_only_through_failure"]
+        lines.append(f"train tasks solved only through an expert failure: {count}")
+    if (work.root / FILE).exists():
+        lines.append(f"report: {work.root / FILE}")
+    return "\n".join(lines)
+
+
+def _title(run: Run) -> str:
+    config = run.work.config
+    split = config["evaluate"]["split"]
+    return f"{run.method} on {config['env']['name']}, seed {config['seed']}, {split} tasks"
+
+
+def _unfinished(run: Run) -> list[str]:
+    if not run.missing:
+        return []
+    return [f"Not finished. Missing stages: {', '.join(run.missing)}.", ""]
+
+
+def _provenance(run: Run) -> list[str]:
+    """Who made the stages; one line each for makers that differ."""
+    makers: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
+    for name, manifest in run.manifests.items():
+        maker = manifest["provenance"]
+        makers.setdefault(repr(sorted(maker.items(), key=str)), (maker, []))[1].append(name)
+    lines = []
+    for maker, names in makers.values():
+        versions = ", ".join(f"{k} {v}" for k, v in maker.get("versions", {}).items())
+        lines.append(
+            f"- {_names(names)}: commit {maker.get('commit')}, config {maker.get('config_hash')}, "
+            f"seed {maker.get('seed')}; {versions}"
+        )
+    return lines or ["- nothing was made yet"]
+
+
+def _names(names: list[str]) -> str:
+    return (
+        ", ".join(names) if len(names) <= 3 else f"{names[0]} to {names[-1]} ({len(names)} stages)"
+    )

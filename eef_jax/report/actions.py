@@ -1,0 +1,91 @@
+"""What policies do on held-out tasks: shares of their most frequent kinds of action, by tag.
+
+Knows actions as text only: an action that is said on many tasks (`click[next >]`) is a kind by
+itself, one that belongs to few tasks (a query, an item's id) counts by its first word, as
+`click ...`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+
+from eef_jax.report import markdown
+from eef_jax.report.results import DIFFICULTY
+from eef_jax.report.run import Run
+from eef_jax.types import Trajectory
+
+COMMON = 0.1  # share of one policy's tasks from which an action is a kind by itself
+SHOWN = 5  # kinds in the table
+INVALID = "(no action)"
+
+
+def actions(run: Run) -> list[str]:
+    """Table of shares of action kinds, by tag and round."""
+    played = {
+        run.label(number): attempts
+        for number in range(run.rounds + 1)
+        if (attempts := run.trajectories(f"round_{number}/evaluate"))
+    }
+    if not played:
+        return ["No policy was evaluated yet.", ""]
+    common = common_actions(played.values())
+    counts = {
+        (tag, name): Counter(kind(action, common) for t in attempts for action in _said(t, tag))
+        for name, attempts in played.items()
+        for tag in _tags(attempts)
+    }
+    total: Counter[str] = Counter()
+    for counter in counts.values():
+        total.update(counter)
+    kinds = sorted(total, key=lambda name: (-total[name], name))[:SHOWN]
+    rows = [
+        [tag, name, counter.total(), *(_share(counter, name_) for name_ in kinds)]
+        for (tag, name), counter in sorted(counts.items(), key=lambda item: _order(item[0]))
+    ]
+    header = ["tasks", "policy", "actions", *map(markdown.code, kinds)]
+    note = (
+        f"Share of a policy's actions. What some policy says on {COMMON:.0%} of its tasks or more "
+        "is a kind by itself, rarer actions (queries, ids, options) count by their first word."
+    )
+    return [note, "", *markdown.table(header, rows, texts=2)]
+
+
+def common_actions(policies: Collection[Sequence[Trajectory]]) -> frozenset[str]:
+    """Actions that some policy says on at least `COMMON` of its tasks."""
+    found: set[str] = set()
+    for attempts in policies:
+        tasks = Counter(
+            action for t in attempts for action in {step.action for step in t.steps if step.action}
+        )
+        found.update(a for a, count in tasks.items() if count >= COMMON * len(attempts))
+    return frozenset(found)
+
+
+def kind(action: str | None, common: Collection[str]) -> str:
+    """The kind of an action."""
+    if action is None or action in common:
+        return action or INVALID
+    first = re.match(r"\w*", action)
+    word = first[0] if first else ""
+    return word if word == action else f"{word} ...".strip()
+
+
+def _tags(attempts: Sequence[Trajectory]) -> list[str]:
+    known = {tag for t in attempts for tag in t.task.tags}
+    return [tag for tag in DIFFICULTY if tag in known] or ["all"]
+
+
+def _said(attempt: Trajectory, tag: str) -> list[str | None]:
+    if tag != "all" and tag not in attempt.task.tags:
+        return []
+    return [step.action for step in attempt.steps]
+
+
+def _share(counter: Mapping[str, int], name: str) -> str:
+    total = sum(counter.values())
+    return markdown.share(counter[name] / total if total else None)
+
+
+def _order(key: tuple[str, str]) -> int:
+    """Tags in their order; within one, policies stay as they were played (sorting is stable)."""
+    return DIFFICULTY.index(key[0]) if key[0] in DIFFICULTY else 0

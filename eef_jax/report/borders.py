@@ -1,0 +1,60 @@
+"""What came into each stage and what went out: nothing may get lost on the way.
+
+Knows the counts in the manifests, and which of them must agree.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from eef_jax.report import markdown
+from eef_jax.report.run import Run
+
+
+def borders(run: Run) -> list[str]:
+    """One row for each stage that is done: in, out, and whether they agree."""
+    rows = [_row(run, name) for name in run.manifests]
+    return markdown.table(["stage", "in", "out", "conserved"], rows, texts=4)
+
+
+def _row(run: Run, name: str) -> list[object]:
+    kind = name.rpartition("/")[2]
+    counts = run.counts(name)
+    if kind == "select":
+        into, out, fine = _select(counts)
+    elif kind == "tune":
+        into, out, fine = _tune(counts, run.counts(name.replace("tune", "select")))
+    else:
+        into, out, fine = _played(counts)
+    return [name, into, out, "yes" if fine else "**NO**"]
+
+
+def _played(counts: Mapping[str, Any]) -> tuple[str, str, bool]:
+    """Episodes by outcome: every one that was ordered has exactly one."""
+    outcomes = counts["outcomes"]
+    out = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items())
+    into = f"{counts['episodes']:,} episodes"
+    return into, f"{out}; {counts['turns']:,} turns", sum(outcomes.values()) == counts["episodes"]
+
+
+def _select(counts: Mapping[str, Any]) -> tuple[str, str, bool]:
+    """Selections become examples or are left out; steps are learned or masked."""
+    left_out = {"unweighted": counts["unweighted"], "too long": counts["too_long"]}
+    masked = counts["steps"] - counts["weighted_steps"]
+    out = (
+        f"{counts['examples']:,} examples"
+        + "".join(f", {count:,} {why}" for why, count in left_out.items() if count)
+        + f"; {counts['weighted_steps']:,} steps learned, {masked:,} masked or left out"
+        + f"; {counts['weighted_tokens']:,} of {counts['tokens']:,} tokens learned"
+    )
+    into = f"{counts['selections']:,} selections, {counts['steps']:,} steps"
+    return into, out, counts["selections"] == counts["examples"] + sum(left_out.values())
+
+
+def _tune(counts: Mapping[str, Any], before: Mapping[str, Any]) -> tuple[str, str, bool]:
+    """Every example that was selected is read back and trained on."""
+    out = (
+        f"{counts['steps']:,} steps over {counts['tokens']:,} tokens "
+        f"({counts['weighted_tokens']:,} learned), {counts['padding']:.1%} padding"
+    )
+    into = f"{counts['examples']:,} examples"
+    return into, out, counts["examples"] == before.get("examples", counts["examples"])

@@ -1,0 +1,121 @@
+"""What exploring brought: wins by expert state, tasks solved, and what of it is trained on.
+
+Knows rounds, states and counts; nothing of how policies do on held-out tasks.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from eef_jax import evaluation
+from eef_jax.report import markdown
+from eef_jax.report.run import Run
+from eef_jax.types import Trajectory
+
+
+def rollout_yield(run: Run) -> list[str]:
+    """Rollouts by the expert state k they started from, and wins among the completed ones."""
+    rows: list[list[object]] = []
+    for number in range(1, run.rounds + 1):
+        by_state = run.facts(number).get("yield", {})
+        rows += [_row(number, f"s_{k}", counts) for k, counts in by_state.items()]
+        later = [counts for k, counts in by_state.items() if k != "0"]
+        if later:
+            rows.append(_row(number, "expert states, all k >= 1", _sum(later)))
+            tasks, same = _starts_beside(run.trajectories(f"round_{number}/explore"))
+            rows.append(_row(number, f"s_0 of their {tasks} tasks", same))
+    if not rows:
+        return [
+            "No round has explored and selected yet."
+            if run.rounds
+            else "The method plays nothing.",
+            "",
+        ]
+    header = ["round", "from", "played", "completed", "won", "win share of completed"]
+    note = (
+        "Not every task has expert states (those of easy tasks are mostly not explored), so the "
+        "fair comparison for them is s_0 of the same tasks."
+    )
+    return [note, "", *markdown.table(header, rows, texts=2)]
+
+
+def solved(run: Run) -> list[str]:
+    """Train tasks with something to learn, and rollouts that end in the training set."""
+    rows: list[list[object]] = []
+    played = 0
+    for number in range(run.rounds + 1):
+        if f"round_{number}/select" in run.missing:
+            continue
+        facts, selections = run.facts(number), run.selections(number)
+        played += run.counts(f"round_{number}/explore").get("episodes", 0)
+        used = len({s["trajectory"] for s in selections if is_rollout(s)})
+        rows.append(
+            [
+                run.label(number),
+                facts.get("tasks", run.counts("expert").get("episodes")),
+                facts.get("solved", len({s["task"] for s in selections})),
+                facts.get("solved_only_through_failure"),
+                facts.get("recovery_states"),
+                facts.get("harmful_actions"),
+                played,
+                used,
+                markdown.share(used / played if played else None),
+            ]
+        )
+    header = ["policy", "train tasks", "solved", "only through an expert failure"]
+    header += [
+        "recovery states",
+        "harmful actions",
+        "rollouts so far",
+        "of them trained on",
+        "share",
+    ]
+    return markdown.table(header, rows)
+
+
+def selected(run: Run) -> list[str]:
+    """Examples by role and steps by reason, for each round."""
+    rounds = [i for i in range(run.rounds + 1) if f"round_{i}/select" in run.manifests]
+    roles, reasons = {}, {}
+    for number in rounds:
+        selections = run.selections(number)
+        roles[number] = Counter(s["role"] for s in selections)
+        reasons[number] = Counter(x["reason"] for s in selections for x in s["steps"])
+    header = [run.label(number) for number in rounds]
+    lines = []
+    for title, counts in (("examples by role", roles), ("steps by reason", reasons)):
+        names = sorted({name for counter in counts.values() for name in counter})
+        rows = [[name, *(counts[number][name] for number in rounds)] for name in names]
+        rows.append(["in all", *(counts[number].total() for number in rounds)])
+        lines += markdown.table([title, *header], rows)
+    return lines
+
+
+def is_rollout(selection: Mapping[str, Any]) -> bool:
+    """Whether a selected trajectory was played here (a win has at least one own action)."""
+    return any(step["source"] == "policy" for step in selection["steps"])
+
+
+def _starts_beside(rollouts: Iterable[Trajectory]) -> tuple[int, Counter[str]]:
+    """Rollouts from s_0 of those tasks that were played from expert states, too."""
+    rollouts = list(rollouts)
+    tasks = {rollout.task.id for rollout in rollouts if rollout.parent}
+    counts = Counter(played=0, completed=0, wins=0)
+    for rollout in rollouts:
+        if rollout.task.id in tasks and not rollout.parent:
+            counts.update(played=1, completed=rollout.outcome.completed, wins=rollout.win)
+    return len(tasks), counts
+
+
+def _sum(rows: Iterable[Mapping[str, int]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for row in rows:
+        total.update(row)
+    return total
+
+
+def _row(number: int, start: str, counts: Mapping[str, int]) -> list[object]:
+    wins, completed = counts["wins"], counts["completed"]
+    share = wins / completed if completed else None
+    interval = evaluation.wilson(wins, completed) if completed else None
+    return [number, start, counts["played"], completed, wins, markdown.share(share, interval)]

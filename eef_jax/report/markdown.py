@@ -1,0 +1,67 @@
+"""Tables and numbers as text: Markdown for the report, aligned columns for a terminal.
+
+Knows nothing of what the numbers mean.
+"""
+
+from collections.abc import Sequence
+
+from eef_jax.evaluation import Score
+
+NONE = "-"  # a cell for which there is no value
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, texts: int = 1) -> list[str]:
+    """Lines of a Markdown table; the first `texts` columns are left-aligned, the others right."""
+    lines = [_row(header), "|---" * texts + "|---:" * (len(header) - texts) + "|"]
+    return [*lines, *(_row([number(cell) for cell in row]) for row in rows), ""]
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Lines of a table in aligned columns, for a terminal."""
+    cells = [list(header), *([number(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    formats = [f"<{widths[0]}", *(f">{width}" for width in widths[1:])]
+    lines = ["  ".join(map(format, row, formats)) for row in cells]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+def number(value: object) -> str:
+    """A cell: whole numbers with thousands apart, None as a dash, text as it is."""
+    if value is None:
+        return NONE
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def share(value: float | None, interval: tuple[float, float] | None = None) -> str:
+    """A share (0-1) as a percentage, with its interval."""
+    if value is None:
+        return NONE
+    ends = f" [{interval[0] * 100:.1f}, {interval[1] * 100:.1f}]" if interval else ""
+    return f"{value * 100:.1f} %{ends}"
+
+
+def win_rate(score: Score | None) -> str:
+    """A win rate with its interval."""
+    return share(score.win_rate, score.win_interval) if score and score.episodes else NONE
+
+
+def reward(score: Score | None) -> str:
+    """A mean reward with its interval."""
+    if not score or not score.episodes:
+        return NONE
+    low, high = score.reward_interval
+    return f"{score.reward:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def code(text: str | None, limit: int = 90) -> str:
+    """Text that an agent said, on one line, safe inside a table."""
+    if text is None:
+        return "(no action)"
+    line = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
+    return f"`{line if len(line) <= limit else line[: limit - 3] + '...'}`"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

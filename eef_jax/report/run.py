@@ -1,0 +1,136 @@
+"""A run as its files tell it: which stages are done, what they counted, what they wrote.
+
+Every reader below gives nothing for a stage that is not done, so that a half-finished run can be
+reported. Knows the layout of a work folder; not how anything is shown.
+"""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from eef_jax import evaluation, plugins, records, store
+from eef_jax.errors import DataError
+from eef_jax.evaluation import Score
+from eef_jax.methods.base import Method
+from eef_jax.store import Workdir
+from eef_jax.types import Trajectory
+
+CLONE = "sft_positive (clone)"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A work folder to read from.
+
+    Attributes:
+        work: the folder.
+        method: name of the method.
+        rounds: rounds that the method plays after the clone.
+        manifests: of the stages that are done, by the stage's name.
+        missing: names of the stages that are not done, in their order.
+    """
+
+    work: Workdir
+    method: str
+    rounds: int
+    manifests: Mapping[str, Mapping[str, Any]]
+    missing: tuple[str, ...]
+
+    def counts(self, stage: str) -> Mapping[str, Any]:
+        """What a stage counted; empty where it is not done."""
+        counts: Mapping[str, Any] = self.manifests.get(stage, {}).get("counts", {})
+        return counts
+
+    def facts(self, number: int) -> Mapping[str, Any]:
+        """The method's own facts about a round (see `solutions.summarize`)."""
+        facts: Mapping[str, Any] = self.counts(f"round_{number}/select").get("facts", {})
+        return facts
+
+    def scores(self, stage: str) -> dict[str, Score]:
+        """Scores of `expert` or `round_<i>/evaluate`: `all`, and one for each tag."""
+        path = self.work.stage(stage).folder / "scores.json"
+        if stage not in self.manifests or not path.exists():  # an imported expert has none
+            return {}
+        return {name: evaluation.from_json(x) for name, x in store.read_json(path).items()}
+
+    def selections(self, number: int) -> list[dict[str, Any]]:
+        """The verdicts of a round: trajectory, task, role, state and steps with their reasons.
+
+        Raises:
+            DataError: a line is damaged.
+        """
+        stage = self.work.stage(f"round_{number}/select")
+        if stage.name not in self.manifests:
+            return []
+        path = stage.folder / "selections.jsonl"
+        found = []
+        for place, line in enumerate(path.read_text().splitlines(), start=1):
+            try:
+                found.append(json.loads(line))
+            except ValueError as error:
+                raise DataError(
+                    f"{path}, line {place} is damaged ({error}): delete {path.parent}, so that its "
+                    "stage runs again"
+                ) from error
+        return found
+
+    def trajectories(self, stage: str) -> tuple[Trajectory, ...]:
+        """The attempts that a stage played."""
+        if stage not in self.manifests:
+            return ()
+        return records.read_trajectories(self.work.stage(stage).folder)
+
+    def label(self, number: int) -> str:
+        """A round's name in tables."""
+        if number:
+            return f"{self.method}, round {number}"
+        return CLONE if self.rounds else self.method
+
+    def last(self) -> int | None:
+        """The last round that was evaluated."""
+        done = [i for i in range(self.rounds + 1) if f"round_{i}/evaluate" in self.manifests]
+        return max(done, default=None)
+
+    def total(self, stage: str, *names: str) -> dict[str, int]:
+        """Sums of a kind of stage's counts over all rounds."""
+        sums: Counter[str] = Counter()
+        for number in range(self.rounds + 1):
+            counts = self.counts(f"round_{number}/{stage}")
+            sums.update({name: counts.get(name, 0) for name in names})
+        return dict(sums)
+
+
+def read(work: Workdir) -> Run:
+    """Read what there is of a run.
+
+    Raises:
+        DataError: a manifest is damaged.
+        ConfigError: the run's method is not known here.
+    """
+    section = dict(work.config["method"])
+    method: Method = plugins.make("methods", section.pop("name"), section)
+    manifests, missing = {}, []
+    for name in stages(method.rounds):
+        stage = work.stage(name)
+        if stage.done():
+            manifests[name] = stage.manifest()
+        else:
+            missing.append(name)
+    return Run(
+        work=work,
+        method=method.name,
+        rounds=method.rounds,
+        manifests=manifests,
+        missing=tuple(missing),
+    )
+
+
+def stages(rounds: int) -> list[str]:
+    """Names of all stages of a run in their order."""
+    names = ["expert"]
+    for number in range(rounds + 1):
+        kinds = ("explore",) * bool(number) + ("select", "tune", "evaluate")
+        names += [f"round_{number}/{kind}" for kind in kinds]
+    return names

@@ -1,0 +1,64 @@
+"""The command that evaluates a checkpoint: what it finds, what it says, how it refuses."""
+
+import subprocess
+import sys
+
+import pytest
+from etils import epath
+
+from eef_jax import evaluate
+from eef_jax.errors import DataError
+from tests import toyrun
+
+
+@pytest.fixture
+def work(tmp_path):
+    work = toyrun.make(tmp_path / "run")
+    (work.root / "round_2" / "tune" / "checkpoint").mkdir()
+    return work
+
+
+def test_a_tune_stage_or_its_checkpoint(work):
+    tune = work.root / "round_2" / "tune"
+    assert evaluate.find(tune) == evaluate.find(tune / "checkpoint") == tune / "checkpoint"
+
+
+def test_the_config_is_the_runs_own(work):
+    checkpoint = evaluate.find(work.root / "round_2" / "tune")
+    assert evaluate.config_of(checkpoint) == toyrun.CONFIG
+
+
+@pytest.mark.parametrize("path", ["round_9/tune", "round_1/tune", "round_2", "config.json"])
+def test_no_checkpoint_there(work, path):
+    with pytest.raises(DataError, match="--checkpoint names a finished tune stage"):
+        evaluate.find(work.root / path)
+
+
+def test_a_checkpoint_outside_any_run(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(DataError, match=r"--workdir.*--config"):
+        evaluate.config_of(evaluate.find(epath.Path(tmp_path)))
+
+
+def test_describe():
+    lines = evaluate.describe(toyrun.evaluated(2)).splitlines()
+    assert [line.split()[0] for line in lines] == ["all", "easy", "hard"]
+    assert lines[0] == (
+        "all   win rate 75.0% [30.1%, 95.4%], mean reward 0.812 [0.445, 1.180], 4 episodes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "ConfigError: no --checkpoint was given"),
+        (["--checkpoint=/nowhere/tune"], "DataError: there is no checkpoint at /nowhere/tune"),
+        (["runs/demo"], "ConfigError: unexpected arguments ['runs/demo']"),
+    ],
+)
+def test_errors_are_one_message(arguments, message):
+    command = [sys.executable, "-m", "eef_jax.evaluate", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith(message)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,181 @@
+"""The report: every section from a hand-made run, and a half-finished run reported as it is."""
+
+import subprocess
+import sys
+
+import pytest
+
+from eef_jax import report, store
+from eef_jax.errors import DataError
+from eef_jax.methods.sft_positive import SftPositive
+from eef_jax.report import actions, borders, markdown
+from eef_jax.report.run import read, stages
+from tests import toyrun
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return toyrun.make(tmp_path_factory.mktemp("report") / "run")
+
+
+@pytest.fixture(scope="module")
+def text(work):
+    report.write(work)
+    return (work.root / "report.md").read_text()
+
+
+def section(text, title):
+    return text.split(f"## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def row(text, *cells):
+    """The first table row that begins with these cells, as a list of cells."""
+    for line in text.splitlines():
+        found = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if line.startswith("|") and found[: len(cells)] == list(cells):
+            return found
+    raise AssertionError(f"no row {cells} in\n{text}")
+
+
+def test_results_with_intervals_in_all_and_by_tag(text):
+    results = section(text, "Results")
+    last = row(results, "eef, round 2")
+    assert last[1] == "75.0 % [30.1, 95.4]"
+    assert last[3].startswith("50.0 %") and last[4].startswith("100.0 %")  # easy, hard
+    assert last[5:] == ["10", "3,000", "12", "1.1"]
+    assert row(results, "expert")[1].startswith("50.0 %")
+    assert row(results, "hard", "sft_positive (clone)")[2] == "0.0 % [0.0, 65.8]"
+    assert row(section(text, "Cost"), "in all")[1:6] == ["20", "18", "9,000", "900", "36"]
+
+
+def test_yield_by_state_beside_the_same_tasks_start(text):
+    found = section(text, "Rollout yield by expert state")
+    assert row(found, "1", "s_0")[2:5] == ["4", "4", "2"]
+    assert row(found, "1", "s_1")[2:5] == ["2", "2", "2"]
+    assert row(found, "1", "s_2")[5] == "0.0 % [0.0, 65.8]"
+    assert row(found, "2", "expert states, all k >= 1")[2:5] == ["6", "6", "4"]
+    assert row(found, "2", "s_0 of their 2 tasks")[2:5] == ["2", "2", "0"]
+
+
+def test_tasks_solved_and_rollouts_trained_on(text):
+    last = row(section(text, "Train tasks solved"), "eef, round 2")
+    assert last[1:] == ["4", "4", "2", "2", "2", "20", "6", "30.0 %"]
+
+
+def test_selections_by_role_and_reason(text):
+    found = section(text, "What was selected")
+    assert row(found, "recovery")[1:] == ["0", "2", "2"]
+    assert row(found, "kept: beneficial expert action")[1:] == ["0", "4", "4"]
+    assert row(found, "masked: harmful expert action")[1:] == ["0", "2", "2"]
+
+
+def test_worked_cases_say_why(text):
+    cases = section(text, "Worked cases")
+    first = cases.split("**")[2].split("\n\n**")[0]
+    assert "from an expert state that needs recovery" in cases.split("**")[1]
+    assert row(first, "0")[1:4] == ["`search[thing]`", "expert", "0"]
+    assert row(first, "1")[4] == "masked: harmful expert action"
+    assert "failed before it and won from a state after it" in row(first, "2")[5]
+    assert row(first, "3")[2:5] == ["policy", "1", "kept: own win"]
+
+
+def test_what_got_worse(text):
+    worse = section(text, "What got worse")
+    assert "Of 4 tasks 2 were gained and 1 lost" in worse
+    assert "+25.0 points" in worse
+    assert worse.count("**Lost:") == 1 and "toy/test/2" in worse
+
+
+def test_conserved_counts_and_makers(text):
+    assert "**NO**" not in text
+    assert row(section(text, "Borders"), "round_1/explore")[1:3] == [
+        "10 episodes",
+        "4 failed, 6 won; 9 turns",
+    ]
+    assert "commit abc, config 0123, seed 7; python 3.11" in section(text, "Provenance")
+    assert row(section(text, "Time"), "in all")[-1] == "190.5"
+    assert row(section(text, "Engine"), "sampled_tokens")[1] == "30"
+
+
+def test_lost_episodes_are_shouted_about(work):
+    run = read(work)
+    counts = dict(run.manifests["expert"]["counts"]) | {"episodes": 5}
+    run.manifests["expert"]["counts"].update(counts)
+    assert row("\n".join(borders.borders(run)), "expert")[3] == "**NO**"
+
+
+@pytest.mark.parametrize("until", stages(2))
+def test_a_half_finished_run_names_what_is_missing(tmp_path, until):
+    work = toyrun.make(tmp_path / "run", until=until)
+    report.write(work)
+    text = (work.root / "report.md").read_text()
+    left = stages(2)[stages(2).index(until) :]
+    for shown in (text, report.table(work)):
+        assert f"Missing stages: {', '.join(left)}." in shown
+
+
+def test_the_terminal_table(work, text):
+    shown = report.table(work)
+    assert "eef on toy, seed 7, test tasks" in shown
+    assert "train tasks solved only through an expert failure: 2" in shown
+    assert shown.endswith("report.md")
+    lines = shown.splitlines()
+    assert len({len(line) for line in lines[2:8]}) == 1  # aligned
+
+
+def test_a_method_without_rounds(tmp_path):
+    config = toyrun.CONFIG | {"method": {"name": "sft_positive", "rounds": 2}}
+    work = toyrun.make(tmp_path / "run", config=config, method=SftPositive())
+    report.write(work)
+    text = (work.root / "report.md").read_text()
+    assert "missing" not in text.lower()
+    assert row(section(text, "Results"), "sft_positive")
+    assert "The method plays nothing." in text
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    work = toyrun.make(tmp_path / "run")
+    path = work.root / "round_1" / "select" / "selections.jsonl"
+    path.write_text(path.read_text().replace("{", "", 1))
+    with pytest.raises(DataError, match=r"selections\.jsonl, line 1 is damaged"):
+        report.write(work)
+
+
+def test_kinds_of_action():
+    test = toyrun.tasks("test", 20)
+    clicks = ["click[next >]"] * 2 + ["click[< prev]"]
+    played = [
+        toyrun.attempt(task, [f"search[{n}]", *clicks[n : n + 1]], win=False)
+        for n, task in enumerate(test)
+    ]
+    common = actions.common_actions([played])
+    assert common == {"click[next >]"}  # 2 of 20 tasks; a query and < prev are on one each
+    assert actions.kind("click[next >]", common) == "click[next >]"
+    assert actions.kind("click[< prev]", common) == "click ..."
+    assert actions.kind("go to shelf 1", common) == "go ..."
+    assert actions.kind("look", common) == "look"
+    assert actions.kind("[x]", common) == "..."
+    assert actions.kind(None, common) == "(no action)"
+
+
+def test_code_is_safe_in_a_table():
+    assert markdown.code("a|b `c`\nd") == "`a\\|b 'c' d`"
+    assert markdown.code("x" * 200, limit=10) == "`xxxxxxx...`"
+
+
+def test_reports_without_an_accelerator_library(work):
+    program = (
+        "import sys; from eef_jax import report, store; "
+        f"print(report.table(store.read_workdir({str(work.root)!r}))); "
+        "sys.exit(bool({'jax', 'tensorflow', 'torch', 'flax'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
+
+
+def test_on_an_object_store(monkeypatch):
+    from tests import object_store
+
+    object_store.install(monkeypatch)
+    work = toyrun.make("gs://bucket/run")
+    report.write(store.read_workdir("gs://bucket/run"))
+    assert "eef, round 2" in (work.root / "report.md").read_text()
