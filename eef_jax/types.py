@@ -1,7 +1,7 @@
 """The central types of the host half: what is solved, tried, judged, selected and trained on.
 
-All are frozen, slotted, keyword-only dataclasses of plain values, so that they hash, compare and turn
-into JSON. Nothing here knows models, files or environments.
+All are frozen, slotted, keyword-only dataclasses of plain values, so that they hash, compare and
+turn into JSON. Nothing here knows models, files or environments.
 """
 
 import dataclasses
@@ -50,7 +50,8 @@ class Task:
         env: name of the environment.
         split: `train`, `dev` or `test`.
         goal: the instruction as the agent reads it.
-        payload: what the environment needs to start the task, as a JSON string (never shown to an agent).
+        payload: what the environment needs to start the task, as a JSON string (never shown to an
+            agent).
         tags: facts for the report alone, e.g. `("hard",)`.
     """
 
@@ -100,7 +101,8 @@ class Step:
 class Trajectory:
     """One attempt at a task, from the task's first state to its outcome.
 
-    A fork carries its parent's steps too: `steps[:fork_step]` are the parent's own, the rest is new.
+    A fork carries its parent's steps too: `steps[:fork_step]` are the parent's own, the rest is
+    new.
 
     Attributes:
         id: unique within a run; equal inputs give equal ids.
@@ -197,7 +199,8 @@ class Completion:
         logprobs: log-probability of each id under the distribution it was sampled from.
         finish: `stop` (said the stop token), `length` (new-token cap), `context` (context is full).
         prompt_tokens: length of the prompt in tokens.
-        prefilled: prompt tokens that had to be computed for this answer (not found in the KV cache).
+        prefilled: prompt tokens that had to be computed for this answer (not found in the KV
+            cache).
     """
 
     text: str
@@ -252,9 +255,11 @@ class Example:
     Attributes:
         id: id of the selection it comes from.
         tokens: int32[t] token ids.
-        weights: float32[t]; `weights[i]` weighs the loss of predicting `tokens[i]` from what stands before.
+        weights: float32[t]; `weights[i]` weighs the loss of predicting `tokens[i]` from what stands
+            before.
         columns: optional further float32[t] columns by name (reference log-probs, ...).
-        provenance: plain text about where it comes from (`role`, `task`, `trajectory`, `steps`); stored
+        provenance: plain text about where it comes from (`role`, `task`, `trajectory`, `steps`);
+            stored
             with the example, never read by training.
     """
 

@@ -1,1 +1,1 @@
-"""envs"""
+"""Environments: text simulators, found by module name."""

@@ -20,7 +20,8 @@ class StepResult:
         observation: text the agent reads next.
         reward: reward of this step (0-1).
         terminated: the task ended by itself (a purchase, a win, a loss).
-        truncated: the simulator stopped it (its own limits; the loop's step cap is not the simulator's).
+        truncated: the simulator stopped it (its own limits; the loop's step cap is not the
+            simulator's).
         info: JSON values only.
     """
 

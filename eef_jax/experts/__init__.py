@@ -1,1 +1,1 @@
-"""experts"""
+"""Experts: where trajectories come from, scripted or read from files."""

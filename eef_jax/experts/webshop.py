@@ -1,11 +1,11 @@
 """A scripted WebShop shopper with a short memory: good at finding its way, bad at keeping details.
 
-It reads what an agent reads, the pages and the instruction on them, and nothing else. It searches with
-the instruction's words, compares titles and prices, turns pages, and rewords its search when two pages
-held nothing. But it looks at the instruction once: every further results page it reads pushes one
-detail out of its mind, mostly the options (named last), now and then an attribute. So it wins most
-tasks whose product stands on the first page and fails most others, after having found the right page.
-That is how the paper describes GPT-4 failing; nothing in here labels a task.
+It reads what an agent reads, the pages and the instruction on them, and nothing else. It searches
+with the instruction's words, compares titles and prices, turns pages, and rewords its search when
+two pages held nothing. But it looks at the instruction once: every further results page it reads
+pushes one detail out of its mind, mostly the options (named last), now and then an attribute. So it
+wins most tasks whose product stands on the first page and fails most others, after having found the
+right page. That is how the paper describes GPT-4 failing; nothing in here labels a task.
 """
 
 import dataclasses
@@ -21,7 +21,8 @@ _SEP = " [SEP] "
 _ACTION = re.compile(r"(search|click)\[(.+)\]")
 _PRICE = re.compile(r"price lower than ([\d.]+) dollars")
 _FILLER = frozenset(
-    "find me i need am looking for show want a an the of to and or in is are that which with my".split()
+    "find me i need am looking for show want a an the of to and or in is are that which with "
+    "my".split()
 )
 
 

@@ -1,1 +1,1 @@
-"""methods"""
+"""Methods: what to play and what to learn, found by module name."""

@@ -1,6 +1,7 @@
 """The method protocol: the science of what to play and what to learn, in steps, never in tokens.
 
-A method is one module in `eef_jax/methods/` that exports `make(**section) -> Method`, called with the
+A method is one module in `eef_jax/methods/` that exports `make(**section) -> Method`, called with
+the
 config's `method` section less its `name`. Its variants are fields of that section.
 """
 

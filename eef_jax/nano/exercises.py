@@ -1,8 +1,9 @@
 """Reading exercises: what the nano base is pretrained on, made without end from a random generator.
 
-Pages are drawn at random (made-up goals over made-up items), never taken from the embedded catalogue or
-its tasks. Each exercise is a list of pieces (text, weight): the text of a piece and the loss weight of
-predicting it. The kinds, after what a reader must be able to do before anyone teaches it to act:
+Pages are drawn at random (made-up goals over made-up items), never taken from the embedded
+catalogue or its tasks. Each exercise is a list of pieces (text, weight): the text of a piece and
+the loss weight of predicting it. The kinds, after what a reader must be able to do before anyone
+teaches it to act:
 
 - `copy`: repeat a random sequence;
 - `judge`: after each item of a results page, say whether it fits the instruction;
@@ -81,7 +82,7 @@ def make_item(rng: random.Random, goal: Goal, fits: bool) -> Item:
         if fits
         else rng.choices(("one", "swap", "both", "noun", "price"), (40, 20, 8, 12, 20))[0]
     )
-    if kind == "price" and upper is None or kind == "price" and upper is not None and upper >= 59:
+    if kind == "price" and (upper is None or upper >= 59):
         kind = "one"
     if upper is not None:
         price = (
@@ -136,15 +137,19 @@ def fits(goal: Goal, item: Item) -> bool:
 def results_head(goal: Goal, page: int, total: int) -> str:
     """A results page up to its first item."""
     turn = "< Prev [SEP] Next >" if page > 1 else "Next >"
-    return f"Instruction: [SEP] {goal.text} [SEP] Back to Search [SEP] Page {page} (Total results: {total}) [SEP] {turn}"
+    return (
+        f"Instruction: [SEP] {goal.text} [SEP] Back to Search [SEP] Page {page} "
+        f"(Total results: {total}) [SEP] {turn}"
+    )
 
 
 def item_page(goal: Goal, item: Item, shown: tuple[tuple[str, tuple[str, ...]], ...]) -> str:
     """An item's page with its option groups."""
     options = "".join(SEP + SEP.join((name, *values)) for name, values in shown)
     return (
-        f"Instruction: [SEP] {goal.text} [SEP] Back to Search [SEP] < Prev{options} [SEP] {item.title} [SEP] "
-        f"Price: {item.price_text} [SEP] Rating: N.A. [SEP] Description [SEP] Features [SEP] Reviews [SEP] Buy Now"
+        f"Instruction: [SEP] {goal.text} [SEP] Back to Search [SEP] < Prev{options} [SEP] "
+        f"{item.title} [SEP] Price: {item.price_text} [SEP] Rating: N.A. [SEP] Description [SEP] "
+        f"Features [SEP] Reviews [SEP] Buy Now"
     )
 
 
@@ -286,11 +291,8 @@ def walk(rng: random.Random, turns: int) -> Pieces:
             state = "results"
             pieces.append(user(results_head(goal, page, 50) + _lines(items)))
         elif act == "features":
-            pieces.append(
-                user(
-                    f"Instruction: [SEP] {goal.text} [SEP] Back to Search [SEP] < Prev [SEP] Easy to order."
-                )
-            )
+            head = f"Instruction: [SEP] {goal.text} [SEP] Back to Search [SEP] < Prev"
+            pieces.append(user(f"{head} [SEP] Easy to order."))
             state = "item"
             pieces += assistant("click[< prev]", 0.3)
             pieces.append(user(item_page(goal, item, shown)))

@@ -3,8 +3,9 @@
     python -m eef_jax.nano.pretrain --out=DIR --minutes=90
 
 Deterministic in its data (not in its length: it stops by the clock), resumable (`DIR/state.npz` is
-written every few minutes), full tuning of the project's own decoder. It sees generated exercises alone:
-no expert trajectory, no task of any split. `python -m eef_jax.nano.probe` measures what came out.
+written every few minutes), full tuning of the project's own decoder. It sees generated exercises
+alone: no expert trajectory, no task of any split. `python -m eef_jax.nano.probe` measures what came
+out.
 """
 
 import json
@@ -42,7 +43,7 @@ def words() -> list[str]:
 
 
 def make_tokenizer(out: pathlib.Path, seed: int) -> Any:
-    """Train the tokenizer on exercises' text and catalogues of other seeds, or load the one there."""
+    """Train the tokenizer on exercises and a catalogue of another seed, or load the one there."""
     import tokenizers
 
     if not (out / "tokenizer.json").exists():
@@ -181,7 +182,7 @@ def main(argv: list[str]) -> None:
         return (nll * weight).sum() / weight.sum(), right
 
     @jax.jit
-    def update(params, state, batch, rate):  # noqa: ANN001, ANN202
+    def update(params, state, batch, rate):
         (value, right), grads = jax.value_and_grad(loss, has_aux=True)(params, batch)
         grads, _ = clip.update(grads, clip.init(params))
         state.hyperparams["learning_rate"] = rate

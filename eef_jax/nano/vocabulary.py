@@ -1,13 +1,18 @@
-"""Trains the nano tokenizer on the embedded environment's own text and writes its Hugging Face files.
+"""Trains the nano tokenizer on WebShop's own text and writes its Hugging Face files.
 
-Byte-level BPE on lower-cased text. Digits go in pairs everywhere, so that ids and prices copy the same
-way; a word after a bracket is the same token as after a space; the fixed furniture of WebShop's pages
-is one token a piece. Any text encodes (bytes are the fallback). Knows nothing of models.
+Byte-level BPE on lower-cased text. Digits go in pairs everywhere, so that ids and prices copy the
+same way; a word after a bracket is the same token as after a space; the fixed furniture of
+WebShop's pages is one token a piece. Any text encodes (bytes are the fallback). Knows nothing of
+models.
 """
 
 import json
 import pathlib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 PAD, BOS, SYSTEM, USER, ASSISTANT, END = (
     "<|pad|>",
@@ -33,15 +38,17 @@ FURNITURE = (
     "and price lower than",
     ".00 dollars",
 )
-# in order: cents, an id's or a price's first pair, words (an opening bracket stays with its verb), the rest
+# In order: cents, an id's or a price's first pair, words (an opening bracket stays with its verb),
+# the rest.
 SPLIT = r"\.\d{1,2}| ?[a-z$]?\d{1,2}| ?[a-z][a-z'\-]*\[?| ?[^\sa-z0-9]+|\s+"
 CHAT_TEMPLATE = (
-    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
+    "{{ bos_token }}{% for m in messages %}"
+    "{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
 
-def train(texts: Iterable[str], vocab_size: int) -> "tokenizers.Tokenizer":  # noqa: F821
+def train(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
     """Train the tokenizer.
 
     Args:
@@ -92,7 +99,7 @@ def _without_furniture(texts: Iterable[str]) -> Iterable[str]:
         yield from (p.strip() for p in pieces if p.strip())
 
 
-def save(tokenizer: "tokenizers.Tokenizer", folder: pathlib.Path) -> None:  # noqa: F821
+def save(tokenizer: "Tokenizer", folder: pathlib.Path) -> None:
     """Write `tokenizer.json` and `tokenizer_config.json` (with the chat template)."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))

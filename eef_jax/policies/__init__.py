@@ -1,1 +1,1 @@
-"""policies"""
+"""Policies: whoever speaks next."""

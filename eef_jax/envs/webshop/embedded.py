@@ -3,10 +3,11 @@
     python -m eef_jax.envs.webshop.embedded --write    makes the pinned file again (same bytes)
     python -m eef_jax.envs.webshop.embedded            prints what the tasks demand
 
-`data/embedded.json.gz` holds products in the original's schema, hidden prices, goals and splits; loading
-it draws nothing. Goals are the original's synthetic ones; each described product has one goal, so splits
-by product share none. A goal's tags are measured by search: `easy` when the first results page for the
-instruction's own words holds a winning product, else `hard`; `options-N` counts the options it wants.
+`data/embedded.json.gz` holds products in the original's schema, hidden prices, goals and splits;
+loading it draws nothing. Goals are the original's synthetic ones; each described product has one
+goal, so splits by product share none. A goal's tags are measured by search: `easy` when the first
+results page for the instruction's own words holds a winning product, else `hard`; `options-N`
+counts the options it wants.
 """
 
 import dataclasses
@@ -125,7 +126,7 @@ def _tags(shop: Dataset, goal: Goal) -> tuple[str, ...]:
 
 
 def _split(goals: list[Goal], rng: random.Random) -> tuple[list[Goal], dict[str, list[int]]]:
-    """Draw the splits, each with the same share of hard goals; goals between the kinds are left out."""
+    """Draw the splits, each with the same share of hard goals; goals between kinds are left out."""
     pools = {kind: [goal for goal in goals if goal.tags[0] == kind] for kind in ("easy", "hard")}
     for pool in pools.values():
         rng.shuffle(pool)

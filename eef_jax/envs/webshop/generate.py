@@ -1,10 +1,11 @@
 """Generates a WebShop catalogue from a seed, in the schema of the original's product files.
 
-The catalogue is built from families. A family is one kind of product whose members are near-duplicates:
-their attributes are compounds (`quick-dry`, `soft-touch`) of the same few words, and a bag-of-words
-search cannot tell `quick-dry soft-touch` from `quick-touch soft-dry`. Verbose listings rank below terse
-ones (document length), so what is asked for often stands on a later page than its look-alikes. That is
-what makes search, paging and reading necessary; nothing here knows tasks, splits or agents.
+The catalogue is built from families. A family is one kind of product whose members are
+near-duplicates: their attributes are compounds (`quick-dry`, `soft-touch`) of the same few words,
+and a bag-of-words search cannot tell `quick-dry soft-touch` from `quick-touch soft-dry`. Verbose
+listings rank below terse ones (document length), so what is asked for often stands on a later page
+than its look-alikes. That is what makes search, paging and reading necessary; nothing here knows
+tasks, splits or agents.
 """
 
 import dataclasses
@@ -18,11 +19,12 @@ RIGHT = tuple(
     "fit grip touch clean seal lock wear edge fold press flow rise shine tone knit blend".split()
 )
 BRANDS = tuple(
-    "norva kelto brimo sanda velor tarvik osmo plenza dorin hestia quillo mavro fenwick lumera ostra "
-    "garnet rivello tansy ulmo corvina".split()
+    "norva kelto brimo sanda velor tarvik osmo plenza dorin hestia quillo mavro fenwick lumera "
+    "ostra garnet rivello tansy ulmo corvina".split()
 )
 COLORS = tuple(
-    "black white blue green pink purple orange yellow gray brown teal beige ivory silver violet coral".split()
+    "black white blue green pink purple orange yellow gray brown teal beige ivory silver violet "
+    "coral".split()
 )
 SIZES = ("small", "medium", "large", "twin", "queen", "king")
 STYLES = ("classic", "modern", "vintage", "sporty", "casual", "formal")

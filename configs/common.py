@@ -1,0 +1,80 @@
+"""What all runs share: the sections of a config and their defaults.
+
+A config file returns a `ConfigDict` with these sections; `eef_jax.pipeline` hands each to its part
+as keyword arguments. Fields of the env, expert and method sections are those of the plug-in's
+`make`.
+"""
+
+from ml_collections import config_dict
+
+from eef_jax.errors import ConfigError, near
+
+
+def base() -> config_dict.ConfigDict:
+    """Defaults of every section but `env` and `expert`."""
+    config = config_dict.ConfigDict()
+    config.seed = 0
+    config.env = config_dict.ConfigDict({"name": ""})
+    config.expert = config_dict.ConfigDict({"name": "", "trajectories": "", "seed": 0})
+    config.method = config_dict.ConfigDict(
+        {
+            "name": "eef",
+            "rounds": 3,
+            "states": 5,
+            # EEF: K rollouts from each state; rft: 1, 6 or "matched" rollouts from the start.
+            "rollouts": config_dict.placeholder(object),
+            "explore": "failed",
+            "recovery": "previous",
+            "choice": "shortest",
+            "expert_wins": True,
+        }
+    )
+    config.method.rollouts = 1
+    config.model = config_dict.ConfigDict(
+        {
+            "path": "",  # a Hugging Face folder; "": the nano base that ships with the package
+            "dtype": "float32",
+            "param_dtype": "float32",
+            "lora": {"enable": True, "rank": 16, "alpha": 32.0, "dropout": 0.0, "targets": "all"},
+        }
+    )
+    config.mesh = config_dict.ConfigDict({"data": -1, "fsdp": 1, "tensor": 1, "context": 1})
+    config.engine = config_dict.ConfigDict({"slots": 64, "max_context": 1024})
+    config.rollout = config_dict.ConfigDict(
+        {"max_steps": 0, "workers": 4, "env_timeout_s": 60.0, "max_invalid": 3}
+    )
+    config.explore = config_dict.ConfigDict(
+        {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 32}
+    )
+    config.train = config_dict.ConfigDict(
+        {
+            "start": "base",  # each round tunes the base anew, or goes on: "previous"
+            "epochs": 3,
+            "rows": 8,
+            "length": 1024,
+            "accumulate": 1,
+            "optimizer": {
+                "name": "adamw",
+                "learning_rate": 1e-3,
+                "schedule": "cosine",
+                "warmup": 0.05,
+                "final": 0.1,
+                "weight_decay": 0.0,
+                "clip": 1.0,
+            },
+        }
+    )
+    config.evaluate = config_dict.ConfigDict(
+        {"split": "test", "temperature": 0.0, "max_new_tokens": 32}
+    )
+    return config
+
+
+def choose(presets: dict, name: str | None, default: str) -> None:
+    """Check that `name` (None: `default`) is one of the presets.
+
+    Raises:
+        ConfigError: naming the near ones.
+    """
+    if (name or default) not in presets:
+        raise ConfigError(f"no preset {name!r} in this config: {near(str(name), presets)}")

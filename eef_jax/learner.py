@@ -1,0 +1,209 @@
+"""The policy as the pipeline uses it: tuned on examples, stored, loaded again and asked to play.
+
+Ties model, tokenizer, training loop, checkpoints and engine together for one config. Everything
+heavy is made on first use, so stages that need no accelerator never load one. Knows no environment,
+method or round beyond the numbers it is given.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import importlib.resources
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+
+from eef_jax import metrics, store
+from eef_jax.text.chat import ChatTokenizer
+from eef_jax.types import Example
+
+if TYPE_CHECKING:
+    from flax import nnx
+    from jax.sharding import Mesh
+
+    from eef_jax.engine.scheduler import Engine
+    from eef_jax.models.base import LoraConfig, Model
+    from eef_jax.policies.local import LocalPolicy
+
+CHECKPOINT = "checkpoint"
+
+
+class Learner:
+    """A base model, what it was tuned to, and the engine that lets it speak.
+
+    Args:
+        config: a run's config; the sections model, mesh, train and engine are read.
+    """
+
+    def __init__(self, config: Mapping[str, Any]):
+        self._config = config
+        self._before: dict[str, int] = {}
+
+    @functools.cached_property
+    def path(self) -> str:
+        """Folder of the base model."""
+        return self._config["model"]["path"] or str(
+            importlib.resources.files("eef_jax.nano") / "base"
+        )
+
+    @functools.cached_property
+    def chat(self) -> ChatTokenizer:
+        """The base model's tokenizer and chat template."""
+        return ChatTokenizer.load(self.path)
+
+    def tune(
+        self,
+        examples: Sequence[Example],
+        folder: epath.Path,
+        *,
+        before: epath.Path | None,
+        number: int,
+    ) -> dict[str, Any]:
+        """Tune on examples and store a checkpoint.
+
+        Args:
+            examples: what to learn.
+            folder: gets `checkpoint/` and `metrics.jsonl`.
+            before: the previous round's folder, read with `train.start = "previous"`.
+            number: the round; a part of the data's order.
+
+        Returns:
+            JSON facts about the training (steps, tokens, loss, seconds).
+        """
+        from eef_jax import checkpoint
+        from eef_jax.data.batches import Batches
+        from eef_jax.train import loop
+        from eef_jax.train.optim import OptimizerConfig
+
+        section = self._config["train"]
+        seed = self._config["seed"]
+        model = self._model
+        if section["start"] == "previous" and before is not None:
+            model = dataclasses.replace(model, trainable=self._trainable(before))
+        batches = Batches(
+            examples=examples,
+            rows=section["rows"],
+            length=section["length"],
+            seed=1000 * seed + number,
+        )
+        with metrics.Metrics(folder / "metrics.jsonl") as log:
+            trainable, facts = loop.fit(
+                model,
+                batches,
+                mesh=self._mesh,
+                optimizer=OptimizerConfig(**section["optimizer"]),
+                epochs=section["epochs"],
+                accumulate=section["accumulate"],
+                seed=1000 * seed + number,
+                progress=sys.stderr.isatty(),
+                label=f"tune round {number}",
+                log=log.log,
+            )
+        metadata = checkpoint.Metadata(
+            base=self._config["model"]["path"],
+            base_hash=self._base_hash,
+            lora=self._lora,
+            config_hash=store.config_hash(self._config),
+            step=facts["steps"],
+            facts={"round": number, "seed": seed, "examples": len(examples)},
+        )
+        checkpoint.save(folder / CHECKPOINT, trainable, metadata)
+        return {"examples": len(examples), **facts}
+
+    @contextlib.contextmanager
+    def policy(
+        self, folder: epath.Path, sampling: Mapping[str, Any], *, seed: int
+    ) -> Iterator["LocalPolicy"]:
+        """The policy of a tuned checkpoint, ready to play.
+
+        Args:
+            folder: a tune stage's folder, or the checkpoint in it.
+            sampling: fields of `engine.sampling.Sampling`.
+            seed: decides what is drawn, together with each request.
+        """
+        from eef_jax.engine.sampling import Sampling
+        from eef_jax.policies.local import LocalPolicy
+
+        self._engine.set_trainable(self._trainable(folder))
+        self._before = self._counts()
+        policy = LocalPolicy(
+            self._engine,
+            self.chat,
+            sampling=Sampling(**sampling),
+            seed=seed,
+            name=folder.parent.name,
+        )
+        try:
+            yield policy
+        finally:
+            asyncio.run(policy.close())
+
+    def spent(self) -> dict[str, int]:
+        """Tokens that were prefilled, copied and generated since `policy` was last entered."""
+        return {name: count - self._before[name] for name, count in self._counts().items()}
+
+    def _counts(self) -> dict[str, int]:
+        counters = self._engine.counters
+        return {
+            "prefilled": counters.prefilled,
+            "copied": counters.copied,
+            "generated": counters.generated,
+        }
+
+    @functools.cached_property
+    def _engine(self) -> "Engine":
+        from eef_jax.engine.decode import Shapes
+        from eef_jax.engine.scheduler import Engine
+
+        return Engine(
+            self._model, stop_ids=self.chat.stop_ids, shapes=Shapes(**self._config["engine"])
+        )
+
+    @functools.cached_property
+    def _lora(self) -> "LoraConfig | None":
+        from eef_jax.models.base import TARGETS, LoraConfig
+
+        section = dict(self._config["model"]["lora"])
+        if not section.pop("enable"):
+            return None
+        targets = section.pop("targets")
+        chosen = TARGETS if targets == "all" else tuple(targets.split(","))
+        return LoraConfig(targets=chosen, **section)
+
+    @functools.cached_property
+    def _mesh(self) -> "Mesh":
+        from eef_jax import sharding
+
+        return sharding.make_mesh(self._config["mesh"])
+
+    @functools.cached_property
+    def _model(self) -> "Model":
+        from eef_jax.models import hf
+
+        section = self._config["model"]
+        return hf.load(
+            self.path,
+            lora=self._lora,
+            dtype=section["dtype"],
+            param_dtype=section["param_dtype"],
+            mesh=self._mesh,
+            seed=self._config["seed"],
+        )
+
+    @functools.cached_property
+    def _base_hash(self) -> str:
+        from eef_jax.models.base import content_hash
+
+        return content_hash(self._model.frozen)
+
+    def _trainable(self, folder: epath.Path) -> "nnx.State":
+        from eef_jax import checkpoint
+
+        path = folder / CHECKPOINT if (folder / CHECKPOINT).exists() else folder
+        trainable, _ = checkpoint.load_trainable(
+            path, self._model.trainable, base_hash=self._base_hash
+        )
+        return trainable
