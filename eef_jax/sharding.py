@@ -1,7 +1,7 @@
 """The device mesh and the one place that says which logical axis lies on which mesh axis.
 
-Parameters name their logical axes in their metadata (`nnx.Param(value, axes=(...))`); `RULES` turns those
-into mesh axes. Knows no model: only axis names and sizes.
+Parameters name their logical axes in their metadata (`nnx.Param(value, axes=(...))`); `RULES` turns
+those into mesh axes. Knows no model: only axis names and sizes.
 """
 
 import math
@@ -57,8 +57,8 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
 def spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Any) -> PartitionSpec:
     """Turn logical axes into a partition spec of the same rank that divides `shape`.
 
-    A mesh axis that does not divide a dimension is left out there (the dimension is replicated along
-    it), and so is one that an earlier dimension already uses.
+    A mesh axis that does not divide a dimension is left out there (it replicates), and so
+    is one that an earlier dimension already uses.
     """
     used: set[str] = set()
     parts: list[tuple[str, ...] | None] = []

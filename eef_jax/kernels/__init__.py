@@ -1,7 +1,7 @@
-"""The attention registry: one name, several implementations, each taking and giving the same arrays.
+"""The attention registry: several implementations, all taking and giving the same arrays.
 
-`IMPLEMENTATIONS` maps a name to a causal self-attention for packed rows. `xla` runs everywhere and is
-the reference that any other one is tested against. Knows nothing of models.
+`IMPLEMENTATIONS` maps a name to a causal self-attention for packed rows. `xla` runs everywhere
+and is the reference that any other one is tested against. Knows nothing of models.
 """
 
 from collections.abc import Callable

@@ -1,1 +1,1 @@
-"""Models: one decoder, a small file for each family, an adapter of our own, Hugging Face folders."""
+"""Models: one decoder, a small file for each family, our own adapter, Hugging Face folders."""

@@ -1,7 +1,7 @@
-"""The decoder shared by all families: pre-norm blocks of rotary attention and a gated feed-forward.
+"""The decoder all families share: pre-norm blocks of rotary attention and gated feed-forward.
 
-Two ways through it: `__call__` for packed rows in full (training, teacher forcing) and `extend` for new
-tokens on top of a key/value cache (sampling). Knows token ids and weights; knows no files and no text.
+Two ways through it: `__call__` for packed rows in full (training, teacher forcing) and `extend`
+for new tokens on top of a key/value cache (sampling). Knows token ids, no files or text.
 
 Legend: b batch, t tokens, c new tokens, s cache slots, d model, n heads, k kv heads, h head dim,
 f ffn, v vocabulary.
@@ -44,7 +44,6 @@ class Block(nnx.Module):
         lora: LoraConfig | None,
         param_dtype: DTypeLike,
         attention: str,
-        key: jax.Array,
     ) -> None:
         d, heads = config.d_model, config.n_heads * config.head_dim
         kv_heads = config.n_kv_heads * config.head_dim
@@ -57,9 +56,8 @@ class Block(nnx.Module):
             "up_proj": ((d, config.d_ff), ("embed", "mlp")),
             "down_proj": ((config.d_ff, d), ("mlp", "embed")),
         }
-        for name, part_key in zip(TARGETS, jax.random.split(key, len(TARGETS)), strict=True):
-            shape, axes = shapes[name]
-            part = Linear(shape, axes, name=name, lora=lora, param_dtype=param_dtype, key=part_key)
+        for name, (shape, axes) in shapes.items():
+            part = Linear(shape, axes, name=name, lora=lora, param_dtype=param_dtype)
             setattr(self, name, part)
         self.attention_norm = Norm(d, eps=config.rms_eps, param_dtype=param_dtype)
         self.mlp_norm = Norm(d, eps=config.rms_eps, param_dtype=param_dtype)
@@ -126,13 +124,14 @@ class Block(nnx.Module):
 class Decoder(nnx.Module):
     """A decoder-only transformer.
 
+    All parameters are 0 (norms 1) until they are filled (see `hf`).
+
     Args:
         config: its shape.
         lora: the adapter to add; None for none.
         dtype: type the layers compute in.
         param_dtype: type the parameters are stored in (an adapter's are float32).
         attention: name in the attention registry (`eef_jax.kernels`).
-        key: makes the random weights.
     """
 
     def __init__(
@@ -143,26 +142,18 @@ class Decoder(nnx.Module):
         dtype: DTypeLike,
         param_dtype: DTypeLike,
         attention: str,
-        key: jax.Array,
     ) -> None:
-        embed_key, head_key, *layer_keys = jax.random.split(key, config.n_layers + 2)
         shape = (config.vocab_size, config.d_model)
-        self.embed = nnx.Param(
-            (0.02 * jax.random.normal(embed_key, shape)).astype(param_dtype),
-            axes=("vocab", "embed"),
-        )
+        self.embed = nnx.Param(jnp.zeros(shape, param_dtype), axes=("vocab", "embed"))
         self.layers = nnx.List(
-            Block(config, lora=lora, param_dtype=param_dtype, attention=attention, key=layer_key)
-            for layer_key in layer_keys
+            Block(config, lora=lora, param_dtype=param_dtype, attention=attention)
+            for _ in range(config.n_layers)
         )
         self.norm = Norm(config.d_model, eps=config.rms_eps, param_dtype=param_dtype)
         self.head = (
             None
             if config.tie_embeddings
-            else nnx.Param(
-                (0.02 * jax.random.normal(head_key, shape[::-1])).astype(param_dtype),
-                axes=("embed", "vocab"),
-            )
+            else nnx.Param(jnp.zeros(shape[::-1], param_dtype), axes=("embed", "vocab"))
         )
         self.config = config
         self.dtype = jnp.dtype(dtype)
@@ -180,7 +171,7 @@ class Decoder(nnx.Module):
         Args:
             tokens: i32[b, t] ids.
             positions: i32[b, t] position of each token in its own segment.
-            segment_ids: i32[b, t]; a token sees the ones before it of its own segment; 0 is padding.
+            segment_ids: i32[b, t]; a token sees the earlier ones of its own segment; 0 is padding.
             dropout_key: drops inputs of the adapter; None drops nothing.
 
         Returns:

@@ -1,11 +1,10 @@
 """Hugging Face folders <-> models: `load`, `save`, and `init` for a model without a folder.
 
-One table in each family file (`TENSORS`) drives both directions. Weights stream in tensor by tensor, each
-going straight to its place on the mesh. Knows no tokenizer: that lives beside the weights, elsewhere.
+One table in each family file (`TENSORS`) drives both directions. Weights stream in tensor by
+tensor, each going straight to its place on the mesh. Knows no tokenizer.
 """
 
 import json
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from types import ModuleType
@@ -25,7 +24,7 @@ from eef_jax import sharding
 from eef_jax.errors import DataError
 from eef_jax.models.base import LoraConfig, Model, ModelConfig, family
 from eef_jax.models.decoder import Decoder
-from eef_jax.models.lora import init_adapter
+from eef_jax.models.initial import initial
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -52,15 +51,14 @@ def init(
         mesh: where the parameters go; None leaves them on the default device.
         seed: makes the weights.
     """
-    decoder = Decoder(
-        config,
-        lora=lora,
-        dtype=dtype,
-        param_dtype=param_dtype,
-        attention=attention,
-        key=jax.random.key(seed),
+    graphdef, variables = _abstract(
+        config, lora=lora, dtype=dtype, param_dtype=param_dtype, attention=attention
     )
-    return _model(decoder, config, lora, mesh)
+    filled = {
+        path: _placed(variable, initial(path, variable.shape, seed), mesh)
+        for path, variable in variables.items()
+    }
+    return _model(graphdef, filled, config, lora)
 
 
 def load(
@@ -77,8 +75,12 @@ def load(
 
     Args:
         path: the folder.
+        lora: as for `init`, and so are the next four.
+        dtype: see `init`.
+        param_dtype: see `init`.
+        attention: see `init`.
+        mesh: see `init`.
         seed: makes the adapter's first half (its second is 0: a fresh adapter changes nothing).
-        lora, dtype, param_dtype, attention, mesh: as for `init`.
 
     Raises:
         ConfigError: when no family serves the folder's model_type.
@@ -89,19 +91,14 @@ def load(
     raw = _read_json(folder / "config.json")
     module = family(raw.get("model_type", "(none given)"))
     config: ModelConfig = module.config_from_hf(raw)
-    decoder = nnx.eval_shape(
-        lambda: Decoder(
-            config,
-            lora=lora,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            attention=attention,
-            key=jax.random.key(0),
-        )
+    graphdef, variables = _abstract(
+        config, lora=lora, dtype=dtype, param_dtype=param_dtype, attention=attention
     )
-    graphdef, abstract = nnx.split(decoder)
-    variables = dict(nnx.to_flat_state(abstract))
-    filled = _init_adapters(variables, mesh, seed)
+    filled = {
+        path: _placed(variable, initial(path, variable.shape, seed), mesh)
+        for path, variable in variables.items()
+        if isinstance(variable, nnx.LoRAParam)
+    }
     with ExitStack() as stack:
         files = _open(folder, stack)
         names = _names(module, config)
@@ -109,7 +106,7 @@ def load(
         for key, leaf_path in names.items():
             value = _oriented(files[key].get_tensor(key), leaf_path)
             filled[leaf_path] = _placed(variables[leaf_path], value, mesh)
-    return _model(nnx.merge(graphdef, nnx.from_flat_state(filled)), config, lora, None)
+    return _model(graphdef, filled, config, lora)
 
 
 def save(model: Model, path: epath.PathLike, *, dtype: DTypeLike | None = None) -> None:
@@ -139,20 +136,30 @@ def save(model: Model, path: epath.PathLike, *, dtype: DTypeLike | None = None) 
 def folded(decoder: Decoder) -> Decoder:
     """A copy of a decoder whose adapters are folded into its weights (faster to sample from)."""
     graphdef, state = nnx.split(decoder)
-    copy = nnx.merge(graphdef, state)
+    copy = nnx.merge(graphdef, jax.tree.map(lambda x: x, state))  # variables of its own
     for layer in copy.layers:
         for linear in layer.projections():
             linear.fold()
     return copy
 
 
+def _abstract(
+    config: ModelConfig, **options: Any
+) -> tuple[nnx.GraphDef, dict[tuple[Any, ...], nnx.Variable]]:
+    """A decoder's structure and its parameters' shapes, with nothing allocated."""
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: Decoder(config, **options)))
+    return graphdef, dict(nnx.to_flat_state(state))
+
+
 def _model(
-    decoder: Decoder, config: ModelConfig, lora: LoraConfig | None, mesh: Mesh | None
+    graphdef: nnx.GraphDef,
+    filled: dict[tuple[Any, ...], nnx.Variable],
+    config: ModelConfig,
+    lora: LoraConfig | None,
 ) -> Model:
     kind = nnx.Param if lora is None else nnx.LoRAParam
+    decoder = nnx.merge(graphdef, nnx.from_flat_state(filled))
     graphdef, trainable, frozen = nnx.split(decoder, kind, ...)
-    if mesh is not None:
-        trainable, frozen = sharding.place(trainable, mesh), sharding.place(frozen, mesh)
     return Model(config=config, lora=lora, graphdef=graphdef, frozen=frozen, trainable=trainable)
 
 
@@ -177,22 +184,6 @@ def _placed(variable: nnx.Variable, value: Any, mesh: Mesh | None) -> nnx.Variab
     array = jnp.asarray(value, dtype=variable.dtype)
     filled = variable.replace(array)
     return filled if mesh is None else sharding.place(filled, mesh)
-
-
-def _init_adapters(
-    variables: Mapping[tuple[Any, ...], nnx.Variable], mesh: Mesh | None, seed: int
-) -> dict[tuple[Any, ...], nnx.Variable]:
-    """Fill the adapters' leaves; each one's key follows from its path, not from the order."""
-    filled = {}
-    for path, variable in variables.items():
-        if path[-1] != "lora_a":
-            continue
-        second = variables[(*path[:-1], "lora_b")]
-        key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(str(path).encode()))
-        a, b = init_adapter(key, (variable.shape[0], second.shape[1]), variable.shape[1])
-        filled[path] = _placed(variable, a, mesh)
-        filled[(*path[:-1], "lora_b")] = _placed(second, b, mesh)
-    return filled
 
 
 def _open(folder: epath.Path, stack: ExitStack) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The Llama family: Llama 2 and 3, SmolLM2, and whatever else calls itself `llama`.
 
-Knows the family's Hugging Face names and config fields, in both directions; the layers themselves are
-the shared decoder's.
+Knows the family's Hugging Face names and config fields, in both directions; the layers themselves
+are the shared decoder's.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ _PROJECTIONS = {
     "mlp": ("gate_proj", "up_proj", "down_proj"),
 }
 
-# Hugging Face key -> path in the decoder. `{i}` is the layer. Matrices are stored [out, in] there and
-# [in, out] here, the embedding table [v, d] in both.
+# Hugging Face key -> path in the decoder. `{i}` is the layer. Matrices are stored [out, in]
+# there and [in, out] here, the embedding table [v, d] in both.
 TENSORS: dict[str, str] = {
     "model.embed_tokens.weight": "embed",
     "model.norm.weight": "norm.weight",

@@ -1,0 +1,97 @@
+"""The adapter: changes nothing at first, drops nothing without a key, folds into the base."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from eef_jax.errors import ConfigError
+from eef_jax.models import base, hf
+from eef_jax.models.base import TARGETS, LoraConfig
+from eef_jax.models.lora import Linear
+from tests.models.toys import forward, loud, rows, toy
+
+
+def linear(dropout: float = 0.0) -> Linear:
+    layer = Linear(
+        (6, 10),
+        ("embed", "heads"),
+        name="q_proj",
+        lora=LoraConfig(rank=2, alpha=4.0, dropout=dropout),
+        param_dtype="float32",
+    )
+    layer.weight[...] = jax.random.normal(jax.random.key(0), (6, 10))
+    layer.lora_a[...] = jax.random.normal(jax.random.key(3), (6, 2))
+    layer.lora_b[...] = jax.random.normal(jax.random.key(1), (2, 10))
+    return layer
+
+
+def test_a_fresh_adapter_changes_nothing():
+    plain, adapted = toy(), toy(LoraConfig(rank=2))
+    batch = rows(2, 5)
+    np.testing.assert_array_equal(forward(plain.decoder)(*batch), forward(adapted.decoder)(*batch))
+
+
+def test_only_the_named_targets_are_trainable():
+    model = toy(LoraConfig(rank=2, targets=("q_proj", "down_proj")))
+    paths = {path[-2:] for path, _ in nnx.to_flat_state(model.trainable)}
+    assert paths == {(t, h) for t in ("q_proj", "down_proj") for h in ("lora_a", "lora_b")}
+
+
+@pytest.mark.parametrize("count", [1, 50])  # few rows go through a and b, many through w + a b
+def test_the_update_is_alpha_over_rank_times_a_b(count):
+    layer = linear()
+    x = jax.random.normal(jax.random.key(2), (count, 6))
+    expected = x @ layer.weight[...] + 2.0 * (x @ layer.lora_a[...]) @ layer.lora_b[...]
+    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+
+
+def test_dropout_needs_a_key_and_then_depends_on_it_alone():
+    layer, x = linear(dropout=0.5), jnp.ones((50, 6))
+    np.testing.assert_array_equal(layer(x), linear()(x))
+    first, second = (layer(x, dropout_key=jax.random.key(i)) for i in (1, 2))
+    np.testing.assert_array_equal(first, layer(x, dropout_key=jax.random.key(1)))
+    assert np.any(first != second)
+    # Kept inputs are scaled up, so that the mean stays.
+    many = jnp.ones((50_000, 6))
+    mean = layer(many, dropout_key=jax.random.key(3)).mean(0)
+    np.testing.assert_allclose(mean, linear()(x)[0], atol=0.1)
+
+
+def test_dropout_reaches_the_whole_decoder():
+    model = toy(LoraConfig(rank=2, dropout=0.5))
+    decoder = base.merge(model.graphdef, model.frozen, loud(model.trainable))
+    batch = rows(2, 5)
+    layer = jax.jit(lambda key: decoder(*batch, dropout_key=key))
+    first, second = layer(jax.random.key(0)), layer(jax.random.key(1))
+    assert np.any(first != second)
+    assert np.any(first != forward(decoder)(*batch))
+
+
+def test_a_folded_decoder_equals_the_adapted_one():
+    model = toy(LoraConfig(rank=2))
+    decoder = base.merge(model.graphdef, model.frozen, loud(model.trainable))
+    folded = hf.folded(decoder)
+    assert not jax.tree.leaves(nnx.state(folded, nnx.LoRAParam))
+    assert jax.tree.leaves(nnx.state(decoder, nnx.LoRAParam))
+    batch = rows(2, 5)
+    np.testing.assert_allclose(forward(folded)(*batch), forward(decoder)(*batch), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"targets": ("qproj",)}, "did you mean q_proj"),
+        ({"rank": 0}, "adapts nothing"),
+        ({"dropout": 1.0}, r"\[0, 1\)"),
+    ],
+)
+def test_a_useless_adapter_is_refused(options, said):
+    with pytest.raises(ConfigError, match=said):
+        LoraConfig(**options)
+
+
+def test_targets_are_the_projections_of_a_block():
+    layer = toy(LoraConfig(rank=2)).decoder.layers[0]
+    assert [part.adapted for part in layer.projections()] == [True] * len(TARGETS)
