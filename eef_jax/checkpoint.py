@@ -164,6 +164,8 @@ def _load(folder: epath.Path, part: str, like: Any) -> Any:
             f"checkpoint {folder} holds {', '.join(sorted(stored))} but no {part!r}; it was saved "
             "at the end of a stage, not in the middle of training"
         )
+    if stored[part] is None:  # Orbax logs why it cannot read a part, and goes on
+        raise _damaged(folder, f"its part {part!r} cannot be read")
     wanted = _named(like)
     _check_shapes(folder, wanted, stored[part])
     abstract = jax.tree.map(
@@ -202,10 +204,14 @@ def _guarded(folder: epath.Path, call: Any) -> Any:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(
-            f"checkpoint {folder} is damaged or unfinished ({type(error).__name__}: {error}); "
-            "delete it so that its stage is run again"
-        ) from error
+        raise _damaged(folder, f"{type(error).__name__}: {error}") from error
+
+
+def _damaged(folder: epath.Path, why: str) -> DataError:
+    return DataError(
+        f"checkpoint {folder} is damaged or unfinished ({why}); delete it so that its stage is run "
+        "again"
+    )
 
 
 def _absolute(path: epath.PathLike) -> epath.Path:

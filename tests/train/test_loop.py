@@ -9,12 +9,12 @@ from eef_jax.models.base import LoraConfig
 from eef_jax.train.loop import fit
 from tests.train import toy
 
-DROPPED = LoraConfig(rank=4, dropout=0.2)
+DROPPED = LoraConfig(rank=4, dropout=0.2, targets=("q_proj", "down_proj"))
 
 
 def run(*, lora=DROPPED, **options):
     settings = {"mesh": toy.one_device(), "optimizer": toy.OPTIMIZER, "progress": False}
-    return fit(toy.model(lora=lora), toy.batches(rows=4), **settings | options)
+    return fit(toy.model(lora), toy.batches(rows=4), **settings | options)
 
 
 def assert_same_bits(left, right):

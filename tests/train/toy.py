@@ -1,5 +1,8 @@
 """A tiny model and toy data that the training tests share."""
 
+import dataclasses
+import functools
+
 import jax
 import numpy as np
 
@@ -11,9 +14,9 @@ from eef_jax.train.optim import OptimizerConfig
 from eef_jax.types import Example
 
 CONFIG = ModelConfig(
-    vocab_size=64, d_model=16, n_layers=2, n_heads=4, n_kv_heads=4, head_dim=8, d_ff=32
+    vocab_size=64, d_model=16, n_layers=1, n_heads=4, n_kv_heads=4, head_dim=8, d_ff=32
 )
-LORA = LoraConfig(rank=4)
+LORA = LoraConfig(rank=4, targets=("q_proj", "down_proj"))
 OPTIMIZER = OptimizerConfig(learning_rate=1e-2, warmup=0.0, schedule="constant", clip=0.0)
 
 
@@ -21,22 +24,17 @@ def one_device():
     return make_mesh({}, jax.devices()[:1])
 
 
-def model(*, lora: LoraConfig | None = LORA, mesh=None) -> Model:
-    made = hf.init(CONFIG, lora=lora, mesh=mesh)
+@functools.cache
+def model(lora: LoraConfig | None = LORA) -> Model:
+    made = hf.init(CONFIG, lora=lora)
     if lora is None:
         return made
     # A fresh adapter's second half is 0, which hides most gradients: start from a used one.
-    keys = iter(jax.random.split(jax.random.key(9), 1000))
+    rng = np.random.default_rng(9)
     used = jax.tree.map(
-        lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), made.trainable
+        lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape).astype(np.float32), made.trainable
     )
-    return Model(
-        config=made.config,
-        lora=made.lora,
-        graphdef=made.graphdef,
-        frozen=made.frozen,
-        trainable=used,
-    )
+    return dataclasses.replace(made, trainable=used)
 
 
 def examples(count=12, seed=0, longest=16):
