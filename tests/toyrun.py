@@ -100,7 +100,7 @@ def make(path, *, config=CONFIG, method=None, until=None, evaluated=evaluated):
     """Fill a work folder like the pipeline does, up to the stage `until`; returns the folder."""
     method = method or Eef(rounds=2, states=3)
     with store.open_workdir(path, config) as work:
-        for name, fill in _stages(method, evaluated):
+        for name, fill in stages_of(method, evaluated):
             if name == until:
                 break
             stage = work.stage(name)
@@ -109,7 +109,8 @@ def make(path, *, config=CONFIG, method=None, until=None, evaluated=evaluated):
     return work
 
 
-def _stages(method, evaluated):
+def stages_of(method, evaluated=evaluated):
+    """Name of each stage of a run, and a function that fills its folder and counts."""
     pool = Pool(experts=experts())
     yield "expert", lambda folder: _played(folder, pool.experts, scores=evaluated(0))
     for number in range(method.rounds + 1):
