@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from eef_jax.policies.local import LocalPolicy
 
 CHECKPOINT = "checkpoint"
+NANO = str(importlib.resources.files("eef_jax") / "nano" / "base")  # the base that ships
 
 
 class Learner:
@@ -45,9 +46,7 @@ class Learner:
     @functools.cached_property
     def path(self) -> str:
         """Folder of the base model."""
-        return self._config["model"]["path"] or str(
-            importlib.resources.files("eef_jax.nano") / "base"
-        )
+        return self._config["model"]["path"] or NANO
 
     @functools.cached_property
     def chat(self) -> ChatTokenizer:

@@ -61,7 +61,10 @@ def compound(rng: random.Random) -> str:
 def make_goal(rng: random.Random) -> Goal:
     """A random instruction in the synthetic goals' wording."""
     noun = rng.choice(tuple(g.NOUNS))
-    attributes = (compound(rng), compound(rng))
+    first = second = compound(rng)
+    while second == first:
+        second = compound(rng)
+    attributes = (first, second)
     groups = sorted(rng.sample(tuple(g.VALUES), rng.choices((0, 1, 2, 3), (10, 30, 50, 10))[0]))
     options = tuple((name, rng.choice(g.VALUES[name])) for name in groups)
     upper = rng.randrange(20, 100, 10) if rng.random() < 0.95 else None
@@ -132,6 +135,11 @@ def fits(goal: Goal, item: Item) -> bool:
         and goal.noun == item.words[2]
         and (goal.upper is None or item.price <= goal.upper)
     )
+
+
+def start_page(goal: Goal) -> str:
+    """The first page of an episode."""
+    return f"WebShop [SEP] Instruction: [SEP] {goal.text} [SEP] Search"
 
 
 def results_head(goal: Goal, page: int, total: int) -> str:
@@ -244,7 +252,7 @@ def options(rng: random.Random) -> Pieces:
 def keywords(rng: random.Random) -> Pieces:
     """The start page: what to search for, with or without the options."""
     goal = make_goal(rng)
-    page = f"WebShop [SEP] Instruction: [SEP] {goal.text} [SEP] Search"
+    page = start_page(goal)
     words = f"{' '.join(goal.attributes)} {goal.noun}"
     if rng.random() < 0.5:
         return [user(page + " [SEP] keywords?"), *assistant(words)]
@@ -255,7 +263,7 @@ def keywords(rng: random.Random) -> Pieces:
 def walk(rng: random.Random, turns: int) -> Pieces:
     """Random legal actions from the start page on; pages are drawn, not simulated."""
     goal = make_goal(rng)
-    pieces: Pieces = [user(f"WebShop [SEP] Instruction: [SEP] {goal.text} [SEP] Search")]
+    pieces: Pieces = [user(start_page(goal))]
     state, page = "index", 1
     items: list[Item] = []
     item: Item | None = None
@@ -283,7 +291,7 @@ def walk(rng: random.Random, turns: int) -> Pieces:
             pieces += assistant(f"click[{act}]", 0.3)
         if act == "back to search":
             state, page = "index", 1
-            pieces.append(user(f"WebShop [SEP] Instruction: [SEP] {goal.text} [SEP] Search"))
+            pieces.append(user(start_page(goal)))
         elif act in ("search", "next >") or (act == "< prev" and state in ("results", "item")):
             page = {"search": 1, "next >": page + 1}.get(act, max(1, page - (state == "results")))
             if not (state == "item" and act == "< prev"):
