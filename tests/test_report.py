@@ -75,7 +75,7 @@ def test_worked_cases_say_why(text):
     assert "from an expert state that needs recovery" in cases.split("**")[1]
     assert row(first, "0")[1:4] == ["`search[thing]`", "expert", "0"]
     assert row(first, "1")[4] == "masked: harmful expert action"
-    assert "failed before it and won from a state after it" in row(first, "2")[5]
+    assert "leads from a state the policy failed from to one it won from" in row(first, "2")[5]
     assert row(first, "3")[2:5] == ["policy", "1", "kept: own win"]
 
 
@@ -94,7 +94,8 @@ def test_conserved_counts_and_makers(text):
     ]
     assert "commit abc, config 0123, seed 7; python 3.11" in section(text, "Provenance")
     assert row(section(text, "Time"), "in all")[-1] == "190.5"
-    assert row(section(text, "Engine"), "sampled_tokens")[1] == "30"
+    played = row(section(text, "Tokens played"), "eef, round 1", "explore")
+    assert played[2:] == ["10", "9", "50", "5", "30"]
 
 
 def test_lost_episodes_are_shouted_about(work):

@@ -135,7 +135,9 @@ def _played(folder, trajectories, scores=None):
     records.write_trajectories(folder, trajectories)
     if scores:
         store.write_json(folder / "scores.json", evaluation.summary(scores))
-    return counts(trajectories) | {"engine": {"sampled_tokens": 30, "tokens_per_s": 12.5}}
+    if trajectories[0].source == "expert":
+        return counts(trajectories)
+    return counts(trajectories) | {"tokens": {"prefilled": 50, "copied": 5, "generated": 30}}
 
 
 def _selected(folder, method, pool, number):

@@ -25,7 +25,7 @@ _SECTIONS = (
     ("Borders", borders.borders),
     ("Worked cases", cases.worked),
     ("What got worse", cases.worse),
-    ("Engine", results.engine),
+    ("Tokens played", results.played_tokens),
     ("Time", results.times),
 )
 

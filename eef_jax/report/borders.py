@@ -54,7 +54,7 @@ def _tune(counts: Mapping[str, Any], before: Mapping[str, Any]) -> tuple[str, st
     """Every example that was selected is read back and trained on."""
     out = (
         f"{counts['steps']:,} steps over {counts['tokens']:,} tokens "
-        f"({counts['weighted_tokens']:,} learned), {counts['padding']:.1%} padding"
+        f"({counts['weighted_tokens']:,} learned), {markdown.share(counts['padding'])} padding"
     )
     into = f"{counts['examples']:,} examples"
     return into, out, counts["examples"] == before.get("examples", counts["examples"])

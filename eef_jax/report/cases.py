@@ -18,7 +18,7 @@ WORSE = 3
 WHY = {
     types.KEPT_EXPERT_WIN: "the expert won with it",
     types.KEPT_OWN_WIN: "the policy said it in a rollout that won",
-    types.KEPT_BENEFICIAL: "the policy failed before it and won from a state after it",
+    types.KEPT_BENEFICIAL: "it leads from a state the policy failed from to one it won from",
     types.KEPT_ALL: "every expert action is learned",
     types.MASKED_CONTEXT: "it lies before the state to be solved: read, not learned",
     types.MASKED_HARMFUL: "the policy won from before it and failed after it",

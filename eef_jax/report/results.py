@@ -11,6 +11,7 @@ from eef_jax.report.run import Run
 ALL = "all"
 # Tags by which an environment may part its tasks; they are shown beside the total, others below it.
 DIFFICULTY = ("easy", "hard")
+TOKENS = ("prefilled", "copied", "generated")  # what the engine counts
 
 
 def policies(run: Run) -> list[tuple[str, str]]:
@@ -87,13 +88,19 @@ def cost(run: Run) -> list[str]:
     return markdown.table([*header, "padding", "loss"], rows)
 
 
-def engine(run: Run) -> list[str]:
-    """What the engine counted while the policies played (tokens, dispatches, ...)."""
-    counted = {name: run.counts(name).get("engine", {}) for name in run.manifests}
-    stages = [name for name, facts in counted.items() if facts]
-    facts = dict.fromkeys(fact for name in stages for fact in counted[name])
-    rows = [[fact, *(counted[name].get(fact) for name in stages)] for fact in facts]
-    return markdown.table(["engine", *stages], rows) if rows else ["Nothing was sampled yet.", ""]
+def played_tokens(run: Run) -> list[str]:
+    """Tokens that the policies read and wrote while they played."""
+    rows: list[list[object]] = []
+    for number in range(run.rounds + 1):
+        for kind in ("explore", "evaluate"):
+            counts = run.counts(f"round_{number}/{kind}")
+            if "tokens" in counts:
+                cells = [counts["tokens"].get(name) for name in TOKENS]
+                rows.append([run.label(number), kind, counts["episodes"], counts["turns"], *cells])
+    if not rows:
+        return ["Nothing was sampled yet.", ""]
+    header = ["policy", "stage", "episodes", "turns", *(f"tokens {name}" for name in TOKENS)]
+    return markdown.table(header, rows, texts=2)
 
 
 def times(run: Run) -> list[str]:
