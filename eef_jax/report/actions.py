@@ -44,8 +44,8 @@ def actions(run: Run) -> list[str]:
     ]
     header = ["tasks", "policy", "actions", *map(markdown.code, kinds)]
     note = (
-        f"Share of a policy's actions. What some policy says on {COMMON * 100:.0f} % of its tasks or more "
-        "is a kind by itself, rarer actions (queries, ids, options) count by their first word."
+        f"Share of a policy's actions. What some policy says on {COMMON * 100:.0f} % of its tasks "
+        "or more is a kind by itself; rarer actions (queries, ids) count by their first word."
     )
     return [note, "", *markdown.table(header, rows, texts=2)]
 
