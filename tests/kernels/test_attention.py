@@ -27,14 +27,15 @@ def written_out(q, k, v, segments):
     return jnp.einsum("bnts,bnsh->bnth", jax.nn.softmax(scores, axis=-1), v)
 
 
-@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("kv_heads", [2, 4])
 @pytest.mark.parametrize("name", sorted(kernels.IMPLEMENTATIONS))
 def test_outputs_and_gradients(name, kv_heads):
     *qkv, segments = inputs(kv_heads=kv_heads)
     weights = jax.random.normal(jax.random.key(1), qkv[0].shape)
 
     def total(attend):
-        return jax.value_and_grad(lambda q, k, v: (weights * attend(q, k, v)).sum(), (0, 1, 2))
+        loss = lambda q, k, v: (weights * attend(q, k, v)).sum()
+        return jax.jit(jax.value_and_grad(loss, (0, 1, 2)))
 
     got = total(lambda *x: kernels.attention(*x, segments, implementation=name))(*qkv)
     expected = total(lambda *x: written_out(*x, segments))(*qkv)
@@ -43,8 +44,9 @@ def test_outputs_and_gradients(name, kv_heads):
 
 def test_large_scores_neither_overflow_nor_vanish():
     q, k, v, segments = inputs()
-    out = kernels.attention(q * 1e3, k, v, segments, implementation="xla")
-    np.testing.assert_allclose(out, written_out(q * 1e3, k, v, segments), atol=1e-3)
+    attend = jax.jit(kernels.attention, static_argnames="implementation")
+    out = attend(q * 1e3, k, v, segments, implementation="xla")
+    np.testing.assert_allclose(out, jax.jit(written_out)(q * 1e3, k, v, segments), atol=1e-3)
 
 
 def test_an_unknown_name_lists_the_known_ones():
