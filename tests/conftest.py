@@ -1,7 +1,7 @@
 """Settings every test runs under; they must stand before the first import of JAX.
 
-Eight virtual CPU devices, so that shardings are tested without hardware, and no network: a test that
-would load from a hub fails at once.
+Eight virtual CPU devices, so that shardings are tested without hardware, and no network: a test
+that would load from a hub fails at once.
 """
 
 import os
