@@ -120,9 +120,9 @@ def queue_order(episodes: Iterable[Episode]) -> list[Episode]:
     keyed = []
     for index, episode in enumerate(episodes):
         task = tasks.setdefault(episode.task.id, len(tasks))
-        fork = episode.parent is not None and episode.fork_step > 0
-        parent = parents.setdefault(episode.parent.id, len(parents)) if fork else len(keyed)
-        keyed.append(((task, not fork, parent, -episode.fork_step, index), episode))
+        trunk = episode.parent if episode.fork_step > 0 else None
+        parent = 0 if trunk is None else parents.setdefault(trunk.id, len(parents))
+        keyed.append(((task, trunk is None, parent, -episode.fork_step, index), episode))
     return [episode for _, episode in sorted(keyed, key=lambda pair: pair[0])]
 
 
@@ -158,7 +158,8 @@ class _Attempt:
         self.reward = 0.0
         self.invalid = 0
         self.prompt: tuple[Message, ...] = ()
-        self.game: Game | None = None
+        self.game: Game
+        self.playing = False
 
     async def play(self) -> Trajectory:
         try:
@@ -179,6 +180,7 @@ class _Attempt:
         env = self.table.env
         self.prompt = tuple(self._say(env.prompt, self.episode.task))
         self.game = await self._act(env.game)
+        self.playing = True
         self.observation = await self._act(self.game.reset, self.episode.task)
 
     async def _replay(self) -> None:
@@ -189,18 +191,18 @@ class _Attempt:
         same_tokenizer = parent.tokenizer == self.table.policy.tokenizer
         seen = [step.observation for step in parent.steps] + [parent.final_observation]
         for step in parent.steps[: self.episode.fork_step]:
-            self._check_replay(seen)
+            self._check_replay(parent, seen)
             if not same_tokenizer:
                 step = dataclasses.replace(step, tokens=(), logprobs=())
             await self._do(step)
-        self._check_replay(seen)
+        self._check_replay(parent, seen)
 
-    def _check_replay(self, seen: Sequence[str]) -> None:
+    def _check_replay(self, parent: Trajectory, seen: Sequence[str]) -> None:
         index = len(self.steps)
         if self.observation != seen[index]:
             raise _Ended(
                 Outcome.DIVERGED,
-                f"observation {index} of parent {self.episode.parent.id!r} was "
+                f"observation {index} of parent {parent.id!r} was "
                 f"{seen[index]!r}, its replay gave {self.observation!r}",
             )
 
@@ -274,13 +276,13 @@ class _Attempt:
         try:
             return await self.table.workers.call(function, *args)
         except OutOfTime as error:
-            self.game = None  # the thread left behind still holds it
+            self.playing = False  # the thread left behind still holds the game
             raise _Ended(Outcome.ENV_TIMEOUT, str(error)) from error
         except Exception as error:
             raise _Ended(Outcome.ENV_ERROR, f"{type(error).__name__}: {error}") from error
 
     async def _finish(self, outcome: Outcome, reason: str) -> Trajectory:
-        if self.game is not None:
+        if self.playing:
             await self._act(self.game.close)
         win = outcome.completed and bool(self._say(self.table.env.is_win, self.reward))
         return self._trajectory(Outcome.WON if win else outcome, reason, win=win)

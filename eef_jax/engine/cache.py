@@ -1,7 +1,7 @@
 """Which conversation's keys and values lie in which slot, and which prefixes can be shared.
 
-Host bookkeeping in numpy; the arrays themselves belong to `decode.Programs`. Knows sessions, slots and
-ids; knows no model.
+Host bookkeeping in numpy; the arrays themselves belong to `decode.Programs`. Knows sessions, slots
+and ids; knows no model.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """The engine: takes prompts of many conversations at any time, decides what each dispatch computes.
 
-Continuous batching without barriers: a dispatch is a prefill of chunks or one decode step, all of one
-bucket of context length, and the fullest one goes first. Knows ids, sessions and programs; knows no
-text and no threads (one thread calls it, see `policies.local`).
+Continuous batching without barriers: a dispatch is a prefill of chunks or one decode step, all of
+one length of context, whichever fills its rows better. Knows ids, sessions and programs;
+knows no text and no threads (one thread calls it, see `policies.local`).
 """
 
 import dataclasses
@@ -81,6 +81,9 @@ class _Job:
         return self.ids[-1] if self.ids else int(self.prompt[-1])
 
 
+_Chunk = tuple[_Job, int, int]  # positions from the first up to the second
+
+
 class Engine:
     """Samples answers to prompts of token ids.
 
@@ -97,8 +100,8 @@ class Engine:
         shapes = shapes or Shapes()
         if shapes.max_context > model.config.max_positions:
             raise ConfigError(
-                f"max_context {shapes.max_context} exceeds the model's {model.config.max_positions} "
-                "positions: lower it"
+                f"max_context {shapes.max_context} exceeds the model's "
+                f"{model.config.max_positions} positions: lower it"
             )
         self.shapes = shapes
         self.counters = Counters()
@@ -143,7 +146,7 @@ class Engine:
         """Ask for an answer; `done` is called from a later `tick`.
 
         Args:
-            session: name of the conversation: what it shares with its last prompt is not computed again.
+            session: the conversation: what it shares with its last prompt is not computed again.
             prompt: i32[t] the whole conversation.
             key: two 32-bit words; with the model and the prompt they decide the answer.
             sampling: how to draw.
@@ -185,18 +188,20 @@ class Engine:
         self._slots.release(session)
 
     def tick(self) -> bool:
-        """Admit what can be admitted, then run the fullest dispatch.
+        """Admit what can be admitted, then run the dispatch that is filled best.
 
         Returns:
             Whether anything was run. If not, whoever waits does so for a slot: until a `release`.
         """
         self._admit()
-        fill, bucket, work = self._fullest()
-        if work and fill:
-            self._prefill(bucket, work)
-        elif work:
-            self._decode(bucket, work)
-        return bool(work)
+        chunks, length = self._chunks()
+        if not chunks and not self._drawing:
+            return False
+        if len(chunks) / self.shapes.rows >= len(self._drawing) / self.shapes.slots:
+            self._prefill(chunks, length)
+        else:
+            self._decode()
+        return True
 
     def _admit(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -222,7 +227,7 @@ class Engine:
                 return False  # another job is computing this very prefix: copy it when it is there
             job.slot, job.kept = self._slots.take(job.session, source if common else None), common
             if common and job.slot != source:
-                self._programs.copy(source, job.slot, length=self.shapes.bucket(common))
+                self._programs.copy(source, job.slot, length=self.shapes.length(common))
             self._slots.begin(job.slot, job.prompt, common, fresh=True)
             self.counters.copied += common
         job.cursor = job.kept
@@ -237,68 +242,59 @@ class Engine:
             self._filling.remove(job)
             self._drawing.append(job)
 
-    def _fullest(self) -> tuple[bool, int, list]:
-        """Find the dispatch (prefill or decode, and its bucket) with the largest share of rows."""
-        groups: dict[tuple[bool, int], list] = {}
-        for job in self._drawing:
-            groups.setdefault((False, self.shapes.bucket(job.cursor + 1)), []).append(job)
-        for job in self._filling:
-            self._chunks(job, groups)
-        best, best_share = (False, 0), 0.0
-        for (fill, bucket), work in groups.items():
-            share = min(1.0, len(work) / self.shapes.rows(bucket, decode=not fill))
-            if share > best_share:
-                best, best_share = (fill, bucket), share
-        return *best, groups.get(best, [])
+    def _chunks(self) -> tuple[list[_Chunk], int]:
+        """Choose the chunks to prefill next, and the bucket that holds them.
 
-    def _chunks(self, job: _Job, groups: dict[tuple[bool, int], list]) -> None:
-        """Cut a job's next positions into chunks at absolute multiples, while in one bucket.
-
-        Chunks of one job may share a dispatch: each layer writes all rows before any row attends.
+        The bucket with most chunks is served; shorter ones fill what rows are left. Chunks of one
+        job may share a dispatch: each layer writes all rows before any row attends.
         """
-        size, end = self.shapes.chunk, len(job.prompt) - 1
-        bucket, start = 0, job.cursor
-        while start < end:
-            stop = min(end, (start // size + 1) * size)
-            if bucket and self.shapes.bucket(stop) != bucket:
-                return
-            bucket = self.shapes.bucket(stop)
-            groups.setdefault((True, bucket), []).append((job, start, stop))
-            start = stop
+        buckets: dict[int, list[_Chunk]] = {}
+        for job in self._filling:
+            start, end = job.cursor, len(job.prompt) - 1
+            length = self.shapes.length(min(start + self.shapes.chunk, end))
+            while start < end:
+                stop = min(end, start + self.shapes.chunk)
+                if stop > length:
+                    break
+                buckets.setdefault(length, []).append((job, start, stop))
+                start = stop
+        rows = self.shapes.rows
+        best = max(buckets, key=lambda length: min(rows, len(buckets[length])), default=0)
+        lengths = sorted((length for length in buckets if length <= best), reverse=True)
+        return [chunk for length in lengths for chunk in buckets[length]][:rows], best
 
-    def _prefill(self, bucket: int, work: list[tuple[_Job, int, int]]) -> None:
-        rows, size = self.shapes.rows(bucket, decode=False), self.shapes.chunk
-        tokens = np.zeros((rows, size), np.int32)
-        positions = np.full((rows, size), -1, np.int32)
-        slots = np.zeros(rows, np.int32)
-        work = work[:rows]
-        for row, (job, start, stop) in enumerate(work):
-            at = start % size
-            tokens[row, at : at + stop - start] = job.prompt[start:stop]
-            positions[row, at : at + stop - start] = np.arange(start, stop)
+    def _prefill(self, chunks: list[_Chunk], length: int) -> None:
+        shape = (self.shapes.rows, self.shapes.chunk)
+        tokens, positions = np.zeros(shape, np.int32), np.full(shape, -1, np.int32)
+        slots = np.zeros(shape[0], np.int32)
+        for row, (job, start, stop) in enumerate(chunks):
+            tokens[row, : stop - start] = job.prompt[start:stop]
+            positions[row, : stop - start] = np.arange(start, stop)
             slots[row] = job.slot
-        self._programs.prefill(tokens, positions, slots, length=bucket)
+        self._programs.prefill(tokens, positions, slots, length=length)
         self.counters.dispatched("prefill", np.count_nonzero(positions >= 0) / positions.size)
-        for job, _, stop in work:
+        for job, _, stop in chunks:
             self._advance(job, stop)
 
-    def _decode(self, bucket: int, work: list[_Job]) -> None:
-        rows = self.shapes.rows(bucket, decode=True)
-        tokens, positions = np.zeros(rows, np.int32), np.full(rows, -1, np.int32)
-        slots, keys = np.zeros(rows, np.int32), np.zeros((rows, 2), np.uint32)
-        temperature, top_p = np.zeros(rows, np.float32), np.ones(rows, np.float32)
-        work = work[:rows]
-        for row, job in enumerate(work):
-            tokens[row], positions[row], slots[row] = job.last, job.cursor, job.slot
-            keys[row] = job.key
-            temperature[row], top_p[row] = job.sampling.temperature, job.sampling.top_p
+    def _decode(self) -> None:
+        """Draw one token for every conversation that is ready."""
+        slots = self.shapes.slots
+        tokens, positions = np.zeros(slots, np.int32), np.full(slots, -1, np.int32)
+        keys = np.zeros((slots, 2), np.uint32)
+        temperature, top_p = np.zeros(slots, np.float32), np.ones(slots, np.float32)
+        jobs = list(self._drawing)
+        for job in jobs:
+            tokens[job.slot], positions[job.slot], keys[job.slot] = job.last, job.cursor, job.key
+            temperature[job.slot] = job.sampling.temperature
+            top_p[job.slot] = job.sampling.top_p
+        length = self.shapes.length(max(job.cursor for job in jobs) + 1)
         ids, logprobs = self._programs.decode(
-            tokens, positions, slots, keys, temperature, top_p, length=bucket
+            tokens, positions, keys, temperature, top_p, length=length
         )
-        self.counters.dispatched("decode", len(work) / rows)
-        self.counters.generated += len(work)
-        for row, job in enumerate(work):
-            self._drawn(job, int(ids[row]), float(logprobs[row]))
+        self.counters.dispatched("decode", len(jobs) / slots)
+        self.counters.generated += len(jobs)
+        for job in jobs:
+            self._drawn(job, int(ids[job.slot]), float(logprobs[job.slot]))
 
     def _drawn(self, job: _Job, token: int, logprob: float) -> None:
         job.ids.append(token)

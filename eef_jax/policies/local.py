@@ -1,7 +1,7 @@
 """The policy over our own engine: conversations in, messages out, batched by whoever waits.
 
-One thread drives the engine; each `act` hands it a prompt and awaits the answer, so episodes never wait
-for each other's turns. Knows chats and the engine; knows no environments and no files.
+One thread drives the engine; each `act` hands it a prompt and awaits the answer, so episodes never
+wait for each other's turns. Knows chats and the engine; knows no environments and no files.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from eef_jax.types import Completion, Request
 class LocalPolicy:
     """A decoder in this process.
 
-    A conversation's answers depend on the weights, the seed and the request alone, never on what else
-    is being played. Two policies may take turns on one engine, never use it at the same time.
+    A conversation's answers depend on the weights, the seed and the request alone, never on what
+    else is being played. Two policies may take turns on one engine, never use it at the same time.
 
     Args:
         engine: samples ids; its weights may be changed between episodes.
@@ -144,7 +144,7 @@ def _refuse(future: asyncio.Future[Generated], reason: PolicyError) -> None:
 
 
 def _key(seed: int, request: Request) -> tuple[int, int]:
-    """Two 32-bit words from the run's seed and the place of the turn (rule 5 of the architecture)."""
+    """Two 32-bit words from the seed and the place of the turn: nothing of the batch."""
     place = repr((seed, request.task, request.attempt, request.turn)).encode()
     digest = hashlib.blake2b(place, digest_size=8).digest()
     return int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:], "big")

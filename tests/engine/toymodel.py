@@ -10,7 +10,7 @@ from eef_jax.models import hf
 from eef_jax.models.base import LoraConfig, Model, ModelConfig
 
 VOCAB = 320
-SHAPES = Shapes(slots=4, max_context=64, chunk=8, area=128, smallest=32)
+SHAPES = Shapes(slots=4, max_context=64, rows=4, chunk=8, bucket=32)
 
 
 def model(seed: int = 0, max_positions: int = 64) -> Model:

@@ -1,4 +1,4 @@
-"""The local policy: whole episodes over a real engine, batched, reproducible, failing in the open."""
+"""The local policy: whole episodes over a real engine, batched, reproducible, failing openly."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ from tests.engine import toymodel
 from tests.text import toys
 from tests.toygame import Corridor
 
-SHAPES = Shapes(slots=4, max_context=256, chunk=16, area=1024, smallest=256)
+SHAPES = Shapes(slots=4, max_context=256, rows=4, chunk=16, bucket=256)
 SAMPLING = Sampling(temperature=1.0, max_new_tokens=4)
 
 
