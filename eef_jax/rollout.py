@@ -245,7 +245,8 @@ class _Attempt:
             raise _Ended(Outcome.MAX_STEPS)
 
     async def _ask(self) -> Completion:
-        messages, tokens = list(self.prompt), [()] * len(self.prompt)
+        messages = list(self.prompt)
+        tokens: list[tuple[int, ...]] = [()] * len(messages)
         for step in self.steps:
             messages.append(Message(role="user", content=step.observation))
             messages.append(Message(role="assistant", content=step.message))

@@ -6,6 +6,7 @@ wait for each other's turns. Knows chats and the engine; knows no environments a
 
 import asyncio
 import collections
+import contextlib
 import hashlib
 import threading
 from collections.abc import Callable
@@ -58,10 +59,12 @@ class LocalPolicy:
         if self._closing:
             raise PolicyError(f"policy {self.name!r} is closed; make another one")
         prompt = self._chat.prompt(request.messages, request.tokens)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Generated] = loop.create_future()
+        future: asyncio.Future[Generated] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         self._sessions.add(request.episode)
+
+        def done(answer: Generated) -> None:
+            _tell(future, _deliver, answer)
 
         def submit() -> None:
             self._engine.submit(
@@ -69,7 +72,7 @@ class LocalPolicy:
                 prompt,
                 key=_key(self._seed, request),
                 sampling=self._sampling,
-                done=lambda answer: loop.call_soon_threadsafe(_deliver, future, answer),
+                done=done,
             )
 
         self._order(submit)
@@ -130,7 +133,13 @@ class LocalPolicy:
             self._engine.release(episode)
         for future in tuple(self._waiting):
             reason = PolicyError(f"policy {self.name!r}: {type(error).__name__}: {error}")
-            future.get_loop().call_soon_threadsafe(_refuse, future, reason)
+            _tell(future, _refuse, reason)
+
+
+def _tell(future: asyncio.Future[Generated], how: Callable[..., None], what: object) -> None:
+    """Settle a future from the engine's thread."""
+    with contextlib.suppress(RuntimeError):  # its loop was closed: nobody waits any more
+        future.get_loop().call_soon_threadsafe(how, future, what)
 
 
 def _deliver(future: asyncio.Future[Generated], answer: Generated) -> None:

@@ -175,7 +175,7 @@ def _refuse(message: str) -> None:
 class _Generation(jinja2.ext.Extension):
     """The `{% generation %}` block of some templates only marks text: it renders as it is."""
 
-    tags = frozenset({"generation"})
+    tags = {"generation"}  # noqa: RUF012 (jinja2 reads it from the class)
 
     def parse(self, parser: Any) -> Any:
         next(parser.stream)
