@@ -20,6 +20,7 @@ test: $(VENV)/.installed-test
 
 # Against torch and TensorFlow, in an environment of its own: the package never needs them.
 test-parity: $(PARITY_VENV)/.installed
+	$(PARITY_VENV)/bin/python -c 'import tensorflow, torch, transformers'  # else all would be skipped
 	$(PARITY_VENV)/bin/python -m pytest --override-ini=addopts=-q tests/parity
 
 check: $(VENV)/.installed-check
