@@ -68,10 +68,10 @@ def cached(
     bias = jnp.where(seen, 0.0, MASKED).astype(scores.dtype)
     scores = scores.reshape(b, kv_heads, n // kv_heads, c, -1) + bias[:, None, None]
     weights = jax.nn.softmax(scores, axis=-1).reshape(b, kv_heads, q.shape[2], -1)
-    out, start = 0, 0
+    out, start = jnp.zeros_like(q), 0
     for block in v:
         end = start + block.shape[2]
-        out = out + _einsum("bkcs,bksh->bkch", weights[..., start:end], block)
+        out += _einsum("bkcs,bksh->bkch", weights[..., start:end], block)
         start = end
     return out.reshape(b, n, c, h)
 

@@ -47,18 +47,17 @@ class Block(nnx.Module):
     ) -> None:
         d, heads = config.d_model, config.n_heads * config.head_dim
         kv_heads = config.n_kv_heads * config.head_dim
-        shapes = {
-            "q_proj": ((d, heads), ("embed", "heads")),
-            "k_proj": ((d, kv_heads), ("embed", "kv_heads")),
-            "v_proj": ((d, kv_heads), ("embed", "kv_heads")),
-            "o_proj": ((heads, d), ("heads", "embed")),
-            "gate_proj": ((d, config.d_ff), ("embed", "mlp")),
-            "up_proj": ((d, config.d_ff), ("embed", "mlp")),
-            "down_proj": ((config.d_ff, d), ("mlp", "embed")),
-        }
-        for name, (shape, axes) in shapes.items():
-            part = Linear(shape, axes, name=name, lora=lora, param_dtype=param_dtype)
-            setattr(self, name, part)
+
+        def linear(name: str, d_in: int, d_out: int, axes: tuple[str, str]) -> Linear:
+            return Linear((d_in, d_out), axes, name=name, lora=lora, param_dtype=param_dtype)
+
+        self.q_proj = linear("q_proj", d, heads, ("embed", "heads"))
+        self.k_proj = linear("k_proj", d, kv_heads, ("embed", "kv_heads"))
+        self.v_proj = linear("v_proj", d, kv_heads, ("embed", "kv_heads"))
+        self.o_proj = linear("o_proj", heads, d, ("heads", "embed"))
+        self.gate_proj = linear("gate_proj", d, config.d_ff, ("embed", "mlp"))
+        self.up_proj = linear("up_proj", d, config.d_ff, ("embed", "mlp"))
+        self.down_proj = linear("down_proj", config.d_ff, d, ("mlp", "embed"))
         self.attention_norm = Norm(d, eps=config.rms_eps, param_dtype=param_dtype)
         self.mlp_norm = Norm(d, eps=config.rms_eps, param_dtype=param_dtype)
         self.head_dim = config.head_dim

@@ -159,7 +159,8 @@ def _model(
 ) -> Model:
     kind = nnx.Param if lora is None else nnx.LoRAParam
     decoder = nnx.merge(graphdef, nnx.from_flat_state(filled))
-    graphdef, trainable, frozen = nnx.split(decoder, kind, ...)
+    graphdef, *states = nnx.split(decoder, kind, ...)
+    trainable, frozen = states
     return Model(config=config, lora=lora, graphdef=graphdef, frozen=frozen, trainable=trainable)
 
 

@@ -48,15 +48,15 @@ class Linear(nnx.Module):
         weight = self.weight[...].astype(x.dtype)
         if not self.adapted:
             return x @ weight
-        dropping = dropout_key is not None and self.dropout > 0.0
+        key = dropout_key if self.dropout > 0.0 else None
         rows, (d_in, d_out) = x.size // x.shape[-1], weight.shape
-        if not dropping and x.dtype == jnp.float32 and rows * (d_in + d_out) > d_in * d_out:
+        if key is None and x.dtype == jnp.float32 and rows * (d_in + d_out) > d_in * d_out:
             # With this many rows, adding a b to w once is less work than taking each row through
             # a and b. Not in bfloat16, whose sum would round small updates away.
             return x @ (weight + self.update())
         y = x @ weight
-        if dropping:
-            keep = jax.random.bernoulli(dropout_key, 1.0 - self.dropout, x.shape)
+        if key is not None:
+            keep = jax.random.bernoulli(key, 1.0 - self.dropout, x.shape)
             x = jnp.where(keep, x / (1.0 - self.dropout), 0).astype(x.dtype)
         low = x @ self.lora_a[...].astype(x.dtype)
         return y + (low * self.scale) @ self.lora_b[...].astype(x.dtype)
