@@ -231,7 +231,11 @@ def _averages(runs: Sequence[Figures], field: str, tag: str | None = None) -> li
 
 
 def _rate(wins: Sequence[float]) -> str:
-    return markdown.share(_mean(wins), evaluation.mean_interval(wins)) if wins else markdown.NONE
+    if not wins:
+        return markdown.NONE
+    if set(wins) <= {0.0, 1.0}:  # one seed, or seeds that agree: a plain share
+        return markdown.share(_mean(wins), evaluation.wilson(round(sum(wins)), len(wins)))
+    return markdown.share(_mean(wins), evaluation.mean_interval(wins))
 
 
 def _known(values: Sequence[float | None]) -> list[float]:

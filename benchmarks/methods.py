@@ -129,6 +129,7 @@ def _copy(source: epath.Path, target: epath.Path) -> None:
 def _main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise ConfigError(f"unexpected arguments {argv[1:]}: every setting is a --flag=value")
+    _log_to_stderr()
     given = flags.FLAGS
     for method in given.methods:
         if method not in METHODS:
@@ -168,7 +169,8 @@ def _run(base: Mapping[str, Any], seeds: range, split: str, results: epath.Path)
 
 
 def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # absl puts a handler of its own before every message; force takes it away.
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("absl").setLevel(logging.WARNING)
 
 
@@ -185,7 +187,6 @@ def run() -> None:
     flags.DEFINE_integer("jobs", 1, "Seeds to run side by side.", lower_bound=1)
     flags.DEFINE_bool("table", False, "Only print the table from --results.")
     config_flags.DEFINE_config_file("config", "configs/webshop.py", "What all runs share.")
-    _log_to_stderr()
     try:
         app.run(_main)
     except EefError as error:

@@ -100,6 +100,8 @@ def _main(argv: list[str]) -> None:
     given = flags.FLAGS
     if not given.checkpoint:
         raise ConfigError("no --checkpoint was given, such as --checkpoint=runs/demo/round_3/tune")
+    # absl puts a handler of its own before every message; force takes it away.
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("absl").setLevel(logging.WARNING)
     checkpoint = find(given.checkpoint)
     if given.config is not None:
@@ -122,7 +124,6 @@ def run() -> None:
     flags.DEFINE_string("split", None, "Tasks to play: train, dev or test. The config's own.")
     flags.DEFINE_string("workdir", None, "Run to take the config from. The checkpoint's own.")
     config_flags.DEFINE_config_file("config", None, "Config file to use instead of the run's.")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         app.run(_main)
     except EefError as error:
