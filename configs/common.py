@@ -25,6 +25,7 @@ def base() -> config_dict.ConfigDict:
             "rollouts": config_dict.placeholder(object),
             "explore": "failed",
             "recovery": "previous",
+            "threshold": config_dict.placeholder(float),  # None: any win makes a state pass
             "choice": "shortest",
             "expert_wins": True,
         }

@@ -34,7 +34,8 @@ def main(argv: list[str]) -> None:
         raise ConfigError(f"unexpected arguments {argv[1:]}: every setting is a --flag=value")
     if _CONFIG.value is None:
         raise ConfigError("no --config was given; the demo's is --config=configs/webshop.py")
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("jax").setLevel(logging.WARNING)  # its search for other backends
     config = _CONFIG.value.to_dict()
     method = config["method"]
     default = (
@@ -52,7 +53,6 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """Run `main`; print a user's errors as one message."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         app.run(main)
     except EefError as error:

@@ -6,7 +6,8 @@ the loss weight of predicting it. The kinds, after what a reader must be able to
 teaches it to act:
 
 - `copy`: repeat a random sequence;
-- `judge`: after each item of a results page, say whether it fits the instruction;
+- `judge`: after each item of a results page (and each word of its title), say whether it fits the
+  instruction;
 - `which`: name the first fitting item of the last page, or none;
 - `options`: name the options asked for on an item page, those still to be chosen, or none;
 - `keywords`: say what to search for;
@@ -24,7 +25,7 @@ from eef_jax.nano.vocabulary import ASSISTANT, BOS, END, USER
 Pieces = list[tuple[str, float]]
 
 SEP = " [SEP] "
-_MIX = {"judge": 0.30, "which": 0.33, "options": 0.15, "keywords": 0.07, "walk": 0.15}
+_MIX = {"judge": 0.45, "which": 0.30, "options": 0.10, "keywords": 0.05, "walk": 0.10}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -191,15 +192,29 @@ def copy(rng: random.Random, words: list[str]) -> Pieces:
 
 
 def judge(rng: random.Random) -> Pieces:
-    """A results page with a verdict after each item, then the id asked for."""
+    """A results page with a verdict after each item, then the id asked for.
+
+    In most of them each word of a title has its verdict, too: whether the instruction says it.
+    """
     goal = make_goal(rng)
     items = make_page(rng, goal, 0.8)
+    wanted = {*goal.attributes, goal.noun}
+    by_word = rng.random() < 0.6
     pieces: Pieces = [(USER + results_head(goal, rng.randint(1, 5), 50), 0.0)]
     for item in items:
-        pieces.append((f"[SEP] {item.asin} [SEP] {item.title} [SEP] {item.price_text}", 0.0))
-        pieces.append(("yes" if fits(goal, item) else "no", 0.5))
+        pieces.append((f"[SEP] {item.asin} [SEP]", 0.0))
+        if by_word:
+            for word in item.title.split():
+                pieces += [(word, 0.0), (_verdict(word.lower() in wanted), 0.3)]
+        else:
+            pieces.append((item.title, 0.0))
+        pieces += [(f"[SEP] {item.price_text}", 0.0), (_verdict(fits(goal, item)), 0.5)]
     pieces.append((" [SEP] which?" + END, 0.0))
     return pieces + assistant(_first(goal, items))
+
+
+def _verdict(holds: bool) -> str:
+    return "yes" if holds else "no"
 
 
 def _first(goal: Goal, items: list[Item]) -> str:

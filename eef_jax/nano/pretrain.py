@@ -25,7 +25,7 @@ from eef_jax.nano import exercises, vocabulary
 
 VOCAB = 1536
 SHORT, LONG = (12, 384), (4, 1024)  # rows x tokens of a batch
-CAPACITY = 768  # most weighted tokens of a batch that are learned
+CAPACITY = 1152  # most weighted tokens of a batch that are learned
 PEAK, WARMUP, DECAY = 2e-3, 200, 0.1
 
 FLAGS = flags.FLAGS
@@ -75,8 +75,8 @@ def batches(tokenizer_file: str, seed: int, first: int) -> Iterator[dict[str, np
     vocabulary_words = words()
     index = first
     while True:
-        long = index % 4 == 3 and index > 2500
-        copies = 0.4 if index < 600 else 0.08
+        long = index % 4 == 3 and index > 3500
+        copies = 0.4 if index < 600 else 0.05
         yield _batch(tokenizer, random.Random(f"{seed} {index}"), vocabulary_words, long, copies)
         index += 1
 
