@@ -23,7 +23,7 @@ def assert_same_bits(left, right):
 
 def test_loss_falls_and_is_reported():
     seen = []
-    _, facts = run(steps=30, lora=toy.LORA, log=lambda step, scalars: seen.append((step, scalars)))
+    _, facts = run(steps=30, lora=None, log=lambda step, scalars: seen.append((step, scalars)))
     assert [step for step, _ in seen] == list(range(1, 31))
     assert facts["loss"] < 0.8 * seen[0][1]["loss"]
     assert facts["steps"] == 30
@@ -35,14 +35,13 @@ def test_equal_runs_give_equal_bits():
     assert_same_bits(run(steps=4)[0], run(steps=4)[0])
 
 
-@pytest.mark.parametrize("stop", [2, 3])
-def test_resumed_equals_uninterrupted(stop):
+def test_resumed_equals_uninterrupted():
     saved = []
 
     def keep(state, position):
         saved.append((jax.tree.map(lambda leaf: leaf.copy(), state), position))
 
-    whole, _ = run(steps=7, on_save=keep, save_every=stop)
+    whole, _ = run(steps=7, on_save=keep, save_every=3)
     resumed, facts = run(steps=7, start=saved[0])
     assert_same_bits(whole, resumed)
     assert facts["steps"] == 7
