@@ -44,7 +44,7 @@ def test_chunks_and_single_tokens_through_the_cache_equal_the_full_forward(full,
     expected = full(tokens, positions, segments)
     slots = None if in_order else jnp.array([2, 0, 4])
     cache = init_cache(CONFIG, slots=3 if in_order else 5, max_context=200)
-    spans = [(0, 64), (64, 126), *((i, i + 1) for i in range(126, 131)), (131, 140)]
+    spans = [(0, 65), (65, 130), *((i, i + 1) for i in range(130, 140))]
     got = []
     for start, end in spans:
         part = (tokens[:, start:end], positions[:, start:end])
@@ -67,7 +67,7 @@ def test_padding_is_not_written_and_changes_no_other_token(full, extend):
 
 
 def test_a_copied_slot_goes_on_like_its_source(full, extend):
-    tokens, positions, segments = rows(1, 6)
+    tokens, positions, segments = rows(1, 8)
     expected = full(tokens, positions, segments)
     cache = init_cache(CONFIG, slots=3, max_context=8)
     _, cache = extend(tokens[:, :4], positions[:, :4], jnp.array([0]), cache, 8)
