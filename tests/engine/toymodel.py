@@ -1,5 +1,7 @@
 """A tiny random decoder for engine tests."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import numpy as np
 from eef_jax.engine.decode import Shapes
 from eef_jax.engine.scheduler import Engine
 from eef_jax.models import hf
-from eef_jax.models.base import LoraConfig, Model, ModelConfig
+from eef_jax.models.base import LoraConfig, Model, ModelConfig, merge
 
 VOCAB = 320
 SHAPES = Shapes(slots=4, max_context=64, rows=4, chunk=8, bucket=32)
@@ -45,8 +47,13 @@ def engine(made: Model, *, stop_ids=(), shapes: Shapes = SHAPES) -> Engine:
 
 def logits(made: Model, ids) -> np.ndarray:
     """Scores [t, v] of a full forward pass without a cache."""
-    tokens = jnp.asarray(ids, jnp.int32)[None]
+    padded = np.zeros((1, 64), np.int32)  # one shape, compiled once
+    padded[0, : len(ids)] = ids
+    return np.asarray(_forward(made.graphdef, made.frozen, made.trainable, padded)[0, : len(ids)])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _forward(graphdef, frozen, trainable, tokens):
+    decoder = merge(graphdef, frozen, trainable)
     positions = jnp.arange(tokens.shape[1])[None]
-    decoder = made.decoder
-    hidden = decoder(tokens, positions, jnp.ones_like(tokens))
-    return np.asarray(decoder.logits(hidden)[0])
+    return decoder.logits(decoder(tokens, positions, jnp.ones_like(tokens)))
