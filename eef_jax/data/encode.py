@@ -114,10 +114,10 @@ def encode(selection: Selection, prompt: Sequence[Message], chat: Chat) -> Examp
     token_weights = np.array([weight_of_message.get(who, 0.0) for who in said_by], np.float32)
     silent = {index for index, weight in weight_of_message.items() if weight} - set(said_by)
     if silent:
-        step = (min(silent) - len(prompt)) // 2
+        number = (min(silent) - len(prompt)) // 2
         raise DataError(
-            f"step {step} of trajectory {trajectory.id!r} is to be learned but its message "
-            f"{kept[step].message!r} renders to no token; check the tokenizer's chat template"
+            f"step {number} of trajectory {trajectory.id!r} is to be learned but its message "
+            f"{kept[number].message!r} renders to no token; check the tokenizer's chat template"
         )
     return Example(
         id=_id(selection),

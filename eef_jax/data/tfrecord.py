@@ -20,6 +20,7 @@ from etils import epath
 
 from eef_jax.data import example_proto
 from eef_jax.errors import DataError
+from eef_jax.files import write_bytes
 from eef_jax.types import Example
 
 DATASET_NAME = "eef"
@@ -76,7 +77,7 @@ def write(
         data = b"".join(frame(example_proto.serialize(_to_features(row))) for row in rows)
         paths.append(folder / _shard_name(split, shard, shards))
         sizes.append(len(data))
-        _write_whole(paths[-1], data)
+        write_bytes(paths[-1], data)
     lengths = [stop - start for start, stop in itertools.pairwise(bounds)]
     _write_metadata(folder, split, lengths, sum(sizes), columns, description)
     return paths
@@ -239,10 +240,3 @@ def _write_metadata(
         description=description
         or "Token sequences with loss weights, selected by a method of EEF-JAX.",
     )
-
-
-def _write_whole(path: epath.Path, data: bytes) -> None:
-    """A reader finds the whole file or none."""
-    temporary = path.parent / f"{path.name}.tmp"
-    temporary.write_bytes(data)
-    temporary.rename(path)

@@ -109,7 +109,7 @@ def fit(
             on_save(state, position)
 
     facts = meter.close()
-    if on_eval is None:
+    if best.trainable is None:
         return state.trainable, facts
     return best.trainable, facts | best.facts()
 

@@ -8,6 +8,7 @@ import pytest
 from eef_jax.data import example_proto, tfrecord
 from eef_jax.errors import DataError
 from eef_jax.types import Example
+from tests import object_store
 
 
 def examples(count, columns=()):
@@ -47,6 +48,15 @@ def test_round_trip_keeps_order_over_shards(tmp_path, columns):
     for left, right in zip(written, tfrecord.read(tmp_path), strict=True):
         assert_equal(left, right)
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_round_trip_through_an_object_store_without_rename(monkeypatch):
+    object_store.install(monkeypatch)
+    written = examples(5)
+    tfrecord.write("gs://bucket/run/select/dataset", written, shards=2)
+    read = tfrecord.read("gs://bucket/run/select/dataset")
+    for left, right in zip(written, read, strict=True):
+        assert_equal(left, right)
 
 
 def test_equal_examples_give_equal_bytes(tmp_path):
