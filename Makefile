@@ -6,7 +6,8 @@ PARITY_VENV ?= .venv-parity
 PARITY_PYTHON ?= python3.11
 
 BIN := $(VENV)/bin
-PIP := -m pip install --quiet --disable-pip-version-check
+# --no-compile: importing compiles the few modules that are used, installing would compile all.
+PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 DECLARED := requirements.txt pyproject.toml
 
 .PHONY: demo test test-parity check clean
