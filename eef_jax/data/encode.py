@@ -28,8 +28,8 @@ class Chat(Protocol):
         ...
 
     def example(
-        self, messages: Sequence[Message], tokens: Sequence[Sequence[int]]
-    ) -> tuple[Sequence[int], Sequence[int]]:
+        self, messages: Sequence[Message], tokens: Sequence[Sequence[int]] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Ids of a conversation and, for each id, the index of the message that says it.
 
         Only ids that the policy would have to sample speak for a message (an assistant's content

@@ -281,7 +281,7 @@ def walk(rng: random.Random, turns: int) -> Pieces:
     pieces: Pieces = [user(start_page(goal))]
     state, page = "index", 1
     items: list[Item] = []
-    item: Item | None = None
+    item = make_item(rng, goal, True)  # replaced by the first one that is opened
     shown: tuple[tuple[str, tuple[str, ...]], ...] = ()
     for _ in range(turns):
         legal = {

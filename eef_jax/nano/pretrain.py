@@ -8,19 +8,27 @@ alone: no expert trajectory, no task of any split. `python -m eef_jax.nano.probe
 out.
 """
 
-import json
+import dataclasses
 import multiprocessing as mp
 import pathlib
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+import optax
+import tokenizers
+from absl import app, flags, logging
+from flax import nnx
 
 from eef_jax.envs.webshop import generate
+from eef_jax.metrics import Metrics
+from eef_jax.models import hf
+from eef_jax.models.base import ModelConfig, merge
 from eef_jax.nano import exercises, vocabulary
 
 VOCAB = 1536
@@ -44,8 +52,6 @@ def words() -> list[str]:
 
 def make_tokenizer(out: pathlib.Path, seed: int) -> Any:
     """Train the tokenizer on exercises and a catalogue of another seed, or load the one there."""
-    import tokenizers
-
     if not (out / "tokenizer.json").exists():
         rng = random.Random(f"vocabulary {seed}")
         texts = [
@@ -69,8 +75,6 @@ def make_tokenizer(out: pathlib.Path, seed: int) -> Any:
 
 def batches(tokenizer_file: str, seed: int, first: int) -> Iterator[dict[str, np.ndarray]]:
     """Packed batches without end, from number `first` on; batch i depends on (seed, i) alone."""
-    import tokenizers
-
     tokenizer = tokenizers.Tokenizer.from_file(tokenizer_file)
     vocabulary_words = words()
     index = first
@@ -119,10 +123,8 @@ def _feed(queue: mp.Queue, tokenizer_file: str, seed: int, first: int) -> None:
         queue.put(batch)
 
 
-def shape(vocab_size: int, end: int, bos: int) -> Any:
+def shape(vocab_size: int, end: int, bos: int) -> ModelConfig:
     """The nano model's configuration."""
-    from eef_jax.models.base import ModelConfig
-
     return ModelConfig(
         vocab_size=vocab_size,
         d_model=128,
@@ -138,37 +140,52 @@ def shape(vocab_size: int, end: int, bos: int) -> Any:
     )
 
 
-def main(argv: list[str]) -> None:
-    """Train until the schedule's time is over, then write the Hugging Face folder."""
-    del argv
-    import jax
-    import jax.numpy as jnp
-    import optax
-    from flax import nnx
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Progress:
+    """Everything that a resumed run needs.
 
-    from eef_jax.models import hf
-    from eef_jax.models.base import merge
+    Attributes:
+        params: the model's parameters.
+        opt_state: the optimizer's.
+        step: updates done; also the number of the next batch.
+        spent: seconds spent so far.
+    """
 
-    out = pathlib.Path(FLAGS.out)
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer(out, FLAGS.seed)
-    config = shape(
-        VOCAB, tokenizer.token_to_id(vocabulary.END), tokenizer.token_to_id(vocabulary.BOS)
-    )
-    model = hf.init(config, lora=None, seed=FLAGS.seed)
-    graphdef, params = model.graphdef, model.trainable
-    optimizer = optax.inject_hyperparams(optax.adamw)(
+    params: Any
+    opt_state: Any
+    step: int = 0
+    spent: float = 0.0
+
+    def save(self, file: pathlib.Path) -> None:
+        """Write the state whole."""
+        leaves = jax.tree.leaves((self.params, self.opt_state))
+        arrays: dict[str, Any] = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+        temporary = file.with_suffix(".tmp.npz")
+        np.savez(temporary, **arrays, step=self.step, spent=self.spent)
+        temporary.rename(file)
+
+    def restore(self, file: pathlib.Path) -> None:
+        """Read what `save` wrote, if there is anything."""
+        if file.exists():
+            saved = np.load(file)
+            fresh, tree = jax.tree.flatten((self.params, self.opt_state))
+            leaves = [jnp.asarray(saved[f"leaf{i}"]) for i in range(len(fresh))]
+            self.params, self.opt_state = jax.tree.unflatten(tree, leaves)
+            self.step, self.spent = int(saved["step"]), float(saved["spent"])
+
+
+def make_optimizer() -> optax.GradientTransformation:
+    """AdamW whose rate is set from outside, for the schedule goes by the clock."""
+    return optax.inject_hyperparams(optax.adamw)(
         learning_rate=0.0, b1=0.9, b2=0.98, weight_decay=0.05
     )
+
+
+def make_update(
+    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation
+) -> Callable[..., tuple[Any, Any, jax.Array, jax.Array]]:
+    """The compiled step (params, opt_state, batch, rate) -> (params, opt_state, loss, accuracy)."""
     clip = optax.clip_by_global_norm(1.0)
-    state, step, spent = optimizer.init(params), 0, 0.0
-    file = out / "state.npz"
-    if file.exists():
-        saved = np.load(file)
-        leaves, structure = jax.tree.flatten((params, state))
-        leaves = [jnp.asarray(saved[f"leaf{i}"]) for i in range(len(leaves))]
-        params, state = jax.tree.unflatten(structure, leaves)
-        step, spent = int(saved["step"]), float(saved["spent"])
 
     def loss(params: nnx.State, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         decoder = merge(graphdef, nnx.State({}), params)
@@ -177,67 +194,67 @@ def main(argv: list[str]) -> None:
         logits = decoder.logits(flat[jnp.maximum(batch["targets"] - 1, 0)])
         labels = batch["tokens"].reshape(-1)[batch["targets"]]
         nll = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        weight = batch["target_weights"]
-        right = ((logits.argmax(-1) == labels) * weight).sum() / weight.sum()
-        return (nll * weight).sum() / weight.sum(), right
+        weight = batch["target_weights"] / batch["target_weights"].sum()
+        return (nll * weight).sum(), ((logits.argmax(-1) == labels) * weight).sum()
 
     @jax.jit
-    def update(params, state, batch, rate):
+    def update(
+        params: Any, opt_state: Any, batch: dict[str, jax.Array], rate: float
+    ) -> tuple[Any, Any, jax.Array, jax.Array]:
         (value, right), grads = jax.value_and_grad(loss, has_aux=True)(params, batch)
         grads, _ = clip.update(grads, clip.init(params))
-        state.hyperparams["learning_rate"] = rate
-        updates, state = optimizer.update(grads, state, params)
-        return optax.apply_updates(params, updates), state, value, right
+        opt_state.hyperparams["learning_rate"] = rate
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, value, right
 
-    def save() -> None:
-        leaves = {f"leaf{i}": np.asarray(v) for i, v in enumerate(jax.tree.leaves((params, state)))}
-        np.savez(file.with_suffix(".tmp.npz"), step=step, spent=spent, **leaves)
-        file.with_suffix(".tmp.npz").rename(file)
+    return update
 
-    queue: mp.Queue = mp.get_context("spawn").Queue(maxsize=8)
-    feeder = mp.get_context("spawn").Process(
-        target=_feed, args=(queue, str(out / "tokenizer.json"), FLAGS.seed, step), daemon=True
-    )
+
+def rate(step: int, share: float) -> float:
+    """Learning rate: warm-up, constant for half of the time, then linear to a tenth."""
+    return PEAK * min(1.0, (step + 1) / WARMUP) * max(DECAY, min(1.0, 2 * (1 - share)))
+
+
+def main(argv: list[str]) -> None:
+    """Train until the schedule's time is over, then write the Hugging Face folder."""
+    del argv
+    out = pathlib.Path(FLAGS.out)
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = make_tokenizer(out, FLAGS.seed)
+    end, bos = (tokenizer.token_to_id(t) for t in (vocabulary.END, vocabulary.BOS))
+    model = hf.init(shape(VOCAB, end, bos), lora=None, seed=FLAGS.seed)
+    optimizer = make_optimizer()
+    now = Progress(params=model.trainable, opt_state=optimizer.init(model.trainable))
+    now.restore(out / "state.npz")
+    update = make_update(model.graphdef, optimizer)
+    spawn = mp.get_context("spawn")
+    queue: mp.Queue = spawn.Queue(maxsize=8)
+    arguments = (queue, str(out / "tokenizer.json"), FLAGS.seed, now.step)
+    feeder = spawn.Process(target=_feed, args=arguments, daemon=True)
     feeder.start()
-    total, last, tick, saved_at, seen = (
-        FLAGS.minutes * 60,
-        time.monotonic(),
-        [],
-        time.monotonic(),
-        0,
-    )
-    while spent < total:
-        batch = queue.get()
-        share = spent / total
-        rate = (
-            PEAK
-            * min(1.0, (step + 1) / WARMUP)
-            * (1.0 if share < 0.5 else max(DECAY, 2 * (1 - share)))
-        )
-        params, state, value, right = update(params, state, batch, rate)
-        tick.append((float(value), float(right)))
-        step, seen = step + 1, seen + int((batch["segment_ids"] > 0).sum())
-        now = time.monotonic()
-        spent, last = spent + now - last, now
-        if step % 50 == 0:
-            mean = np.mean(tick, axis=0)
-            line = {"step": step, "minutes": round(spent / 60, 2), "loss": round(mean[0], 4)}
-            line |= {"accuracy": round(mean[1], 4), "tokens": seen, "rate": round(rate, 6)}
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-            print(line, flush=True)
-            tick = []
-        if now - saved_at > 120:
-            save()
-            saved_at = time.monotonic()
-    save()
+    last = saved_at = time.monotonic()
+    recent: list[tuple[float, float]] = []
+    with Metrics(out / "log.jsonl") as metrics:
+        while now.spent < FLAGS.minutes * 60:
+            learning_rate = rate(now.step, now.spent / (FLAGS.minutes * 60))
+            now.params, now.opt_state, value, right = update(
+                now.params, now.opt_state, queue.get(), learning_rate
+            )
+            recent.append((float(value), float(right)))
+            now.step += 1
+            now.spent, last = now.spent + time.monotonic() - last, time.monotonic()
+            if now.step % 50 == 0:
+                loss, accuracy = np.mean(recent, axis=0)
+                line = {"loss": loss, "accuracy": accuracy, "minutes": now.spent / 60}
+                metrics.log(now.step, line)
+                logging.info("step %d: %s", now.step, line)
+                recent = []
+            if last - saved_at > 120:
+                now.save(out / "state.npz")
+                saved_at = last
+    now.save(out / "state.npz")
     feeder.terminate()
-    hf.save(
-        type(model)(
-            config=config, lora=None, graphdef=graphdef, frozen=nnx.State({}), trainable=params
-        ),
-        out,
-    )
+    hf.save(dataclasses.replace(model, trainable=now.params), out)
 
 
 if __name__ == "__main__":

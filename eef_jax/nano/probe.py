@@ -9,10 +9,15 @@ import pathlib
 import random
 from collections.abc import Iterator
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import tokenizers
 from absl import app, flags
 
 from eef_jax.envs import webshop
+from eef_jax.envs.webshop.embedded import wins
+from eef_jax.models import hf
 from eef_jax.nano import exercises
 
 _PATH = flags.DEFINE_string("path", "", "Folder of the base; by default the one that ships.")
@@ -42,8 +47,6 @@ def questions(count: int) -> dict[str, list[tuple[str, str]]]:
 
 def _shop_pages(rng: random.Random, count: int) -> Iterator[tuple[str, str]]:
     """Results pages of the embedded shop, and the first product on them that wins."""
-    from eef_jax.envs.webshop.embedded import wins
-
     env = webshop.make()
     shop = env.dataset
     asins = {product.asin.lower(): product for product in shop.products}
@@ -63,19 +66,14 @@ def _shop_pages(rng: random.Random, count: int) -> Iterator[tuple[str, str]]:
 def main(argv: list[str]) -> None:
     """Ask and count."""
     del argv
-    import jax
-    import tokenizers
-
-    from eef_jax.models import hf
-
     path = _PATH.value or str(pathlib.Path(__file__).parent / "base")
     tokenizer = tokenizers.Tokenizer.from_file(f"{path}/tokenizer.json")
     decoder = hf.load(path).decoder
 
     @jax.jit
     def best(tokens: jax.Array) -> jax.Array:
-        positions = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
-        hidden = decoder(tokens, positions, (tokens > 0).astype(np.int32))
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+        hidden = decoder(tokens, positions, (tokens > 0).astype(jnp.int32))
         return decoder.logits(hidden).argmax(-1)
 
     for name, pairs in questions(_COUNT.value).items():

@@ -68,7 +68,7 @@ class ChatTokenizer:
                 "the chat template ends an assistant's message without a special token, so a model "
                 "cannot be seen to stop; use a template with an end-of-turn token"
             )
-        stops = [end[-1]] + [tokenizer.eos_id] * (tokenizer.eos_id is not None)
+        stops = (end[-1],) if tokenizer.eos_id is None else (end[-1], tokenizer.eos_id)
         self.stop_ids = tuple(dict.fromkeys(stops))
 
     @classmethod

@@ -96,12 +96,11 @@ def _compounds(
 ) -> tuple[tuple[str, str], tuple[str, str, str]]:
     """Two first and three second halves, unused for `noun` so far."""
     while True:
-        lefts = tuple(rng.sample(LEFT, 2))
-        rights = tuple(rng.sample(RIGHT, 3))
+        lefts, rights = rng.sample(LEFT, 2), rng.sample(RIGHT, 3)
         key = (noun, frozenset(lefts))
         if key not in taken and not set(lefts) & set(rights):
             taken.add(key)
-            return lefts, rights
+            return (lefts[0], lefts[1]), (rights[0], rights[1], rights[2])
 
 
 def _options(rng: random.Random, noun: str) -> dict[str, tuple[str, ...]]:

@@ -1,0 +1,174 @@
+"""The whole story on a small random model: what it writes, skips, refuses and counts."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import tokenizers
+from etils import epath
+
+from configs import webshop as configs
+from eef_jax import lock, pipeline, records, store
+from eef_jax.data import tfrecord
+from eef_jax.errors import ConfigError, DataError
+from eef_jax.learner import NANO
+from eef_jax.models import hf
+from eef_jax.models.base import ModelConfig
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A random base of one narrow layer with the shipped tokenizer."""
+    folder = tmp_path_factory.mktemp("base")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(f"{NANO}/{name}", folder)
+    size = tokenizers.Tokenizer.from_file(f"{NANO}/tokenizer.json").get_vocab_size()
+    shape = ModelConfig(
+        vocab_size=size, d_model=16, n_layers=1, n_heads=2, n_kv_heads=2, head_dim=8, d_ff=16
+    )
+    hf.save(hf.init(shape), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(base):
+    config = configs.get_config("tiny")
+    config.model.path = str(base)
+    config.env.train_tasks, config.env.test_tasks, config.env.max_steps = 6, 2, 4
+    config.engine.slots, config.engine.max_context = 8, 512
+    config.explore.max_new_tokens = config.evaluate.max_new_tokens = 2
+    config.mesh = {"data": 8}
+    config.train.rows = 8
+    return config.to_dict()
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    """A finished run and its table."""
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    return workdir, pipeline.run(config, str(workdir))
+
+
+def test_writes_every_stage_and_a_report(finished):
+    workdir, table = finished
+    stages = ["expert", "round_0/select", "round_0/tune", "round_0/evaluate"]
+    stages += [f"round_1/{kind}" for kind in ("explore", "select", "tune", "evaluate")]
+    for stage in stages:
+        assert (workdir / stage / "manifest.json").exists()
+        store.read_workdir(workdir).stage(stage).verify()
+    assert "expert" in table and (workdir / "report.md").read_text()
+
+
+def test_expert_is_kept_with_provenance(finished):
+    workdir, _ = finished
+    experts = records.read_trajectories(workdir / "expert")
+    assert len(experts) == 6 and {t.source for t in experts} == {"expert"}
+    assert experts[0].provenance["config_hash"] and experts[0].agent == "shopper"
+
+
+def test_explores_the_start_and_states_of_failures(finished, config):
+    workdir, _ = finished
+    experts = records.read_trajectories(workdir / "expert")
+    played = records.read_trajectories(workdir / "round_1/explore")
+    failed = {t.id for t in experts if not t.win}
+    assert failed and {t.parent for t in played if t.fork_step} == failed
+    assert {t.task.id for t in played if not t.fork_step} == {t.task.id for t in experts}
+
+
+def test_data_set_says_why_each_step_was_kept(finished):
+    workdir, _ = finished
+    folder = workdir / "round_1/select"
+    examples = list(tfrecord.read(folder / "dataset"))
+    verdicts = [json.loads(line) for line in (folder / "selections.jsonl").read_text().splitlines()]
+    assert len(examples) == len(verdicts) > 0
+    assert all(step["reason"] for verdict in verdicts for step in verdict["steps"])
+    assert all(example.weights.any() for example in examples)
+
+
+def test_started_again_it_does_nothing_but_the_report(finished, config):
+    workdir, table = finished
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("manifest.json")}
+    assert pipeline.run(config, str(workdir)) == table
+    assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob("manifest.json")}
+
+
+def test_a_lost_stage_is_made_again_and_comes_out_the_same(finished, config, tmp_path):
+    workdir, _ = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    (copy / "round_1/evaluate/manifest.json").unlink()
+    pipeline.run(config, str(copy))
+    name = "round_1/evaluate/scores.json"
+    assert (copy / name).read_bytes() == (workdir / name).read_bytes()
+
+
+def test_a_stage_that_is_left_out_must_be_there(config, tmp_path):
+    with pytest.raises(DataError, match=r"round_0/select.*--stages leaves it out"):
+        pipeline.run(config, str(tmp_path / "run"), stages=("expert", "tune"))
+
+
+def test_report_alone_tells_what_is_missing(config, tmp_path):
+    pipeline.run(config, str(tmp_path / "run"), stages=("report",))
+    assert "missing" in (tmp_path / "run/report.md").read_text().lower()
+
+
+def test_another_config_is_refused_and_names_the_difference(finished, config):
+    workdir, _ = finished
+    other = {**config, "method": {**config["method"], "states": 3}}
+    with pytest.raises(ConfigError, match=r"method\.states: 5 there, 3 now") as error:
+        pipeline.run(other, str(workdir))
+    assert "--overwrite" in str(error.value)
+
+
+def test_a_folder_in_use_is_refused(finished, config):
+    workdir, _ = finished
+    with (
+        lock.hold(epath.Path(workdir / store.LOCK)),
+        pytest.raises(ConfigError, match="in use by process"),
+    ):
+        pipeline.run(config, str(workdir))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": {"name": "eff"}}, "did you mean eef"),
+        ({"env": {"name": "webshp"}}, "did you mean webshop"),
+        ({"method": {"name": "eef", "explore": "fail"}}, "failed"),
+    ],
+)
+def test_unknown_names_list_the_near_ones_before_anything_is_written(
+    config, tmp_path, change, message
+):
+    changed = {**config, **change}
+    with pytest.raises(ConfigError, match=message):
+        pipeline.run(changed, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_folder_without_tensors_names_them_all(base, config, tmp_path):
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder)
+    raw = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**raw, "num_hidden_layers": 2}))
+    changed = {**config, "model": {**config["model"], "path": str(folder)}}
+    with pytest.raises(DataError, match=r"layers\.1\.self_attn\.q_proj[\s\S]*layers\.1\.mlp"):
+        pipeline.run(changed, str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/webshop.py:dmo"], "did you mean demo"),
+        (["--config=configs/webshop.py", "--config.method.name=eff"], "did you mean eef"),
+        ([], "no --config"),
+    ],
+)
+def test_command_line_prints_mistakes_without_a_traceback(arguments, message, tmp_path):
+    command = [sys.executable, "-m", "eef_jax.main", f"--workdir={tmp_path / 'run'}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
