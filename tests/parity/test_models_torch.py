@@ -117,7 +117,8 @@ def test_smollm2_logits_equal_torch():
     torch_model = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokens = tokens_of(model.config.vocab_size, (2, 64))
     expected = torch_logits(torch_model.eval(), tokens)
-    np.testing.assert_allclose(jax_logits(model, tokens), expected, atol=2e-3)
+    # 30 layers, scores up to 33: the measured difference is 1.1e-4.
+    np.testing.assert_allclose(jax_logits(model, tokens), expected, rtol=0, atol=4e-4)
     # Next tokens, sampled from the cache, are torch's too.
     cache = init_cache(model.config, slots=2, max_context=64)
     decoder = model.decoder
