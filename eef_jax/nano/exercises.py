@@ -25,7 +25,7 @@ from eef_jax.nano.vocabulary import ASSISTANT, BOS, END, USER
 Pieces = list[tuple[str, float]]
 
 SEP = " [SEP] "
-_MIX = {"judge": 0.45, "which": 0.30, "options": 0.10, "keywords": 0.05, "walk": 0.10}
+_MIX = {"judge": 0.42, "which": 0.36, "options": 0.08, "keywords": 0.03, "walk": 0.11}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -192,29 +192,26 @@ def copy(rng: random.Random, words: list[str]) -> Pieces:
 
 
 def judge(rng: random.Random) -> Pieces:
-    """A results page with a verdict after each item, then the id asked for.
+    """A results page with a verdict after each item (its id or no), then the id asked for.
 
-    In most of them each word of a title has its verdict, too: whether the instruction says it.
+    In half of them each word of a title has its verdict, too: whether the instruction says it.
     """
     goal = make_goal(rng)
     items = make_page(rng, goal, 0.8)
     wanted = {*goal.attributes, goal.noun}
-    by_word = rng.random() < 0.6
+    by_word = rng.random() < 0.5
     pieces: Pieces = [(USER + results_head(goal, rng.randint(1, 5), 50), 0.0)]
     for item in items:
         pieces.append((f"[SEP] {item.asin} [SEP]", 0.0))
         if by_word:
             for word in item.title.split():
-                pieces += [(word, 0.0), (_verdict(word.lower() in wanted), 0.3)]
+                pieces += [(word, 0.0), ("yes" if word.lower() in wanted else "no", 0.2)]
         else:
             pieces.append((item.title, 0.0))
-        pieces += [(f"[SEP] {item.price_text}", 0.0), (_verdict(fits(goal, item)), 0.5)]
+        verdict = item.asin.lower() if fits(goal, item) else "no"
+        pieces += [(f"[SEP] {item.price_text}", 0.0), (verdict, 0.5)]
     pieces.append((" [SEP] which?" + END, 0.0))
     return pieces + assistant(_first(goal, items))
-
-
-def _verdict(holds: bool) -> str:
-    return "yes" if holds else "no"
 
 
 def _first(goal: Goal, items: list[Item]) -> str:
@@ -227,7 +224,7 @@ def which(rng: random.Random, pages: int) -> Pieces:
     pieces: Pieces = []
     start = rng.randint(1, 3)
     for k in range(pages):
-        items = make_page(rng, goal, 0.6 if k == pages - 1 else 0.3)
+        items = make_page(rng, goal, 0.65 if k == pages - 1 else 0.3)
         text = results_head(goal, start + k, 50) + _lines(items)
         last = k == pages - 1
         if last or rng.random() < 0.5:

@@ -79,7 +79,7 @@ def batches(tokenizer_file: str, seed: int, first: int) -> Iterator[dict[str, np
     vocabulary_words = words()
     index = first
     while True:
-        long = index % 4 == 3 and index > 3500
+        long = index % 4 == 3 and index > 3000
         copies = 0.4 if index < 600 else 0.05
         yield _batch(tokenizer, random.Random(f"{seed} {index}"), vocabulary_words, long, copies)
         index += 1
