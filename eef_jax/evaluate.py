@@ -1,8 +1,9 @@
 """Evaluate a checkpoint: `python -m eef_jax.evaluate --checkpoint=runs/demo/round_3/tune`.
 
 Plays a split's tasks once and prints win rate and mean reward with 95 % intervals, in all and by
-tag. The config is the one that the checkpoint's run was made with, unless `--config` gives another.
-Writes nothing. Errors that a user can mend are printed without a traceback, with exit code 1.
+tag. The config is the one that the checkpoint's run was made with, unless `--config` gives another;
+with `--config` alone the base plays as it is, before any tuning. Writes nothing. Errors that a user
+can mend are printed without a traceback, with exit code 1.
 """
 
 import logging
@@ -18,11 +19,11 @@ from eef_jax.errors import ConfigError, DataError, EefError
 from eef_jax.types import Trajectory
 
 
-def evaluate(checkpoint: epath.PathLike, config: dict[str, Any]) -> list[Trajectory]:
+def evaluate(checkpoint: epath.Path | None, config: dict[str, Any]) -> list[Trajectory]:
     """Play `config["evaluate"]["split"]` with a checkpoint.
 
     Args:
-        checkpoint: what `find` gave.
+        checkpoint: what `find` gave; None for the untuned base.
         config: the sections of `configs/common.py`, plain values.
 
     Raises:
@@ -34,13 +35,14 @@ def evaluate(checkpoint: epath.PathLike, config: dict[str, Any]) -> list[Traject
     from eef_jax import pipeline
     from eef_jax.learner import Learner
 
-    checkpoints.read_metadata(checkpoint)  # fails early, before products and models are loaded
+    if checkpoint is not None:
+        checkpoints.read_metadata(checkpoint)  # fails early, before products and models are loaded
     env = pipeline.make_env(config)
     try:
         played, _ = pipeline.evaluate(
             env,
             Learner(config),
-            epath.Path(checkpoint),
+            checkpoint,
             config,
             provenance=store.provenance(config, config["seed"]),
         )
@@ -98,22 +100,27 @@ def _main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise ConfigError(f"unexpected arguments {argv[1:]}: every setting is a --flag=value")
     given = flags.FLAGS
-    if not given.checkpoint:
-        raise ConfigError("no --checkpoint was given, such as --checkpoint=runs/demo/round_3/tune")
+    if not given.checkpoint and given.config is None:
+        raise ConfigError(
+            "no --checkpoint was given, such as --checkpoint=runs/demo/round_3/tune (with --config "
+            "alone the untuned base plays)"
+        )
     # absl puts a handler of its own before every message; force takes it away.
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("absl").setLevel(logging.WARNING)
-    checkpoint = find(given.checkpoint)
+    checkpoint = find(given.checkpoint) if given.checkpoint else None
     if given.config is not None:
         config = given.config.to_dict()
     elif given.workdir:
         config = dict(store.read_workdir(given.workdir).config)
-    else:
+    elif checkpoint is not None:
         config = config_of(checkpoint)
     if given.split:
         config["evaluate"] = {**config["evaluate"], "split": given.split}
     played = evaluate(checkpoint, config)
-    print(f"{checkpoint} on the {config['evaluate']['split']} tasks of {config['env']['name']}")
+    print(
+        f"{checkpoint or 'the base'} on the {config['evaluate']['split']} tasks of {config['env']['name']}"
+    )
     print(describe(played))
 
 

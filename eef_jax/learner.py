@@ -114,26 +114,27 @@ class Learner:
 
     @contextlib.contextmanager
     def policy(
-        self, folder: epath.Path, sampling: Mapping[str, Any], *, seed: int
+        self, folder: epath.Path | None, sampling: Mapping[str, Any], *, seed: int
     ) -> Iterator["LocalPolicy"]:
         """The policy of a tuned checkpoint, ready to play.
 
         Args:
-            folder: a tune stage's folder, or the checkpoint in it.
+            folder: a tune stage's folder, or the checkpoint in it; None for the untuned base.
             sampling: fields of `engine.sampling.Sampling`.
             seed: decides what is drawn, together with each request.
         """
         from eef_jax.engine.sampling import Sampling
         from eef_jax.policies.local import LocalPolicy
 
-        self._engine.set_trainable(self._trainable(folder))
+        trainable = self._model.trainable if folder is None else self._trainable(folder)
+        self._engine.set_trainable(trainable)
         self._before = self._counts()
         policy = LocalPolicy(
             self._engine,
             self.chat,
             sampling=Sampling(**sampling),
             seed=seed,
-            name=folder.parent.name,
+            name="base" if folder is None else folder.parent.name,
         )
         try:
             yield policy

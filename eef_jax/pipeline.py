@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from etils import epath
+
 from eef_jax import evaluation, plugins, records, report, rollout, store
 from eef_jax.data import encode, tfrecord
 from eef_jax.envs.base import Env
@@ -261,12 +263,12 @@ def _evaluate(this: _Run, number: int) -> None:
 def evaluate(
     env: Env,
     learner: Learner,
-    checkpoint: Any,
+    checkpoint: epath.Path | None,
     config: dict[str, Any],
     *,
     provenance: dict[str, Any],
 ) -> tuple[list[Trajectory], dict[str, Any]]:
-    """Play a split's tasks once with a checkpoint; returns the attempts and the tokens spent."""
+    """Play a split's tasks once with a checkpoint (None: the base): attempts and tokens spent."""
     section = dict(config["evaluate"])
     split = section.pop("split")
     max_steps = config["rollout"]["max_steps"] or env.max_steps
