@@ -118,9 +118,8 @@ def _main(argv: list[str]) -> None:
     if given.split:
         config["evaluate"] = {**config["evaluate"], "split": given.split}
     played = evaluate(checkpoint, config)
-    print(
-        f"{checkpoint or 'the base'} on the {config['evaluate']['split']} tasks of {config['env']['name']}"
-    )
+    who = checkpoint or "the untuned base"
+    print(f"{who} on the {config['evaluate']['split']} tasks of {config['env']['name']}")
     print(describe(played))
 
 
