@@ -6,6 +6,7 @@ the loss weight of predicting it. The kinds, after what a reader must be able to
 teaches it to act:
 
 - `copy`: repeat a random sequence;
+- `recall`: told the first half of an id that was listed before, say the second;
 - `judge`: after each item of a results page (and each word of its title), say whether it fits the
   instruction;
 - `which`: name the first fitting item of the last page, or none;
@@ -25,7 +26,14 @@ from eef_jax.nano.vocabulary import ASSISTANT, BOS, END, USER
 Pieces = list[tuple[str, float]]
 
 SEP = " [SEP] "
-_MIX = {"judge": 0.42, "which": 0.36, "options": 0.08, "keywords": 0.03, "walk": 0.11}
+_MIX = {
+    "recall": 0.12,
+    "judge": 0.36,
+    "which": 0.32,
+    "options": 0.07,
+    "keywords": 0.03,
+    "walk": 0.10,
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -191,6 +199,13 @@ def copy(rng: random.Random, words: list[str]) -> Pieces:
     return [user(chosen), *assistant(chosen)]
 
 
+def recall(rng: random.Random) -> Pieces:
+    """Ids, then the same in another order: the second half of each follows from the first."""
+    ids = [f"b{number:04d}" for number in rng.sample(range(10_000), rng.randint(4, 16))]
+    again = [(number, 0.3) for number in rng.sample(ids, len(ids))]
+    return [user(SEP.join(ids)), (ASSISTANT, 0.0), *again, (END, 0.0)]
+
+
 def judge(rng: random.Random) -> Pieces:
     """A results page with a verdict after each item (its id or no), then the id asked for.
 
@@ -200,9 +215,9 @@ def judge(rng: random.Random) -> Pieces:
     items = make_page(rng, goal, 0.8)
     wanted = {*goal.attributes, goal.noun}
     by_word = rng.random() < 0.5
-    pieces: Pieces = [(USER + results_head(goal, rng.randint(1, 5), 50), 0.0)]
-    for item in items:
-        pieces.append((f"[SEP] {item.asin} [SEP]", 0.0))
+    pieces: Pieces = [(USER + results_head(goal, rng.randint(1, 5), 50) + " [SEP]", 0.0)]
+    for place, item in enumerate(items):
+        pieces.append(("[SEP] " * (place > 0) + f"{item.asin} [SEP]", 0.0))
         if by_word:
             for word in item.title.split():
                 pieces += [(word, 0.0), ("yes" if word.lower() in wanted else "no", 0.2)]
@@ -340,6 +355,8 @@ def draw(rng: random.Random, words: list[str], long: bool, copies: float) -> Pie
     match kind:
         case "copy":
             body = copy(rng, words)
+        case "recall":
+            body = recall(rng)
         case "judge":
             body = judge(rng)
         case "which":
