@@ -27,9 +27,9 @@ Pieces = list[tuple[str, float]]
 
 SEP = " [SEP] "
 _MIX = {
-    "recall": 0.12,
-    "judge": 0.36,
-    "which": 0.32,
+    "recall": 0.05,
+    "judge": 0.38,
+    "which": 0.37,
     "options": 0.07,
     "keywords": 0.03,
     "walk": 0.10,
@@ -209,12 +209,12 @@ def recall(rng: random.Random) -> Pieces:
 def judge(rng: random.Random) -> Pieces:
     """A results page with a verdict after each item (its id or no), then the id asked for.
 
-    In half of them each word of a title has its verdict, too: whether the instruction says it.
+    In a quarter of them each word of a title has its verdict, too: whether the instruction says it.
     """
     goal = make_goal(rng)
     items = make_page(rng, goal, 0.8)
     wanted = {*goal.attributes, goal.noun}
-    by_word = rng.random() < 0.5
+    by_word = rng.random() < 0.25
     pieces: Pieces = [(USER + results_head(goal, rng.randint(1, 5), 50) + " [SEP]", 0.0)]
     for place, item in enumerate(items):
         pieces.append(("[SEP] " * (place > 0) + f"{item.asin} [SEP]", 0.0))

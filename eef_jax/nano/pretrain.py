@@ -254,7 +254,7 @@ def main(argv: list[str]) -> None:
                 saved_at = last
     now.save(out / "state.npz")
     feeder.terminate()
-    hf.save(dataclasses.replace(model, trainable=now.params), out)
+    hf.save(dataclasses.replace(model, trainable=now.params), out, dtype="float16")
 
 
 if __name__ == "__main__":
