@@ -6,6 +6,7 @@ Paper: 62.0 % win rate with two experts, 58.4 % with one (Llama-3-8B, 500 test t
 |---|---|---|
 | demo (default) | embedded catalogue, scripted expert, nano base | 2 CPU cores, 15 minutes |
 | tiny | the same with a few tasks and one round, for tests | 2 CPU cores, 1 minute |
+| official | the demo on the official files, given by path (below) | 2 CPU cores |
 | smollm2 | SmolLM2-135M from `--config.model.path` | CPU for a few goals, else one accelerator |
 
 The official products: `--config.env.products=... --config.env.attributes=...
@@ -19,7 +20,7 @@ from configs import common
 
 def get_config(preset: str | None = None) -> config_dict.ConfigDict:
     """The config of a preset."""
-    presets = {"demo": demo, "tiny": tiny, "smollm2": smollm2}
+    presets = {"demo": demo, "tiny": tiny, "official": official, "smollm2": smollm2}
     common.choose(presets, preset, "demo")
     return presets[preset or "demo"]()
 
@@ -44,7 +45,7 @@ def demo() -> config_dict.ConfigDict:
             "max_steps": 12,
         }
     )
-    config.expert.name = "webshop"
+    config.expert.update({"name": "webshop", "reread": 0.01, "patience": 4})
     config.explore.temperature = 0.8
     return config
 
@@ -56,6 +57,21 @@ def tiny() -> config_dict.ConfigDict:
     config.env.test_tasks = 20
     config.method.rounds = 1
     config.train.epochs = 1
+    return config
+
+
+def official() -> config_dict.ConfigDict:
+    """The official products by path; their pages are six times longer than the embedded ones.
+
+    The expert takes the closest product of the first page: titles there seldom say all words of
+    an instruction.
+    """
+    config = demo()
+    config.expert.patience = 1
+    config.engine.slots = 32
+    config.engine.max_context = 2048
+    config.train.length = 2048
+    config.train.rows = 2
     return config
 
 

@@ -173,7 +173,7 @@ def _expert(this: _Run) -> tuple[Trajectory, ...]:
             trajectories: Sequence[Trajectory] = records.read_trajectories(file)
             records.write_trajectories(stage.folder, trajectories)
             return _counts(trajectories)
-        expert = plugins.load("experts", name)(render=this.env.render, **section)
+        expert = plugins.make("experts", name, {"render": this.env.render, **section})
         trajectories = _expert_plays(this, expert, "train")
         records.write_trajectories(stage.folder, trajectories)
         held_out = _expert_plays(this, expert, this.config["evaluate"]["split"])

@@ -41,7 +41,7 @@ class Wish:
     upper: float | None
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Habits:
     """The shopper's weaknesses as probabilities (0-1), drawn once for each task.
 
@@ -50,7 +50,7 @@ class Habits:
         lapse: that it overlooks an option even without turning a page.
         misread: that, tired, it lets go of an attribute before the options.
         reword: that it searches anew, with the options as words, after two pages without a hit.
-        patience: results pages it reads before it takes the closest thing or gives up.
+        patience: results pages it reads before it takes the closest thing or starts once more.
     """
 
     reread: float = 0.01
@@ -61,7 +61,15 @@ class Habits:
 
 
 def make(
-    *, render: Callable[[str], str], seed: int = 0, name: str = "shopper", **habits: float
+    *,
+    render: Callable[[str], str],
+    seed: int = 0,
+    name: str = "shopper",
+    reread: float = Habits.reread,
+    lapse: float = Habits.lapse,
+    misread: float = Habits.misread,
+    reword: float = Habits.reword,
+    patience: int = Habits.patience,
 ) -> Policy:
     """Make the expert.
 
@@ -69,13 +77,13 @@ def make(
         render: says an action as a message (`Env.render`).
         seed: decides when its weaknesses show; a task is always played the same way.
         name: the expert's name in trajectories.
-        **habits: fields of `Habits` that differ from the defaults.
+        reread, lapse, misread, reword, patience: see `Habits`.
     """
-    shopper = Habits(**habits)  # type: ignore[arg-type]
+    habits = Habits(reread=reread, lapse=lapse, misread=misread, reword=reword, patience=patience)
 
     def speak(request: Request) -> str:
         draw = random.Random(f"{seed} {name} {request.task}").random
-        return render(next_action(request.messages, shopper, [draw() for _ in range(6)]))
+        return render(next_action(request.messages, habits, [draw() for _ in range(6)]))
 
     return ScriptedPolicy(speak, name=name)
 
@@ -171,7 +179,8 @@ def _on_results(
         if pages_read == 2 and searches == 1 and luck[4] < habits.reword:
             return "click[back to search]"
         return "click[next >]"
-    if items and luck[5] < 0.7:
+    items = items or _items(page)
+    if items and (luck[5] < 0.7 or searches > 1):
         return f"click[{max(items, key=lambda item: len(set(wish.words) & item[1]))[0]}]"
     return "click[back to search]"
 
