@@ -77,7 +77,11 @@ def make(
         render: says an action as a message (`Env.render`).
         seed: decides when its weaknesses show; a task is always played the same way.
         name: the expert's name in trajectories.
-        reread, lapse, misread, reword, patience: see `Habits`.
+        reread: see `Habits`.
+        lapse: likewise.
+        misread: likewise.
+        reword: likewise.
+        patience: likewise.
     """
     habits = Habits(reread=reread, lapse=lapse, misread=misread, reword=reword, patience=patience)
 
