@@ -243,7 +243,8 @@ def which(rng: random.Random, pages: int) -> Pieces:
         text = results_head(goal, start + k, 50) + _lines(items)
         last = k == pages - 1
         if last or rng.random() < 0.5:
-            pieces += [user(text + " [SEP] which?"), *assistant(_first(goal, items))]
+            # Three tokens of hundreds that were read: they would drown among the verdicts.
+            pieces += [user(text + " [SEP] which?"), *assistant(_first(goal, items), 4.0)]
         else:
             pieces += [user(text), *assistant("click[next >]", 0.0)]
     return pieces
