@@ -1,6 +1,7 @@
 """Makes the nano base: trains its tokenizer and its weights on reading exercises.
 
     python -m eef_jax.nano.pretrain --out=DIR --minutes=90
+    python -m eef_jax.nano.pretrain --out=DIR --minutes=60 --init=eef_jax/nano/base --first=6000
 
 Deterministic in its data (not in its length: it stops by the clock), resumable (`DIR/state.npz` is
 written every few minutes), full tuning of the project's own decoder. It sees generated exercises
@@ -13,6 +14,7 @@ import multiprocessing as mp
 import pathlib
 import random
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -40,6 +42,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("out", None, "Folder for the model, its tokenizer and the resumable state.")
 flags.DEFINE_float("minutes", 90.0, "Length of the whole schedule; a resumed run has the rest.")
 flags.DEFINE_integer("seed", 7, "Seed of the exercises and of the initial weights.")
+flags.DEFINE_string("init", "", "Base to go on from, its tokenizer kept; by default from nothing.")
+flags.DEFINE_integer("first", 0, "Number of the first batch, to go on where a base left off.")
 
 
 def words() -> list[str]:
@@ -220,11 +224,19 @@ def main(argv: list[str]) -> None:
     del argv
     out = pathlib.Path(FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
+    if FLAGS.init:
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(pathlib.Path(FLAGS.init) / name, out)
     tokenizer = make_tokenizer(out, FLAGS.seed)
     end, bos = (tokenizer.token_to_id(t) for t in (vocabulary.END, vocabulary.BOS))
-    model = hf.init(shape(VOCAB, end, bos), lora=None, seed=FLAGS.seed)
+    if FLAGS.init:
+        model = hf.load(FLAGS.init, lora=None)
+    else:
+        model = hf.init(shape(VOCAB, end, bos), lora=None, seed=FLAGS.seed)
     optimizer = make_optimizer()
-    now = Progress(params=model.trainable, opt_state=optimizer.init(model.trainable))
+    now = Progress(
+        params=model.trainable, opt_state=optimizer.init(model.trainable), step=FLAGS.first
+    )
     now.restore(out / "state.npz")
     update = make_update(model.graphdef, optimizer)
     spawn = mp.get_context("spawn")
