@@ -11,17 +11,16 @@ import concurrent.futures
 import logging
 import multiprocessing
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
 from benchmarks import comparison
-from eef_jax import provenance, store
-from eef_jax.errors import ConfigError, DataError, EefError, near
+from eef_jax import cli, provenance, store
+from eef_jax.errors import ConfigError, DataError, near
 from eef_jax.store import Stage
 
 # Fields of the section `method` that each variant sets; EEF takes the config's own K.
@@ -126,10 +125,7 @@ def _copy(source: epath.Path, target: epath.Path) -> None:
             path.copy(target / path.name, overwrite=True)
 
 
-def _main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise ConfigError(f"unexpected arguments {argv[1:]}: every setting is a --flag=value")
-    _log_to_stderr()
+def _main() -> None:
     given = flags.FLAGS
     for method in given.methods:
         if method not in METHODS:
@@ -150,7 +146,7 @@ def _run(base: Mapping[str, Any], seeds: range, split: str, results: epath.Path)
     processes = concurrent.futures.ProcessPoolExecutor(
         given.jobs,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_log_to_stderr,
+        initializer=cli.plain_logs,
         max_tasks_per_child=1,
     )
     with processes as pool, concurrent.futures.ThreadPoolExecutor(given.jobs) as threads:
@@ -168,14 +164,8 @@ def _run(base: Mapping[str, Any], seeds: range, split: str, results: epath.Path)
             run.result()
 
 
-def _log_to_stderr() -> None:
-    # absl puts a handler of its own before every message; force takes it away.
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("absl").setLevel(logging.WARNING)
-
-
 def run() -> None:
-    """Run the command; print a user's errors as one message."""
+    """Run the command."""
     flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
     flags.DEFINE_integer("first_seed", 0, "The first of them.")
     flags.DEFINE_list(
@@ -187,10 +177,7 @@ def run() -> None:
     flags.DEFINE_integer("jobs", 1, "Seeds to run side by side.", lower_bound=1)
     flags.DEFINE_bool("table", False, "Only print the table from --results.")
     config_flags.DEFINE_config_file("config", "configs/webshop.py", "What all runs share.")
-    try:
-        app.run(_main)
-    except EefError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    cli.run(_main)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,10 @@ def demo() -> config_dict.ConfigDict:
     )
     config.expert.update({"name": "webshop", "reread": 0.01, "patience": 4})
     config.explore.temperature = 0.8
+    config.train.length = 768
+    config.train.rows = 4
+    config.train.epochs = 4
+    config.train.optimizer.learning_rate = 2e-3
     return config
 
 

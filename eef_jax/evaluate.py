@@ -6,16 +6,14 @@ with `--config` alone the base plays as it is, before any tuning. Writes nothing
 can mend are printed without a traceback, with exit code 1.
 """
 
-import logging
-import sys
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from eef_jax import evaluation, store
-from eef_jax.errors import ConfigError, DataError, EefError
+from eef_jax import cli, evaluation, store
+from eef_jax.errors import ConfigError, DataError
 from eef_jax.types import Trajectory
 
 
@@ -96,18 +94,13 @@ def describe(trajectories: list[Trajectory]) -> str:
     return "\n".join(f"{name:<{width}}  {score}" for name, score in scores.items())
 
 
-def _main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise ConfigError(f"unexpected arguments {argv[1:]}: every setting is a --flag=value")
+def _main() -> None:
     given = flags.FLAGS
     if not given.checkpoint and given.config is None:
         raise ConfigError(
             "no --checkpoint was given, such as --checkpoint=runs/demo/round_3/tune (with --config "
             "alone the untuned base plays)"
         )
-    # absl puts a handler of its own before every message; force takes it away.
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("absl").setLevel(logging.WARNING)
     checkpoint = find(given.checkpoint) if given.checkpoint else None
     if given.config is not None:
         config = given.config.to_dict()
@@ -124,16 +117,13 @@ def _main(argv: list[str]) -> None:
 
 
 def run() -> None:
-    """Run the command; print a user's errors as one message."""
+    """Run the command."""
     # Not at import: another command may define flags of the same names in one process.
     flags.DEFINE_string("checkpoint", None, "Folder of a finished tune stage.")
     flags.DEFINE_string("split", None, "Tasks to play: train, dev or test. The config's own.")
     flags.DEFINE_string("workdir", None, "Run to take the config from. The checkpoint's own.")
     config_flags.DEFINE_config_file("config", None, "Config file to use instead of the run's.")
-    try:
-        app.run(_main)
-    except EefError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    cli.run(_main)
 
 
 if __name__ == "__main__":

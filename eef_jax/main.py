@@ -1,16 +1,13 @@
 """The main job: `python -m eef_jax.main --config=configs/webshop.py --workdir=runs/demo`.
 
-Reads flags, calls `pipeline.run`, prints its table. Errors that a user can mend are printed without
-a traceback, and the exit code is 1.
+Reads flags, calls `pipeline.run`, prints its table.
 """
 
-import logging
-import sys
-
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
-from eef_jax.errors import ConfigError, EefError
+from eef_jax import cli
+from eef_jax.errors import ConfigError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file, with a preset after a colon: configs/webshop.py:tiny."
@@ -26,16 +23,12 @@ _OVERWRITE = flags.DEFINE_bool(
 )
 
 
-def main(argv: list[str]) -> None:
-    """Run the config."""
+def main() -> None:
+    """Run the config that the flags name."""
     from eef_jax import pipeline
 
-    if len(argv) > 1:
-        raise ConfigError(f"unexpected arguments {argv[1:]}: every setting is a --flag=value")
     if _CONFIG.value is None:
         raise ConfigError("no --config was given; the demo's is --config=configs/webshop.py")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("jax").setLevel(logging.WARNING)  # its search for other backends
     config = _CONFIG.value.to_dict()
     method = config["method"]
     default = (
@@ -51,13 +44,5 @@ def main(argv: list[str]) -> None:
     )
 
 
-def run() -> None:
-    """Run `main`; print a user's errors as one message."""
-    try:
-        app.run(main)
-    except EefError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-
-
 if __name__ == "__main__":
-    run()
+    cli.run(main)
