@@ -25,6 +25,13 @@ from eef_jax.nano.vocabulary import ASSISTANT, BOS, END, USER
 
 Pieces = list[tuple[str, float]]
 
+# Buttons of an item page, and what stands on the pages behind them.
+_SUB_PAGES = {
+    "description": " [SEP] Made for daily use.",
+    "features": " [SEP] Easy to order.",
+    "reviews": "",
+}
+
 SEP = " [SEP] "
 _MIX = {
     "recall": 0.05,
@@ -300,7 +307,7 @@ def walk(rng: random.Random, turns: int) -> Pieces:
         legal = {
             "index": ["search"],
             "results": ["back to search", "next >", "item", "item"] + ["< prev"] * (page > 1),
-            "item": ["back to search", "< prev", "features", "option", "option", "option"],
+            "item": ["back to search", "< prev", *_SUB_PAGES, "buy now", *["option"] * 5],
         }[state]
         act = rng.choice(legal)
         if act == "option" and not shown:
@@ -326,9 +333,11 @@ def walk(rng: random.Random, turns: int) -> Pieces:
                 items = make_page(rng, goal, 0.5)
             state = "results"
             pieces.append(user(results_head(goal, page, 50) + _lines(items)))
-        elif act == "features":
+        elif act == "buy now":
+            return pieces
+        elif act in _SUB_PAGES:
             head = f"Instruction: [SEP] {goal.text} [SEP] Back to Search [SEP] < Prev"
-            pieces.append(user(f"{head} [SEP] Easy to order."))
+            pieces.append(user(head + _SUB_PAGES[act]))
             state = "item"
             pieces += assistant("click[< prev]", 0.3)
             pieces.append(user(item_page(goal, item, shown)))
