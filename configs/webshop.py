@@ -4,8 +4,8 @@ Paper: 62.0 % win rate with two experts, 58.4 % with one (Llama-3-8B, 500 test t
 
 | preset | what | where |
 |---|---|---|
-| demo (default) | embedded catalogue, scripted expert, nano base | 2 CPU cores, 15 minutes |
-| tiny | the same with a few tasks and one round, for tests | 2 CPU cores, 1 minute |
+| demo (default) | embedded catalogue, scripted expert, nano base | 2 CPU cores |
+| tiny | the same with a few tasks and one round, for tests | 2 CPU cores, a minute |
 | official | the demo on the official files, given by path (below) | 2 CPU cores |
 | smollm2 | SmolLM2-135M from `--config.model.path` | CPU for a few goals, else one accelerator |
 
