@@ -1,46 +1,69 @@
 """Reading exercises: what the nano base is pretrained on, made without end from a random generator.
 
 Pages are drawn at random (made-up goals over made-up items), never taken from the embedded
-catalogue or its tasks. Each exercise is a list of pieces (text, weight): the text of a piece and
-the loss weight of predicting it. The kinds, after what a reader must be able to do before anyone
-teaches it to act:
+catalogue or its tasks. An exercise is a conversation in pieces; its kinds, after what a reader must
+be able to do before anyone teaches it to act:
 
 - `copy`: repeat a random sequence;
-- `recall`: told the first half of an id that was listed before, say the second;
-- `judge`: after each item of a results page (and each word of its title), say whether it fits the
-  instruction;
 - `which`: name the first fitting item of the last page, or none;
 - `options`: name the options asked for on an item page, those still to be chosen, or none;
 - `keywords`: say what to search for;
 - `walk`: random legal actions, to know the form of actions and what they lead to.
+
+A page of results carries marks: what a careful reader knows at each word (is this word in the
+instruction? is this price low enough? does this item fit? which is the first that fits so far?). A
+mark is predicted where the reader stands and is not part of the text, so pages are read as they
+are, and each of them teaches reading some fifty times over.
 
 It knows the text of pages, no tokens, no model.
 """
 
 import dataclasses
 import random
+from collections.abc import Callable
+from typing import Any
 
 from eef_jax.envs.webshop import generate as g
 from eef_jax.nano.vocabulary import ASSISTANT, BOS, END, USER
 
-Pieces = list[tuple[str, float]]
-
+SEP = " [SEP] "
 # Buttons of an item page, and what stands on the pages behind them.
 _SUB_PAGES = {
     "description": " [SEP] Made for daily use.",
     "features": " [SEP] Easy to order.",
     "reviews": "",
 }
+_MIX = {"which": 0.66, "options": 0.12, "keywords": 0.05, "walk": 0.17}
+# Loss weights of what a piece says and of marks. Three answer tokens of hundreds that were read
+# would drown among the marks.
+_ANSWER, _ACTION, _WORD, _VERDICT = 4.0, 0.3, 0.1, 0.4
 
-SEP = " [SEP] "
-_MIX = {
-    "recall": 0.05,
-    "judge": 0.38,
-    "which": 0.37,
-    "options": 0.07,
-    "keywords": 0.03,
-    "walk": 0.10,
-}
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mark:
+    """A reader's knowledge at one place of a text.
+
+    Attributes:
+        at: index of the character whose token predicts the mark.
+        says: the mark; its first token is what is predicted.
+        weight: loss weight.
+    """
+
+    at: int
+    says: str
+    weight: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a conversation: its text, the loss weight of predicting it, and its marks."""
+
+    text: str
+    weight: float = 0.0
+    marks: tuple[Mark, ...] = ()
+
+
+Pieces = list[Piece]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,7 +153,7 @@ def make_item(rng: random.Random, goal: Goal, fits: bool) -> Item:
         else None
     )
     title = " ".join((rng.choice(g.BRANDS), *pair, noun)).title()
-    return Item(f"B{rng.randrange(10_000):04d}", title, (pair[0], pair[1], noun), price, high)
+    return Item(f"B{rng.randrange(g.IDS):04d}", title, (pair[0], pair[1], noun), price, high)
 
 
 def _other(rng: random.Random, attribute: str) -> str:
@@ -186,18 +209,40 @@ def make_page(rng: random.Random, goal: Goal, share: float) -> list[Item]:
     return [make_item(rng, goal, f) for f in flags]
 
 
-def _lines(items: list[Item]) -> str:
-    return "".join(f"{SEP}{i.asin}{SEP}{i.title}{SEP}{i.price_text}" for i in items)
-
-
-def user(text: str) -> tuple[str, float]:
+def user(text: str) -> Piece:
     """A user message that is not learned."""
-    return (f"{USER}{text}{END}", 0.0)
+    return Piece(f"{USER}{text}{END}")
 
 
 def assistant(text: str, weight: float = 1.0) -> Pieces:
     """An assistant message; the role is given, content and end are learned."""
-    return [(ASSISTANT, 0.0), (f"{text}{END}", weight)]
+    return [Piece(ASSISTANT), Piece(f"{text}{END}", weight)]
+
+
+def results(goal: Goal, page: int, items: list[Item], question: str = "") -> Piece:
+    """A results page as a user message, with its marks."""
+    text = USER + results_head(goal, page, 50)
+    wanted = {*goal.attributes, goal.noun}
+    marks: list[Mark] = []
+    found = "no"
+    for item in items:
+        text += f"{SEP}{item.asin}{SEP}"
+        for word in item.title.split():
+            text += f"{word} "
+            marks.append(Mark(len(text) - 2, _said(word.lower() in wanted), _WORD))
+        text += "[SEP] "
+        cheap = goal.upper is None or item.price <= goal.upper
+        marks.append(Mark(len(text) + 1, _said(cheap), _WORD))
+        text += item.price_text
+        name = item.asin.lower() if fits(goal, item) else "no"
+        marks.append(Mark(len(text) - 1, name, _VERDICT))
+        found = name if found == "no" else found
+        marks.append(Mark(len(text) + 1, found, _VERDICT))  # what follows, a separator or the end
+    return Piece(text + (f"{SEP}{question}" if question else "") + END, 0.0, tuple(marks))
+
+
+def _said(true: bool) -> str:
+    return "yes" if true else "no"
 
 
 def copy(rng: random.Random, words: list[str]) -> Pieces:
@@ -206,54 +251,19 @@ def copy(rng: random.Random, words: list[str]) -> Pieces:
     return [user(chosen), *assistant(chosen)]
 
 
-def recall(rng: random.Random) -> Pieces:
-    """Ids, then the same in another order: the second half of each follows from the first."""
-    ids = [f"b{number:04d}" for number in rng.sample(range(10_000), rng.randint(4, 16))]
-    again = [(number, 0.3) for number in rng.sample(ids, len(ids))]
-    return [user(SEP.join(ids)), (ASSISTANT, 0.0), *again, (END, 0.0)]
-
-
-def judge(rng: random.Random) -> Pieces:
-    """A results page with a verdict after each item (its id or no), then the id asked for.
-
-    In a quarter of them each word of a title has its verdict, too: whether the instruction says it.
-    """
-    goal = make_goal(rng)
-    items = make_page(rng, goal, 0.8)
-    wanted = {*goal.attributes, goal.noun}
-    by_word = rng.random() < 0.25
-    pieces: Pieces = [(USER + results_head(goal, rng.randint(1, 5), 50) + " [SEP]", 0.0)]
-    for place, item in enumerate(items):
-        pieces.append(("[SEP] " * (place > 0) + f"{item.asin} [SEP]", 0.0))
-        if by_word:
-            for word in item.title.split():
-                pieces += [(word, 0.0), ("yes" if word.lower() in wanted else "no", 0.2)]
-        else:
-            pieces.append((item.title, 0.0))
-        verdict = item.asin.lower() if fits(goal, item) else "no"
-        pieces += [(f"[SEP] {item.price_text}", 0.0), (verdict, 0.5)]
-    pieces.append((" [SEP] which?" + END, 0.0))
-    return pieces + assistant(_first(goal, items))
-
-
-def _first(goal: Goal, items: list[Item]) -> str:
-    return next((i.asin.lower() for i in items if fits(goal, i)), "none")
-
-
 def which(rng: random.Random, pages: int) -> Pieces:
     """Pages turned one by one; the question is asked on each, or on the last one alone."""
     goal = make_goal(rng)
     pieces: Pieces = []
     start = rng.randint(1, 3)
     for k in range(pages):
-        items = make_page(rng, goal, 0.65 if k == pages - 1 else 0.3)
-        text = results_head(goal, start + k, 50) + _lines(items)
         last = k == pages - 1
+        items = make_page(rng, goal, 0.65 if last else 0.3)
         if last or rng.random() < 0.5:
-            # Three tokens of hundreds that were read: they would drown among the verdicts.
-            pieces += [user(text + " [SEP] which?"), *assistant(_first(goal, items), 4.0)]
+            first = next((i.asin.lower() for i in items if fits(goal, i)), "none")
+            pieces += [results(goal, start + k, items, "which?"), *assistant(first, _ANSWER)]
         else:
-            pieces += [user(text), *assistant("click[next >]", 0.0)]
+            pieces += [results(goal, start + k, items), *assistant("click[next >]", 0.0)]
     return pieces
 
 
@@ -295,59 +305,73 @@ def keywords(rng: random.Random) -> Pieces:
     return [user(page + " [SEP] all keywords?"), *assistant(long)]
 
 
+class _Walk:
+    """Random legal actions; each method takes one and returns where the walk goes on."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng, self.goal = rng, make_goal(rng)
+        self.pieces: Pieces = []
+        self.page = 1
+        self.items: list[Item] = []
+        self.opened = ""
+
+    def start(self) -> Callable[[], Any] | None:
+        """Search for some words of the instruction."""
+        self.pieces.append(user(start_page(self.goal)))
+        text = self.goal.text.replace(",", " ").replace(":", " ").split()
+        self.page = 1
+        words = self.rng.sample(text, self.rng.randint(1, min(4, len(text))))
+        self.say(f"search[{' '.join(words)}]")
+        return self.turn
+
+    def say(self, action: str) -> None:
+        """Act."""
+        self.pieces += assistant(action, _ACTION)
+
+    def turn(self) -> Callable[[], Any] | None:
+        """A fresh page of results."""
+        self.items = make_page(self.rng, self.goal, 0.5)
+        return self.browse()
+
+    def browse(self) -> Callable[[], Any] | None:
+        """The results page at hand: turn it, leave it, or open an item."""
+        self.pieces.append(results(self.goal, self.page, self.items))
+        act = self.rng.choice(["back to search", "next >", "", ""] + ["< prev"] * (self.page > 1))
+        self.say(f"click[{act or (item := self.rng.choice(self.items)).asin.lower()}]")
+        if act == "back to search":
+            return self.start
+        if act:
+            self.page += 1 if act == "next >" else -1
+            return self.turn
+        names = sorted(self.rng.sample(tuple(g.VALUES), self.rng.randint(0, 2)))
+        self.values = tuple((n, tuple(self.rng.sample(g.VALUES[n], 3))) for n in names)
+        self.opened = item_page(self.goal, item, self.values)
+        return self.item
+
+    def item(self) -> Callable[[], Any] | None:
+        """An item's page: choose an option, look behind a button, go back, or buy."""
+        self.pieces.append(user(self.opened))
+        chosen = [v for _, values in self.values for v in values]
+        legal = ["back to search", "< prev", *_SUB_PAGES, "buy now"]
+        act = self.rng.choice(chosen if chosen and self.rng.random() < 0.5 else legal)
+        self.say(f"click[{act}]")
+        if act in _SUB_PAGES:
+            head = f"Instruction: [SEP] {self.goal.text} [SEP] Back to Search [SEP] < Prev"
+            self.pieces.append(user(head + _SUB_PAGES[act]))
+            self.say("click[< prev]")
+        if act == "buy now":
+            return None
+        return {"back to search": self.start, "< prev": self.browse}.get(act, self.item)
+
+
 def walk(rng: random.Random, turns: int) -> Pieces:
     """Random legal actions from the start page on; pages are drawn, not simulated."""
-    goal = make_goal(rng)
-    pieces: Pieces = [user(start_page(goal))]
-    state, page = "index", 1
-    items: list[Item] = []
-    item = make_item(rng, goal, True)  # replaced by the first one that is opened
-    shown: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    walker = _Walk(rng)
+    go: Callable[[], Any] | None = walker.start
     for _ in range(turns):
-        legal = {
-            "index": ["search"],
-            "results": ["back to search", "next >", "item", "item"] + ["< prev"] * (page > 1),
-            "item": ["back to search", "< prev", *_SUB_PAGES, "buy now", *["option"] * 5],
-        }[state]
-        act = rng.choice(legal)
-        if act == "option" and not shown:
-            act = "< prev"
-        if act == "search":
-            text = goal.text.replace(",", " ").replace(":", " ").split()
-            words = rng.sample(text, rng.randint(1, min(4, len(text))))
-            pieces += assistant(f"search[{' '.join(words)}]", 0.3)
-        elif act == "item":
-            item = rng.choice(items)
-            pieces += assistant(f"click[{item.asin.lower()}]", 0.3)
-        elif act == "option":
-            _, values = rng.choice(shown)
-            pieces += assistant(f"click[{rng.choice(values)}]", 0.3)
-        else:
-            pieces += assistant(f"click[{act}]", 0.3)
-        if act == "back to search":
-            state, page = "index", 1
-            pieces.append(user(start_page(goal)))
-        elif act in ("search", "next >") or (act == "< prev" and state in ("results", "item")):
-            page = {"search": 1, "next >": page + 1}.get(act, max(1, page - (state == "results")))
-            if not (state == "item" and act == "< prev"):
-                items = make_page(rng, goal, 0.5)
-            state = "results"
-            pieces.append(user(results_head(goal, page, 50) + _lines(items)))
-        elif act == "buy now":
-            return pieces
-        elif act in _SUB_PAGES:
-            head = f"Instruction: [SEP] {goal.text} [SEP] Back to Search [SEP] < Prev"
-            pieces.append(user(head + _SUB_PAGES[act]))
-            state = "item"
-            pieces += assistant("click[< prev]", 0.3)
-            pieces.append(user(item_page(goal, item, shown)))
-        else:
-            if act == "item":
-                names = sorted(rng.sample(tuple(g.VALUES), rng.randint(0, 2)))
-                shown = tuple((n, tuple(rng.sample(g.VALUES[n], 3))) for n in names)
-            state = "item"
-            pieces.append(user(item_page(goal, item, shown)))
-    return [*pieces, *assistant("click[back to search]", 0.0)]
+        if go is not None:
+            go = go()
+    return walker.pieces
 
 
 def draw(rng: random.Random, words: list[str], long: bool, copies: float) -> Pieces:
@@ -359,16 +383,11 @@ def draw(rng: random.Random, words: list[str], long: bool, copies: float) -> Pie
         long: whether to draw long ones.
         copies: share of copy exercises.
     """
-    mix = {"copy": copies / (1.0 - copies), **_MIX}
-    kind = rng.choices(tuple(mix), tuple(mix.values()))[0]
+    kind = "copy" if rng.random() < copies else rng.choices(tuple(_MIX), tuple(_MIX.values()))[0]
     pages = rng.randint(2, 5) if long else rng.choice((1, 1, 2))
     match kind:
         case "copy":
             body = copy(rng, words)
-        case "recall":
-            body = recall(rng)
-        case "judge":
-            body = judge(rng)
         case "which":
             body = which(rng, pages)
         case "options":
@@ -377,4 +396,4 @@ def draw(rng: random.Random, words: list[str], long: bool, copies: float) -> Pie
             body = keywords(rng)
         case _:
             body = walk(rng, rng.randint(5, 9) if long else rng.randint(2, 4))
-    return [(BOS, 0.0), *body]
+    return [Piece(BOS), *body]

@@ -16,6 +16,7 @@ import random
 import re
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,12 +31,16 @@ from flax import nnx
 from eef_jax.envs.webshop import generate
 from eef_jax.metrics import Metrics
 from eef_jax.models import hf
-from eef_jax.models.base import ModelConfig, merge
+from eef_jax.models.base import Model, ModelConfig, merge
 from eef_jax.nano import exercises, vocabulary
 
-VOCAB = 1536
-SHORT, LONG = (12, 384), (4, 1024)  # rows x tokens of a batch
-CAPACITY = 1152  # most weighted tokens of a batch that are learned
+VOCAB = 4096
+TINY, SHORT, LONG = (16, 96), (12, 384), (4, 1024)  # rows x tokens of a batch
+CAPACITY = 2304  # most lessons of a batch (tokens with a weight, and marks)
+# The curriculum, in batches: first all lessons weigh the same, so that the easy ones, which are
+# most, come first; then every other batch is a tiny one of copies; then everything.
+COPIES, ALL = 500, 1300
+STRENGTH = 0.1  # deviation of a fresh embedding, and of what a fresh head adds to it
 PEAK, WARMUP, DECAY = 2e-3, 200, 0.1
 
 FLAGS = flags.FLAGS
@@ -47,10 +52,10 @@ flags.DEFINE_integer("first", 0, "Number of the first batch, to go on where a ba
 
 
 def words() -> list[str]:
-    """Every word and a sample of ids: what the copy exercise repeats."""
+    """Every word and id: what the copy exercise repeats."""
     compounds = [f"{left}-{right}" for left in generate.LEFT for right in generate.RIGHT]
     values = [v for group in generate.VALUES.values() for v in group]
-    ids = [f"b{n:04d}" for n in range(0, 10_000, 13)]
+    ids = [f"b{n:04d}" for n in range(generate.IDS)]
     return [*compounds, *generate.NOUNS, *generate.BRANDS, *values, *ids]
 
 
@@ -62,7 +67,7 @@ def make_tokenizer(out: pathlib.Path, seed: int) -> Any:
             re.sub(
                 r"<\|\w+\|>",
                 " [SEP] ",
-                "".join(t for t, _ in exercises.draw(rng, words(), False, 0.2)),
+                "".join(p.text for p in exercises.draw(rng, words(), False, 0.2)),
             )
             for _ in range(12_000)
         ]
@@ -71,8 +76,9 @@ def make_tokenizer(out: pathlib.Path, seed: int) -> Any:
             p["full_description"] + " [SEP] " + " ".join(p["small_description"]) for p in products
         ]
         texts += [
-            "click[buy now] click[description] click[features] click[reviews] click[attributes]"
-        ] * 20
+            "click[buy now] click[description] click[features] click[reviews] click[attributes]",
+            "yes no none",
+        ] * 100
         vocabulary.save(vocabulary.train(texts, VOCAB), out)
     return tokenizers.Tokenizer.from_file(str(out / "tokenizer.json"))
 
@@ -83,43 +89,72 @@ def batches(tokenizer_file: str, seed: int, first: int) -> Iterator[dict[str, np
     vocabulary_words = words()
     index = first
     while True:
-        long = index % 4 == 3 and index > 3000
-        copies = 0.4 if index < 600 else 0.05
-        yield _batch(tokenizer, random.Random(f"{seed} {index}"), vocabulary_words, long, copies)
+        rng = random.Random(f"{seed} {index}")
+        if index >= ALL:
+            yield _batch(tokenizer, rng, vocabulary_words, LONG if index % 4 == 3 else SHORT)
+        elif index >= COPIES and index % 2:
+            yield _batch(tokenizer, rng, vocabulary_words, TINY, equal=True, copies=1.0)
+        else:
+            yield _batch(tokenizer, rng, vocabulary_words, SHORT, equal=True, copies=0.25)
         index += 1
 
 
 def _batch(
-    tokenizer: Any, rng: random.Random, known: list[str], long: bool, copies: float
+    tokenizer: Any,
+    rng: random.Random,
+    known: list[str],
+    shape: tuple[int, int],
+    *,
+    equal: bool = False,
+    copies: float = 0.05,
 ) -> dict[str, np.ndarray]:
-    rows, length = LONG if long else SHORT
+    rows, length = shape
     batch = {k: np.zeros((rows, length), np.int32) for k in ("tokens", "positions", "segment_ids")}
-    weights = np.zeros((rows, length), np.float32)
     fill, segments = np.zeros(rows, int), np.zeros(rows, int)
+    learned: list[tuple[int, int, float]] = []
     misses = 0
     while misses < 12:
-        pieces = exercises.draw(rng, known, long, copies)
-        encoded = tokenizer.encode_batch([t for t, _ in pieces], add_special_tokens=False)
-        ids = np.concatenate([e.ids for e in encoded])
-        weight = np.repeat([w for _, w in pieces], [len(e.ids) for e in encoded])
+        ids, lessons = encode(tokenizer, exercises.draw(rng, known, shape == LONG, copies))
         room = np.flatnonzero(fill + len(ids) <= length)
         if not room.size:
             misses += 1
             continue
         row = room[0]
-        span = slice(fill[row], fill[row] + len(ids))
+        start = int(fill[row])
+        span = slice(start, start + len(ids))
         segments[row] += 1
         batch["tokens"][row, span] = ids
         batch["positions"][row, span] = np.arange(len(ids))
         batch["segment_ids"][row, span] = segments[row]
-        weights[row, span] = weight
+        learned += [(row * length + start + at, label, weight) for at, label, weight in lessons]
         fill[row] += len(ids)
-    learned = np.flatnonzero(weights.reshape(-1))[:CAPACITY]
-    targets = np.zeros(CAPACITY, np.int32)
-    target_weights = np.zeros(CAPACITY, np.float32)
-    targets[: learned.size] = learned
-    target_weights[: learned.size] = weights.reshape(-1)[learned]
-    return {**batch, "targets": targets, "target_weights": target_weights}
+    if len(learned) > CAPACITY:
+        learned = rng.sample(learned, CAPACITY)
+    at, labels, weights = (np.zeros(CAPACITY, t) for t in (np.int32, np.int32, np.float32))
+    if equal:
+        learned = [(where, label, 1.0) for where, label, _ in learned]
+    at[: len(learned)], labels[: len(learned)], weights[: len(learned)] = zip(*learned, strict=True)
+    return {**batch, "at": at, "labels": labels, "weights": weights}
+
+
+def encode(
+    tokenizer: Any, pieces: exercises.Pieces
+) -> tuple[list[int], list[tuple[int, int, float]]]:
+    """Token ids of an exercise, and what is learned: (position, label, weight).
+
+    A label is what follows the token at the position, or the mark that a reader sets there.
+    """
+    ids: list[int] = []
+    learned: list[tuple[int, int, float]] = []
+    encoded = tokenizer.encode_batch([p.text for p in pieces], add_special_tokens=False)
+    for piece, text in zip(pieces, encoded, strict=True):
+        if piece.weight:
+            learned += [(len(ids) + i - 1, n, piece.weight) for i, n in enumerate(text.ids)]
+        for mark in piece.marks:
+            label = tokenizer.encode(mark.says, add_special_tokens=False).ids[0]
+            learned.append((len(ids) + text.char_to_token(mark.at), label, mark.weight))
+        ids += text.ids
+    return ids, learned
 
 
 def _feed(queue: mp.Queue, tokenizer_file: str, seed: int, first: int) -> None:
@@ -132,16 +167,39 @@ def shape(vocab_size: int, end: int, bos: int) -> ModelConfig:
     return ModelConfig(
         vocab_size=vocab_size,
         d_model=128,
-        n_layers=5,
+        n_layers=7,
         n_heads=4,
         n_kv_heads=4,
         head_dim=32,
         d_ff=384,
         tie_embeddings=True,
         max_positions=2048,
+        rope_theta=100_000.0,
         bos_token_id=bos,
         eos_token_id=end,
     )
+
+
+def fresh(config: ModelConfig, seed: int) -> Model:
+    """A model to start from, whose heads already look for and repeat the words they stand on.
+
+    Keys are queries, outputs are transposed values, both orthogonal: a head attends to its own
+    word and writes that word. Most of reading is made of that, and from independent matrices it
+    takes tens of minutes to appear. (Mimetic initialisation: Trockman and Kolter, 2023.)
+    """
+    model = hf.init(config, lora=None, seed=seed)
+    weights = dict(nnx.to_flat_state(model.trainable))
+    for path, value in weights.items():
+        if path == ("embed",):
+            weights[path] = value.replace(STRENGTH * value[...] / jnp.std(value[...]))
+        elif path[-2] in ("q_proj", "v_proj"):
+            rng = np.random.default_rng([seed, zlib.crc32(str(path).encode())])
+            matrix, _ = np.linalg.qr(rng.standard_normal(value.shape))
+            twin = "k_proj" if path[-2] == "q_proj" else "o_proj"
+            weights[path] = value.replace(jnp.asarray(matrix, value.dtype))
+            other = matrix if twin == "k_proj" else STRENGTH * matrix.T
+            weights[*path[:-2], twin, path[-1]] = value.replace(jnp.asarray(other, value.dtype))
+    return dataclasses.replace(model, trainable=nnx.from_flat_state(weights))
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -195,10 +253,9 @@ def make_update(
         decoder = merge(graphdef, nnx.State({}), params)
         hidden = decoder(batch["tokens"], batch["positions"], batch["segment_ids"])
         flat = hidden.reshape(-1, hidden.shape[-1])
-        logits = decoder.logits(flat[jnp.maximum(batch["targets"] - 1, 0)])
-        labels = batch["tokens"].reshape(-1)[batch["targets"]]
+        logits, labels = decoder.logits(flat[batch["at"]]), batch["labels"]
         nll = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        weight = batch["target_weights"] / batch["target_weights"].sum()
+        weight = batch["weights"] / batch["weights"].sum()
         return (nll * weight).sum(), ((logits.argmax(-1) == labels) * weight).sum()
 
     @jax.jit
@@ -215,7 +272,12 @@ def make_update(
 
 
 def rate(step: int, share: float) -> float:
-    """Learning rate: warm-up, constant for half of the time, then linear to a tenth."""
+    """Learning rate: warm-up, constant for half of the time, then linear to a tenth.
+
+    Args:
+        step: updates since the optimizer was fresh.
+        share: of the schedule that is over (0-1).
+    """
     return PEAK * min(1.0, (step + 1) / WARMUP) * max(DECAY, min(1.0, 2 * (1 - share)))
 
 
@@ -232,7 +294,7 @@ def main(argv: list[str]) -> None:
     if FLAGS.init:
         model = hf.load(FLAGS.init, lora=None)
     else:
-        model = hf.init(shape(VOCAB, end, bos), lora=None, seed=FLAGS.seed)
+        model = fresh(shape(VOCAB, end, bos), FLAGS.seed)
     optimizer = make_optimizer()
     now = Progress(
         params=model.trainable, opt_state=optimizer.init(model.trainable), step=FLAGS.first
@@ -248,7 +310,7 @@ def main(argv: list[str]) -> None:
     recent: list[tuple[float, float]] = []
     with Metrics(out / "log.jsonl") as metrics:
         while now.spent < FLAGS.minutes * 60:
-            learning_rate = rate(now.step, now.spent / (FLAGS.minutes * 60))
+            learning_rate = rate(now.step - FLAGS.first, now.spent / (FLAGS.minutes * 60))
             now.params, now.opt_state, value, right = update(
                 now.params, now.opt_state, queue.get(), learning_rate
             )

@@ -2,12 +2,14 @@
 
 Greedy answers to questions it has not seen: on random pages, and on the pages that the embedded
 shop shows for its own train goals (products the base never met). Presence: whether the page holds
-what is asked for. Selection: the right id where it does. Prints one line a skill; knows no agent.
+what is asked for, seen where it does and denied where it does not. Selection: the id of a fitting
+product where there is one. Prints one line a skill; knows no agent.
 """
 
+import dataclasses
 import pathlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -25,28 +27,48 @@ _COUNT = flags.DEFINE_integer("count", 300, "Questions of each kind.")
 
 LENGTH = 1024
 BATCH = 16
+NONE = f"none{exercises.END}"
 
 
-def questions(count: int) -> dict[str, list[tuple[str, str]]]:
-    """For each skill, pairs of a conversation's text up to the answer, and the answer."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """A conversation up to the answer, and the answers that are right."""
+
+    text: str
+    right: tuple[str, ...]
+
+
+def questions(count: int) -> dict[str, list[Question]]:
+    """Questions for each skill."""
     rng = random.Random("probe")
-    made: dict[str, list[tuple[str, str]]] = {}
-    for _ in range(count):
-        for name, pieces in (
-            ("which, one page", exercises.which(rng, 1)),
-            ("which, third page", exercises.which(rng, 3)),
-            ("options", exercises.options(rng)),
-            ("keywords", exercises.keywords(rng)),
-        ):
-            *before, answer = pieces
-            text = exercises.BOS + "".join(t for t, _ in before)
-            made.setdefault(name, []).append((text, answer[0]))
-    made["which, embedded shop"] = list(_shop_pages(rng, count))
-    return made
+    return {
+        "which, one page": [_which(rng, 1) for _ in range(count)],
+        "which, third page": [_which(rng, 3) for _ in range(count)],
+        "which, embedded shop": list(_shop_pages(rng, count)),
+        "options": [_ask(exercises.options(rng)) for _ in range(count)],
+        "keywords": [_ask(exercises.keywords(rng)) for _ in range(count)],
+    }
 
 
-def _shop_pages(rng: random.Random, count: int) -> Iterator[tuple[str, str]]:
-    """Results pages of the embedded shop, and the first product on them that wins."""
+def _ask(pieces: exercises.Pieces) -> Question:
+    *before, answer = pieces
+    return Question(exercises.BOS + "".join(piece.text for piece in before), (answer.text,))
+
+
+def _which(rng: random.Random, pages: int) -> Question:
+    goal = exercises.make_goal(rng)
+    text = exercises.BOS
+    for page in range(1, pages):
+        items = exercises.make_page(rng, goal, 0.0)
+        turn = [exercises.results(goal, page, items), *exercises.assistant("click[next >]")]
+        text += "".join(piece.text for piece in turn)
+    items = exercises.make_page(rng, goal, 0.65)
+    text += exercises.results(goal, pages, items, "which?").text + exercises.ASSISTANT
+    return Question(text, _names(i.asin for i in items if exercises.fits(goal, i)))
+
+
+def _shop_pages(rng: random.Random, count: int) -> Iterator[Question]:
+    """Results pages of the embedded shop, and the products on them that win."""
     env = webshop.make()
     shop = env.dataset
     asins = {product.asin.lower(): product for product in shop.products}
@@ -57,52 +79,68 @@ def _shop_pages(rng: random.Random, count: int) -> Iterator[tuple[str, str]]:
         page = game.step(f"search[{' '.join(goal.attributes)} {goal.query}]").observation
         for _ in range(rng.randrange(2)):
             page = game.step("click[next >]").observation
-        shown = [name for name in game.clickables() if name in asins]
-        answer = next((a for a in shown if wins(shop, goal, asins[a])), "none")
-        text, _ = exercises.user(page + " [SEP] which?")
-        yield exercises.BOS + text + exercises.ASSISTANT, f"{answer}{exercises.END}"
+        shown = [asins[name] for name in game.clickables() if name in asins]
+        text = exercises.BOS + exercises.user(page + " [SEP] which?").text + exercises.ASSISTANT
+        yield Question(text, _names(p.asin for p in shown if wins(shop, goal, p)))
+
+
+def _names(asins: Iterator[str]) -> tuple[str, ...]:
+    return tuple(f"{asin.lower()}{exercises.END}" for asin in asins) or (NONE,)
+
+
+class Reader:
+    """The base as it answers: which of some answers it would say.
+
+    Args:
+        path: folder of the base.
+    """
+
+    def __init__(self, path: str):
+        self._tokenizer = tokenizers.Tokenizer.from_file(f"{path}/tokenizer.json")
+        decoder = hf.load(path).decoder
+
+        @jax.jit
+        def best(tokens: jax.Array) -> jax.Array:
+            positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+            hidden = decoder(tokens, positions, (tokens > 0).astype(jnp.int32))
+            return decoder.logits(hidden).argmax(-1)
+
+        self._best = best
+
+    def says(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """For each conversation and answer, whether decoding greedily gives that answer."""
+        said = []
+        for start in range(0, len(pairs), BATCH):
+            tokens = np.zeros((BATCH, LENGTH), np.int32)
+            spans = []
+            for row, (text, answer) in enumerate(pairs[start : start + BATCH]):
+                asked, reply = self._ids(text), self._ids(answer)
+                tokens[row, : len(asked) + len(reply)] = asked + reply
+                spans.append(slice(len(asked), len(asked) + len(reply)))
+            guess = np.roll(np.asarray(self._best(tokens)), 1, axis=1)
+            said += [bool((guess[i, s] == tokens[i, s]).all()) for i, s in enumerate(spans)]
+        return said
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
 
 
 def main(argv: list[str]) -> None:
     """Ask and count."""
     del argv
-    path = _PATH.value or str(pathlib.Path(__file__).parent / "base")
-    tokenizer = tokenizers.Tokenizer.from_file(f"{path}/tokenizer.json")
-    decoder = hf.load(path).decoder
-
-    @jax.jit
-    def best(tokens: jax.Array) -> jax.Array:
-        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        hidden = decoder(tokens, positions, (tokens > 0).astype(jnp.int32))
-        return decoder.logits(hidden).argmax(-1)
-
-    for name, pairs in questions(_COUNT.value).items():
-        right, present, absent = [], [], []
-        for start in range(0, len(pairs), BATCH):
-            batch = pairs[start : start + BATCH]
-            tokens = np.zeros((BATCH, LENGTH), np.int32)
-            spans = []
-            for row, (text, answer) in enumerate(batch):
-                asked = tokenizer.encode(text, add_special_tokens=False).ids
-                said = tokenizer.encode(answer, add_special_tokens=False).ids
-                tokens[row, : len(asked) + len(said)] = asked + said
-                spans.append((len(asked), len(asked) + len(said)))
-            guess = np.asarray(best(tokens))
-            for row, (first, last) in enumerate(spans):
-                right.append(
-                    bool((guess[row, first - 1 : last - 1] == tokens[row, first:last]).all())
-                )
-                if name.startswith("which"):
-                    none = tokenizer.encode("none", add_special_tokens=False).ids[0]
-                    says_none = guess[row, first - 1] == none
-                    if batch[row][1].startswith("none"):
-                        absent.append(says_none)
-                    else:
-                        present.append(not says_none)
-        line = f"{name:22} right {np.mean(right):6.1%}"
-        if present:
-            line += f"  presence: seen when there {np.mean(present):6.1%}"
-            line += f", none when not {np.mean(absent):6.1%}"
+    reader = Reader(_PATH.value or str(pathlib.Path(__file__).parent / "base"))
+    for name, asked in questions(_COUNT.value).items():
+        pairs = [(q.text, answer) for q in asked for answer in q.right]
+        said = iter(reader.says(pairs))
+        right = np.array([sum(next(said) for _ in q.right) > 0 for q in asked])
+        line = f"{name:22} right {right.mean():6.1%}"
+        if name.startswith("which"):
+            none = np.array(reader.says([(q.text, NONE) for q in asked]))
+            there = np.array([q.right != (NONE,) for q in asked])
+            line += f"  presence: seen when there {1 - none[there].mean():6.1%}"
+            line += f", none when not {none[~there].mean():6.1%}"
+            line += f"  selection {right[there].mean():6.1%}"
         print(line, flush=True)
 
 

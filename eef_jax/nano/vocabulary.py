@@ -1,9 +1,9 @@
 """Trains the nano tokenizer on WebShop's own text and writes its Hugging Face files.
 
-Byte-level BPE on lower-cased text. Digits go in pairs everywhere, so that ids and prices copy the
-same way; a word after a bracket is the same token as after a space; the fixed furniture of
-WebShop's pages is one token a piece. Any text encodes (bytes are the fallback). Knows nothing of
-models.
+Byte-level BPE on lower-cased text. Digits go in pairs, but an id of the embedded catalogue is one
+word, so that naming a product takes one step; a word after a bracket is the same token as after a
+space; the fixed furniture of WebShop's pages is one token a piece. Any text encodes (bytes are the
+fallback). Knows nothing of models.
 """
 
 import json
@@ -38,9 +38,9 @@ FURNITURE = (
     "and price lower than",
     ".00 dollars",
 )
-# In order: cents, an id's or a price's first pair, words (an opening bracket stays with its verb),
-# the rest.
-SPLIT = r"\.\d{1,2}| ?[a-z$]?\d{1,2}| ?[a-z][a-z'\-]*\[?| ?[^\sa-z0-9]+|\s+"
+# In order: cents, the embedded catalogue's ids, a price's or number's pairs, words (an opening
+# bracket stays with its verb), the rest.
+SPLIT = r"\.\d{1,2}| ?b\d{4}(?![a-z0-9])| ?[a-z$]?\d{1,2}| ?[a-z][a-z'\-]*\[?| ?[^\sa-z0-9]+|\s+"
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}"
     "{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"

@@ -36,20 +36,55 @@ def test_pages_read_like_the_environments_own():
         assert item == expected.replace("$0.0", product.price_text)
 
 
-@pytest.mark.parametrize("kind", ["judge", "options", "keywords"])
+@pytest.mark.parametrize("kind", ["options", "keywords"])
 def test_questions_are_answered_last_and_learned(kind):
     for rng in rngs(30):
-        pieces = getattr(exercises, kind)(rng)
-        assert pieces[-1][1] == 1.0 and pieces[-1][0].endswith(exercises.END)
-        assert pieces[-2] == (exercises.ASSISTANT, 0.0)
+        *_, role, answer = getattr(exercises, kind)(rng)
+        assert answer.weight == 1.0 and answer.text.endswith(exercises.END)
+        assert role == exercises.Piece(exercises.ASSISTANT)
 
 
 def test_which_names_the_first_fitting_item_of_the_last_page():
     for rng in rngs(50):
         *before, answer = exercises.which(rng, 2)
-        said = answer[0].removesuffix(exercises.END)
-        page = before[-2][0]
+        said = answer.text.removesuffix(exercises.END)
+        page = before[-2].text
         assert said == "none" or f"[SEP] {said.upper()} [SEP]" in page
+
+
+def test_marks_say_at_each_place_what_a_reader_knows_there():
+    for rng in rngs(50):
+        goal = exercises.make_goal(rng)
+        items = exercises.make_page(rng, goal, 0.7)
+        page = exercises.results(goal, 2, items, rng.choice(("", "which?")))
+        marks = iter(page.marks)
+        found = "no"
+        for item in items:
+            for word in item.title.split():
+                mark = next(marks)
+                assert page.text[: mark.at + 1].endswith(word)
+                assert (mark.says == "yes") == (word.lower() in (*goal.attributes, goal.noun))
+            price, verdict, first = next(marks), next(marks), next(marks)
+            assert page.text[price.at] == str(item.price)[0]
+            assert (price.says == "yes") == (goal.upper is None or item.price <= goal.upper)
+            assert page.text[: verdict.at + 1].endswith(item.price_text)
+            assert verdict.says == (item.asin.lower() if exercises.fits(goal, item) else "no")
+            assert page.text[first.at] in "[|"  # a separator, or the end of the message
+            found = verdict.says if found == "no" else found
+            assert first.says == found
+        assert next(marks, None) is None
+
+
+def test_walks_take_legal_actions():
+    for rng in rngs(50):
+        shown = ""
+        for piece in exercises.walk(rng, 9):
+            if piece.text.startswith(exercises.USER):
+                shown = piece.text.lower()
+            elif piece.weight:
+                verb, _, rest = piece.text.removesuffix(exercises.END).rstrip("]").partition("[")
+                words = [rest] if verb == "click" else rest.split()
+                assert all(word in shown.replace(",", " ").replace(":", " ") for word in words)
 
 
 def test_draws_depend_on_the_generator_alone():

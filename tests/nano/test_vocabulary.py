@@ -15,7 +15,7 @@ def tokenizer():
 def test_training_again_gives_a_tokenizer_of_the_wanted_size():
     rng = random.Random(0)
     known = pretrain.words()
-    texts = ["".join(t for t, _ in exercises.draw(rng, known, False, 0.1)) for _ in range(200)]
+    texts = ["".join(p.text for p in exercises.draw(rng, known, False, 0.1)) for _ in range(200)]
     assert vocabulary.train(texts, 700).get_vocab_size() == 700
 
 

@@ -64,6 +64,7 @@ NOUNS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 VALUES = {"color": COLORS, "size": SIZES, "style": STYLES, "scent": SCENTS}
 OPENERS = ("find me", "i need", "i am looking for", "looking for", "show me", "i want")
 USES = ("daily use", "travel", "gifts", "small homes", "busy mornings", "long weekends")
+IDS = 2500  # products are B0000 to B2499; so few that the nano tokenizer knows each as one word
 EXTRAS = (
     "Every order ships in recycled paper and arrives within days.",
     "Our makers check each piece by hand before it leaves the workshop.",
@@ -207,7 +208,7 @@ def generate(
     for i in range(families):
         listings += _family(rng, nouns[i % len(nouns)], taken)
     rng.shuffle(listings)
-    ids = rng.sample(range(10_000), len(listings))
+    ids = rng.sample(range(IDS), len(listings))
     products, attributes, title_nouns = [], {}, {}
     for listing, number in zip(listings, ids, strict=True):
         asin = f"B{number:04d}"
