@@ -2,22 +2,27 @@
 
 An in-process port of WebShop (Yao et al., NeurIPS 2022): its pages' text, action grammar, search
 ranking and reward are the original's to the character and the digit, without HTML, a web server or
-Java. Products come from the embedded catalogue, or from the official files by path.
+Java. Products come from the embedded catalogue, or from the official files: imported once into a
+memory-mapped folder, or by path.
 
-Files: `catalogue` (products), `goals`, `dataset` (both, pinned), `official` and `embedded` (where a
-dataset comes from), `analyse`, `porter` and `search` (ranking), `pages` (texts), `reward`, `game`
-(transitions), `prompts` (how an agent is spoken to). This file ties them to the `Env` protocol and
-knows nothing of models.
+Files: `catalogue` (products), `goals`, `splits`, `dataset` (all of them, pinned), `stored`,
+`official` and `embedded` (where a dataset comes from), `import_data` and `nouns` (command lines that
+make one), `source` and `labels` (official files), `columns` (stored ones), `analyse`, `porter`,
+`postings` and `search` (ranking), `pages` (texts), `reward`, `game` (transitions), `tasks`,
+`prompts` (how an agent is spoken to). This file ties them to the `Env` protocol and knows nothing of
+models.
 """
 
 import functools
 import hashlib
-import json
 from collections.abc import Sequence
 
-from eef_jax.envs.webshop import official, prompts
-from eef_jax.envs.webshop.dataset import SPLITS, Dataset
-from eef_jax.envs.webshop.game import Game, Shop, index_of
+from eef_jax.envs.webshop import official, prompts, stored
+from eef_jax.envs.webshop.dataset import Dataset
+from eef_jax.envs.webshop.game import Game
+from eef_jax.envs.webshop.shop import Shop, index_of
+from eef_jax.envs.webshop.splits import SPLITS, Plan
+from eef_jax.envs.webshop.tasks import Tasks
 from eef_jax.errors import ConfigError
 from eef_jax.types import Message, Task
 
@@ -26,13 +31,18 @@ __all__ = ["WebShop", "make"]
 
 def make(
     *,
+    data_dir: str = "",
     products: str = "",
     attributes: str = "",
     human: str = "",
     nouns: str = "",
-    seed: int = 0,
-    goals_per_product: int = 1,
     max_products: int = 0,
+    seed: int = 0,
+    splits: str = "products",
+    goals_per_product: int = 1,
+    train_indices: str = "",
+    dev_indices: str = "",
+    test_indices: str = "",
     train_tasks: int = 0,
     dev_tasks: int = 0,
     test_tasks: int = 0,
@@ -40,17 +50,24 @@ def make(
     show_attributes: bool = False,
     max_steps: int = 15,
 ) -> "WebShop":
-    """Make the environment, on the embedded catalogue or (with `products`) on the official files.
+    """Make the environment: on an imported dataset, on the official files, or on the embedded shop.
 
     Args:
-        products: path of `items_shuffle*.json`; "": the embedded catalogue, which is pinned already
-            and reads none of the next six.
+        data_dir: folder that `python -m eef_jax.envs.webshop.import_data` made; "": none.
+        products: path of `items_shuffle*.json`, imported anew by each process; better import it
+            once. Without it and without `data_dir` the shop is the embedded catalogue, which is
+            pinned, its splits too, and reads none of the arguments up to `test_indices`.
         attributes: path of `items_ins_v2*.json`; needed with `products`.
         human: path of `items_human_ins*.json`: goals are then the human ones, else synthetic ones.
         nouns: path of a JSON object from title to nouns; without it, rewards differ a little.
-        seed: decides hidden prices, price bounds and splits of the official files.
-        goals_per_product: goals drawn for each product of the official files; 0: all.
         max_products: only read this many first rows of the products file; 0: all.
+        seed: of hidden prices and price bounds (of `products`), and of the splits that are drawn.
+        splits: `products` (no product in two of them), `original` or `shuffled`; see `splits`.
+        goals_per_product: goals drawn for each product by `splits="products"`; 0: all.
+        train_indices: path of a JSON list of goal numbers; with one or more of these, they are the
+            splits, and those that are not given are empty.
+        dev_indices: likewise.
+        test_indices: likewise.
         train_tasks: only the first so many tasks of the split; 0: all.
         dev_tasks: likewise.
         test_tasks: likewise.
@@ -59,24 +76,29 @@ def make(
         max_steps: default cap on an agent's actions.
 
     Raises:
-        ConfigError: `prompt` is unknown, or `products` and `attributes` are not given together.
-        DataError: a file is missing, damaged, or of another kind.
+        ConfigError: `prompt` or `splits` is unknown, or arguments are given that need others.
+        DataError: a file is missing, damaged, or of another kind; no goal comes of the files.
     """
     preset = prompts.preset(prompt)
-    if bool(products) != bool(attributes) or (not products and (human or nouns)):
-        raise ConfigError(
-            f"env.products={products!r}, env.attributes={attributes!r}: official files need both, "
-            "and so do env.human and env.nouns; give none of them for the embedded catalogue"
-        )
-    if products:
+    indices = {"train": train_indices, "dev": dev_indices, "test": test_indices}
+    plan = Plan(
+        kind=splits,
+        seed=seed,
+        goals_per_product=goals_per_product,
+        files={split: path for split, path in indices.items() if path},
+    )
+    official.check(data_dir, products, attributes, human=human, nouns=nouns, plan=plan)
+    if data_dir:
+        dataset = stored.load(data_dir, plan)
+    elif products:
         dataset = official.load(
             products=products,
             attributes=attributes,
             human=human,
             nouns=nouns,
             seed=seed,
-            goals_per_product=goals_per_product,
             max_products=max_products,
+            plan=plan,
         )
     else:
         dataset = _embedded()
@@ -113,7 +135,7 @@ class WebShop:
         self.dataset_id = _identify(dataset, show_attributes)
         self._preset = preset
         self._show_attributes = show_attributes
-        self._tasks = {split: _tasks(dataset, split, limits.get(split) or None) for split in SPLITS}
+        self._limits = limits
 
     def tasks(self, split: str) -> Sequence[Task]:
         """Tasks of `train`, `dev` or `test`, in a fixed order.
@@ -121,9 +143,9 @@ class WebShop:
         Raises:
             ConfigError: there is no such split.
         """
-        if split not in self._tasks:
+        if split not in SPLITS:
             raise ConfigError(f"unknown split {split!r} of webshop; known: {', '.join(SPLITS)}")
-        return self._tasks[split]
+        return Tasks(self.dataset, split, self._limits.get(split, 0))
 
     def prompt(self, task: Task) -> tuple[Message, ...]:
         """Messages before the first observation; they do not depend on the task."""
@@ -168,20 +190,6 @@ def _embedded() -> Dataset:
     from eef_jax.envs.webshop import embedded  # not at the top: it imports this package's files
 
     return embedded.load()
-
-
-def _tasks(dataset: Dataset, split: str, limit: int | None) -> tuple[Task, ...]:
-    return tuple(
-        Task(
-            id=f"webshop/{split}/{place}",
-            env="webshop",
-            split=split,
-            goal=dataset.goals[number].instruction,
-            payload=json.dumps({"goal": number}),
-            tags=dataset.goals[number].tags,
-        )
-        for place, number in enumerate(dataset.splits[split][:limit])
-    )
 
 
 def _identify(dataset: Dataset, show_attributes: bool) -> str:
