@@ -5,7 +5,8 @@ import json
 import pytest
 
 from eef_jax.envs import webshop
-from eef_jax.envs.webshop.game import CLOSED, index_of, split_action
+from eef_jax.envs.webshop.game import CLOSED, split_action
+from eef_jax.envs.webshop.shop import index_of
 from eef_jax.errors import EnvError
 from eef_jax.types import Task
 from tests.envs.webshop import golden
@@ -84,7 +85,7 @@ def test_snapshots_are_the_shared_immutable_page(env):
     game.step("click[next >]")
     other = env.game()
     other.restore(state)
-    assert other.page is state[1]
+    assert other.page is state.page
     assert other.page.number == 1 and game.page.number == 2
 
 
