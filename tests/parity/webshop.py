@@ -27,7 +27,7 @@ from eef_jax.envs.webshop.reward import judge
 from eef_jax.envs.webshop.search import Index
 from eef_jax.envs.webshop.sessions import Site, TextEnv
 from eef_jax.envs.webshop.shop import Shop
-from eef_jax.envs.webshop.views import View
+from eef_jax.envs.webshop.views import look
 from eef_jax.errors import EnvError
 from tests.envs.webshop import golden
 from tests.envs.webshop.golden import Folder
@@ -209,10 +209,12 @@ def shopper(folder: Folder, row: dict[str, Any], site: Site) -> TextEnv:
     shop = Shop(
         dataset=load(folder, row["config"]),
         index=known(folder, config["num_products"]),
-        show_attributes=config.get("show_attrs", False),
-        view=View.TEXT if mode == HTML else View(mode),
-        num_prev_obs=kwargs.get("num_prev_obs", 0),
-        num_prev_actions=kwargs.get("num_prev_actions", 0),
+        look=look(
+            show_attrs=config.get("show_attrs", False),
+            observation_mode="text" if mode == HTML else mode,
+            num_prev_obs=kwargs.get("num_prev_obs", 0),
+            num_prev_actions=kwargs.get("num_prev_actions", 0),
+        ),
     )
     rng = random.Random(row["seed_before_reset"])
     return TextEnv(site, shop, session_prefix=kwargs.get("session_prefix", ""), rng=rng)

@@ -6,23 +6,30 @@ Java. Products come from the embedded catalogue, or from the official files: imp
 memory-mapped folder, or by path.
 
 Files: `catalogue` (products), `goals`, `splits`, `dataset` (all of them, pinned), `stored`,
-`official` and `embedded` (where a dataset comes from), `import_data` and `nouns` (command lines that
-make one), `source` and `labels` (official files), `columns` (stored ones), `analyse`, `porter`,
-`postings` and `search` (ranking), `pages` (texts), `reward`, `game` (transitions), `tasks`,
-`prompts` (how an agent is spoken to). This file ties them to the `Env` protocol and knows nothing of
+`official` and `embedded` (where a dataset comes from), `importer`, `import_data` and `nouns` (what
+makes one), `source` and `labels` (official files), `columns` (stored ones), `analyse`, `porter`,
+`postings` and `search` (ranking), `pages` (what stands on them), `views` and `history` (how it is
+written down), `reward`, `shop` (all that games share), `game` (transitions), `tasks`, `choose`
+(filters), `prompts` and `prompt_file` (how an agent is spoken to), `sessions` (the original's own
+interface) and `gym` (Gymnasium's). This file ties them to the `Env` protocol and knows nothing of
 models.
 """
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Sequence
 
-from eef_jax.envs.webshop import official, prompts, stored
+from eef_jax.envs.webshop import official, stored
+from eef_jax.envs.webshop.choose import narrow
 from eef_jax.envs.webshop.dataset import Dataset
 from eef_jax.envs.webshop.game import Game
+from eef_jax.envs.webshop.prompt_file import preset as find_preset
+from eef_jax.envs.webshop.prompts import Preset
 from eef_jax.envs.webshop.shop import Shop, index_of
 from eef_jax.envs.webshop.splits import SPLITS, Plan
 from eef_jax.envs.webshop.tasks import Tasks
+from eef_jax.envs.webshop.views import Look, look
 from eef_jax.errors import ConfigError
 from eef_jax.types import Message, Task
 
@@ -46,9 +53,13 @@ def make(
     train_tasks: int = 0,
     dev_tasks: int = 0,
     test_tasks: int = 0,
+    goal_filter: str = "",
     prompt: str = "action",
+    observation_mode: str = "text",
     show_attributes: bool = False,
-    max_steps: int = 15,
+    num_prev_obs: int = 0,
+    num_prev_actions: int = 0,
+    max_steps: int = 0,
 ) -> "WebShop":
     """Make the environment: on an imported dataset, on the official files, or on the embedded shop.
 
@@ -71,15 +82,27 @@ def make(
         train_tasks: only the first so many tasks of the split; 0: all.
         dev_tasks: likewise.
         test_tasks: likewise.
-        prompt: preset of `prompts`: `action` or `react`.
+        goal_filter: which goals of a split are tasks, as `"category=fashion"`; see
+            `choose.condition`; "": all.
+        prompt: preset of `prompts` (`action`, `react` or `admissible`), or the path of a
+            `prompt_file`.
+        observation_mode: `text`, `text_rich` or `url`; see `views`.
         show_attributes: whether item pages have an Attributes button, which tells the labels.
-        max_steps: default cap on an agent's actions.
+        num_prev_obs: earlier observations that are read again with each new one.
+        num_prev_actions: actions that are read again likewise.
+        max_steps: default cap on an agent's actions; 0: the prompt's, 10 for `react`, else 15.
 
     Raises:
-        ConfigError: `prompt` or `splits` is unknown, or arguments are given that need others.
-        DataError: a file is missing, damaged, or of another kind; no goal comes of the files.
+        ConfigError: a name is unknown, or arguments are given that need others.
+        DataError: a file is missing, damaged, or of another kind; no goal is left.
     """
-    preset = prompts.preset(prompt)
+    preset = find_preset(prompt)
+    looks = look(
+        show_attrs=show_attributes,
+        observation_mode=observation_mode,
+        num_prev_obs=num_prev_obs,
+        num_prev_actions=num_prev_actions,
+    )
     indices = {"train": train_indices, "dev": dev_indices, "test": test_indices}
     plan = Plan(
         kind=splits,
@@ -102,10 +125,10 @@ def make(
         )
     else:
         dataset = _embedded()
+    if goal_filter:
+        dataset = narrow(dataset, goal_filter)
     limits = {"train": train_tasks, "dev": dev_tasks, "test": test_tasks}
-    return WebShop(
-        dataset, preset, limits=limits, show_attributes=show_attributes, max_steps=max_steps
-    )
+    return WebShop(dataset, preset, limits=limits, look=looks, max_steps=max_steps)
 
 
 class WebShop:
@@ -115,8 +138,8 @@ class WebShop:
         dataset: products, goals, prices and splits.
         preset: how the agent is spoken to.
         limits: tasks taken of each split; 0 or absent: all.
-        show_attributes: whether item pages have an Attributes button.
-        max_steps: default cap on an agent's actions.
+        look: how pages look.
+        max_steps: default cap on an agent's actions; 0: the preset's.
     """
 
     name = "webshop"
@@ -124,17 +147,17 @@ class WebShop:
     def __init__(
         self,
         dataset: Dataset,
-        preset: prompts.Preset,
+        preset: Preset,
         *,
         limits: dict[str, int],
-        show_attributes: bool,
+        look: Look,
         max_steps: int,
     ):
-        self.max_steps = max_steps
+        self.max_steps = max_steps or preset.max_steps
         self.dataset = dataset
-        self.dataset_id = _identify(dataset, show_attributes)
+        self.dataset_id = _identify(dataset, look, preset)
         self._preset = preset
-        self._show_attributes = show_attributes
+        self._look = look
         self._limits = limits
 
     def tasks(self, split: str) -> Sequence[Task]:
@@ -169,18 +192,20 @@ class WebShop:
 
     def game(self) -> Game:
         """A new game; the first one of a dataset builds its search index."""
-        return Game(self._shop)
+        return Game(self.shop)
 
     def close(self) -> None:
         """Nothing to free: the dataset goes with its last user."""
 
     @functools.cached_property
-    def _shop(self) -> Shop:
+    def shop(self) -> Shop:
+        """What all games share."""
         return Shop(
             dataset=self.dataset,
             index=index_of(self.dataset),
-            show_attributes=self._show_attributes,
+            look=self._look,
             prefix=self._preset.observation,
+            listing=self._preset.listing,
         )
 
 
@@ -192,5 +217,7 @@ def _embedded() -> Dataset:
     return embedded.load()
 
 
-def _identify(dataset: Dataset, show_attributes: bool) -> str:
-    return hashlib.sha256(f"{dataset.dataset_id} {show_attributes}".encode()).hexdigest()
+def _identify(dataset: Dataset, look: Look, preset: Preset) -> str:
+    """Hash of all that decides tasks, observations and rewards."""
+    shown = (*dataclasses.astuple(look), preset.observation, preset.listing)
+    return hashlib.sha256(f"{dataset.dataset_id} {shown}".encode()).hexdigest()

@@ -6,15 +6,19 @@ favour goals with rare attributes. Knows goals, not sessions or games.
 
 import bisect
 import collections
+import dataclasses
+import hashlib
 import itertools
 import random
 from collections.abc import Callable, Sequence
 
+from eef_jax.envs.webshop.dataset import Dataset
 from eef_jax.envs.webshop.goals import SHUFFLE_SEED, Goal
-from eef_jax.errors import ConfigError, DataError
+from eef_jax.errors import ConfigError, DataError, near
 
 Filter = Callable[[int, Goal], bool]  # of a goal's number and the goal: whether it is kept
 ALL = -1  # no limit
+FIELDS = ("asin", "category", "product_category", "query", "tags")  # that a condition may name
 
 
 def choose(goals: Sequence[Goal], *, keep: Filter | None = None, limit: int = ALL) -> Sequence[int]:
@@ -77,3 +81,51 @@ def draw(bounds: Sequence[float], rng: random.Random) -> int:
     """
     position = rng.uniform(0, bounds[-1])
     return min(bisect.bisect(bounds, position) + 1, len(bounds) - 1)
+
+
+def condition(text: str) -> Filter:
+    """The filter that a text names: `"category=fashion;query=women's shoes"` asks for both.
+
+    Fields are those of `Goal`: asin, category, product_category, query, and tags, which asks for
+    one tag.
+
+    Raises:
+        ConfigError: the text is not of that form.
+    """
+    wanted: list[tuple[str, str]] = []
+    for part in text.split(";"):
+        field, sign, value = part.partition("=")
+        if not sign or field.strip() not in FIELDS:
+            raise ConfigError(
+                f"goal_filter {text!r}: {part!r} is not FIELD=VALUE; {near(field.strip(), FIELDS)}"
+            )
+        wanted.append((field.strip(), value.strip()))
+
+    def keep(_: int, goal: Goal) -> bool:
+        return all(
+            value in goal.tags if field == "tags" else getattr(goal, field) == value
+            for field, value in wanted
+        )
+
+    return keep
+
+
+def narrow(dataset: Dataset, text: str) -> Dataset:
+    """A dataset whose splits have only the goals that a condition keeps, in their order.
+
+    Raises:
+        ConfigError: the text is no condition.
+        DataError: no goal of any split is kept.
+    """
+    keep = condition(text)
+    splits = {
+        split: [int(number) for number in numbers if keep(int(number), dataset.goals[int(number)])]
+        for split, numbers in dataset.splits.items()
+    }
+    if not any(splits.values()):
+        raise DataError(
+            f"no goals left: goal_filter {text!r} keeps none of the "
+            f"{sum(map(len, dataset.splits.values()))} goals of all splits; give a wider one"
+        )
+    name = hashlib.sha256(f"{dataset.dataset_id} {text}".encode()).hexdigest()
+    return dataclasses.replace(dataset, splits=splits, dataset_id=name)

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 
 from eef_jax.envs.base import StepResult
 from eef_jax.envs.webshop import history, pages
@@ -92,12 +93,8 @@ class Game:
         return list(self._targets())
 
     def admissible(self) -> list[str]:
-        """Actions that lead somewhere now; `search[words]` stands for all searches.
-
-        Searches are told where there is a search bar, though they are allowed on every page.
-        """
-        search = ["search[words]"] if self._state.page.kind is Kind.INDEX else []
-        return search + [f"click[{name}]" for name in self._targets() if name != pages.SEARCH]
+        """Actions that lead somewhere now; see the function of that name."""
+        return admissible(self._state.page, self._nodes())
 
     def reset(self, task: Task) -> str:
         """Open the shop's first page for a task's goal.
@@ -118,11 +115,8 @@ class Game:
 
     def open(self, goal: Goal, *, session: str) -> str:
         """Open the shop's first page for a goal, in a session of that id."""
-        self._move(State(goal=goal, session=session))
-        seen = self._written()
-        past = history.first(seen, observations=self._shop.num_prev_obs)
-        self._state = dataclasses.replace(self._state, observation=self._dressed(seen), past=past)
-        return self._state.observation
+        self._go(State(goal=goal, session=session))
+        return self._read(goal, FIRST, None)
 
     def step(self, action: str) -> StepResult:
         """Do `search[words]` or `click[name]`.
@@ -143,18 +137,16 @@ class Game:
             )
         page = self._follow(action)
         info: dict[str, object] = {"valid": page is not None}
-        if page is not None and page.kind is Kind.DONE:
+        if page is None:
+            page = state.page
+        elif page.kind is Kind.DONE:
             verdict = self._shop.judge(state.page, goal)
             page = dataclasses.replace(page, reward=verdict.total)
             info["reward_parts"] = dataclasses.asdict(verdict)
-        if page is not None:
-            self._move(dataclasses.replace(state, page=page))
-        observation = self._remember(action)
-        done = self._state.page.kind is Kind.DONE
         return StepResult(
-            observation=observation,
-            reward=self._state.page.reward,
-            terminated=done,
+            observation=self._read(goal, page, action),
+            reward=page.reward,
+            terminated=page.kind is Kind.DONE,
             info=info,
         )
 
@@ -164,16 +156,17 @@ class Game:
 
     def restore(self, state: State) -> None:
         """Go back to a saved state of any game of the same shop."""
-        self._move(state)
+        self._go(state)
 
     def close(self) -> None:
         """Forget the episode; what is shared stays."""
-        self._move(State())
+        self._go(State())
 
-    def _move(self, state: State) -> None:
+    def _go(self, state: State) -> None:
         self._state, self._standing = state, None
 
     def _nodes(self) -> list[Node]:
+        """What the present page shows."""
         if self._standing is None:
             goal = self._state.goal
             self._standing = self._shop.nodes(self._state.page, goal) if goal else []
@@ -182,30 +175,32 @@ class Game:
     def _targets(self) -> pages.Clickables:
         return pages.clickables(self._nodes())
 
-    def _written(self) -> str:
-        """The page as it is written down, without history."""
-        state, shop = self._state, self._shop
-        return write(shop.view, state.page, self._nodes(), state.session, shop.products)
-
-    def _remember(self, action: str) -> str:
-        """Put the page after `action` into the state; returns what the agent reads of it."""
-        shop = self._shop
-        text, past = history.extend(
-            self._state.past,
-            action,
-            self._written(),
-            observations=shop.num_prev_obs,
-            actions=shop.num_prev_actions,
+    def _read(self, goal: Goal, page: Page, action: str | None) -> str:
+        """Go to a page by an action, by None at a reset; returns what the agent reads there."""
+        shop, look, before = self._shop, self._shop.look, self._state
+        if page is not before.page:
+            self._standing = shop.nodes(page, goal)
+        text = write(look.observation_mode, page, self._nodes(), before.session, shop.products)
+        if action is None:
+            past = history.first(text, observations=look.num_prev_obs)
+        else:
+            text, past = history.extend(
+                before.past,
+                action,
+                text,
+                observations=look.num_prev_obs,
+                actions=look.num_prev_actions,
+            )
+        if shop.listing and page.kind is not Kind.DONE:
+            text += shop.listing + ", ".join(admissible(page, self._nodes()))
+        self._state = State(
+            goal=goal,
+            session=before.session,
+            page=page,
+            observation=shop.prefix + text,
+            past=past,
         )
-        text = self._dressed(text)
-        self._state = dataclasses.replace(self._state, observation=text, past=past)
-        return text
-
-    def _dressed(self, text: str) -> str:
-        """An observation with what the prompt puts round it."""
-        if self._shop.listing and self._state.page.kind is not Kind.DONE:
-            text += self._shop.listing + ", ".join(self.admissible())
-        return self._shop.prefix + text
+        return self._state.observation
 
     def _follow(self, action: str) -> Page | None:
         """The page that `action` leads to; None where the present page does not allow it."""
@@ -219,6 +214,17 @@ class Game:
         if target is None or argument == pages.SEARCH:
             return None
         return turn(page, argument, target)
+
+
+def admissible(page: Page, standing: Sequence[Node]) -> list[str]:
+    """Actions that lead somewhere from a page on which those nodes stand.
+
+    `search[words]` stands for all searches; it is told where there is a search bar, though searches
+    are allowed on every page.
+    """
+    search = ["search[words]"] if page.kind is Kind.INDEX else []
+    names = pages.clickables(standing)
+    return search + [f"click[{name}]" for name in names if name != pages.SEARCH]
 
 
 def turn(page: Page, name: str, target: Target) -> Page:

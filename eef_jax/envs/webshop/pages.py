@@ -175,13 +175,13 @@ def clickables(standing: Sequence[Node]) -> Clickables:
     last bearer is what a click means.
     """
     found: dict[str, Target] = {}
-    for text, target in standing:
-        if target is not None and not isinstance(target, Choice):
-            found[text.lower()] = target
+    options: dict[str, Target] = {}
     for text, target in standing:
         if isinstance(target, Choice):
-            found[text] = target
-    return found
+            options[text] = target
+        elif target is not None:
+            found[text.lower()] = target
+    return found | options
 
 
 def window(page: Page, hits: Sequence[int]) -> Sequence[int]:

@@ -15,7 +15,9 @@ from eef_jax.envs.webshop.goals import Goal
 from eef_jax.envs.webshop.pages import Kind, Node, Page
 from eef_jax.envs.webshop.reward import Reward, judge
 from eef_jax.envs.webshop.search import Index
-from eef_jax.envs.webshop.views import View
+from eef_jax.envs.webshop.views import Look
+
+PLAIN = Look()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -25,20 +27,14 @@ class Shop:
     Attributes:
         dataset: products, goals, prices and nouns.
         index: search over the products.
-        show_attributes: whether item pages have an Attributes button.
-        view: how pages are written down.
-        num_prev_obs: earlier observations that are read again with each new one.
-        num_prev_actions: actions that are read again likewise.
+        look: how its pages look.
         prefix: text put before every observation.
         listing: text put after every page and before what can be done there; "": it is not told.
     """
 
     dataset: Dataset
     index: Index
-    show_attributes: bool = False
-    view: View = View.TEXT
-    num_prev_obs: int = 0
-    num_prev_actions: int = 0
+    look: Look = PLAIN
     prefix: str = ""
     listing: str = ""
 
@@ -69,7 +65,7 @@ class Shop:
             goal.instruction,
             self.products,
             self.hits(page),
-            show_attributes=self.show_attributes,
+            show_attributes=self.look.show_attrs,
         )
 
     def judge(self, page: Page, goal: Goal) -> Reward:

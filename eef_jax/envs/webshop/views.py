@@ -5,12 +5,14 @@ clicked and what has been; `url` is the address alone. The original's fourth mod
 out: agents of text read no tags. Knows pages, not how they follow one another.
 """
 
+import dataclasses
 import enum
 import json
 from collections.abc import Sequence
 
 from eef_jax.envs.webshop.catalogue import Product
 from eef_jax.envs.webshop.pages import Choice, Kind, Link, Node, Page
+from eef_jax.errors import ConfigError, near
 
 SEPARATOR = " [SEP] "
 BASE = "http://127.0.0.1:3000"  # where the original serves its pages
@@ -23,6 +25,54 @@ class View(enum.StrEnum):
     TEXT = "text"
     TEXT_RICH = "text_rich"
     URL = "url"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How a shop looks to an agent, by the original's options.
+
+    Attributes:
+        show_attrs: whether item pages have an Attributes button, which tells the hidden labels.
+        observation_mode: how pages are written down.
+        num_prev_obs: earlier observations that are read again with each new one.
+        num_prev_actions: actions that are read again likewise.
+    """
+
+    show_attrs: bool = False
+    observation_mode: View = View.TEXT
+    num_prev_obs: int = 0
+    num_prev_actions: int = 0
+
+
+def look(
+    *,
+    show_attrs: bool = False,
+    observation_mode: str = "text",
+    num_prev_obs: int = 0,
+    num_prev_actions: int = 0,
+) -> Look:
+    """A `Look` of values that a user gave.
+
+    Raises:
+        ConfigError: there is no such mode, or a number is negative.
+    """
+    if observation_mode not in set(View):
+        left_out = "; html is left out: agents of text read no tags" * (observation_mode == "html")
+        raise ConfigError(
+            f"unknown observation_mode {observation_mode!r} of webshop; "
+            f"{near(observation_mode, View)}{left_out}"
+        )
+    if num_prev_obs < 0 or num_prev_actions < 0:
+        raise ConfigError(
+            f"num_prev_obs={num_prev_obs}, num_prev_actions={num_prev_actions}: expected numbers "
+            "from 0"
+        )
+    return Look(
+        show_attrs=show_attrs,
+        observation_mode=View(observation_mode),
+        num_prev_obs=num_prev_obs,
+        num_prev_actions=num_prev_actions,
+    )
 
 
 def write(
@@ -48,7 +98,8 @@ def write(
 
 def text(standing: Sequence[Node]) -> str:
     """The nodes of a page, stripped, with `[SEP]` between them."""
-    return SEPARATOR.join([piece.strip() for piece, _ in standing if _shown(piece)])
+    pieces = ((piece, piece.strip()) for piece, _ in standing)
+    return SEPARATOR.join([short for piece, short in pieces if short or _shown(piece)])
 
 
 def text_rich(standing: Sequence[Node], address: str, opened: Sequence[int]) -> str:

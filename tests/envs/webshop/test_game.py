@@ -90,8 +90,8 @@ def test_snapshots_are_the_shared_immutable_page(env):
 
 
 def test_all_games_share_one_index(env):
-    assert index_of(env.dataset) is env._shop.index
-    assert env.game()._shop is env.game()._shop
+    assert index_of(env.dataset) is env.shop.index
+    assert env.game()._shop is env.game()._shop is env.shop
 
 
 @pytest.mark.parametrize(
