@@ -119,6 +119,7 @@ class Rows(Sequence[Any]):
         return len(self._offsets) - 1
 
     def __getitem__(self, place: Any) -> Any:
+        place = range(len(self))[place]
         start, stop = self._offsets[place : place + 2].tolist()
         return json.loads(self._text[start:stop].decode("ascii"))
 

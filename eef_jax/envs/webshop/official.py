@@ -1,12 +1,12 @@
 """A `Dataset` straight from WebShop's own files, by path.
 
-The files are imported (`import_data`) into a temporary folder, so this shop and the stored one are
+The files are imported (`importer`) into a temporary folder, so this shop and the stored one are
 made by the same code and equal; what is here is for files small enough to import at each start.
 """
 
 import tempfile
 
-from eef_jax.envs.webshop import import_data, stored
+from eef_jax.envs.webshop import importer, stored
 from eef_jax.envs.webshop.dataset import Dataset
 from eef_jax.envs.webshop.splits import Plan
 from eef_jax.errors import ConfigError
@@ -47,7 +47,7 @@ def load(
     max_products: int = 0,
     plan: Plan | None = None,
 ) -> Dataset:
-    """Import official files and open the result; arguments are `import_data.run`'s.
+    """Import official files and open the result; arguments are `importer.run`'s.
 
     Args:
         products: path of the products.
@@ -62,7 +62,7 @@ def load(
         DataError: a file is missing, damaged, or of another kind; or no goal comes of them.
     """
     with tempfile.TemporaryDirectory(prefix="webshop-", ignore_cleanup_errors=True) as folder:
-        import_data.run(
+        importer.run(
             products=products,
             attributes=attributes,
             human=human,

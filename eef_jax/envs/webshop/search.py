@@ -16,11 +16,22 @@ import collections
 import functools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from eef_jax.envs.webshop.analyse import analyse
 from eef_jax.envs.webshop.postings import Postings, build, term_digest
+
+TERMS = 1 << 14  # terms whose places are remembered
+
+
+class _Term(NamedTuple):
+    """Where a term's postings are."""
+
+    start: int
+    stop: int
+    idf: np.float32
 
 
 class Index:
@@ -33,6 +44,7 @@ class Index:
 
     def __init__(self, postings: Postings, *, cache: int = 8192):
         self._postings = postings
+        self._term = functools.lru_cache(maxsize=TERMS)(self._find)
         self.search = functools.lru_cache(maxsize=cache)(self._search)
 
     @classmethod
@@ -54,14 +66,24 @@ class Index:
         """float32[documents] scores, 0 where no term occurs."""
         index = self._postings
         sums = np.zeros(len(index.order), np.float64)
-        for term, repeats in collections.Counter(map(term_digest, analyse(query))).items():
-            place = int(np.searchsorted(index.terms, np.uint64(term)))
-            if place == len(index.terms) or index.terms[place] != term:
+        for word, repeats in collections.Counter(analyse(query)).items():
+            if (term := self._term(word)) is None:
                 continue
-            start, stop = index.starts[place : place + 2].tolist()
-            df = stop - start
-            idf = np.float32(math.log(1 + (index.full - df + 0.5) / (df + 0.5)))
-            weight = idf * np.float32(repeats)
-            scores = weight - weight / index.saturation
-            sums[index.documents[start:stop]] += scores[index.codes[start:stop]]
+            weight = term.idf * np.float32(repeats)
+            codes = index.codes[term.start : term.stop]
+            if len(codes) < len(index.saturation):  # whichever is shorter is weighed
+                scores = weight - weight / index.saturation[codes]
+            else:
+                scores = (weight - weight / index.saturation)[codes]
+            sums[index.documents[term.start : term.stop]] += scores
         return sums.astype(np.float32)
+
+    def _find(self, word: str) -> _Term | None:
+        """The postings of a term; None where no document has it."""
+        index, wanted = self._postings, np.uint64(term_digest(word))
+        place = int(np.searchsorted(index.terms, wanted))
+        if place == len(index.terms) or index.terms[place] != wanted:
+            return None
+        start, stop = index.starts[place : place + 2].tolist()
+        df = stop - start
+        return _Term(start, stop, np.float32(math.log(1 + (index.full - df + 0.5) / (df + 0.5))))

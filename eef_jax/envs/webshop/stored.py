@@ -1,8 +1,8 @@
 """A `Dataset` in a folder that `import_data` made: everything is read where it is asked for.
 
 Products and nouns are rows of JSON, prices, goals and the index are arrays, all memory-mapped: all
-processes share one copy, and loading does not wait for the catalogue. Knows the folder's layout, for
-writers too; draws nothing.
+processes share one copy, and loading does not wait for the catalogue. Knows the folder's layout,
+for writers too; draws nothing.
 
     manifest.json   seed, sources, counts, and a SHA-256 for each file; written last
     products        rows: the fields of a product, see `FIELDS`
