@@ -36,21 +36,39 @@ except ImportError as error:
 ID = "eef_jax/WebShop-v0"
 DATA = ("data_dir", "products", "attributes", "human", "nouns", "max_products", "seed")
 OPTIONS = ("session", "instruction_text")
-LONGEST = 1 << 24  # characters of a page with its history; pages of the full catalogue have fewer
-LONGEST_ACTION = 1 << 12  # characters of an action
 
 
-class AnyText(spaces.Text):
-    """All texts up to a length; samples are of letters and digits.
+class AnyText(spaces.Space[str]):
+    """All texts; samples are a few letters.
 
-    `spaces.Text` holds texts of a fixed set of characters; shops' texts use all of Unicode.
+    `spaces.Text` holds texts of a fixed set of characters and of a bounded length; shops' texts use
+    all of Unicode and have no bound.
+
+    Args:
+        seed: of the samples.
     """
 
+    def __init__(self, seed: int | None = None):
+        super().__init__(dtype=str, seed=seed)
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        """Texts are no arrays."""
+        return False
+
+    def sample(self, mask: None = None, probability: None = None) -> str:
+        """A word of up to 16 letters, which as an action does nothing."""
+        letters = self.np_random.integers(ord("a"), ord("z") + 1, self.np_random.integers(1, 17))
+        return "".join(map(chr, letters))
+
     def contains(self, x: Any) -> bool:
-        return isinstance(x, str) and self.min_length <= len(x) <= self.max_length
+        return isinstance(x, str)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AnyText)
 
     def __repr__(self) -> str:
-        return f"AnyText({self.min_length}, {self.max_length})"
+        return "AnyText()"
 
 
 class WebShopEnv(gymnasium.Env[str, str]):
@@ -105,8 +123,8 @@ class WebShopEnv(gymnasium.Env[str, str]):
             if name not in DATA:
                 raise ConfigError(f"unknown argument {name!r} of {ID}; {near(name, DATA)}")
         self.render_mode = render_mode
-        self.observation_space = AnyText(LONGEST, min_length=0)
-        self.action_space = AnyText(LONGEST_ACTION, min_length=0)
+        self.observation_space = AnyText()
+        self.action_space = AnyText()
         shop = dataclasses.replace(
             _shop(json.dumps(data, sort_keys=True, default=str)),
             look=look(

@@ -92,6 +92,13 @@ def test_environments_share_one_shop_and_stand_in_vectors():
     vector.close()
 
 
+def test_texts_are_a_space():
+    space = gym.AnyText(seed=3)
+    assert space.sample() == gym.AnyText(seed=3).sample() != space.sample()
+    assert "" in space and "★ 男" in space and 3 not in space
+    assert space == gym.AnyText() != gymnasium.spaces.Text(3)
+
+
 def test_wrong_arguments_are_named():
     with pytest.raises(ConfigError, match="did you mean products"):
         make(product="x")
