@@ -137,12 +137,11 @@ class TextEnv:
             EnvError: there is no goal of that number.
         """
         if session is None:
-            name = "".join(self.rng.choices(string.ascii_lowercase, k=10))
-        else:
-            name = str(session)
+            session = "".join(self.rng.choices(string.ascii_lowercase, k=10))
+        name = f"{self._prefix}{session}"
         number = session if isinstance(session, int) else None
-        self.session = self._prefix + name
-        self.goal = self.site.place(self.session, number, self.rng)
+        self.goal = self.site.place(name, number, self.rng)
+        self.session = name
         goal = self.site.goal(self.goal)
         text = self._game.open(goal, session=self.session)
         self.instruction_text = (
