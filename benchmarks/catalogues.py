@@ -1,9 +1,11 @@
 """Large catalogues in WebShop's file format, written row by row: what `webshop` measures with.
 
-`replicate` writes a small catalogue many times over, with new ids; `generate` makes products of random
-words, one of them (a model number) in no other product. Neither draws from global random state.
+`replicate` writes a small catalogue many times over, with new ids; `generate` makes products of
+random words, one of them (a model number) in no other product. Neither draws from global random
+state.
 """
 
+import itertools
 import json
 import pathlib
 import random
@@ -43,13 +45,13 @@ def replicate(folder: pathlib.Path, products: Iterable[Row], labels: Row, copies
 
 
 def generate(folder: pathlib.Path, count: int, *, seed: int = 0) -> None:
-    """Write `products.json` and `attributes.json`: `count` random products, four tenths with goals."""
+    """Write `products.json` and `attributes.json`: random products, four tenths with goals."""
     rng = random.Random(seed)
     words = ["".join(rng.choices(SYLLABLES, k=rng.randint(2, 4))) for _ in range(5000)]
-    weights = [1 / (place + 2) for place in range(len(words))]
+    weights = list(itertools.accumulate(1 / (place + 2) for place in range(len(words))))
 
     def some(number: int) -> str:
-        return " ".join(rng.choices(words, weights, k=number))
+        return " ".join(rng.choices(words, cum_weights=weights, k=number))
 
     def rows() -> Iterator[tuple[Row, Row | None]]:
         for number in range(count):

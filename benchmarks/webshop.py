@@ -2,9 +2,9 @@
 
 Prints one table: each figure beside the bound that it must keep. FOLDER holds the small official
 files (`items_shuffle_1000.json`, `items_ins_v2_1000.json`, and `title_nouns.json` if there is one);
-larger catalogues are made of it. Every figure is taken in a process of its own, and datasets that are
-imported already are used again. Speeds are of one core: CPU time, which other work on the machine
-does not lengthen much, unlike wall time; loading is wall time.
+larger catalogues are made of it. Every figure is taken in a process of its own, and datasets that
+are imported already are used again. Speeds are of one core: CPU time, which other work on the
+machine lengthens less than wall time; loading is wall time.
 
 The original's figures beside ours in docs/webshop.md were measured by running it.
 """

@@ -5,7 +5,6 @@ Nothing of the package is imported before the clock starts.
 
 import json
 import pathlib
-import random
 import resource
 import sys
 import tempfile
@@ -28,33 +27,34 @@ def load(folder: str) -> dict[str, float]:
 
 
 def speed(folder: str) -> dict[str, float]:
-    """Steps a second of CPU time, each episode another goal and query, a purchase at its end."""
+    """Steps a second of CPU time; each episode searches for something new and ends in a purchase."""
     from eef_jax.envs import webshop
 
     env = webshop.make(data_dir=folder, goals_per_product=0)
-    tasks, game = env.tasks("train"), env.game()
+    tasks, game = env.tasks("train")[:2000], env.game()
     steps = played = 0
     start = time.process_time()
     while (spent := time.process_time() - start) < SECONDS:
         task = tasks[played % len(tasks)]
-        played += 1
         game.reset(task)
-        steps += len(shop(game, task.goal, random.Random(played)))
+        steps += shop(game, f"{task.goal} {played}", played)
+        played += 1
     return {"steps_per_s": steps / spent, "episodes": played}
 
 
-def shop(game: Any, words: str, rng: random.Random, stop: int = 9) -> list[Any]:
-    """Search for a goal's words, open a result, choose a value in each group, and buy."""
-    results = [game.step(f"search[{words}]")]
+def shop(game: Any, words: str, pick: int, stop: int = 9) -> int:
+    """Search for some words, open a result, choose up to two options, buy; returns the steps."""
+    game.step(f"search[{words}]")
     asins = [name for name in game.clickables() if name not in {"back to search", "next >"}]
-    if asins and stop > 1:
-        results.append(game.step(f"click[{rng.choice(asins)}]"))
-        options = game.clickables()[6:]  # what comes before them is on every item page
-        for value in rng.sample(options, min(2, len(options), stop - 2)):
-            results.append(game.step(f"click[{value}]"))
-        if len(results) < stop:
-            results.append(game.step("click[buy now]"))
-    return results
+    if not asins or stop == 1:
+        return 1
+    game.step(f"click[{asins[pick % len(asins)]}]")
+    options = game.clickables()[6:][::-1][: min(2, stop - 2)]  # what is before them every item has
+    for value in options:
+        game.step(f"click[{value}]")
+    if len(options) + 2 < stop:
+        game.step("click[buy now]")
+    return min(stop, len(options) + 3)
 
 
 def search(folder: str) -> dict[str, float]:
@@ -62,13 +62,14 @@ def search(folder: str) -> dict[str, float]:
     import statistics
 
     from eef_jax.envs import webshop
+    from eef_jax.envs.webshop.shop import index_of
 
     env = webshop.make(data_dir=folder)
     goals = [task.goal for task in env.tasks("train")[:QUERIES]]
     queries = [
         goal if place % 2 else " ".join(goal.split()[:6]) for place, goal in enumerate(goals)
     ]
-    index, spent = env.dataset.index, []
+    index, spent = index_of(env.dataset), []
     for place, query in enumerate(queries):
         start = time.process_time()
         index.search(f"{query.lower()} {place}")
@@ -87,12 +88,12 @@ def games(folder: str) -> dict[str, float]:
     tasks = env.tasks("train")
     first = env.game()
     first.reset(tasks[len(tasks) - 1])
-    shop(first, tasks[len(tasks) - 1].goal, random.Random(0))
+    shop(first, tasks[len(tasks) - 1].goal, 0)
     before, live = memory("RssAnon"), []
     for place in range(GAMES):
         game, task = env.game(), tasks[place % len(tasks)]
         game.reset(task)
-        shop(game, task.goal, random.Random(place), stop=1 + place % 3)
+        shop(game, task.goal, place, stop=1 + place % 3)
         live.append(game)
     return {"added_mb": memory("RssAnon") - before, "games": len(live)}
 

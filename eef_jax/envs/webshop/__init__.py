@@ -110,7 +110,15 @@ def make(
         goals_per_product=goals_per_product,
         files={split: path for split, path in indices.items() if path},
     )
-    official.check(data_dir, products, attributes, human=human, nouns=nouns, plan=plan)
+    official.check(
+        data_dir,
+        products,
+        attributes,
+        human=human,
+        nouns=nouns,
+        max_products=max_products,
+        plan=plan,
+    )
     if data_dir:
         dataset = stored.load(data_dir, plan)
     elif products:

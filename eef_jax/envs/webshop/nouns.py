@@ -5,9 +5,9 @@
     python -m eef_jax.envs.webshop.nouns --products=items_shuffle.json --out=title_nouns.json
 
 The file is a JSON object from title to the lower-case words that the tagger calls nouns or proper
-nouns. No two taggers agree on all titles, so what is compared with published numbers names its model
-(the original's code asks for `en_core_web_sm`, its paper used `en_core_web_lg`). Playing needs the
-file alone, neither spaCy nor a model. Knows titles, not rewards.
+nouns. No two taggers agree on all titles, so what is compared with published numbers names its
+model (the original's code asks for `en_core_web_sm`, its paper used `en_core_web_lg`). Playing needs
+the file alone, neither spaCy nor a model. Knows titles, not rewards.
 """
 
 import json
@@ -83,23 +83,29 @@ def tag(
         yield document.text, words
 
 
-def main() -> None:
-    """Tag the titles of the products that the flags name."""
-    for name in ("products", "out"):
-        if not FLAGS[name].value:
-            raise ConfigError(f"--{name} is not given")
-    out = pathlib.Path(FLAGS.out)
-    temporary = out.with_name(out.name + files.TEMPORARY)
+def write(products: str, out: str, *, model: str) -> int:
+    """Write the nouns of all titles of a products file; returns how many titles there are."""
+    path = pathlib.Path(out)
+    temporary = path.with_name(path.name + files.TEMPORARY)
     count = 0
     with temporary.open("w", encoding="ascii") as file:
-        for text, words in tag(titles(FLAGS.products), load_tagger(FLAGS.model)):
+        for text, words in tag(titles(products), load_tagger(model)):
             file.write(f"{',' if count else '{'}\n{json.dumps(text)}: {json.dumps(words)}")
             count += 1
             if count % _REPORT == 0:
                 _log.info("%s titles", f"{count:,}")
         file.write("\n}\n" if count else "{}\n")
-    temporary.replace(out)
-    print(f"nouns of {count:,} titles in {out}")
+    temporary.replace(path)
+    return count
+
+
+def main() -> None:
+    """Tag the titles of the products that the flags name."""
+    for name in ("products", "out"):
+        if not FLAGS[name].value:
+            raise ConfigError(f"--{name} is not given")
+    count = write(FLAGS.products, FLAGS.out, model=FLAGS.model)
+    print(f"nouns of {count:,} titles in {FLAGS.out}")
 
 
 FLAGS = flags.FLAGS

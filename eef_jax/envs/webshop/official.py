@@ -13,17 +13,24 @@ from eef_jax.errors import ConfigError
 
 
 def check(
-    data_dir: str, products: str, attributes: str, *, human: str, nouns: str, plan: Plan
+    data_dir: str,
+    products: str,
+    attributes: str,
+    *,
+    human: str,
+    nouns: str,
+    max_products: int,
+    plan: Plan,
 ) -> None:
     """Refuse arguments of `make` that do not go together.
 
     Raises:
         ConfigError: saying which.
     """
-    if data_dir and (products or attributes or human or nouns):
+    if data_dir and (products or attributes or human or nouns or max_products):
         raise ConfigError(
             f"env.data_dir={data_dir!r} is a whole dataset; give either it or env.products, "
-            "env.attributes, env.human and env.nouns"
+            "env.attributes, env.human, env.nouns and env.max_products"
         )
     if bool(products) != bool(attributes) or (not products and (human or nouns)):
         raise ConfigError(

@@ -24,13 +24,14 @@ from eef_jax.envs.webshop.analyse import analyse
 from eef_jax.envs.webshop.postings import Postings, build, term_digest
 
 TERMS = 1 << 14  # terms whose places are remembered
+SHORT = 1 << 13  # postings; shorter lists cost more to handle one by one than to copy together
 
 
 class _Term(NamedTuple):
-    """Where a term's postings are."""
+    """Where a term's postings are, and whether they are few."""
 
-    start: int
-    stop: int
+    postings: slice
+    short: bool
     idf: np.float32
 
 
@@ -64,19 +65,29 @@ class Index:
 
     def _score(self, query: str) -> np.ndarray:
         """float32[documents] scores, 0 where no term occurs."""
-        index = self._postings
-        sums = np.zeros(len(index.order), np.float64)
-        for word, repeats in collections.Counter(analyse(query)).items():
-            if (term := self._term(word)) is None:
-                continue
-            weight = term.idf * np.float32(repeats)
-            codes = index.codes[term.start : term.stop]
-            if len(codes) < len(index.saturation):  # whichever is shorter is weighed
-                scores = weight - weight / index.saturation[codes]
-            else:
-                scores = (weight - weight / index.saturation)[codes]
-            sums[index.documents[term.start : term.stop]] += scores
+        found = [
+            (term, term.idf * np.float32(repeats))
+            for word, repeats in collections.Counter(analyse(query)).items()
+            if (term := self._term(word)) is not None
+        ]
+        # The order of sums does not matter: 53 bits hold those of a few 24-bit numbers exactly.
+        index, sums = self._postings, self._sum([pair for pair in found if pair[0].short])
+        for term, weight in found:
+            if not term.short:
+                scores = weight - weight / index.saturation
+                sums[index.documents[term.postings]] += scores[index.codes[term.postings]]
         return sums.astype(np.float32)
+
+    def _sum(self, terms: Sequence[tuple[_Term, np.float32]]) -> np.ndarray:
+        """float64[documents] sums over terms with few postings, in one go."""
+        index, size = self._postings, len(self._postings.order)
+        if not terms:
+            return np.zeros(size)
+        documents = [index.documents[term.postings] for term, _ in terms]
+        codes = np.concatenate([index.codes[term.postings] for term, _ in terms])
+        weights = np.repeat(np.array([weight for _, weight in terms]), [len(d) for d in documents])
+        scores = weights - weights / index.saturation[codes]
+        return np.bincount(np.concatenate(documents), scores, minlength=size)
 
     def _find(self, word: str) -> _Term | None:
         """The postings of a term; None where no document has it."""
@@ -86,4 +97,5 @@ class Index:
             return None
         start, stop = index.starts[place : place + 2].tolist()
         df = stop - start
-        return _Term(start, stop, np.float32(math.log(1 + (index.full - df + 0.5) / (df + 0.5))))
+        idf = np.float32(math.log(1 + (index.full - df + 0.5) / (df + 0.5)))
+        return _Term(slice(start, stop), df <= SHORT, idf)

@@ -14,6 +14,7 @@ from eef_jax.errors import DataError
 
 CHUNK = 1 << 20  # characters read at a time
 LONGEST = 1 << 27  # characters; no record of WebShop comes near, so a longer one is not closed
+_ATOM = 12  # characters of the longest literal or escape
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
 
@@ -121,12 +122,14 @@ class _Reader:
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
-                if end < len(self._text) or not self._read():  # else a number may go on
+                # A number may go on behind the window: "-1" may be "-1.5e3".
+                if len(self._text) - end > _ATOM or not self._read():
                     self._at = end
                     return value
             except json.JSONDecodeError as error:
                 # What stays wrong with more text is broken; an open string may just be long.
                 same = before == (error.msg, error.pos) and "Unterminated" not in error.msg
+                same = same and len(self._text) - error.pos > _ATOM
                 if same or len(self._text) - self._at > LONGEST or not self._read():
                     self._at = error.pos
                     raise self._broken(number, error.msg) from error

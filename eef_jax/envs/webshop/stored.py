@@ -37,7 +37,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 FIELDS = tuple(f.name for f in dataclasses.fields(Product) if f.name != "price_text")
 INDEX_ARRAYS = tuple(f.name for f in dataclasses.fields(Postings) if f.name != "full")
-CACHED = 2048  # products and goals that a process keeps parsed
+CACHED = 1024  # products, goals and nouns of titles that a process keeps parsed
 
 
 def load(folder: str | pathlib.Path, plan: Plan) -> Dataset:
@@ -134,7 +134,7 @@ class Products(Sequence[Product]):
     def __getitem__(self, number: int | slice) -> Product | tuple[Product, ...]:
         if isinstance(number, slice):
             return tuple(self._product(n) for n in range(*number.indices(len(self))))
-        return self._product(range(len(self))[number])
+        return self._product(number)
 
 
 class Goals(Sequence[Goal]):
@@ -161,7 +161,7 @@ class Goals(Sequence[Goal]):
     def __getitem__(self, number: int | slice) -> Goal | tuple[Goal, ...]:
         if isinstance(number, slice):
             return tuple(self._goal(n) for n in range(*number.indices(len(self))))
-        return self._goal(range(len(self))[number])
+        return self._goal(number)
 
     def owners(self, order: np.ndarray) -> np.ndarray:
         """int[goals]; the described product of each, numbered in the order of asins."""
@@ -205,13 +205,19 @@ class Nouns(Mapping[str, Sequence[str]]):
 
     def __init__(self, folder: pathlib.Path):
         self._rows, self._keys = Rows(folder, "nouns"), Keys(folder, "nouns")
+        self._find = functools.lru_cache(CACHED)(self._read)
 
     def __getitem__(self, title: str) -> Sequence[str]:
+        if (words := self._find(title)) is None:
+            raise KeyError(title)
+        return words
+
+    def _read(self, title: str) -> tuple[str, ...] | None:
         for place in self._keys.find(title):
             named, words = self._rows[place]
             if named == title:
                 return tuple(words)
-        raise KeyError(title)
+        return None
 
     def __iter__(self) -> Iterator[str]:
         return (row[0] for row in self._rows)
