@@ -48,9 +48,13 @@ class Figure:
         sign = "<=" if self.at_most else ">="
         verdict = "yes" if self.within else "NO"
         return (
-            f"| {self.name} | {self.value:,.3g} {self.unit} | "
-            f"{sign} {self.bound:,.3g} {self.unit} | {verdict} |"
+            f"| {self.name} | {_number(self.value)} {self.unit} | "
+            f"{sign} {_number(self.bound)} {self.unit} | {verdict} |"
         )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def figures(data: pathlib.Path, workdir: pathlib.Path) -> list[Figure]:

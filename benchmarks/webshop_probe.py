@@ -27,7 +27,7 @@ def load(folder: str) -> dict[str, float]:
 
 
 def speed(folder: str) -> dict[str, float]:
-    """Steps a second of CPU time; each episode searches for something new and ends in a purchase."""
+    """Steps a second of CPU time; each episode makes a new search and ends in a purchase."""
     from eef_jax.envs import webshop
 
     env = webshop.make(data_dir=folder, goals_per_product=0)

@@ -182,7 +182,7 @@ def draw_price(product: Product, rng: random.Random) -> float:
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:
-    if not isinstance(row, Mapping):
+    if not isinstance(row, dict):
         raise TypeError(f"a JSON {type(row).__name__}")
     if not isinstance(row[name], str):
         raise TypeError(f"{name} is {row[name]!r}, no text")

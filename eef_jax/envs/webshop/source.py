@@ -67,8 +67,8 @@ class _Reader:
 
     def __init__(self, file: TextIO, path: str | pathlib.Path, expected: type, what: str):
         self._file, self._path, self._expected, self._what = file, path, expected, what
-        self._text, self._at, self._line = "", 0, 1  # the window, a place in it, its first line
-        self._ended = False
+        self._text, self._at = "", 0  # the window, and a place in it
+        self._line, self._counted = 1, 0  # the line of a place that was passed
 
     def records(self) -> Iterator[Record]:
         """All records, then a check that nothing follows them."""
@@ -85,7 +85,7 @@ class _Reader:
         else:
             while True:
                 self._peek()
-                line = self._line + self._text.count("\n", 0, self._at)
+                line = self._count()
                 key = ""
                 if named:
                     key = self._value(number)
@@ -144,13 +144,18 @@ class _Reader:
     def _forget(self) -> None:
         """Drop what was taken, now and then, so that the window stays small."""
         if self._at > CHUNK:
-            self._line += self._text.count("\n", 0, self._at)
-            self._text, self._at = self._text[self._at :], 0
+            self._count()
+            self._text, self._at, self._counted = self._text[self._at :], 0, 0
+
+    def _count(self) -> int:
+        """The line of the present place."""
+        self._line += self._text.count("\n", self._counted, self._at)
+        self._counted = self._at
+        return self._line
 
     def _broken(self, number: int, complaint: str) -> DataError:
-        line = self._line + self._text.count("\n", 0, self._at)
         text = self._text[max(0, self._at - 30) : self._at + 30]
-        where = f"line {line}, record {number}, near {text!r}"
+        where = f"line {self._count()}, record {number}, near {text!r}"
         return _invalid(self._what, self._path, f"{complaint}: {where}")
 
 
