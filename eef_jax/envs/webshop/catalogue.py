@@ -14,6 +14,7 @@ from typing import Any
 from eef_jax.envs.webshop.source import Record
 from eef_jax.errors import DataError
 
+LONGEST_ASIN = 10  # characters
 UNPRICED = 100.0  # dollars asked for a product without a price, on its page and at the till
 UNLABELLED = ("DUMMY_ATTR",)  # attributes of a product that the attributes file leaves out
 
@@ -79,15 +80,24 @@ def load_products(
         DataError: a row has not the expected fields.
     """
     records = (Record(number, 1, "", row) for number, row in enumerate(rows))
-    return tuple(
-        read_products(records, lambda asin: attributes.get(asin, {}), limit=limit, source=source)
-    )
+    seen: set[str] = set()
+
+    def first(asin: str) -> bool:
+        known = asin in seen
+        seen.add(asin)
+        return not known
+
+    def labels(asin: str) -> Mapping[str, Any]:
+        return attributes.get(asin, {})
+
+    return tuple(read_products(records, labels, first=first, limit=limit, source=source))
 
 
 def read_products(
     records: Iterable[Record],
     labels: Callable[[str], Mapping[str, Any]],
     *,
+    first: Callable[[str], bool],
     limit: int = 0,
     source: str,
 ) -> Iterator[Product]:
@@ -98,19 +108,20 @@ def read_products(
     Args:
         records: rows of the products file.
         labels: gives an asin's entry of the attributes file, empty where it has none.
+        first: tells of an asin whether it was not asked about before.
         limit: only look at this many first rows (cut before rows are dropped); 0: all.
         source: name of the file for error messages.
 
     Raises:
         DataError: a row has not the expected fields.
     """
-    seen: set[str] = set()
     for record in itertools.islice(records, limit or None):
         try:
             asin = _text(record.value, "asin")
-            if asin == "nan" or len(asin) > 10 or asin in seen:
+            if not asin.isascii():
+                raise ValueError(f"asin is {asin!r}, which is not ASCII")
+            if asin == "nan" or len(asin) > LONGEST_ASIN or not first(asin):
                 continue
-            seen.add(asin)
             product = parse_product(record.value, labels(asin))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             lacking = isinstance(error, KeyError)
@@ -135,12 +146,12 @@ def parse_product(row: Mapping[str, Any], labels: Mapping[str, Any]) -> Product:
         pricing=pricing,
         price_text=price_text(pricing),
         options=parse_options(row.get("customization_options") or {}),
-        attributes=tuple(labels.get("attributes", UNLABELLED)),
+        attributes=_texts(labels, "attributes", UNLABELLED),
         category=_text(row, "category"),
         query=_text(row, "query").lower().strip(),
         product_category=_text(row, "product_category"),
         instruction=labels.get("instruction") or "",
-        instruction_attributes=tuple(labels.get("instruction_attributes") or ()),
+        instruction_attributes=_texts(labels, "instruction_attributes", ()),
     )
 
 
@@ -187,3 +198,12 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     if not isinstance(row[name], str):
         raise TypeError(f"{name} is {row[name]!r}, no text")
     return row[name]
+
+
+def _texts(labels: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    texts = labels.get(name)
+    if texts is None:
+        return default
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"{name} is {texts!r}, no list of texts")
+    return tuple(texts)

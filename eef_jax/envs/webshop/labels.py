@@ -27,7 +27,8 @@ class Labels:
         self._table = sqlite3.connect(scratch / "labels", isolation_level=None)
         self._table.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16000;"
-            "CREATE TABLE labels (asin TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID; BEGIN"
+            "CREATE TABLE labels (asin TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
+            "CREATE TABLE seen (asin TEXT PRIMARY KEY) WITHOUT ROWID; BEGIN"
         )
         self._entries = 0
         for record in records(path, dict, "WebShop attributes"):
@@ -48,6 +49,10 @@ class Labels:
         if not isinstance(value, dict):
             raise ValueError(f"{self._path} holds {value!r} for asin {asin}, no object")
         return value
+
+    def first(self, asin: str) -> bool:
+        """Whether this is not asked about an asin that was asked about before."""
+        return self._table.execute("INSERT OR IGNORE INTO seen VALUES (?)", (asin,)).rowcount > 0
 
     def check(self, products: str) -> dict[str, int]:
         """How many products have labels.

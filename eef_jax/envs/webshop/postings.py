@@ -81,7 +81,7 @@ class Builder:
     def __init__(self, folder: pathlib.Path | None = None):
         self._folder = folder
         self._runs: list[_Run] = []
-        self._lengths = array("q")
+        self._lengths = array("i")
         self._pairs: set[tuple[int, int]] = set()
         self._clear()
 
@@ -117,9 +117,10 @@ class Builder:
         ranks = np.empty(len(order), np.int32)
         ranks[order] = np.arange(len(order), dtype=np.int32)
         coarse = np.array(
-            [coarse_length(length) for length in range(max(self._lengths, default=0) + 1)]
+            [coarse_length(length) for length in range(max(self._lengths, default=0) + 1)],
+            np.int32,
         )
-        lengths = coarse[np.frombuffer(self._lengths, np.int64)]
+        lengths = coarse[np.frombuffer(self._lengths, np.int32)]
         counts, of_length = self._pair_columns()
         pairs = counts << 32 | of_length
         codes = np.empty(len(pairs), np.min_scalar_type(max(len(pairs), 1 << 8)))

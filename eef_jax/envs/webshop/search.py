@@ -24,6 +24,7 @@ from eef_jax.envs.webshop.analyse import analyse
 from eef_jax.envs.webshop.postings import Postings, build, term_digest
 
 TERMS = 1 << 14  # terms whose places are remembered
+BLOCK = 16  # documents
 SHORT = 1 << 13  # postings; shorter lists cost more to handle one by one than to copy together
 
 
@@ -56,10 +57,10 @@ class Index:
     def _search(self, query: str, limit: int = 50) -> tuple[int, ...]:
         """The caller's numbers of the best documents, best first; at most `limit`."""
         scores = self._score(query)
-        found = np.flatnonzero(scores)
-        if len(found) > 4 * limit:  # only what may reach the cut is sorted
-            cut = np.partition(scores[found], len(found) - limit)[len(found) - limit]
-            found = found[scores[found] >= cut]
+        # Only what may reach the cut is sorted: the best of as many blocks are at least as good.
+        blocks = scores[: len(scores) // BLOCK * BLOCK].reshape(-1, BLOCK).max(axis=1)
+        least = np.partition(blocks, -limit)[-limit] if len(blocks) > limit else 0
+        found = np.flatnonzero(scores >= least if least > 0 else scores)
         best = found[np.argsort(-scores[found], kind="stable")][:limit]
         return tuple(self._postings.order[best].tolist())
 

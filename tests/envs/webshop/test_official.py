@@ -81,7 +81,7 @@ def test_limits_take_the_first_tasks():
 def test_missing_nouns_are_warned_about(caplog):
     with caplog.at_level(logging.WARNING):
         webshop.make(**FILES)
-    assert "nouns is not given" in caplog.text
+    assert "without title nouns" in caplog.text
 
 
 @pytest.mark.parametrize("damaged", ["products", "attributes", "human", "nouns"])

@@ -8,12 +8,14 @@ import random
 import re
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from benchmarks import catalogues
 from eef_jax.envs import webshop
-from eef_jax.envs.webshop import importer, postings, stored
+from eef_jax.envs.webshop import analyse, columns, importer, postings, source, stored
 from eef_jax.envs.webshop.catalogue import draw_prices
 from eef_jax.envs.webshop.columns import ArrayWriter, Keys, KeyWriter, Rows, RowsWriter, open_array
 from eef_jax.envs.webshop.goals import human_goals, synthetic_goals
@@ -156,6 +158,7 @@ def test_a_dataset_is_not_written_over(folder):
         ),
         ("products", [{"asin": "B1", "name": 3, "small_description": ""}], "name is 3, no text"),
         ("attributes", {"B0OTHER": {"attributes": ["x"]}}, "none of its 1 asins is among the"),
+        ("attributes", {"B0SYN00000": {"attributes": "red"}}, "attributes is 'red', no list"),
         ("attributes", {}, "no goals"),
     ],
 )
@@ -209,3 +212,21 @@ def test_columns_give_back_what_was_written(tmp_path):
     keys.close()
     found = Keys(tmp_path, "rows")
     assert [found.find(key) for key in ("a", "b", "c")] == [[1], [0, 2], []]
+
+
+def test_memory_of_an_import_hardly_grows_with_the_catalogue(tmp_path, monkeypatch):
+    monkeypatch.setattr(postings, "RUN", 1 << 13)
+    monkeypatch.setattr(source, "CHUNK", 1 << 14)
+    # What is remembered of words is bounded, but not full with so few of them.
+    monkeypatch.setattr(postings, "term_digest", columns.digest)
+    monkeypatch.setattr(analyse, "_term", analyse._term.__wrapped__)
+    peaks = []
+    for count in (1000, 2000):
+        folder = tmp_path / str(count)
+        catalogues.generate(folder, count)
+        paths = {what: str(folder / f"{what}.json") for what in ("products", "attributes")}
+        tracemalloc.start()
+        importer.run(**paths, out=folder / "data")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] <= 1.3 * peaks[0], peaks
