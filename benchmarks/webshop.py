@@ -4,7 +4,7 @@ Prints one table: each figure beside the bound that it must keep. FOLDER holds t
 files (`items_shuffle_1000.json`, `items_ins_v2_1000.json`, and `title_nouns.json` if there is one);
 larger catalogues are made of it. Every figure is taken in a process of its own, and datasets that
 are imported already are used again. Speeds are of one core: CPU time, which other work on the
-machine lengthens less than wall time; loading is wall time.
+machine lengthens less than wall time. Loading is told in both.
 
 The original's figures beside ours in docs/webshop.md were measured by running it.
 """
@@ -26,6 +26,7 @@ from eef_jax.errors import ConfigError
 
 ORIGINAL = 58  # steps a second and core of the original on the same 1,000 products
 SMALL, LARGE = 1_000, 100_000  # products
+LOADS = 5  # processes that load a dataset; the fastest one counts
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +63,6 @@ def figures(data: pathlib.Path, workdir: pathlib.Path) -> list[Figure]:
     small = imported(workdir / "1k", lambda folder: _official(data), data)
     large = imported(workdir / "100k", lambda folder: _replicated(data, folder), data)
     speed = probe("speed", small)
-    loads = {name: probe("load", folder) for name, folder in (("1k", small), ("100k", large))}
-    games = {name: probe("games", folder) for name, folder in (("1k", small), ("100k", large))}
-    search = probe("search", large)
     rows = [
         Figure(
             name="1k: steps of search, click, option, buy",
@@ -73,12 +71,16 @@ def figures(data: pathlib.Path, workdir: pathlib.Path) -> list[Figure]:
             bound=100 * ORIGINAL,
             at_most=False,
         ),
-        Figure(name="1k: import and load", value=loads["1k"]["seconds"], unit="s", bound=1.0),
-        Figure(name="1k: memory after it", value=loads["1k"]["rss_mb"], unit="MB", bound=150),
-        Figure(name="100k: import and load", value=loads["100k"]["seconds"], unit="s", bound=1.0),
-        Figure(name="100k: memory after it", value=loads["100k"]["rss_mb"], unit="MB", bound=150),
-        Figure(name="100k: search, median", value=search["median_ms"], unit="ms", bound=5.0),
+        *_loads("1k", small),
+        *_loads("100k", large),
+        Figure(
+            name="100k: search, median",
+            value=probe("search", large)["median_ms"],
+            unit="ms",
+            bound=5,
+        ),
     ]
+    games = {name: probe("games", folder) for name, folder in (("1k", small), ("100k", large))}
     for name, found in games.items():
         rows.append(
             Figure(
@@ -89,6 +91,18 @@ def figures(data: pathlib.Path, workdir: pathlib.Path) -> list[Figure]:
             )
         )
     return rows
+
+
+def _loads(name: str, folder: pathlib.Path) -> list[Figure]:
+    """Importing the module and loading a dataset, the best of some processes."""
+    runs = [probe("load", folder) for _ in range(LOADS)]
+    wall, cpu = (min(run[key] for run in runs) for key in ("wall_s", "cpu_s"))
+    memory = max(run["rss_mb"] for run in runs)
+    return [
+        Figure(name=f"{name}: import and load, wall time", value=wall, unit="s", bound=1),
+        Figure(name=f"{name}: the same, CPU time", value=cpu, unit="s", bound=1),
+        Figure(name=f"{name}: memory after it", value=memory, unit="MB", bound=150),
+    ]
 
 
 def import_figures(workdir: pathlib.Path, count: int) -> list[Figure]:
