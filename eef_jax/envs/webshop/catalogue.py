@@ -129,7 +129,7 @@ def read_products(
                 f"{source}: record {record.number} (line {record.line}) is not a WebShop product: "
                 f"{f'{error.args[0]} is missing' if lacking else error}; expected an object with "
                 "asin, name, category, query, product_category, full_description, "
-                "small_description, pricing and customization_options, and its attributes a list"
+                "small_description, pricing and customization_options"
             ) from error
         yield product
 
@@ -146,12 +146,12 @@ def parse_product(row: Mapping[str, Any], labels: Mapping[str, Any]) -> Product:
         pricing=pricing,
         price_text=price_text(pricing),
         options=parse_options(row.get("customization_options") or {}),
-        attributes=_texts(labels, "attributes", UNLABELLED),
+        attributes=tuple(labels.get("attributes", UNLABELLED) or ()),
         category=_text(row, "category"),
         query=_text(row, "query").lower().strip(),
         product_category=_text(row, "product_category"),
         instruction=labels.get("instruction") or "",
-        instruction_attributes=_texts(labels, "instruction_attributes", ()),
+        instruction_attributes=tuple(labels.get("instruction_attributes") or ()),
     )
 
 
@@ -198,12 +198,3 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     if not isinstance(row[name], str):
         raise TypeError(f"{name} is {row[name]!r}, no text")
     return row[name]
-
-
-def _texts(labels: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
-    texts = labels.get(name)
-    if texts is None:
-        return default
-    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
-        raise TypeError(f"{name} is {texts!r}, no list of texts")
-    return tuple(texts)

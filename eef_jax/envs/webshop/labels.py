@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, Self
 
-from eef_jax.envs.webshop.source import records
+from eef_jax.envs.webshop.source import Record, records
 from eef_jax.errors import DataError
 
 
@@ -32,23 +32,29 @@ class Labels:
         )
         self._entries = 0
         for record in records(path, dict, "WebShop attributes"):
-            fields = (json.dumps(record.key), json.dumps(record.value))
+            fields = (json.dumps(record.key), json.dumps(record._replace(key="")))
             self._table.execute("INSERT OR REPLACE INTO labels VALUES (?, ?)", fields)
             self._entries += 1
         self._found = self._missed = 0
 
     def __call__(self, asin: str) -> Mapping[str, Any]:
-        """An asin's attributes and instruction; empty where the file leaves it out."""
+        """An asin's attributes and instruction; empty where the file leaves it out.
+
+        Raises:
+            DataError: they are of the wrong kind.
+        """
         key = (json.dumps(asin),)
         row = self._table.execute("SELECT value FROM labels WHERE asin = ?", key).fetchone()
         if row is None:
             self._missed += 1
             return {}
         self._found += 1
-        value = json.loads(row[0])
-        if not isinstance(value, dict):
-            raise ValueError(f"{self._path} holds {value!r} for asin {asin}, no object")
-        return value
+        entry = Record(*json.loads(row[0]))
+        if complaint := _complaint(entry.value):
+            raise DataError(
+                f"{self._path}: record {entry.number} (line {entry.line}), asin {asin}: {complaint}"
+            )
+        return entry.value
 
     def first(self, asin: str) -> bool:
         """Whether this is not asked about an asin that was asked about before."""
@@ -72,3 +78,16 @@ class Labels:
 
     def __exit__(self, *error: object) -> None:
         self._table.close()
+
+
+def _complaint(value: Any) -> str:
+    """What is wrong with an entry; "": nothing."""
+    if not isinstance(value, dict):
+        return f"{value!r}, expected an object with attributes and instruction"
+    for name in ("attributes", "instruction_attributes"):
+        texts = value.get(name) or []
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            return f"{name} is {texts!r}, expected a list of texts"
+    if not isinstance(value.get("instruction", ""), str | None):
+        return f"instruction is {value['instruction']!r}, expected a text"
+    return ""

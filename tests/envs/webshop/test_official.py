@@ -105,7 +105,7 @@ def test_damaged_files_are_named(tmp_path, damaged, content, complaint):
         ("products", [{"asin": "B1"}], "record 0 (line 1) is not a WebShop product"),
         ("products", ["B1"], "record 0 (line 1) is not a WebShop product"),
         ("products", [], "no goals"),
-        ("attributes", {"B0SYN00000": 3}, "record 0 (line 1) is not a WebShop product"),
+        ("attributes", {"B0SYN00000": 3}, "record 0 (line 1), asin B0SYN00000: 3, expected an obj"),
         ("human", {"B0SYN00002": [{"instruction": "x"}]}, "B0SYN00002"),
         ("nouns", {"a title": "shoe"}, "expected a list of strings"),
     ],

@@ -158,7 +158,11 @@ def test_a_dataset_is_not_written_over(folder):
         ),
         ("products", [{"asin": "B1", "name": 3, "small_description": ""}], "name is 3, no text"),
         ("attributes", {"B0OTHER": {"attributes": ["x"]}}, "none of its 1 asins is among the"),
-        ("attributes", {"B0SYN00000": {"attributes": "red"}}, "attributes is 'red', no list"),
+        (
+            "attributes",
+            {"B0SYN00000": {"attributes": "red"}},
+            "attributes is 'red', expected a list",
+        ),
         ("attributes", {}, "no goals"),
     ],
 )
