@@ -9,8 +9,9 @@ Paper: 62.0 % win rate with two experts, 58.4 % with one (Llama-3-8B, 500 test t
 | official | the demo on the official files, given by path (below) | 2 CPU cores |
 | smollm2 | SmolLM2-135M from `--config.model.path` | CPU for a few goals, else one accelerator |
 
-The official products: `--config.env.products=... --config.env.attributes=...
---config.env.nouns=...`.
+The official products: `--config.env.data_dir=FOLDER`, a folder that
+`python -m eef_jax.envs.webshop.import_data` made; or, imported anew at each start,
+`--config.env.products=... --config.env.attributes=... --config.env.nouns=...`.
 """
 
 from ml_collections import config_dict
@@ -31,13 +32,18 @@ def demo() -> config_dict.ConfigDict:
     config.env = config_dict.ConfigDict(
         {
             "name": "webshop",
+            "data_dir": "",
             "products": "",
             "attributes": "",
             "human": "",
             "nouns": "",
-            "seed": 0,
-            "goals_per_product": 1,
             "max_products": 0,
+            "seed": 0,
+            "splits": "products",
+            "goals_per_product": 1,
+            "train_indices": "",
+            "dev_indices": "",
+            "test_indices": "",
             "train_tasks": 0,
             "dev_tasks": 0,
             "test_tasks": 0,

@@ -2,22 +2,34 @@
 
 An in-process port of WebShop (Yao et al., NeurIPS 2022): its pages' text, action grammar, search
 ranking and reward are the original's to the character and the digit, without HTML, a web server or
-Java. Products come from the embedded catalogue, or from the official files by path.
+Java. Products come from the embedded catalogue, or from the official files: imported once into a
+memory-mapped folder, or by path.
 
-Files: `catalogue` (products), `goals`, `dataset` (both, pinned), `official` and `embedded` (where a
-dataset comes from), `analyse`, `porter` and `search` (ranking), `pages` (texts), `reward`, `game`
-(transitions), `prompts` (how an agent is spoken to). This file ties them to the `Env` protocol and
-knows nothing of models.
+Files: `catalogue` (products), `goals`, `splits`, `dataset` (all of them, pinned), `stored`,
+`official` and `embedded` (where a dataset comes from), `importer`, `import_data` and `nouns` (what
+makes one), `source` and `labels` (official files), `columns` (stored ones), `analyse`, `porter`,
+`postings` and `search` (ranking), `pages` (what stands on them), `views` and `history` (how it is
+written down), `reward`, `shop` (all that games share), `game` (transitions), `tasks`, `choose`
+(filters), `prompts` and `prompt_file` (how an agent is spoken to), `sessions` (the original's own
+interface) and `gym` (Gymnasium's). This file ties them to the `Env` protocol and knows nothing of
+models.
 """
 
+import dataclasses
 import functools
 import hashlib
-import json
 from collections.abc import Sequence
 
-from eef_jax.envs.webshop import official, prompts
-from eef_jax.envs.webshop.dataset import SPLITS, Dataset
-from eef_jax.envs.webshop.game import Game, Shop, index_of
+from eef_jax.envs.webshop import official, stored
+from eef_jax.envs.webshop.choose import narrow
+from eef_jax.envs.webshop.dataset import Dataset
+from eef_jax.envs.webshop.game import Game
+from eef_jax.envs.webshop.prompt_file import preset as find_preset
+from eef_jax.envs.webshop.prompts import Preset
+from eef_jax.envs.webshop.shop import Shop, index_of
+from eef_jax.envs.webshop.splits import SPLITS, Plan
+from eef_jax.envs.webshop.tasks import Tasks
+from eef_jax.envs.webshop.views import Look, look
 from eef_jax.errors import ConfigError
 from eef_jax.types import Message, Task
 
@@ -26,64 +38,105 @@ __all__ = ["WebShop", "make"]
 
 def make(
     *,
+    data_dir: str = "",
     products: str = "",
     attributes: str = "",
     human: str = "",
     nouns: str = "",
-    seed: int = 0,
-    goals_per_product: int = 1,
     max_products: int = 0,
+    seed: int = 0,
+    splits: str = "products",
+    goals_per_product: int = 1,
+    train_indices: str = "",
+    dev_indices: str = "",
+    test_indices: str = "",
     train_tasks: int = 0,
     dev_tasks: int = 0,
     test_tasks: int = 0,
+    goal_filter: str = "",
     prompt: str = "action",
+    observation_mode: str = "text",
     show_attributes: bool = False,
-    max_steps: int = 15,
+    num_prev_obs: int = 0,
+    num_prev_actions: int = 0,
+    max_steps: int = 0,
 ) -> "WebShop":
-    """Make the environment, on the embedded catalogue or (with `products`) on the official files.
+    """Make the environment: on an imported dataset, on the official files, or on the embedded shop.
 
     Args:
-        products: path of `items_shuffle*.json`; "": the embedded catalogue, which is pinned already
-            and reads none of the next six.
+        data_dir: folder that `python -m eef_jax.envs.webshop.import_data` made; "": none.
+        products: path of `items_shuffle*.json`, imported anew by each process; better import it
+            once. Without it and without `data_dir` the shop is the embedded catalogue, which is
+            pinned, its splits too, and reads none of the arguments up to `test_indices`.
         attributes: path of `items_ins_v2*.json`; needed with `products`.
         human: path of `items_human_ins*.json`: goals are then the human ones, else synthetic ones.
         nouns: path of a JSON object from title to nouns; without it, rewards differ a little.
-        seed: decides hidden prices, price bounds and splits of the official files.
-        goals_per_product: goals drawn for each product of the official files; 0: all.
         max_products: only read this many first rows of the products file; 0: all.
+        seed: of hidden prices and price bounds (of `products`), and of the splits that are drawn.
+        splits: `products` (no product in two of them), `original` or `shuffled`; see `splits`.
+        goals_per_product: goals drawn for each product by `splits="products"`; 0: all.
+        train_indices: path of a JSON list of goal numbers; with one or more of these, they are the
+            splits, and those that are not given are empty.
+        dev_indices: likewise.
+        test_indices: likewise.
         train_tasks: only the first so many tasks of the split; 0: all.
         dev_tasks: likewise.
         test_tasks: likewise.
-        prompt: preset of `prompts`: `action` or `react`.
+        goal_filter: which goals of a split are tasks, as `"category=fashion"`; see
+            `choose.condition`; "": all.
+        prompt: preset of `prompts` (`action`, `react` or `admissible`), or the path of a
+            `prompt_file`.
+        observation_mode: `text`, `text_rich` or `url`; see `views`.
         show_attributes: whether item pages have an Attributes button, which tells the labels.
-        max_steps: default cap on an agent's actions.
+        num_prev_obs: earlier observations that are read again with each new one.
+        num_prev_actions: actions that are read again likewise.
+        max_steps: default cap on an agent's actions; 0: the prompt's, 10 for `react`, else 15.
 
     Raises:
-        ConfigError: `prompt` is unknown, or `products` and `attributes` are not given together.
-        DataError: a file is missing, damaged, or of another kind.
+        ConfigError: a name is unknown, or arguments are given that need others.
+        DataError: a file is missing, damaged, or of another kind; no goal is left.
     """
-    preset = prompts.preset(prompt)
-    if bool(products) != bool(attributes) or (not products and (human or nouns)):
-        raise ConfigError(
-            f"env.products={products!r}, env.attributes={attributes!r}: official files need both, "
-            "and so do env.human and env.nouns; give none of them for the embedded catalogue"
-        )
-    if products:
+    preset = find_preset(prompt)
+    looks = look(
+        show_attrs=show_attributes,
+        observation_mode=observation_mode,
+        num_prev_obs=num_prev_obs,
+        num_prev_actions=num_prev_actions,
+    )
+    indices = {"train": train_indices, "dev": dev_indices, "test": test_indices}
+    plan = Plan(
+        kind=splits,
+        seed=seed,
+        goals_per_product=goals_per_product,
+        files={split: path for split, path in indices.items() if path},
+    )
+    official.check(
+        data_dir,
+        products,
+        attributes,
+        human=human,
+        nouns=nouns,
+        max_products=max_products,
+        plan=plan,
+    )
+    if data_dir:
+        dataset = stored.load(data_dir, plan)
+    elif products:
         dataset = official.load(
             products=products,
             attributes=attributes,
             human=human,
             nouns=nouns,
             seed=seed,
-            goals_per_product=goals_per_product,
             max_products=max_products,
+            plan=plan,
         )
     else:
         dataset = _embedded()
+    if goal_filter:
+        dataset = narrow(dataset, goal_filter)
     limits = {"train": train_tasks, "dev": dev_tasks, "test": test_tasks}
-    return WebShop(
-        dataset, preset, limits=limits, show_attributes=show_attributes, max_steps=max_steps
-    )
+    return WebShop(dataset, preset, limits=limits, look=looks, max_steps=max_steps)
 
 
 class WebShop:
@@ -93,8 +146,8 @@ class WebShop:
         dataset: products, goals, prices and splits.
         preset: how the agent is spoken to.
         limits: tasks taken of each split; 0 or absent: all.
-        show_attributes: whether item pages have an Attributes button.
-        max_steps: default cap on an agent's actions.
+        look: how pages look.
+        max_steps: default cap on an agent's actions; 0: the preset's.
     """
 
     name = "webshop"
@@ -102,18 +155,18 @@ class WebShop:
     def __init__(
         self,
         dataset: Dataset,
-        preset: prompts.Preset,
+        preset: Preset,
         *,
         limits: dict[str, int],
-        show_attributes: bool,
+        look: Look,
         max_steps: int,
     ):
-        self.max_steps = max_steps
+        self.max_steps = max_steps or preset.max_steps
         self.dataset = dataset
-        self.dataset_id = _identify(dataset, show_attributes)
+        self.dataset_id = _identify(dataset, look, preset)
         self._preset = preset
-        self._show_attributes = show_attributes
-        self._tasks = {split: _tasks(dataset, split, limits.get(split) or None) for split in SPLITS}
+        self._look = look
+        self._limits = limits
 
     def tasks(self, split: str) -> Sequence[Task]:
         """Tasks of `train`, `dev` or `test`, in a fixed order.
@@ -121,9 +174,9 @@ class WebShop:
         Raises:
             ConfigError: there is no such split.
         """
-        if split not in self._tasks:
+        if split not in SPLITS:
             raise ConfigError(f"unknown split {split!r} of webshop; known: {', '.join(SPLITS)}")
-        return self._tasks[split]
+        return Tasks(self.dataset, split, self._limits.get(split, 0))
 
     def prompt(self, task: Task) -> tuple[Message, ...]:
         """Messages before the first observation; they do not depend on the task."""
@@ -147,18 +200,20 @@ class WebShop:
 
     def game(self) -> Game:
         """A new game; the first one of a dataset builds its search index."""
-        return Game(self._shop)
+        return Game(self.shop)
 
     def close(self) -> None:
         """Nothing to free: the dataset goes with its last user."""
 
     @functools.cached_property
-    def _shop(self) -> Shop:
+    def shop(self) -> Shop:
+        """What all games share."""
         return Shop(
             dataset=self.dataset,
             index=index_of(self.dataset),
-            show_attributes=self._show_attributes,
+            look=self._look,
             prefix=self._preset.observation,
+            listing=self._preset.listing,
         )
 
 
@@ -170,19 +225,7 @@ def _embedded() -> Dataset:
     return embedded.load()
 
 
-def _tasks(dataset: Dataset, split: str, limit: int | None) -> tuple[Task, ...]:
-    return tuple(
-        Task(
-            id=f"webshop/{split}/{place}",
-            env="webshop",
-            split=split,
-            goal=dataset.goals[number].instruction,
-            payload=json.dumps({"goal": number}),
-            tags=dataset.goals[number].tags,
-        )
-        for place, number in enumerate(dataset.splits[split][:limit])
-    )
-
-
-def _identify(dataset: Dataset, show_attributes: bool) -> str:
-    return hashlib.sha256(f"{dataset.dataset_id} {show_attributes}".encode()).hexdigest()
+def _identify(dataset: Dataset, look: Look, preset: Preset) -> str:
+    """Hash of all that decides tasks, observations and rewards."""
+    shown = (*dataclasses.astuple(look), preset.observation, preset.listing)
+    return hashlib.sha256(f"{dataset.dataset_id} {shown}".encode()).hexdigest()

@@ -100,7 +100,7 @@ def tokenise(text: str) -> list[str]:
         tokens = [token for token in _ASCII_TOKEN.findall(text) if token.strip("_")]
     else:
         tokens = _TOKEN.findall(text)
-    if all(len(token) <= LONGEST for token in tokens):
+    if max(map(len, tokens), default=0) <= LONGEST:
         return tokens
     return [
         token[start : start + LONGEST]

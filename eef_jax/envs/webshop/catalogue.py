@@ -5,15 +5,16 @@ or rewards. Nothing is drawn from global random state: prices take a generator o
 """
 
 import dataclasses
-import json
-import pathlib
+import itertools
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from eef_jax.envs.webshop.source import Record
 from eef_jax.errors import DataError
 
+LONGEST_ASIN = 10  # characters
 UNPRICED = 100.0  # dollars asked for a product without a price, on its page and at the till
 UNLABELLED = ("DUMMY_ATTR",)  # attributes of a product that the attributes file leaves out
 
@@ -60,41 +61,14 @@ class Product:
         return f"{self.title} {self.description} {bullet} {options}".lower()
 
 
-def read_json(path: str | pathlib.Path, expected: type, what: str) -> Any:
-    """Read a JSON file whose top level must be `expected`.
-
-    Args:
-        path: file to read.
-        expected: `list` or `dict`.
-        what: description of the file for error messages, e.g. `"WebShop products"`.
-
-    Raises:
-        DataError: the file is missing, is not JSON, or holds another type.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
-    except OSError as error:
-        raise DataError(f"{what}: cannot read {path} ({error.strerror}); give its path") from error
-    except ValueError as error:
-        raise DataError(f"{what}: {path} is not valid JSON ({error}); fetch it again") from error
-    if not isinstance(value, expected):
-        raise DataError(
-            f"{what}: {path} holds a JSON {type(value).__name__}, expected a {expected.__name__}"
-        )
-    return value
-
-
 def load_products(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Iterable[Mapping[str, Any]],
     attributes: Mapping[str, Mapping[str, Any]],
     *,
     limit: int = 0,
     source: str = "products",
 ) -> tuple[Product, ...]:
-    """Parse product rows in file order.
-
-    Rows with the asin `nan`, an asin longer than 10 characters, or one seen before are dropped.
+    """Parse product rows that are in memory, in file order; see `read_products`.
 
     Args:
         rows: the products file's list.
@@ -105,20 +79,59 @@ def load_products(
     Raises:
         DataError: a row has not the expected fields.
     """
-    products: dict[str, Product] = {}
-    for number, row in enumerate(rows[: limit or None]):
+    records = (Record(number, 1, "", row) for number, row in enumerate(rows))
+    seen: set[str] = set()
+
+    def first(asin: str) -> bool:
+        known = asin in seen
+        seen.add(asin)
+        return not known
+
+    def labels(asin: str) -> Mapping[str, Any]:
+        return attributes.get(asin, {})
+
+    return tuple(read_products(records, labels, first=first, limit=limit, source=source))
+
+
+def read_products(
+    records: Iterable[Record],
+    labels: Callable[[str], Mapping[str, Any]],
+    *,
+    first: Callable[[str], bool],
+    limit: int = 0,
+    source: str,
+) -> Iterator[Product]:
+    """Parse product rows one after the other.
+
+    Rows with the asin `nan`, an asin longer than 10 characters, or one seen before are dropped.
+
+    Args:
+        records: rows of the products file.
+        labels: gives an asin's entry of the attributes file, empty where it has none.
+        first: tells of an asin whether it was not asked about before.
+        limit: only look at this many first rows (cut before rows are dropped); 0: all.
+        source: name of the file for error messages.
+
+    Raises:
+        DataError: a row has not the expected fields.
+    """
+    for record in itertools.islice(records, limit or None):
         try:
-            asin = row["asin"]
-            if asin == "nan" or len(asin) > 10 or asin in products:
+            asin = _text(record.value, "asin")
+            if not asin.isascii():
+                raise ValueError(f"asin is {asin!r}, which is not ASCII")
+            if asin == "nan" or len(asin) > LONGEST_ASIN or not first(asin):
                 continue
-            products[asin] = parse_product(row, attributes.get(asin, {}))
+            product = parse_product(record.value, labels(asin))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
+            lacking = isinstance(error, KeyError)
             raise DataError(
-                f"{source}: row {number} is not a WebShop product ({error!r}); expected an object "
-                "with name, asin, category, query, product_category, full_description, "
+                f"{source}: record {record.number} (line {record.line}) is not a WebShop product: "
+                f"{f'{error.args[0]} is missing' if lacking else error}; expected an object with "
+                "asin, name, category, query, product_category, full_description, "
                 "small_description, pricing and customization_options"
             ) from error
-    return tuple(products.values())
+        yield product
 
 
 def parse_product(row: Mapping[str, Any], labels: Mapping[str, Any]) -> Product:
@@ -126,17 +139,17 @@ def parse_product(row: Mapping[str, Any], labels: Mapping[str, Any]) -> Product:
     pricing = parse_pricing(row.get("pricing") or "")
     bullets = row["small_description"]
     return Product(
-        asin=row["asin"],
-        title=row["name"],
-        description=row["full_description"],
+        asin=_text(row, "asin"),
+        title=_text(row, "name"),
+        description=_text(row, "full_description"),
         bullets=tuple(bullets) if isinstance(bullets, list) else (bullets,),
         pricing=pricing,
         price_text=price_text(pricing),
         options=parse_options(row.get("customization_options") or {}),
-        attributes=tuple(labels.get("attributes", UNLABELLED)),
-        category=row["category"],
-        query=row["query"].lower().strip(),
-        product_category=row["product_category"],
+        attributes=tuple(labels.get("attributes", UNLABELLED) or ()),
+        category=_text(row, "category"),
+        query=_text(row, "query").lower().strip(),
+        product_category=_text(row, "product_category"),
         instruction=labels.get("instruction") or "",
         instruction_attributes=tuple(labels.get("instruction_attributes") or ()),
     )
@@ -168,11 +181,20 @@ def parse_options(
 
 
 def draw_prices(products: Sequence[Product], rng: random.Random) -> dict[str, float]:
-    """The one price that each product costs at the till; drawn where its page shows a range."""
-    prices = {}
-    for product in products:
-        if len(product.pricing) == 2:
-            prices[product.asin] = rng.uniform(*product.pricing)
-        else:
-            prices[product.asin] = product.pricing[0] if product.pricing else UNPRICED
-    return prices
+    """The price of each asin, drawn in the catalogue's order."""
+    return {product.asin: draw_price(product, rng) for product in products}
+
+
+def draw_price(product: Product, rng: random.Random) -> float:
+    """The one price that a product costs at the till; drawn where its page shows a range."""
+    if len(product.pricing) == 2:
+        return rng.uniform(*product.pricing)
+    return product.pricing[0] if product.pricing else UNPRICED
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    if not isinstance(row, dict):
+        raise TypeError(f"a JSON {type(row).__name__}")
+    if not isinstance(row[name], str):
+        raise TypeError(f"{name} is {row[name]!r}, no text")
+    return row[name]

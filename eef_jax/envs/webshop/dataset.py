@@ -1,7 +1,7 @@
 """All that decides a shop's tasks, observations and rewards, in one value with one hash.
 
-A `Dataset` is either the embedded catalogue or made of the official files (`official.py`). It knows
-nothing of search indexes, games or prompts.
+A `Dataset` is built of values in memory (the embedded catalogue), or reads a stored one as it is
+asked (`stored.py`). It knows nothing of games or prompts.
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from eef_jax.envs.webshop.catalogue import Product
 from eef_jax.envs.webshop.goals import Goal
-
-SPLITS = ("train", "dev", "test")
+from eef_jax.envs.webshop.search import Index
+from eef_jax.envs.webshop.splits import SPLITS
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,14 +28,16 @@ class Dataset:
         nouns: title -> its lower-case nouns, for the reward; titles that are absent fall back to
             all their words less stop words.
         dataset_id: SHA-256 of all of the above.
+        index: search over the products where it is stored; None: whoever searches builds it.
     """
 
-    products: tuple[Product, ...]
-    goals: tuple[Goal, ...]
-    splits: Mapping[str, tuple[int, ...]]
+    products: Sequence[Product]
+    goals: Sequence[Goal]
+    splits: Mapping[str, Sequence[int]]
     prices: Mapping[str, float]
-    nouns: Mapping[str, tuple[str, ...]]
+    nouns: Mapping[str, Sequence[str]]
     dataset_id: str
+    index: Index | None = None
 
 
 def build(
@@ -46,7 +48,7 @@ def build(
     prices: Mapping[str, float],
     nouns: Mapping[str, Sequence[str]],
 ) -> Dataset:
-    """Make a `Dataset` and its hash; arguments are its attributes."""
+    """Make a `Dataset` of values in memory, and its hash; arguments are its attributes."""
     tasks = {split: tuple(splits.get(split, ())) for split in SPLITS}
     words = {title: tuple(found) for title, found in nouns.items()}
     digest = hashlib.sha256()

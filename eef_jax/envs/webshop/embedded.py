@@ -23,10 +23,10 @@ from typing import Any
 from eef_jax.envs.webshop import dataset
 from eef_jax.envs.webshop.catalogue import Product, draw_prices, load_products
 from eef_jax.envs.webshop.dataset import Dataset
-from eef_jax.envs.webshop.game import index_of
 from eef_jax.envs.webshop.generate import generate
 from eef_jax.envs.webshop.goals import Goal, synthetic_goals
 from eef_jax.envs.webshop.reward import judge
+from eef_jax.envs.webshop.shop import index_of
 
 SEED = 20
 SIZES = {"train": 600, "dev": 100, "test": 500}

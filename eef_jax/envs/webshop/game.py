@@ -1,29 +1,29 @@
 """The shop as a game: how pages follow one another, and the purchase that ends it.
 
-A `Shop` is shared by all games of a process: products, goals, prices and the search index. A `Game`
-holds one immutable `Page`, so saving and restoring are O(1). Knows nothing of prompts or tokens.
+All games of a process share one `Shop`; each holds one immutable `State`, so saving and restoring
+are O(1), and thousands of games cost what their last observations do. Knows nothing of prompts.
 
-Oddities of the original that are mended here: queries are plain text (no `<r>`-like commands, and a
-query that names a page does not confuse `< Prev`), and a finished game stays finished.
+What the original does otherwise, and why it is not done here, is listed in docs/webshop.md.
 """
 
 import dataclasses
 import functools
+import hashlib
 import json
 import re
 from collections.abc import Sequence
 
 from eef_jax.envs.base import StepResult
-from eef_jax.envs.webshop import pages
-from eef_jax.envs.webshop.catalogue import Product
-from eef_jax.envs.webshop.dataset import Dataset
+from eef_jax.envs.webshop import history, pages
 from eef_jax.envs.webshop.goals import Goal
-from eef_jax.envs.webshop.pages import Choice, Kind, Link, Page, Sub
-from eef_jax.envs.webshop.reward import Reward, judge
-from eef_jax.envs.webshop.search import Index
+from eef_jax.envs.webshop.history import History
+from eef_jax.envs.webshop.pages import Choice, Kind, Link, Node, Page, Sub, Target
+from eef_jax.envs.webshop.shop import Shop
+from eef_jax.envs.webshop.views import url, write
 from eef_jax.errors import EnvError
 from eef_jax.types import Task
 
+FIRST = Page()
 CLOSED = "The purchase is made; the shop is closed."
 _ACTION = re.compile(r"(.+)\[(.+)\]")
 _VERBS = frozenset({"search", "click"})
@@ -41,66 +41,28 @@ def split_action(action: str) -> tuple[str, str] | None:
     return match[1], match[2]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Shop:
-    """What all games share; immutable but for the index's memory of past queries.
+def fingerprint(observation: str) -> str:
+    """16 hex digits that stand for an observation, for logs that keep actions but not pages."""
+    return hashlib.sha256(observation.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """All of an episode: what `Game.save` returns. Immutable, so that games may share it.
 
     Attributes:
-        dataset: products, goals, prices and nouns.
-        index: search over the products.
-        show_attributes: whether item pages have an Attributes button.
-        prefix: text put before every observation.
+        goal: what is to be bought; None before the first reset.
+        session: id of the session, which URLs name.
+        page: where the shopper is.
+        observation: what the agent read last.
+        past: what it reads again.
     """
 
-    dataset: Dataset
-    index: Index
-    show_attributes: bool = False
-    prefix: str = ""
-
-    @property
-    def products(self) -> Sequence[Product]:
-        """The catalogue; pages name products by their number in it."""
-        return self.dataset.products
-
-    def hits(self, page: Page) -> Sequence[int]:
-        """Products found by the query of a results page, best first."""
-        return self.index.search(page.query) if page.kind is Kind.RESULTS else ()
-
-    def observe(self, page: Page, goal: Goal) -> str:
-        """Text of a page."""
-        return self.prefix + pages.observe(
-            page,
-            goal.instruction,
-            self.products,
-            self.hits(page),
-            show_attributes=self.show_attributes,
-        )
-
-    def clickables(self, page: Page) -> pages.Clickables:
-        """What can be clicked on a page, in page order."""
-        return pages.clickables(
-            page, self.products, self.hits(page), show_attributes=self.show_attributes
-        )
-
-    def judge(self, page: Page, goal: Goal) -> Reward:
-        """Reward of buying what an item page shows, with the options chosen there."""
-        product = self.products[page.product]
-        return judge(
-            product,
-            goal,
-            price=self.dataset.prices[product.asin],
-            chosen=[value for _, value in page.options],
-            nouns=self.dataset.nouns,
-        )
-
-
-@functools.lru_cache(maxsize=4)
-def index_of(dataset: Dataset) -> Index:
-    """The search index of a dataset, built once in a process (about 1 s for 2,000 products)."""
-    return Index(
-        [product.asin for product in dataset.products],
-        [product.document for product in dataset.products],
-    )
+    goal: Goal | None = None
+    session: str = ""
+    page: Page = FIRST
+    observation: str = ""
+    past: History = history.NOTHING
 
 
 class Game:
@@ -108,17 +70,31 @@ class Game:
 
     def __init__(self, shop: Shop):
         self._shop = shop
-        self._goal: Goal | None = None
-        self._page = Page()
+        self._state = State()
+        self._standing: list[Node] | None = None  # what the page shows; made when it is needed
 
     @property
     def page(self) -> Page:
         """Where the shopper is."""
-        return self._page
+        return self._state.page
+
+    @property
+    def url(self) -> str:
+        """The original's address of the page."""
+        return url(self._state.page, self._state.session, self._shop.products)
+
+    @property
+    def fingerprint(self) -> str:
+        """What the last observation hashes to; an exact replay has the same one at each step."""
+        return fingerprint(self._state.observation)
 
     def clickables(self) -> list[str]:
         """Names that can be clicked now, in page order."""
-        return list(self._shop.clickables(self._page))
+        return list(self._targets())
+
+    def admissible(self) -> list[str]:
+        """Actions that lead somewhere now; see the function of that name."""
+        return admissible(self._state.page, self._nodes())
 
     def reset(self, task: Task) -> str:
         """Open the shop's first page for a task's goal.
@@ -129,14 +105,18 @@ class Game:
         goals = self._shop.dataset.goals
         try:
             number = json.loads(task.payload)["goal"]
-            self._goal = goals[range(len(goals)).index(number)]
+            goal = goals[range(len(goals)).index(number)]
         except (ValueError, KeyError, TypeError) as error:
             raise EnvError(
                 f"task {task.id!r} has payload {task.payload!r}, expected a JSON object with "
                 f"a goal below {len(goals)}; was the task made from another catalogue?"
             ) from error
-        self._page = Page()
-        return self._shop.observe(self._page, self._goal)
+        return self.open(goal, session=str(number))
+
+    def open(self, goal: Goal, *, session: str) -> str:
+        """Open the shop's first page for a goal, in a session of that id."""
+        self._go(State(goal=goal, session=session))
+        return self._read(goal, FIRST, None)
 
     def step(self, action: str) -> StepResult:
         """Do `search[words]` or `click[name]`.
@@ -146,67 +126,119 @@ class Game:
         from it.
 
         Raises:
-            EnvError: the game was not reset.
+            EnvError: the game was not reset, or the goal is one that the reward cannot judge.
         """
-        if self._goal is None:
+        state, goal = self._state, self._state.goal
+        if goal is None:
             raise EnvError("a webshop game was stepped before its first reset; call reset(task)")
-        if self._page.kind is Kind.DONE:
+        if state.page.kind is Kind.DONE:
             return StepResult(
                 observation=CLOSED, reward=0.0, terminated=True, info={"valid": False}
             )
         page = self._follow(action)
         info: dict[str, object] = {"valid": page is not None}
-        if page is not None and page.kind is Kind.DONE:
-            verdict = self._shop.judge(self._page, self._goal)
+        if page is None:
+            page = state.page
+        elif page.kind is Kind.DONE:
+            verdict = self._shop.judge(state.page, goal)
             page = dataclasses.replace(page, reward=verdict.total)
             info["reward_parts"] = dataclasses.asdict(verdict)
-        self._page = page or self._page
-        done = self._page.kind is Kind.DONE
         return StepResult(
-            observation=self._shop.observe(self._page, self._goal),
-            reward=self._page.reward,
-            terminated=done,
+            observation=self._read(goal, page, action),
+            reward=page.reward,
+            terminated=page.kind is Kind.DONE,
             info=info,
         )
 
-    def save(self) -> tuple[Goal | None, Page]:
-        """The game's state: two immutable values."""
-        return self._goal, self._page
+    def save(self) -> State:
+        """The game's state: one immutable value, whatever the catalogue's size."""
+        return self._state
 
-    def restore(self, state: tuple[Goal | None, Page]) -> None:
+    def restore(self, state: State) -> None:
         """Go back to a saved state of any game of the same shop."""
-        self._goal, self._page = state
+        self._go(state)
 
     def close(self) -> None:
         """Forget the episode; what is shared stays."""
-        self._goal, self._page = None, Page()
+        self._go(State())
+
+    def _go(self, state: State) -> None:
+        self._state, self._standing = state, None
+
+    def _nodes(self) -> list[Node]:
+        """What the present page shows."""
+        if self._standing is None:
+            goal = self._state.goal
+            self._standing = self._shop.nodes(self._state.page, goal) if goal else []
+        return self._standing
+
+    def _targets(self) -> pages.Clickables:
+        return pages.clickables(self._nodes())
+
+    def _read(self, goal: Goal, page: Page, action: str | None) -> str:
+        """Go to a page by an action, by None at a reset; returns what the agent reads there."""
+        shop, look, before = self._shop, self._shop.look, self._state
+        if page is not before.page:
+            self._standing = shop.nodes(page, goal)
+        text = write(look.observation_mode, page, self._nodes(), before.session, shop.products)
+        if action is None:
+            past = history.first(text, observations=look.num_prev_obs)
+        else:
+            text, past = history.extend(
+                before.past,
+                action,
+                text,
+                observations=look.num_prev_obs,
+                actions=look.num_prev_actions,
+            )
+        if shop.listing and page.kind is not Kind.DONE:
+            text += shop.listing + ", ".join(admissible(page, self._nodes()))
+        self._state = State(
+            goal=goal,
+            session=before.session,
+            page=page,
+            observation=shop.prefix + text,
+            past=past,
+        )
+        return self._state.observation
 
     def _follow(self, action: str) -> Page | None:
         """The page that `action` leads to; None where the present page does not allow it."""
         parts = split_action(action)
         if parts is None:
             return None
-        verb, argument = parts[0], parts[1].lower()
+        page, verb, argument = self._state.page, parts[0], parts[1].lower()
         if verb == "search":  # allowed on every page, search bar or not
-            return Page(kind=Kind.RESULTS, query=argument)
-        target = self._shop.clickables(self._page).get(argument)
+            return Page(kind=Kind.RESULTS, query=argument, opened=page.opened)
+        target = self._targets().get(argument)
         if target is None or argument == pages.SEARCH:
             return None
-        return turn(self._page, argument, target)
+        return turn(page, argument, target)
 
 
-def turn(page: Page, name: str, target: pages.Button | Link | Choice) -> Page:
+def admissible(page: Page, standing: Sequence[Node]) -> list[str]:
+    """Actions that lead somewhere from a page on which those nodes stand.
+
+    `search[words]` stands for all searches; it is told where there is a search bar, though searches
+    are allowed on every page.
+    """
+    search = ["search[words]"] if page.kind is Kind.INDEX else []
+    names = pages.clickables(standing)
+    return search + [f"click[{name}]" for name in names if name != pages.SEARCH]
+
+
+def turn(page: Page, name: str, target: Target) -> Page:
     """The page behind a click on `name`, which is on `page`.
 
     Names of buttons come first, so an option value such as `features` opens the sub page.
     """
     change = functools.partial(dataclasses.replace, page)
-    results = Page(kind=Kind.RESULTS, query=page.query, number=page.number)
+    results = Page(kind=Kind.RESULTS, query=page.query, number=page.number, opened=page.opened)
     match name, page.kind:
         case pages.BUY, _:
             return change(kind=Kind.DONE)
         case pages.BACK, _:
-            return Page()
+            return FIRST
         case pages.NEXT, Kind.RESULTS:
             return dataclasses.replace(results, number=page.number + 1)
         case pages.PREVIOUS, Kind.RESULTS:
@@ -216,7 +248,8 @@ def turn(page: Page, name: str, target: pages.Button | Link | Choice) -> Page:
         case pages.PREVIOUS, Kind.ITEM:
             return results
     if isinstance(target, Link):
-        return change(kind=Kind.ITEM, product=target.product)
+        seen = page.opened if target.product in page.opened else (*page.opened, target.product)
+        return change(kind=Kind.ITEM, product=target.product, opened=seen)
     if name in set(Sub):
         return change(kind=Kind.SUB, sub=Sub(name))
     assert isinstance(target, Choice)

@@ -1,14 +1,17 @@
 """What agents are asked to buy: synthetic goals from products, and goals that people wrote.
 
-The makers draw price bounds from a generator of the caller's, in the order of the original code, so
-a seed names one fixed list of goals. Nothing here knows pages, rewards or splits.
+Price bounds are drawn from a generator of the caller's, in the order of the original code, so a
+seed names one fixed list of goals. A synthetic goal is told by its product, its bound and the
+number of a combination of options, which is all that a stored dataset keeps of it. Nothing here
+knows pages, rewards or splits.
 """
 
 import dataclasses
-import itertools
+import math
 import random
+from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from eef_jax.envs.webshop.catalogue import Product
 from eef_jax.errors import DataError
@@ -50,6 +53,14 @@ class Goal:
     tags: tuple[str, ...] = ()
 
 
+class Instruction(NamedTuple):
+    """What one person wrote about one product."""
+
+    text: str
+    attributes: tuple[str, ...]
+    options: tuple[str, ...]
+
+
 def synthetic_goals(
     products: Sequence[Product], prices: Mapping[str, float], rng: random.Random
 ) -> tuple[Goal, ...]:
@@ -65,23 +76,10 @@ def synthetic_goals(
     """
     goals = []
     for product in products:
-        if not product.instruction:
-            continue
-        bound, bound_text = draw_bound(prices[product.asin], rng)
-        pairs = [[(group, value) for value in values] for group, values in sorted(product.options)]
-        for options in itertools.product(*pairs):
-            wanted = ", and ".join(f"{group}: {value}" for group, value in options)
-            goals.append(
-                describe(
-                    product,
-                    instruction=product.instruction + f" with {wanted}" * bool(wanted) + bound_text,
-                    attributes=product.instruction_attributes,
-                    options=options,
-                    price_upper=bound,
-                )
-            )
-    random.Random(SHUFFLE_SEED).shuffle(goals)
-    return tuple(goals)
+        if product.instruction:
+            bound = draw_bound(prices[product.asin], rng)
+            goals += [synthetic_goal(product, bound, n) for n in range(combinations(product))]
+    return tuple(goals[place] for place in order(len(goals)))
 
 
 def human_goals(
@@ -89,6 +87,8 @@ def human_goals(
     prices: Mapping[str, float],
     instructions: Mapping[str, Sequence[Mapping[str, Any]]],
     rng: random.Random,
+    *,
+    source: str = "human instructions",
 ) -> tuple[Goal, ...]:
     """One goal for each instruction that names an attribute.
 
@@ -97,6 +97,7 @@ def human_goals(
         prices: hidden price of each asin, in dollars.
         instructions: the human instructions file's mapping from asin to instructions.
         rng: gives one price bound an instruction.
+        source: name of the file for error messages.
 
     Returns:
         The goals in the original's order (shuffled with its fixed seed).
@@ -104,60 +105,92 @@ def human_goals(
     Raises:
         DataError: an instruction has not the expected fields.
     """
-    goals = []
-    for product in products:
-        for row in instructions.get(product.asin, ()):
-            try:
-                attributes = tuple(row["instruction_attributes"])
-                if not attributes:
-                    continue
-                bound, bound_text = draw_bound(prices[product.asin], rng)
-                goals.append(
-                    describe(
-                        product,
-                        instruction=row["instruction"].strip(".") + bound_text,
-                        attributes=attributes,
-                        options=tuple(row["instruction_options"]),
-                        price_upper=bound,
-                    )
-                )
-            except (KeyError, TypeError, AttributeError) as error:
-                raise DataError(
-                    f"human instructions of product {product.asin}: {error!r}; expected objects "
-                    "with instruction, instruction_attributes and instruction_options"
-                ) from error
-    random.Random(SHUFFLE_SEED).shuffle(goals)
-    return tuple(goals)
+    goals = [
+        human_goal(product, draw_bound(prices[product.asin], rng), instruction)
+        for product in products
+        for instruction in written(product.asin, instructions, source)
+    ]
+    return tuple(goals[place] for place in order(len(goals)))
 
 
-def draw_bound(price: float, rng: random.Random) -> tuple[float, str]:
-    """A price bound above `price`, and the words that say it; no words where nothing is above."""
+def written(
+    asin: str, instructions: Mapping[str, Sequence[Mapping[str, Any]]], source: str
+) -> list[Instruction]:
+    """What people wrote about a product, less instructions that name no attribute.
+
+    Raises:
+        DataError: an instruction has not the expected fields.
+    """
+    found = []
+    for number, row in enumerate(instructions.get(asin, ())):
+        try:
+            text, options = row["instruction"].strip("."), tuple(row["instruction_options"])
+            if attributes := tuple(row["instruction_attributes"]):
+                found.append(Instruction(text, attributes, options))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{source}: instruction {number} of product {asin}: {error!r}; expected an object "
+                "with instruction, instruction_attributes and instruction_options"
+            ) from error
+    return found
+
+
+def synthetic_goal(product: Product, bound: float, number: int) -> Goal:
+    """The goal for the `number`-th combination of a product's options."""
+    options = combination(product, number)
+    wanted = ", and ".join(f"{group}: {value}" for group, value in options)
+    words = product.instruction + f" with {wanted}" * bool(wanted)
+    return _goal(product, words, product.instruction_attributes, options, bound)
+
+
+def human_goal(product: Product, bound: float, instruction: Instruction) -> Goal:
+    """The goal that someone wrote."""
+    return _goal(product, *instruction, bound)
+
+
+def combinations(product: Product) -> int:
+    """In how many ways a value of each option group can be chosen."""
+    return math.prod(len(values) for _, values in product.options)
+
+
+def combination(product: Product, number: int) -> tuple[tuple[str, str], ...]:
+    """The `number`-th choice of options, groups in alphabetical order, the last changing first."""
+    chosen = []
+    for group, values in sorted(product.options, reverse=True):
+        number, place = divmod(number, len(values))
+        chosen.append((group, values[place]))
+    return tuple(reversed(chosen))
+
+
+def order(count: int, seed: int = SHUFFLE_SEED) -> Sequence[int]:
+    """Which of `count` things stands at each place after the list of them is shuffled."""
+    places = array("q", range(count))
+    random.Random(seed).shuffle(places)
+    return places
+
+
+def draw_bound(price: float, rng: random.Random) -> float:
+    """A price bound above `price`; `UNBOUNDED`, and nothing drawn, where there are not two."""
     above = [bound for bound in PRICE_BOUNDS if bound > price][:4]
-    if len(above) < 2:
-        return UNBOUNDED, ""
-    bound = max(rng.sample(above, 2))
-    return bound, f", and price lower than {bound:.2f} dollars"
+    return UNBOUNDED if len(above) < 2 else max(rng.sample(above, 2))
 
 
-def describe(
+def _goal(
     product: Product,
-    *,
-    instruction: str,
+    words: str,
     attributes: tuple[str, ...],
     options: tuple[Option, ...],
-    price_upper: float,
-    tags: tuple[str, ...] = (),
+    bound: float,
 ) -> Goal:
-    """A goal that describes `product`."""
+    limit = f", and price lower than {bound:.2f} dollars" if bound < UNBOUNDED else ""
     return Goal(
         asin=product.asin,
-        instruction=instruction,
+        instruction=words + limit,
         attributes=attributes,
         options=options,
-        price_upper=price_upper,
+        price_upper=bound,
         title=product.title,
         category=product.category,
         query=product.query,
         product_category=product.product_category,
-        tags=tags,
     )

@@ -1,30 +1,20 @@
-"""What an agent sees: the text of each page and what can be clicked on it.
+"""The pages of the shop: what stands on each of them, and what of it can be clicked.
 
 Pure functions of a page, its instruction and the catalogue's products; they know neither search nor
-rewards nor how pages follow one another. Texts equal what the original renders to HTML and parses
-back, segment by segment; a test proves it on the original's own outputs.
+rewards, nor how pages follow one another, nor how a page is written down for an agent (`views`).
+Nodes are the text nodes of the original's HTML, in its order and with its spaces; a test proves it
+on the original's own outputs.
 """
 
 import dataclasses
 import enum
 import json
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from eef_jax.envs.webshop.catalogue import Product
 
-SEPARATOR = " [SEP] "
 PAGE_SIZE = 10  # results a page
-_HTML_SPACES = " \n\t\f\r"
-_DONE = (
-    *("Thank you for shopping with us!", "Your code:", "None"),
-    *("(Paste it in your MTurk interface.)", "Purchased", "asin"),
-)
-_DONE_TAIL = (
-    *("attrs", "None", "category", "None", "query", "None", "product category", "None"),
-    *("Target", "asin", "options", "attrs", "price upper"),
-    *("instuction text", "category", "product category", "query", "Goal", "None"),  # spelling: sic
-    *("Reward", "Your score (min 0.0, max 1.0)"),
-)
 
 
 class Kind(enum.StrEnum):
@@ -58,6 +48,8 @@ class Page:
         options: chosen option values by group, in the order in which groups were first chosen.
         sub: which sub page, on sub pages; else None.
         reward: what the purchase paid (0-1), on the done page.
+        opened: products opened since the first page was last seen, in order; `text_rich` marks
+            their links.
     """
 
     kind: Kind = Kind.INDEX
@@ -67,6 +59,7 @@ class Page:
     options: tuple[tuple[str, str], ...] = ()
     sub: Sub | None = None
     reward: float = 0.0
+    opened: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,7 +81,22 @@ class Choice:
     group: str
 
 
-Clickables = Mapping[str, Button | Link | Choice]
+Target = Button | Link | Choice
+Clickables = Mapping[str, Target]
+
+
+class Node(NamedTuple):
+    """A piece of a page's text, and what a click on it does.
+
+    Attributes:
+        text: as the page's HTML has it, outer spaces included; empty: it is not shown, but may be
+            clicked.
+        target: None where it is only text.
+    """
+
+    text: str
+    target: Target | None = None
+
 
 SEARCH = "search"
 BACK = "back to search"
@@ -96,62 +104,84 @@ NEXT = "next >"
 PREVIOUS = "< prev"
 BUY = "buy now"
 
-
-def clickables(
-    page: Page, products: Sequence[Product], hits: Sequence[int], *, show_attributes: bool = False
-) -> Clickables:
-    """What can be clicked, in page order.
-
-    A name that stands twice is listed once, and its last bearer is what a click means.
-
-    Args:
-        page: the page.
-        products: the catalogue.
-        hits: results of the page's query, as numbers in the catalogue; read on results pages only.
-        show_attributes: whether item pages have an Attributes button.
-    """
-    match page.kind:
-        case Kind.INDEX:
-            return {SEARCH: Button()}
-        case Kind.RESULTS:
-            names = [BACK, PREVIOUS, NEXT] if page.number > 1 else [BACK, NEXT]
-            links = {products[hit].asin.lower(): Link(hit) for hit in window(page, hits)}
-            return {name: Button() for name in names} | links
-        case Kind.ITEM:
-            names = [BACK, PREVIOUS, *_subs(show_attributes), BUY]
-            choices = {
-                value: Choice(group)
-                for group, values in products[page.product].options
-                for value in values
-            }
-            return {str(name): Button() for name in names} | choices
-        case Kind.SUB:
-            return {BACK: Button(), PREVIOUS: Button()}
-        case Kind.DONE:
-            return {}
+_BUTTON = Button()
+_SEARCH = Node("Search", _BUTTON)
+_BACK = Node("Back to Search", _BUTTON)
+_NEXT = Node("Next >", _BUTTON)
+_PREVIOUS = Node("< Prev", _BUTTON)
+_BUY = Node("Buy Now", _BUTTON)
+_ABOUT = {sub: Node(sub.title(), _BUTTON) for sub in Sub}
+_NOT_RATED = Node("Rating: N.A.")
+_SHOP = Node("WebShop")
+_DONE = tuple(
+    map(
+        Node,
+        (
+            *("Thank you for shopping with us!", "Your code: ", "None"),
+            *(" (Paste it in your MTurk interface.)", "Purchased", "asin"),
+        ),
+    )
+)
+_DONE_TAIL = tuple(
+    map(
+        Node,
+        (
+            *("attrs", "None", "category", "None", "query", "None", "product category", "None"),
+            *("Target", "asin", "options", "attrs", "price upper"),
+            # The spelling is the original's.
+            *("instuction text", "category", "product category", "query", "Goal ", "None"),
+            *("Reward", "Your score (min 0.0, max 1.0)"),
+        ),
+    )
+)
+_DONE_END = (Node("Reward Details "), Node("None"))
 
 
-def observe(
+def nodes(
     page: Page,
     instruction: str,
     products: Sequence[Product],
     hits: Sequence[int],
     *,
     show_attributes: bool = False,
-) -> str:
-    """The text of a page; arguments as in `clickables`, `instruction` being the goal's."""
+) -> list[Node]:
+    """All that stands on a page, in page order.
+
+    Args:
+        page: the page.
+        instruction: what the agent is asked to buy.
+        products: the catalogue.
+        hits: results of the page's query, as numbers in the catalogue; read on results pages only.
+        show_attributes: whether item pages have an Attributes button.
+    """
     match page.kind:
         case Kind.INDEX:
-            return SEPARATOR.join(("WebShop", *_head(instruction), "Search"))
+            return [_SHOP, Node("Instruction: "), Node(instruction), _SEARCH]
         case Kind.DONE:
-            return SEPARATOR.join(_done(page, products[page.product]))
+            return _done(page, products[page.product])
         case Kind.RESULTS:
             body = _results(page, products, hits)
         case Kind.ITEM:
             body = _item(products[page.product], show_attributes)
         case Kind.SUB:
-            body = ["< Prev", *_sub(products[page.product], page.sub)]
-    return SEPARATOR.join((*_head(instruction), "Back to Search", *body))
+            body = [_PREVIOUS, *map(Node, _sub(products[page.product], page.sub))]
+    return [Node("Instruction:"), Node(instruction), _BACK, *body]
+
+
+def clickables(standing: Sequence[Node]) -> Clickables:
+    """What can be clicked among the nodes of a page: its buttons and links, then its options.
+
+    Buttons and links are named in lower case. A name that stands twice is listed once, and its
+    last bearer is what a click means.
+    """
+    found: dict[str, Target] = {}
+    options: dict[str, Target] = {}
+    for text, target in standing:
+        if isinstance(target, Choice):
+            options[text] = target
+        elif target is not None:
+            found[text.lower()] = target
+    return found | options
 
 
 def window(page: Page, hits: Sequence[int]) -> Sequence[int]:
@@ -159,58 +189,41 @@ def window(page: Page, hits: Sequence[int]) -> Sequence[int]:
     return hits[(page.number - 1) * PAGE_SIZE : page.number * PAGE_SIZE]
 
 
-def _head(instruction: str) -> list[str]:
-    return ["Instruction:", *_segments(instruction)]
-
-
-def _results(page: Page, products: Sequence[Product], hits: Sequence[int]) -> list[str]:
-    body = [f"Page {page.number} (Total results: {len(hits)})"]
-    body += ["< Prev", "Next >"] if page.number > 1 else ["Next >"]
+def _results(page: Page, products: Sequence[Product], hits: Sequence[int]) -> list[Node]:
+    body = [Node(f"Page {page.number} (Total results: {len(hits)})")]
+    body += [_PREVIOUS, _NEXT] if page.number > 1 else [_NEXT]
     for hit in window(page, hits):
         product = products[hit]
-        body += _segments(product.asin, product.title, product.price_text)
+        body += Node(product.asin, Link(hit)), Node(product.title), Node(product.price_text)
     return body
 
 
-def _item(product: Product, show_attributes: bool) -> list[str]:
-    body = ["< Prev"]
+def _item(product: Product, show_attributes: bool) -> list[Node]:
+    body = [_PREVIOUS]
     for group, values in product.options:
-        body += _segments(group, *values)
-    body += _segments(product.title)
-    body += [f"Price: {product.price_text}", "Rating: N.A."]
-    return [*body, *(sub.title() for sub in _subs(show_attributes)), "Buy Now"]
+        choice = Choice(group)
+        body.append(Node(group))
+        body += [Node(value, choice) for value in values]
+    body += Node(product.title), Node(f"Price: {product.price_text}"), _NOT_RATED
+    body += [node for sub, node in _ABOUT.items() if show_attributes or sub is not Sub.ATTRIBUTES]
+    return [*body, _BUY]
 
 
 def _sub(product: Product, sub: Sub | None) -> list[str]:
     match sub:
         case Sub.DESCRIPTION:
-            return _segments(product.description)
+            return [product.description]
         case Sub.FEATURES:
-            return _segments(*(f" {bullet}" for bullet in product.bullets))
+            return [f" {bullet}" for bullet in product.bullets]
         case Sub.ATTRIBUTES:
-            return _segments(
-                *(f" {attribute}" for attribute in product.attributes),
-                product.category,
-                product.query,
-                product.product_category,
-            )
+            labels = [f" {attribute}" for attribute in product.attributes]
+            return [*labels, product.category, product.query, product.product_category]
     return []  # no product has reviews
 
 
-def _done(page: Page, product: Product) -> list[str]:
+def _done(page: Page, product: Product) -> list[Node]:
     options = json.dumps(dict(page.options), sort_keys=True)
     for sign in "<>&'":  # as a template's JSON filter writes them
         options = options.replace(sign, f"\\u{ord(sign):04x}")
-    reward = [str(page.reward), "Reward Details", "None"]
-    return [*_DONE, product.asin, "options", options, *_DONE_TAIL, *reward]
-
-
-def _subs(show_attributes: bool) -> list[Sub]:
-    return list(Sub) if show_attributes else [sub for sub in Sub if sub is not Sub.ATTRIBUTES]
-
-
-def _segments(*nodes: str) -> list[str]:
-    """Text nodes as segments, stripped; one of spaces alone stays, empty, if it breaks no line."""
-    return [
-        node.strip() for node in nodes if node.strip(_HTML_SPACES) or (node and "\n" not in node)
-    ]
+    bought = (Node(product.asin), Node("options"), Node(options))
+    return [*_DONE, *bought, *_DONE_TAIL, Node(str(page.reward)), *_DONE_END]

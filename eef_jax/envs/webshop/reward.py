@@ -10,6 +10,7 @@ Reference: Yao et al., "WebShop", NeurIPS 2022, section 3.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -18,28 +19,53 @@ from rapidfuzz import fuzz
 from eef_jax.envs.webshop.catalogue import Product
 from eef_jax.envs.webshop.constants import BASE_COLORS, STOP_WORDS
 from eef_jax.envs.webshop.goals import Goal, Option
+from eef_jax.errors import EnvError
 
 ALIKE = 85  # similarity (0-100) above which two phrases count as one
 _LATIN_1 = dict.fromkeys(range(0x80, 0x100))
+_NO_WORD = re.compile(r"\W")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Reward:
-    """A purchase's reward and its parts.
+    """A purchase's reward and its parts, by the original's names.
 
     Attributes:
         total: the reward, 0-1.
         r_type: whether it is the right kind of thing: 1, 0.5, 0.1 or 0.
-        r_att: share of the wanted attributes that it has; None where none is wanted.
+        r_att: share of the wanted attributes that it has.
         r_option: share of the wanted options that were chosen; None where none is wanted.
         r_price: whether its price is within the bound.
+        w_att: share of the wanted things that are attributes.
+        w_option: share of them that are options; None where none is wanted.
+        w_price: share of them that is the price.
+        query_match: whether both products were found by one search.
+        category_match: whether their category paths share two names.
+        title_score: share of the nouns of the wanted title that the bought one has; 0.2 where the
+            wanted one has none.
     """
 
     total: float
     r_type: float
-    r_att: float | None
+    r_att: float
     r_option: float | None
     r_price: bool
+    w_att: float
+    w_option: float | None
+    w_price: float
+    query_match: bool
+    category_match: bool
+    title_score: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Likeness:
+    """How far two products are the same kind of thing; fields as in `Reward`."""
+
+    r_type: float
+    query_match: bool
+    category_match: bool
+    title_score: float
 
 
 def judge(
@@ -61,33 +87,50 @@ def judge(
 
     Returns:
         The reward and its parts.
+
+    Raises:
+        EnvError: the goal wants no attribute, or its price bound is not above 0; the original
+            cannot judge such a purchase either, and no goal that it makes is like that.
     """
-    r_type = judge_type(product, goal, nouns)
+    if not goal.attributes or not goal.price_upper > 0:
+        raise EnvError(
+            f"a purchase for the goal {goal.instruction!r} has no reward: it wants the attributes "
+            f"{goal.attributes} and a price up to {goal.price_upper}, expected at least one "
+            "attribute and a bound above 0; mend the goal"
+        )
+    likeness = judge_type(product, goal, nouns)
     attributes = sum(has_attribute(product, wanted) for wanted in goal.attributes)
     options = count_options(chosen, goal.options)
     within = price <= goal.price_upper
     wanted = len(goal.attributes) + len(goal.options) + 1
     return Reward(
-        total=(attributes + options + within) / wanted * r_type,
-        r_type=r_type,
-        r_att=attributes / len(goal.attributes) if goal.attributes else None,
+        total=(attributes + options + within) / wanted * likeness.r_type,
+        r_att=attributes / len(goal.attributes),
         r_option=options / len(goal.options) if goal.options else None,
         r_price=within,
+        w_att=len(goal.attributes) / wanted,
+        w_option=len(goal.options) / wanted if goal.options else None,
+        w_price=1 / wanted,
+        r_type=likeness.r_type,
+        query_match=likeness.query_match,
+        category_match=likeness.category_match,
+        title_score=likeness.title_score,
     )
 
 
-def judge_type(product: Product, goal: Goal, nouns: Mapping[str, Sequence[str]]) -> float:
+def judge_type(product: Product, goal: Goal, nouns: Mapping[str, Sequence[str]]) -> Likeness:
     """Whether two products are the same kind of thing, by query, category path and title nouns."""
     same_query = product.query == goal.query
     same_category = len(_path(product.product_category) & _path(goal.product_category)) >= 2
     wanted = title_nouns(goal.title, nouns)
     shared = len(set(wanted) & set(title_nouns(product.title, nouns)))
     score = shared / len(wanted) if wanted else 0.2
-    if score == 0:  # without a shared noun nothing else counts, as in the original
-        return 0.0
-    if score < 0.1:
-        return 0.1
-    return 1.0 if same_query or same_category or score > 0.2 else 0.5
+    r_type = 1.0 if same_query or same_category or score > 0.2 else 0.5
+    if score < 0.1:  # with few or no shared nouns nothing else counts, as in the original
+        r_type = 0.1 if score else 0.0
+    return Likeness(
+        r_type=r_type, query_match=same_query, category_match=same_category, title_score=score
+    )
 
 
 def title_nouns(title: str, nouns: Mapping[str, Sequence[str]]) -> Sequence[str]:
@@ -127,9 +170,10 @@ def _base_color(option: Option) -> Option:
     return next((color for color in BASE_COLORS if color in option), option)
 
 
+@functools.lru_cache(maxsize=1 << 16)  # the same labels are compared again and again
 def _normalise(phrase: str) -> str:
     """Lower-case words of a phrase, without characters U+0080-U+00FF; other signs are spaces."""
-    return re.sub(r"\W", " ", phrase.translate(_LATIN_1)).lower().strip()
+    return _NO_WORD.sub(" ", phrase.translate(_LATIN_1)).lower().strip()
 
 
 def _path(category: str) -> set[str]:

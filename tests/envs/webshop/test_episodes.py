@@ -1,94 +1,94 @@
-"""Whole episodes of the original, replayed: observation, reward, end and clickables at each action.
+"""All recorded outputs of the original, replayed as `python -m tests.parity.webshop` does."""
 
-Only text-mode episodes are in the golden file. Left out there: those of other observation modes
-(html, url, text_rich), of stacked histories (num_prev_obs, num_prev_actions) and of filtered goals.
-"""
-
+import collections
 import json
+import pathlib
+import shutil
+import subprocess
+import sys
 
 import pytest
 
-from eef_jax.envs.webshop import dataset
-from eef_jax.envs.webshop.game import Game, Shop
-from eef_jax.envs.webshop.search import Index
-from eef_jax.types import Task
+from eef_jax.envs.webshop import importer, stored
+from eef_jax.envs.webshop.splits import Plan
 from tests.envs.webshop import golden
+from tests.parity import webshop as parity
 
-# Oddities of the original that this one does not have, on purpose (see `game.py`).
-MENDED = {
-    "quirk/step after done": "a finished game stays finished",
-    "quirk/query tag <q>": "queries are plain text",
-    "quirk/category tag <c>": "queries are plain text",
-    "quirk/category tag <c> without word": "queries are plain text",
-    "quirk/attribute tag <a> fails in text env": "queries are plain text",
-    "quirk/random tag <r>": "queries are plain text",
-    "quirk/url page-name trap: search_results keyword": "pages are no substrings of URLs",
-    "quirk/url page-name trap: item_page keyword": "pages are no substrings of URLs",
-}
+ROOT = pathlib.Path(__file__).parents[3]
+COUNTS = {"prices": 6, "goals": 1314, "rewards": 1165, "searches": 703, "episodes": 202}
 
 
-class OriginalIndex:
-    """The original's hits: an index of its own, and `<q> query` for all products of a query."""
-
-    def __init__(self, products, documents):
-        self._numbers = {product.asin: number for number, product in enumerate(products)}
-        self._products = products
-        self._documents = documents
-        self._index = Index([p.asin for p in documents], [p.document for p in documents])
-
-    def search(self, query):
-        if query.startswith("<q> "):
-            return [
-                n for n, p in enumerate(self._products) if p.query == query.removeprefix("<q> ")
-            ]
-        asins = [self._documents[hit].asin for hit in self._index.search(query)]
-        return [self._numbers[asin] for asin in asins if asin in self._numbers]
+@pytest.fixture(scope="module")
+def findings():
+    return list(parity.check(golden.FOLDER))
 
 
-def shop(name: str) -> Shop:
-    config = golden.config(name.removesuffix("_attrs"))
-    small = name == "syn100"
-    products = golden.products(100 if small else 0)
-    data = dataset.build(
-        products=products,
-        goals=[golden.goal(row) for row in config["goals"]],
-        splits={},
-        prices=config["product_prices"],
-        nouns=json.loads(golden.NOUNS.read_text("utf-8")),
+def test_nothing_differs_from_the_original(findings):
+    lines = []
+    assert parity.report(findings, lines.append), "\n".join(lines)
+    assert collections.Counter(finding.kind for finding in findings) == COUNTS
+
+
+def test_only_known_oddities_are_left_out_and_all_of_them_show(findings):
+    excepted = {finding.name for finding in findings if finding.excepted}
+    assert excepted == set(parity.EXCEPTIONS)
+    assert len(excepted) <= 10
+    assert all(name.startswith("quirk/") for name in excepted)
+    assert all(finding.differs for finding in findings if finding.excepted)
+
+
+def test_a_difference_is_found_and_named():
+    (case,) = [row for row in golden.rows("episodes.jsonl") if row["id"] == 0]
+    case["steps"][-1]["reward"] += 0.1
+    site = parity.visit(golden.FOLDER, case["config"])
+    (differs,) = parity.replay(parity.shopper(golden.FOLDER, case, site), case)
+    assert "click[Buy Now]" in differs and "reward" in differs
+    lines = []
+    assert not parity.report(
+        [parity.Finding(kind="episodes", name="x", differs=differs)], lines.append
     )
-    index = OriginalIndex(products, golden.products()[: 100 if small else None])
-    return Shop(dataset=data, index=index, show_attributes=name == "syn1k_attrs")
+    assert lines[1].split() == ["episodes", "1", "0", "0", "1"]
 
 
-@pytest.mark.parametrize("name", ["syn1k", "syn1k_attrs", "syn100", "human1k"])
-def test_episodes_equal_the_originals(name):
-    the_shop = shop(name)
-    episodes = [
-        row
-        for row in golden.rows("episodes.jsonl.gz")
-        if row["config"] == name and row["tag"] not in MENDED
-    ]
-    assert episodes
-    for episode in episodes:
-        game = Game(the_shop)
-        task = Task(
-            id="golden",
-            env="webshop",
-            split="test",
-            goal="",
-            payload=json.dumps({"goal": episode["goal_index"]}),
-        )
-        assert game.reset(task) == episode["obs"], episode["tag"]
-        assert game.clickables() == episode["clickables"], episode["tag"]
-        for step in episode["steps"]:
-            result = game.step(step["action"])
-            where = (episode["tag"], step["action"])
-            assert result.observation == step["obs"], where
-            assert result.reward == pytest.approx(step["reward"], abs=1e-9), where
-            assert result.terminated == step["done"], where
-            assert game.clickables() == step["clickables"], where
+def test_a_folder_may_be_gzipped_or_not(tmp_path):
+    (tmp_path / "configs").mkdir()
+    for name, config in golden.FOLDER.configs.items():
+        (tmp_path / "configs" / f"{name}.json").write_text(json.dumps(config))
+    assert golden.Folder(tmp_path).configs == golden.FOLDER.configs
+    with pytest.raises(SystemExit, match=r"reward_cases\.jsonl: expected one such file, found 0"):
+        golden.Folder(tmp_path).rows("reward_cases.jsonl")
 
 
-def test_only_known_oddities_are_mended():
-    tags = {row["tag"] for row in golden.rows("episodes.jsonl.gz")}
-    assert set(MENDED) <= tags
+@pytest.mark.parametrize("name", ["syn1k", "human1k"])
+def test_an_imported_dataset_plays_the_same(tmp_path, monkeypatch, name):
+    human = str(golden.HUMAN) if name == "human1k" else ""
+    importer.run(
+        products=str(golden.PRODUCTS),
+        attributes=str(golden.ATTRIBUTES),
+        human=human,
+        nouns=str(golden.NOUNS),
+        seed=golden.config(name)["load_seed"],
+        out=tmp_path / "imported",
+    )
+    data = stored.load(tmp_path / "imported", Plan())
+    monkeypatch.setattr(parity, "load", lambda folder, config: data)
+    monkeypatch.setattr(parity, "known", lambda folder, limit: data.index)
+    site = parity.visit(golden.FOLDER, name)
+    rows = [row for row in golden.rows("episodes.jsonl") if row["config"] == name]
+    for row in rows:
+        differs = list(parity.replay(parity.shopper(golden.FOLDER, row, site), row))
+        assert bool(differs) == (row["tag"] in parity.EXCEPTIONS), differs
+    assert len(rows) == {"syn1k": 159, "human1k": 21}[name]
+
+
+def test_the_command_line_prints_counts_and_fails_on_a_difference(tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(golden.FOLDER.path, folder)
+    right = "".join(f"{json.dumps(row)}\n" for row in golden.rows("reward_cases.jsonl")[:20])
+    (folder / "reward_cases.jsonl.gz").unlink()
+    (folder / "reward_cases.jsonl").write_text(right.replace('"reward": 1.0', '"reward": 0.9'))
+    command = [sys.executable, "-m", "tests.parity.webshop", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "episodes      202    196         6          0\n" in done.stdout
+    assert "different: rewards 0 syn/target/right_options: reward 1.0, not 0.9" in done.stdout

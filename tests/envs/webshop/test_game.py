@@ -1,11 +1,14 @@
 """What the golden episodes do not show: the end of a game, snapshots, refusals, the grammar."""
 
 import json
+import sys
+import tracemalloc
 
 import pytest
 
 from eef_jax.envs import webshop
-from eef_jax.envs.webshop.game import CLOSED, index_of, split_action
+from eef_jax.envs.webshop.game import CLOSED, fingerprint, split_action
+from eef_jax.envs.webshop.shop import index_of
 from eef_jax.errors import EnvError
 from eef_jax.types import Task
 from tests.envs.webshop import golden
@@ -84,13 +87,13 @@ def test_snapshots_are_the_shared_immutable_page(env):
     game.step("click[next >]")
     other = env.game()
     other.restore(state)
-    assert other.page is state[1]
+    assert other.page is state.page
     assert other.page.number == 1 and game.page.number == 2
 
 
 def test_all_games_share_one_index(env):
-    assert index_of(env.dataset) is env._shop.index
-    assert env.game()._shop is env.game()._shop
+    assert index_of(env.dataset) is env.shop.index
+    assert env.game()._shop is env.game()._shop is env.shop
 
 
 @pytest.mark.parametrize(
@@ -120,3 +123,49 @@ def test_a_foreign_task_is_refused(env, payload):
 def test_stepping_before_reset_is_an_error(env):
     with pytest.raises(EnvError, match="reset"):
         env.game().step("search[shoes]")
+
+
+def test_queries_for_labels_list_all_products_that_have_them(env):
+    game = start(env)
+    for query, label in (("<c> fashion", "category"), ("<q> women's shoes", "query")):
+        wanted = [p for p in env.dataset.products if getattr(p, label) == query[4:]]
+        page = game.step(f"search[{query}]").observation
+        assert f"Page 1 (Total results: {len(wanted)})" in page
+        assert game.clickables()[2] == wanted[0].asin.lower()
+    assert "(Total results: 0)" in game.step("search[<c> cars]").observation
+
+
+@pytest.mark.parametrize("query", ["<c>", "<r>", "<a> machine wash", "<c>fashion"])
+def test_other_queries_are_plain_text(env, query):
+    page = start(env).step(f"search[{query}]").observation
+    words = start(env).step(f"search[{query.translate({60: None, 62: None})}]").observation
+    assert page == words
+
+
+def test_a_fingerprint_stands_for_what_was_read(env):
+    game, other = start(env), start(env)
+    marks = [game.fingerprint]
+    for action in ("search[shoes]", "click[next >]", "nonsense"):
+        game.step(action)
+        marks.append(game.fingerprint)
+    assert marks[2] == marks[3] and len(set(marks)) == 3
+    assert marks[0] == other.fingerprint
+    state = game.save()
+    assert marks[2] == fingerprint(game.step("click[]").observation)
+    other.restore(state)
+    assert other.fingerprint == marks[2]
+
+
+def test_thousands_of_games_are_small(env):
+    games = [env.game() for _ in range(1000)]
+    task = env.tasks("train")[0]
+    start(env).step("search[red shoes]")  # its results are remembered by the index
+    tracemalloc.start()
+    for game in games:
+        game.reset(task)
+        game.step("search[red shoes]")
+        game.step(f"click[{game.clickables()[2]}]")
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 20e6
+    assert sys.getsizeof(games[0].save()) < 200

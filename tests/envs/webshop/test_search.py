@@ -7,15 +7,17 @@ import pytest
 
 from eef_jax.envs.webshop.analyse import analyse, tokenise
 from eef_jax.envs.webshop.porter import stem
-from eef_jax.envs.webshop.search import Index, _coarse
+from eef_jax.envs.webshop.postings import coarse_length
+from eef_jax.envs.webshop.search import Index
 from tests.envs.webshop import golden
 
 
 @pytest.mark.parametrize("documents", [None, 100])
 def test_results_equal_the_originals_in_order(documents):
     products = golden.products()[:documents]
-    index = Index([p.asin for p in products], [p.document for p in products])
-    cases = [row for row in golden.rows("search_cases.jsonl.gz") if row["documents"] == documents]
+    index = Index.of([p.asin for p in products], [p.document for p in products])
+    rows = golden.rows("search_cases.jsonl")
+    cases = [row for row in rows if row["num_products"] == documents]
     assert len(cases) in (533, 170)
     for case in cases:
         found = [products[hit].asin for hit in index.search(case["query"])]
@@ -24,23 +26,23 @@ def test_results_equal_the_originals_in_order(documents):
 
 def test_cut_keeps_ties_in_the_order_of_ids():
     ids = [f"{number * 7919 % 1000:03}" for number in range(1000)]
-    index = Index(ids, ["red shoe" if int(i) % 2 else "red red shoe" for i in ids])
+    index = Index.of(ids, ["red shoe" if int(i) % 2 else "red red shoe" for i in ids])
     found = [ids[hit] for hit in index.search("red", 50)]
     assert found == [f"{number:03}" for number in range(0, 100, 2)]
 
 
 def test_empty_documents_and_queries_find_nothing():
-    index = Index(["a", "b"], ["", "the of"])
+    index = Index.of(["a", "b"], ["", "the of"])
     assert index.search("shoe") == ()
-    assert Index([], []).search("shoe") == ()
-    assert Index(["a"], ["shoe"]).search("the") == ()
+    assert Index.of([], []).search("shoe") == ()
+    assert Index.of(["a"], ["shoe"]).search("the") == ()
 
 
 def test_lengths_are_exact_up_to_40_and_coarse_above():
-    assert [_coarse(n) for n in (0, 23, 31, 39, 40, 41, 42, 56, 60, 100, 1000)] == [
+    assert [coarse_length(n) for n in (0, 23, 31, 39, 40, 41, 42, 56, 60, 100, 1000)] == [
         *(0, 23, 31, 39, 40, 40, 42, 56, 60, 96, 984)
     ]
-    coarse = np.array([_coarse(n) for n in range(5000)])
+    coarse = np.array([coarse_length(n) for n in range(5000)])
     assert (np.diff(coarse) >= 0).all()
 
 

@@ -1,0 +1,54 @@
+"""Turns WebShop's official files into one stored dataset, once.
+
+    python -m eef_jax.envs.webshop.import_data --products=items_shuffle.json \
+        --attributes=items_ins_v2.json --human=items_human_ins.json --nouns=title_nouns.json \
+        --seed=0 --out=webshop_full
+
+The config's `env.data_dir` then points at the folder. This is the command line alone; what it does
+is in `importer`.
+"""
+
+from absl import flags
+
+from eef_jax import cli
+from eef_jax.envs.webshop import importer
+from eef_jax.errors import ConfigError
+
+FLAGS = flags.FLAGS
+
+
+def main() -> None:
+    """Import the files that the flags name, or verify what was imported."""
+    if not FLAGS.out:
+        raise ConfigError("--out is not given; name a folder for the dataset")
+    if FLAGS.verify:
+        importer.verify(FLAGS.out)
+        print(f"{FLAGS.out} is whole")
+        return
+    for name in ("products", "attributes"):
+        if not FLAGS[name].value:
+            raise ConfigError(f"--{name} is not given; the README says where to get the files")
+    manifest = importer.run(
+        products=FLAGS.products,
+        attributes=FLAGS.attributes,
+        human=FLAGS.human,
+        nouns=FLAGS.nouns,
+        seed=FLAGS.seed,
+        max_products=FLAGS.max_products,
+        out=FLAGS.out,
+    )
+    for name, count in manifest["counts"].items():
+        print(f"{count:>12,} {name}")
+    print(f"dataset {manifest['dataset_id']}; use it with --config.env.data_dir={FLAGS.out}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("products", "", "Path of items_shuffle*.json.")
+    flags.DEFINE_string("attributes", "", "Path of items_ins_v2*.json.")
+    flags.DEFINE_string("human", "", "Path of items_human_ins*.json: goals are the human ones.")
+    flags.DEFINE_string("nouns", "", "Path of title_nouns.json, see eef_jax.envs.webshop.nouns.")
+    flags.DEFINE_string("out", "", "Folder to make.")
+    flags.DEFINE_integer("seed", 0, "Decides hidden prices and price bounds.")
+    flags.DEFINE_integer("max_products", 0, "Only this many first rows of the products; 0: all.")
+    flags.DEFINE_bool("verify", False, "Only check what lies in --out against its manifest.")
+    cli.run(main)

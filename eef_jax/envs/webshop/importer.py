@@ -1,0 +1,250 @@
+"""Official files into one stored dataset; `import_data` is its command line.
+
+Files are read record by record, and what a join or a sort needs lies on the disk, so memory hardly
+grows with the catalogue. The folder is whole when its manifest is there.
+
+Knows the order in which the original draws random numbers: prices of the catalogue first, then one
+price bound for each product (or for each human instruction). The original draws them unseeded, so
+its prices and bounds differ from run to run; here a seed names one dataset.
+"""
+
+import hashlib
+import json
+import logging
+import pathlib
+import random
+import shutil
+import tempfile
+from array import array
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from eef_jax import files, provenance
+from eef_jax.envs.webshop import stored
+from eef_jax.envs.webshop.catalogue import LONGEST_ASIN, draw_price, read_products
+from eef_jax.envs.webshop.columns import (
+    ArrayWriter,
+    KeyWriter,
+    RowsWriter,
+    open_array,
+    write_array,
+)
+from eef_jax.envs.webshop.goals import combinations, draw_bound, order, written
+from eef_jax.envs.webshop.labels import Labels
+from eef_jax.envs.webshop.postings import Builder
+from eef_jax.envs.webshop.source import read_json, records
+from eef_jax.errors import ConfigError, DataError
+
+_SCRATCH = "unfinished-"  # first letters of the folder that an import works in
+_BLOCK = 1 << 18  # goals that are put in order at a time
+_REPORT = 100_000  # products between two lines of progress
+
+_log = logging.getLogger(__name__)
+
+
+def run(
+    *,
+    products: str,
+    attributes: str,
+    out: str | pathlib.Path,
+    human: str = "",
+    nouns: str = "",
+    seed: int = 0,
+    max_products: int = 0,
+) -> dict[str, Any]:
+    """Import official files.
+
+    Args:
+        products: path of `items_shuffle*.json`.
+        attributes: path of `items_ins_v2*.json`.
+        out: folder to make; what an interrupted import left there is written over.
+        human: path of `items_human_ins*.json`; given, its instructions are the goals, else the
+            goals are synthetic.
+        nouns: path of a JSON object from title to its lower-case nouns, see `nouns`.
+        seed: decides hidden prices and price bounds.
+        max_products: only look at this many first rows of the products file; 0: all.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ConfigError: the folder holds a dataset already.
+        DataError: a file is missing, damaged, or of another kind; or no goal comes of them.
+    """
+    out = pathlib.Path(out)
+    if (out / stored.MANIFEST).exists():
+        raise ConfigError(f"{out} holds a dataset already; delete it or name another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    for left in out.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(left)
+    sources = {"products": products, "attributes": attributes, "human": human, "nouns": nouns}
+    rng = random.Random(seed)
+    with tempfile.TemporaryDirectory(dir=out, prefix=_SCRATCH) as scratch:
+        builder = Builder(pathlib.Path(scratch))
+        with Labels(attributes, pathlib.Path(scratch)) as labels:
+            asins, choices = _write_products(
+                out, products, labels, builder, rng=rng, limit=max_products
+            )
+            counts = {"products": len(asins), **labels.check(products)}
+        goals = _write_goals(out, asins, choices, human, rng)
+        if not goals:
+            raise DataError(
+                f"no goals: none of the {len(asins)} products of {products} has an instruction "
+                f"with what it asks for in {human or attributes}; do the files belong together?"
+            )
+        counts["goals"] = goals
+        counts |= _write_index(out, builder, np.argsort(asins, kind="stable"))
+    counts["titles with nouns"] = _write_nouns(out, nouns)
+    return _write_manifest(out, sources, {"seed": seed, "max_products": max_products}, counts)
+
+
+def _write_products(
+    out: pathlib.Path,
+    path: str,
+    labels: Labels,
+    builder: Builder,
+    *,
+    rng: random.Random,
+    limit: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write products and prices, and gather their terms.
+
+    Returns:
+        bytes[products] asins, and int32[products] combinations of options; -1: no instruction.
+    """
+    asins, prices, choices = bytearray(), array("d"), array("i")
+    rows = records(path, list, "WebShop products")
+    with RowsWriter(out, "products") as table:
+        for product in read_products(rows, labels, first=labels.first, limit=limit, source=path):
+            table.append(stored.row_of(product))
+            prices.append(draw_price(product, rng))
+            builder.add(product.document)
+            asins += product.asin.encode("ascii").ljust(LONGEST_ASIN, b"\0")
+            choices.append(combinations(product) if product.instruction else -1)
+            if len(table) % _REPORT == 0:
+                _log.info("%s products", f"{len(table):,}")
+    names = np.frombuffer(asins, f"S{LONGEST_ASIN}")
+    write_array(out, "asins", names)
+    write_array(out, "prices", np.frombuffer(prices, np.float64))
+    return names, np.frombuffer(choices, np.int32)
+
+
+def _write_goals(
+    out: pathlib.Path, asins: np.ndarray, choices: np.ndarray, human: str, rng: random.Random
+) -> int:
+    """Draw price bounds and write all goals in the original's order; returns how many."""
+    prices = open_array(out, "prices")
+    owners, bounds = array("i"), array("d")
+    with RowsWriter(out, "written") as rows:
+        if human:
+            instructions = read_json(human, dict, "WebShop human instructions")
+            for number, asin in enumerate(asins):
+                for instruction in written(asin.decode(), instructions, human):
+                    owners.append(number)
+                    bounds.append(draw_bound(prices[number], rng))
+                    rows.append(instruction)
+        else:
+            owners.frombytes(np.flatnonzero(choices >= 0).astype(np.int32).tobytes())
+            bounds.extend(draw_bound(prices[number], rng) for number in owners)
+    products = np.frombuffer(owners, np.int32)
+    each = np.ones(len(products), np.int32) if human else choices[products]
+    write_array(out, "requests.product", products)
+    write_array(out, "requests.bound", np.frombuffer(bounds, np.float64))
+    starts = np.cumsum(each) - each
+    request = np.repeat(np.arange(len(each), dtype=np.int32), each)
+    shuffle = np.asarray(order(len(request)))
+    with (
+        ArrayWriter(out, "goals.request", np.int32) as requests,
+        ArrayWriter(out, "goals.choice", np.int32) as combination,
+    ):
+        for block in range(0, len(shuffle), _BLOCK):
+            places = shuffle[block : block + _BLOCK]
+            requests.append(request[places])
+            combination.append(places - starts[request[places]])
+    return len(request)
+
+
+def _write_index(out: pathlib.Path, builder: Builder, by_asin: np.ndarray) -> dict[str, int]:
+    """Merge the gathered terms into the stored index."""
+    saturation = builder.saturation()
+    codes = np.min_scalar_type(max(len(saturation), 1 << 8))
+    starts = 0
+    with (
+        ArrayWriter(out, "index.terms", np.uint64) as terms,
+        ArrayWriter(out, "index.starts", np.int64) as ends,
+        ArrayWriter(out, "index.documents", np.int32) as documents,
+        ArrayWriter(out, "index.codes", codes) as weights,
+    ):
+        ends.append([0])
+        for part in builder.parts(by_asin):
+            terms.append(part.terms)
+            ends.append(starts + np.cumsum(part.lengths))
+            starts += len(part.documents)
+            documents.append(part.documents)
+            weights.append(part.codes)
+    write_array(out, "index.saturation", saturation)
+    write_array(out, "index.order", by_asin.astype(np.int64))
+    return {
+        "documents with terms": builder.full,
+        "terms": terms.length,
+        "postings": documents.length,
+    }
+
+
+def _write_nouns(out: pathlib.Path, path: str) -> int:
+    """Write title nouns; returns how many titles have them."""
+    keys = KeyWriter(out, "nouns")
+    with RowsWriter(out, "nouns") as rows:
+        for record in records(path, dict, "WebShop title nouns") if path else ():
+            words = record.value
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise DataError(
+                    f"{path}: record {record.number} (line {record.line}): nouns of "
+                    f"{record.key!r} are {words!r}, expected a list of strings"
+                )
+            rows.append((record.key, words))
+            keys.append(record.key)
+    keys.close()
+    return len(rows)
+
+
+def _write_manifest(
+    out: pathlib.Path, sources: Mapping[str, str], settings: dict[str, int], counts: dict[str, int]
+) -> dict[str, Any]:
+    written = {name: _facts(out / name) for name in sorted(_names(out))}
+    content = json.dumps([stored.FORMAT, written], sort_keys=True)
+    manifest = {
+        "format": stored.FORMAT,
+        "dataset_id": hashlib.sha256(content.encode()).hexdigest(),
+        **settings,
+        "counts": counts,
+        "sources": {what: _facts(path) for what, path in sources.items() if path},
+        "files": written,
+        "made_by": provenance.provenance(settings, settings["seed"]),
+    }
+    files.write_json(out / stored.MANIFEST, manifest)
+    return manifest
+
+
+def _names(out: pathlib.Path) -> Iterator[str]:
+    return (path.name for path in out.iterdir() if path.suffix in {".npy", ".jsonl"})
+
+
+def _facts(path: str | pathlib.Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"name": pathlib.Path(path).name, "bytes": file.tell(), "sha256": digest}
+
+
+def verify(folder: str | pathlib.Path) -> None:
+    """Read a stored dataset whole.
+
+    Raises:
+        DataError: a file is not what the manifest says.
+    """
+    folder = pathlib.Path(folder)
+    for name, facts in stored.read_manifest(folder)["files"].items():
+        if _facts(folder / name)["sha256"] != facts["sha256"]:
+            raise DataError(f"{folder / name} was changed or damaged; import anew")

@@ -1,0 +1,104 @@
+"""Prompts by name or from a file: other people's texts, in a convention that a preset names.
+
+A `.txt` file is the instruction of a preset `react`. A `.json` file is an object with any of
+
+    {"preset": "react", "messages": [{"role": "user", "content": "..."}, ...], "observation": "...",
+     "listing": "...", "marker": "...", "end": "...", "invalid": "...", "max_steps": 10}
+
+whose fields replace those of the preset (`react` where it names none); see `Preset` for what they
+say. Knows files and presets, not pages.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from eef_jax.envs.webshop.prompts import PRESETS, Preset
+from eef_jax.errors import ConfigError, DataError, near
+from eef_jax.types import Message
+
+BASE = "react"  # whose fields hold where a file says nothing
+_FIELDS = {field.name: field for field in dataclasses.fields(Preset)}
+_ROLES = ("system", "user", "assistant")
+
+
+def preset(name: str) -> Preset:
+    """A preset by name, or the prompt in a file by path.
+
+    Raises:
+        ConfigError: there is no preset and no file of that name.
+        DataError: the file is not what a prompt file should be.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    path = pathlib.Path(name)
+    if path.suffix not in (".json", ".txt"):
+        raise ConfigError(
+            f"unknown webshop prompt {name!r} (env.prompt); {near(name, PRESETS)}; or the path "
+            "of a .txt or .json file"
+        )
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise DataError(
+            f"webshop prompt (env.prompt): cannot read {path} ({error.strerror}); give the path of "
+            f"a .txt or .json file, or one of {', '.join(PRESETS)}"
+        ) from error
+    except ValueError as error:
+        raise DataError(f"webshop prompt {path} is not UTF-8 text: {error}; save it so") from error
+    if path.suffix == ".txt":
+        return dataclasses.replace(PRESETS[BASE], messages=_answered(text.strip()))
+    try:
+        return _of(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"webshop prompt {path}: {error}; see docs/webshop.md for what a prompt file may say"
+        ) from error
+
+
+def _answered(instruction: str) -> tuple[Message, ...]:
+    """An instruction and its answer, so that the first page is a message of the user's."""
+    return (
+        Message(role="user", content=instruction),
+        Message(role="assistant", content="OK"),
+    )
+
+
+def _of(content: Any) -> Preset:
+    """A preset from the content of a JSON file.
+
+    Raises:
+        TypeError: something is of another type.
+        ValueError: something has an unknown name, or messages are in no order to go on from.
+    """
+    if not isinstance(content, dict):
+        raise TypeError(f"a JSON {type(content).__name__}, expected an object")
+    fields = dict(content)
+    base = fields.pop("preset", BASE)
+    if base not in PRESETS:
+        raise ValueError(f"unknown preset {base!r}; {near(str(base), PRESETS)}")
+    for name, value in fields.items():
+        if name not in _FIELDS:
+            raise ValueError(f"unknown field {name!r}; {near(name, (*_FIELDS, 'preset'))}")
+        expected = {"messages": list, "max_steps": int}.get(name, str)
+        if not isinstance(value, expected):
+            raise TypeError(f"{name} is {value!r}, expected a JSON {expected.__name__}")
+    if fields.get("max_steps", 1) < 1:
+        raise ValueError(f"max_steps is {fields['max_steps']}, expected at least 1")
+    if "messages" in fields:
+        fields["messages"] = tuple(map(_message, fields["messages"]))
+        if fields["messages"] and fields["messages"][-1].role == "user":
+            raise ValueError(
+                "the last message is the user's, as is the first page; end with the assistant's"
+            )
+    return dataclasses.replace(PRESETS[base], **fields)
+
+
+def _message(row: Any) -> Message:
+    right = isinstance(row, dict) and set(row) == {"role", "content"}
+    if not right or row["role"] not in _ROLES or not isinstance(row["content"], str):
+        raise TypeError(
+            f"message {row!r}, expected an object with role ({', '.join(_ROLES)}) and content"
+        )
+    return Message(role=row["role"], content=row["content"])

@@ -1,0 +1,104 @@
+"""What all games of a process share: products, goals, prices, the search index, and how they look.
+
+Immutable but for memories of past queries. Knows pages and rewards, not how pages follow one
+another, nor who reads them.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+from eef_jax.envs.webshop import pages
+from eef_jax.envs.webshop.catalogue import Product
+from eef_jax.envs.webshop.dataset import Dataset
+from eef_jax.envs.webshop.goals import Goal
+from eef_jax.envs.webshop.pages import Kind, Node, Page
+from eef_jax.envs.webshop.reward import Reward, judge
+from eef_jax.envs.webshop.search import Index
+from eef_jax.envs.webshop.views import Look
+
+PLAIN = Look()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shop:
+    """What all games share; immutable but for the index's memory of past queries.
+
+    Attributes:
+        dataset: products, goals, prices and nouns.
+        index: search over the products.
+        look: how its pages look.
+        prefix: text put before every observation.
+        listing: text put after every page and before what can be done there; "": it is not told.
+    """
+
+    dataset: Dataset
+    index: Index
+    look: Look = PLAIN
+    prefix: str = ""
+    listing: str = ""
+
+    @property
+    def products(self) -> Sequence[Product]:
+        """The catalogue; pages name products by their number in it."""
+        return self.dataset.products
+
+    def hits(self, page: Page) -> Sequence[int]:
+        """Products found by the query of a results page, best first.
+
+        Queries `<q> words` and `<c> word` list all products of a query or of a category, in
+        catalogue order, as the original's do.
+        """
+        if page.kind is not Kind.RESULTS:
+            return ()
+        tag, space, rest = page.query.partition(" ")
+        if tag == "<q>":
+            return _labelled(self.dataset)["query"].get(rest.strip(), ())
+        if tag == "<c>" and space:
+            return _labelled(self.dataset)["category"].get(rest.partition(" ")[0].strip(), ())
+        return self.index.search(page.query)
+
+    def nodes(self, page: Page, goal: Goal) -> list[Node]:
+        """What stands on a page."""
+        return pages.nodes(
+            page,
+            goal.instruction,
+            self.products,
+            self.hits(page),
+            show_attributes=self.look.show_attrs,
+        )
+
+    def judge(self, page: Page, goal: Goal) -> Reward:
+        """Reward of buying what an item page shows, with the options chosen there."""
+        product = self.products[page.product]
+        return judge(
+            product,
+            goal,
+            price=self.dataset.prices[product.asin],
+            chosen=[value for _, value in page.options],
+            nouns=self.dataset.nouns,
+        )
+
+
+@functools.lru_cache(maxsize=4)
+def index_of(dataset: Dataset) -> Index:
+    """The search index of a dataset: the stored one, or one built once in a process.
+
+    Building takes about 1 s for 2,000 products.
+    """
+    if dataset.index is not None:
+        return dataset.index
+    return Index.of(
+        [product.asin for product in dataset.products],
+        [product.document for product in dataset.products],
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _labelled(dataset: Dataset) -> Mapping[str, Mapping[str, Sequence[int]]]:
+    """Numbers of the products of each query and each category; made when first asked for."""
+    found: dict[str, dict[str, list[int]]] = {"query": {}, "category": {}}
+    for number, product in enumerate(dataset.products):
+        found["query"].setdefault(product.query, []).append(number)
+        found["category"].setdefault(product.category, []).append(number)
+    return found
