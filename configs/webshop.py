@@ -47,15 +47,21 @@ def demo() -> config_dict.ConfigDict:
             "train_tasks": 0,
             "dev_tasks": 0,
             "test_tasks": 0,
+            "goal_filter": "",
             "prompt": "action",
+            "observation_mode": "text",
+            "show_attributes": False,
+            "num_prev_obs": 0,
+            "num_prev_actions": 0,
             "max_steps": 12,
         }
     )
     config.expert.update({"name": "webshop", "reread": 0.01, "patience": 4})
+    config.method.rounds = 2
     config.explore.temperature = 0.8
     config.train.length = 768
     config.train.rows = 4
-    config.train.epochs = 4
+    config.train.epochs = 2
     config.train.optimizer.learning_rate = 2e-3
     return config
 
