@@ -133,12 +133,12 @@ def imported(
     if not (folder / stored.MANIFEST).exists():
         nouns = data / "title_nouns.json"
         paths = {what: str(path) for what, path in files(folder.with_suffix(".source")).items()}
-        importer.run(
+        sources = importer.Sources(
             products=paths["products"],
             attributes=paths["attributes"],
             nouns=str(nouns) if nouns.exists() else "",
-            out=folder,
         )
+        importer.run(sources, folder)
     return folder
 
 

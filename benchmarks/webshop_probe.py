@@ -111,11 +111,11 @@ def import_(folder: str) -> dict[str, float]:
 
     source = pathlib.Path(folder)
     with tempfile.TemporaryDirectory(dir=source) as out:
-        importer.run(
+        sources = importer.Sources(
             products=str(source / "products.json"),
             attributes=str(source / "attributes.json"),
-            out=out,
         )
+        importer.run(sources, out)
     return {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 

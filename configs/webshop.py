@@ -56,7 +56,16 @@ def demo() -> config_dict.ConfigDict:
             "max_steps": 12,
         }
     )
-    config.expert.update({"name": "webshop", "reread": 0.01, "patience": 4})
+    config.expert.update(
+        {
+            "name": "webshop",
+            "reread": 0.0,
+            "lapse": 0.18,
+            "misread": 0.0,
+            "reword": 0.25,
+            "patience": 4,
+        }
+    )
     config.method.rounds = 2
     config.explore.temperature = 0.8
     config.train.length = 768

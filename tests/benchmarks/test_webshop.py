@@ -17,12 +17,12 @@ def replicated(tmp_path_factory):
         json.loads(path.read_text("utf-8")) for path in (golden.PRODUCTS, golden.ATTRIBUTES)
     )
     catalogues.replicate(source, rows, labels, 2)
-    importer.run(
+    sources = importer.Sources(
         products=str(source / "products.json"),
         attributes=str(source / "attributes.json"),
         nouns=str(golden.NOUNS),
-        out=source / "data",
     )
+    importer.run(sources, source / "data")
     return str(source / "data")
 
 

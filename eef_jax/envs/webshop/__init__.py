@@ -24,11 +24,12 @@ from eef_jax.envs.webshop import official, stored
 from eef_jax.envs.webshop.choose import narrow
 from eef_jax.envs.webshop.dataset import Dataset
 from eef_jax.envs.webshop.game import Game
+from eef_jax.envs.webshop.importer import Sources
 from eef_jax.envs.webshop.prompt_file import preset as find_preset
 from eef_jax.envs.webshop.prompts import Preset
 from eef_jax.envs.webshop.shop import Shop, index_of
 from eef_jax.envs.webshop.splits import SPLITS, Plan
-from eef_jax.envs.webshop.tasks import Tasks
+from eef_jax.envs.webshop.tasks import tasks
 from eef_jax.envs.webshop.views import Look, look
 from eef_jax.errors import ConfigError
 from eef_jax.types import Message, Task
@@ -110,27 +111,19 @@ def make(
         goals_per_product=goals_per_product,
         files={split: path for split, path in indices.items() if path},
     )
-    official.check(
-        data_dir,
-        products,
-        attributes,
+    sources = Sources(
+        products=products,
+        attributes=attributes,
         human=human,
         nouns=nouns,
+        seed=seed,
         max_products=max_products,
-        plan=plan,
     )
+    official.check(data_dir, sources, plan)
     if data_dir:
         dataset = stored.load(data_dir, plan)
     elif products:
-        dataset = official.load(
-            products=products,
-            attributes=attributes,
-            human=human,
-            nouns=nouns,
-            seed=seed,
-            max_products=max_products,
-            plan=plan,
-        )
+        dataset = official.load(sources, plan)
     else:
         dataset = _embedded()
     if goal_filter:
@@ -176,7 +169,7 @@ class WebShop:
         """
         if split not in SPLITS:
             raise ConfigError(f"unknown split {split!r} of webshop; known: {', '.join(SPLITS)}")
-        return Tasks(self.dataset, split, self._limits.get(split, 0))
+        return tasks(self.dataset, split, self._limits.get(split, 0))
 
     def prompt(self, task: Task) -> tuple[Message, ...]:
         """Messages before the first observation; they do not depend on the task."""

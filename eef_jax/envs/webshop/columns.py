@@ -13,12 +13,13 @@ import json
 import mmap
 import pathlib
 from array import array
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from eef_jax.envs.webshop.lazy import Lazy
 
 _HEADER = 128  # bytes; room for any length of a one-dimensional array
 
@@ -106,22 +107,21 @@ class RowsWriter:
             self._offsets.append(np.frombuffer(self._starts, np.int64))
 
 
-class Rows(Sequence[Any]):
+class Rows(Lazy[Any]):
     """Stored rows of JSON; each is parsed when it is asked for."""
 
     def __init__(self, folder: pathlib.Path, name: str):
-        self._offsets = open_array(folder, f"{name}.offsets")
+        offsets = open_array(folder, f"{name}.offsets")
+        count = len(offsets) - 1
         with (folder / f"{name}.jsonl").open("rb") as file:
-            empty = len(self._offsets) == 1  # which cannot be mapped
-            self._text = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            # Nothing cannot be mapped.
+            text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if count else b""
 
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
+        def row(place: int) -> Any:
+            start, stop = offsets[place : place + 2].tolist()
+            return json.loads(text[start:stop].decode("ascii"))
 
-    def __getitem__(self, place: Any) -> Any:
-        place = range(len(self))[place]
-        start, stop = self._offsets[place : place + 2].tolist()
-        return json.loads(self._text[start:stop].decode("ascii"))
+        super().__init__(count, row)
 
 
 class KeyWriter:

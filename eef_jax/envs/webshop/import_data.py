@@ -8,6 +8,8 @@ The config's `env.data_dir` then points at the folder. This is the command line 
 is in `importer`.
 """
 
+import dataclasses
+
 from absl import flags
 
 from eef_jax import cli
@@ -28,15 +30,9 @@ def main() -> None:
     for name in ("products", "attributes"):
         if not FLAGS[name].value:
             raise ConfigError(f"--{name} is not given; the README says where to get the files")
-    manifest = importer.run(
-        products=FLAGS.products,
-        attributes=FLAGS.attributes,
-        human=FLAGS.human,
-        nouns=FLAGS.nouns,
-        seed=FLAGS.seed,
-        max_products=FLAGS.max_products,
-        out=FLAGS.out,
-    )
+    names = [field.name for field in dataclasses.fields(importer.Sources)]
+    sources = importer.Sources(**{name: getattr(FLAGS, name) for name in names})
+    manifest = importer.run(sources, FLAGS.out)
     for name, count in manifest["counts"].items():
         print(f"{count:>12,} {name}")
     print(f"dataset {manifest['dataset_id']}; use it with --config.env.data_dir={FLAGS.out}")

@@ -8,6 +8,7 @@ price bound for each product (or for each human instruction). The original draws
 its prices and bounds differ from run to run; here a seed names one dataset.
 """
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -39,32 +40,40 @@ from eef_jax.errors import ConfigError, DataError
 
 _SCRATCH = "unfinished-"  # first letters of the folder that an import works in
 _BLOCK = 1 << 18  # goals that are put in order at a time
+PATHS = ("products", "attributes", "human", "nouns")  # fields of `Sources` that name a file
 _REPORT = 100_000  # products between two lines of progress
 
 _log = logging.getLogger(__name__)
 
 
-def run(
-    *,
-    products: str,
-    attributes: str,
-    out: str | pathlib.Path,
-    human: str = "",
-    nouns: str = "",
-    seed: int = 0,
-    max_products: int = 0,
-) -> dict[str, Any]:
-    """Import official files.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What a dataset is imported from.
 
-    Args:
+    Attributes:
         products: path of `items_shuffle*.json`.
         attributes: path of `items_ins_v2*.json`.
-        out: folder to make; what an interrupted import left there is written over.
         human: path of `items_human_ins*.json`; given, its instructions are the goals, else the
             goals are synthetic.
         nouns: path of a JSON object from title to its lower-case nouns, see `nouns`.
         seed: decides hidden prices and price bounds.
         max_products: only look at this many first rows of the products file; 0: all.
+    """
+
+    products: str
+    attributes: str
+    human: str = ""
+    nouns: str = ""
+    seed: int = 0
+    max_products: int = 0
+
+
+def run(sources: Sources, out: str | pathlib.Path) -> dict[str, Any]:
+    """Import official files.
+
+    Args:
+        sources: the files.
+        out: folder to make; what an interrupted import left there is written over.
 
     Returns:
         The manifest.
@@ -79,25 +88,25 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     for left in out.glob(f"{_SCRATCH}*"):
         shutil.rmtree(left)
-    sources = {"products": products, "attributes": attributes, "human": human, "nouns": nouns}
-    rng = random.Random(seed)
+    rng = random.Random(sources.seed)
     with tempfile.TemporaryDirectory(dir=out, prefix=_SCRATCH) as scratch:
         builder = Builder(pathlib.Path(scratch))
-        with Labels(attributes, pathlib.Path(scratch)) as labels:
+        with Labels(sources.attributes, pathlib.Path(scratch)) as labels:
             asins, choices = _write_products(
-                out, products, labels, builder, rng=rng, limit=max_products
+                out, sources.products, labels, builder, rng=rng, limit=sources.max_products
             )
-            counts = {"products": len(asins), **labels.check(products)}
-        goals = _write_goals(out, asins, choices, human, rng)
+            counts = {"products": len(asins), **labels.check(sources.products)}
+        goals = _write_goals(out, asins, choices, sources.human, rng)
         if not goals:
             raise DataError(
-                f"no goals: none of the {len(asins)} products of {products} has an instruction "
-                f"with what it asks for in {human or attributes}; do the files belong together?"
+                f"no goals: none of the {len(asins)} products of {sources.products} has an "
+                "instruction with what it asks for in "
+                f"{sources.human or sources.attributes}; do the files belong together?"
             )
         counts["goals"] = goals
         counts |= _write_index(out, builder, np.argsort(asins, kind="stable"))
-    counts["titles with nouns"] = _write_nouns(out, nouns)
-    return _write_manifest(out, sources, {"seed": seed, "max_products": max_products}, counts)
+    counts["titles with nouns"] = _write_nouns(out, sources.nouns)
+    return _write_manifest(out, sources, counts)
 
 
 def _write_products(
@@ -211,8 +220,10 @@ def _write_nouns(out: pathlib.Path, path: str) -> int:
 
 
 def _write_manifest(
-    out: pathlib.Path, sources: Mapping[str, str], settings: dict[str, int], counts: dict[str, int]
+    out: pathlib.Path, sources: Sources, counts: Mapping[str, int]
 ) -> dict[str, Any]:
+    paths = {name: getattr(sources, name) for name in PATHS}
+    settings = {"seed": sources.seed, "max_products": sources.max_products}
     written = {name: _facts(out / name) for name in sorted(_names(out))}
     content = json.dumps([stored.FORMAT, written], sort_keys=True)
     manifest = {
@@ -220,7 +231,7 @@ def _write_manifest(
         "dataset_id": hashlib.sha256(content.encode()).hexdigest(),
         **settings,
         "counts": counts,
-        "sources": {what: _facts(path) for what, path in sources.items() if path},
+        "sources": {what: _facts(path) for what, path in paths.items() if path},
         "files": written,
         "made_by": provenance.provenance(settings, settings["seed"]),
     }

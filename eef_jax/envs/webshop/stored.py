@@ -20,7 +20,7 @@ import hashlib
 import logging
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from eef_jax.envs.webshop.catalogue import Product, price_text
 from eef_jax.envs.webshop.columns import Keys, Rows, open_array
 from eef_jax.envs.webshop.dataset import Dataset
 from eef_jax.envs.webshop.goals import Goal, Instruction, human_goal, synthetic_goal
+from eef_jax.envs.webshop.lazy import Lazy
 from eef_jax.envs.webshop.postings import Postings
 from eef_jax.envs.webshop.search import Index
 from eef_jax.envs.webshop.splits import Plan
@@ -125,29 +126,15 @@ def product_of(row: Sequence[Any]) -> Product:
     return Product(**values, price_text=price_text(values["pricing"]))
 
 
-class Products(Sequence[Product]):
+class Products(Lazy[Product]):
     """The catalogue; the products used last stay parsed."""
 
     def __init__(self, folder: pathlib.Path):
-        self._rows = Rows(folder, "products")
-        self._product = functools.lru_cache(CACHED)(lambda n: product_of(self._rows[n]))
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, number: int) -> Product: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> tuple[Product, ...]: ...
-
-    def __getitem__(self, number: int | slice) -> Product | tuple[Product, ...]:
-        if isinstance(number, slice):
-            return tuple(self._product(n) for n in range(*number.indices(len(self))))
-        return self._product(number)
+        rows = Rows(folder, "products")
+        super().__init__(len(rows), functools.lru_cache(CACHED)(lambda n: product_of(rows[n])))
 
 
-class Goals(Sequence[Goal]):
+class Goals(Lazy[Goal]):
     """All goals, in the original's order; each is put together from its product's row."""
 
     def __init__(self, folder: pathlib.Path, products: Products):
@@ -157,21 +144,7 @@ class Goals(Sequence[Goal]):
         self._product = open_array(folder, "requests.product")
         self._bound = open_array(folder, "requests.bound")
         self._written = Rows(folder, "written")
-        self._goal = functools.lru_cache(CACHED)(self._make)
-
-    def __len__(self) -> int:
-        return len(self._request)
-
-    @overload
-    def __getitem__(self, number: int) -> Goal: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> tuple[Goal, ...]: ...
-
-    def __getitem__(self, number: int | slice) -> Goal | tuple[Goal, ...]:
-        if isinstance(number, slice):
-            return tuple(self._goal(n) for n in range(*number.indices(len(self))))
-        return self._goal(number)
+        super().__init__(len(self._request), functools.lru_cache(CACHED)(self._goal))
 
     def owners(self, order: np.ndarray) -> np.ndarray:
         """int[goals]; the described product of each, numbered in the order of asins."""
@@ -179,7 +152,7 @@ class Goals(Sequence[Goal]):
         ranks[order] = np.arange(len(order), dtype=np.int32)
         return ranks[self._product[self._request]]
 
-    def _make(self, number: int) -> Goal:
+    def _goal(self, number: int) -> Goal:
         request = int(self._request[number])
         product, bound = self._products[int(self._product[request])], float(self._bound[request])
         if not len(self._written):

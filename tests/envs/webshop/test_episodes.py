@@ -62,14 +62,14 @@ def test_a_folder_may_be_gzipped_or_not(tmp_path):
 @pytest.mark.parametrize("name", ["syn1k", "human1k"])
 def test_an_imported_dataset_plays_the_same(tmp_path, monkeypatch, name):
     human = str(golden.HUMAN) if name == "human1k" else ""
-    importer.run(
+    sources = importer.Sources(
         products=str(golden.PRODUCTS),
         attributes=str(golden.ATTRIBUTES),
         human=human,
         nouns=str(golden.NOUNS),
         seed=golden.config(name)["load_seed"],
-        out=tmp_path / "imported",
     )
+    importer.run(sources, tmp_path / "imported")
     data = stored.load(tmp_path / "imported", Plan())
     monkeypatch.setattr(parity, "load", lambda folder, config: data)
     monkeypatch.setattr(parity, "known", lambda folder, limit: data.index)

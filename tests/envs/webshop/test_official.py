@@ -12,11 +12,18 @@ from eef_jax.envs import webshop
 from eef_jax.envs.webshop import official
 from eef_jax.envs.webshop.catalogue import draw_prices, parse_pricing, price_text
 from eef_jax.envs.webshop.goals import human_goals, synthetic_goals
+from eef_jax.envs.webshop.importer import Sources
 from eef_jax.envs.webshop.splits import Plan
 from eef_jax.errors import ConfigError, DataError
 from tests.envs.webshop import golden
 
 FILES = {"products": str(golden.PRODUCTS), "attributes": str(golden.ATTRIBUTES)}
+
+
+def _sources(seed: int = 0) -> Sources:
+    return Sources(**FILES, nouns=str(golden.NOUNS), seed=seed)
+
+
 REAL = pathlib.Path(__file__).parents[4] / "shared" / "data" / "webshop_1k"
 
 
@@ -37,7 +44,7 @@ def test_prices_and_goals_equal_the_originals(name, limit):
 def test_global_random_state_is_left_alone():
     random.seed(1)
     before = random.getstate()
-    official.load(**FILES, nouns=str(golden.NOUNS))
+    official.load(_sources())
     assert random.getstate() == before
 
 
@@ -55,7 +62,7 @@ def test_prices_are_read_and_shown():
 
 def test_splits_are_by_product_and_pinned():
     plan = Plan(seed=3, goals_per_product=4)
-    data = official.load(**FILES, nouns=str(golden.NOUNS), seed=3, plan=plan)
+    data = official.load(_sources(seed=3), plan)
     asins = {
         split: {data.goals[number].asin for number in numbers}
         for split, numbers in data.splits.items()
@@ -64,10 +71,10 @@ def test_splits_are_by_product_and_pinned():
     assert not asins["train"] & asins["dev"]
     assert not asins["dev"] & asins["test"]
     assert sum(map(len, asins.values())) == len({goal.asin for goal in data.goals})
-    again = official.load(**FILES, nouns=str(golden.NOUNS), seed=3, plan=plan)
+    again = official.load(_sources(seed=3), plan)
     assert dict(again.splits) == dict(data.splits)
     assert again.dataset_id == data.dataset_id
-    assert official.load(**FILES, nouns=str(golden.NOUNS), seed=4).dataset_id != data.dataset_id
+    assert official.load(_sources(seed=4)).dataset_id != data.dataset_id
 
 
 def test_limits_take_the_first_tasks():

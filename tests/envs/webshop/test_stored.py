@@ -34,7 +34,7 @@ FILES = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("stored") / "dataset"
-    importer.run(**FILES, seed=7, out=out)
+    importer.run(importer.Sources(**FILES, seed=7), out)
     return out
 
 
@@ -54,7 +54,7 @@ def test_it_holds_what_the_files_say(folder):
 
 
 def test_human_goals_are_those_of_the_file(tmp_path):
-    importer.run(**FILES, human=str(golden.HUMAN), seed=7, out=tmp_path / "human")
+    importer.run(importer.Sources(**FILES, human=str(golden.HUMAN), seed=7), tmp_path / "human")
     data = stored.load(tmp_path / "human", Plan())
     products, rng = golden.products(), random.Random(7)
     instructions = json.loads(golden.HUMAN.read_text("utf-8"))
@@ -72,7 +72,7 @@ def test_its_index_finds_what_an_index_in_memory_finds(folder):
 def test_an_index_of_many_runs_and_of_long_postings_is_the_same(tmp_path, monkeypatch, folder):
     monkeypatch.setattr(postings, "RUN", 500)
     monkeypatch.setattr("eef_jax.envs.webshop.search.SHORT", 20)
-    importer.run(**FILES, seed=7, out=tmp_path / "runs")
+    importer.run(importer.Sources(**FILES, seed=7), tmp_path / "runs")
     for name in stored.INDEX_ARRAYS:
         whole, merged = (open_array(f, f"index.{name}") for f in (folder, tmp_path / "runs"))
         assert whole.dtype == merged.dtype and (whole == merged).all()
@@ -143,7 +143,7 @@ def test_what_is_not_whole_is_refused(folder, tmp_path):
 
 def test_a_dataset_is_not_written_over(folder):
     with pytest.raises(ConfigError, match="holds a dataset already"):
-        importer.run(**FILES, out=folder)
+        importer.run(importer.Sources(**FILES), folder)
     with pytest.raises(ConfigError, match="whole dataset"):
         webshop.make(data_dir=str(folder), products="products.json")
 
@@ -171,7 +171,7 @@ def test_bad_data_is_named(tmp_path, name, content, complaint):
     path.write_text(json.dumps(content))
     files = FILES | {name: str(path)}
     with pytest.raises(DataError, match=re.escape(complaint)) as error:
-        importer.run(**files, out=tmp_path / "out")
+        importer.run(importer.Sources(**files), tmp_path / "out")
     assert str(path) in str(error.value)
     assert not (tmp_path / "out" / stored.MANIFEST).exists()
 
@@ -179,8 +179,8 @@ def test_bad_data_is_named(tmp_path, name, content, complaint):
 def test_an_interrupted_import_is_made_again(tmp_path):
     out = tmp_path / "out"
     with pytest.raises(DataError):
-        importer.run(**FILES | {"nouns": str(tmp_path / "missing.json")}, out=out)
-    importer.run(**FILES, out=out)
+        importer.run(importer.Sources(**FILES | {"nouns": str(tmp_path / "missing.json")}), out)
+    importer.run(importer.Sources(**FILES), out)
     importer.verify(out)
 
 
@@ -230,7 +230,7 @@ def test_memory_of_an_import_hardly_grows_with_the_catalogue(tmp_path, monkeypat
         catalogues.generate(folder, count)
         paths = {what: str(folder / f"{what}.json") for what in ("products", "attributes")}
         tracemalloc.start()
-        importer.run(**paths, out=folder / "data")
+        importer.run(importer.Sources(**paths), folder / "data")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] <= 1.3 * peaks[0], peaks

@@ -1,0 +1,38 @@
+"""A sequence whose items are made when they are asked for: a catalogue may hold a million."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar, overload
+
+T = TypeVar("T")
+
+
+class Lazy(Sequence[T]):
+    """So many items, each made by its number; equal to any sequence of equal items.
+
+    Args:
+        length: how many.
+        make: makes the item of a number in [0, length); what is to be kept, it keeps.
+    """
+
+    def __init__(self, length: int, make: Callable[[int], T]):
+        self._length = length
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, number: int) -> T: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> tuple[T, ...]: ...
+
+    def __getitem__(self, number: int | slice) -> T | tuple[T, ...]:
+        if isinstance(number, slice):
+            return tuple(self._make(n) for n in range(*number.indices(self._length)))
+        return self._make(range(self._length)[number])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as of a list
