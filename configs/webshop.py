@@ -8,6 +8,7 @@ Paper: 62.0 % win rate with two experts, 58.4 % with one (Llama-3-8B, 500 test t
 | tiny | the same with a few tasks and one round, for tests | 2 CPU cores, a minute |
 | official | the demo on the official files, given by path (below) | 2 CPU cores |
 | smollm2 | SmolLM2-135M from `--config.model.path` | CPU for a few goals, else one accelerator |
+| served | smollm2, its expert behind an OpenAI-compatible server | the same |
 
 The official products: `--config.env.data_dir=FOLDER`, a folder that
 `python -m eef_jax.envs.webshop.import_data` made; or, imported anew at each start,
@@ -21,7 +22,13 @@ from configs import common
 
 def get_config(preset: str | None = None) -> config_dict.ConfigDict:
     """The config of a preset."""
-    presets = {"demo": demo, "tiny": tiny, "official": official, "smollm2": smollm2}
+    presets = {
+        "demo": demo,
+        "tiny": tiny,
+        "official": official,
+        "smollm2": smollm2,
+        "served": served,
+    }
     common.choose(presets, preset, "demo")
     return presets[preset or "demo"]()
 
@@ -111,4 +118,36 @@ def smollm2() -> config_dict.ConfigDict:
     config.train.length = 4096
     config.train.rows = 1
     config.train.optimizer.learning_rate = 2e-4
+    return config
+
+
+def served() -> config_dict.ConfigDict:
+    """`smollm2` with an expert behind an OpenAI-compatible server, as GPT-4 is in the paper.
+
+    The key is taken from the environment; see `eef_jax.experts.openai` for the terms of use.
+    """
+    config = smollm2()
+    config.expert = config_dict.ConfigDict(
+        {
+            "name": "openai",
+            "trajectories": "",
+            "seed": 0,
+            "send_seed": True,
+            "model": "",
+            "base_url": "",
+            "key_variable": "OPENAI_API_KEY",
+            "temperature": 0.0,
+            "top_p": 1.0,
+            "max_new_tokens": 512,
+            "stop": (),
+            "timeout_s": 120.0,
+            "retries": 5,
+            "concurrency": 32,
+            "requests_per_minute": 0.0,
+            "input_price": 0.0,
+            "cached_price": 0.0,
+            "output_price": 0.0,
+            "budget": 0.0,
+        }
+    )
     return config

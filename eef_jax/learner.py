@@ -41,7 +41,6 @@ class Learner:
 
     def __init__(self, config: Mapping[str, Any]):
         self._config = config
-        self._before: dict[str, int] = {}
 
     @functools.cached_property
     def path(self) -> str:
@@ -128,7 +127,6 @@ class Learner:
 
         trainable = self._model.trainable if folder is None else self._trainable(folder)
         self._engine.set_trainable(trainable)
-        self._before = self._counts()
         policy = LocalPolicy(
             self._engine,
             self.chat,
@@ -140,18 +138,6 @@ class Learner:
             yield policy
         finally:
             asyncio.run(policy.close())
-
-    def spent(self) -> dict[str, int]:
-        """Tokens that were prefilled, copied and generated since `policy` was last entered."""
-        return {name: count - self._before[name] for name, count in self._counts().items()}
-
-    def _counts(self) -> dict[str, int]:
-        counters = self._engine.counters
-        return {
-            "prefilled": counters.prefilled,
-            "copied": counters.copied,
-            "generated": counters.generated,
-        }
 
     @functools.cached_property
     def _engine(self) -> "Engine":

@@ -5,6 +5,7 @@ by a manifest; what is committed is skipped when a run starts again. This file r
 hands its sections to the parts; it knows what follows what, and none of the parts' insides.
 """
 
+import asyncio
 import dataclasses
 import json
 import logging
@@ -174,12 +175,15 @@ def _expert(this: _Run) -> tuple[Trajectory, ...]:
             records.write_trajectories(stage.folder, trajectories)
             return _counts(trajectories)
         expert = plugins.make("experts", name, {"render": this.env.render, **section})
-        trajectories = _expert_plays(this, expert, "train")
-        records.write_trajectories(stage.folder, trajectories)
-        held_out = _expert_plays(this, expert, this.config["evaluate"]["split"])
+        try:
+            trajectories = _expert_plays(this, expert, "train")
+            records.write_trajectories(stage.folder, trajectories)
+            held_out = _expert_plays(this, expert, this.config["evaluate"]["split"])
+        finally:
+            asyncio.run(expert.close())
         scores = evaluation.summary(held_out)
         store.write_json(stage.folder / "scores.json", scores)
-        return _counts(trajectories)
+        return _counts(trajectories) | {"spent": expert.spent()}
 
     return records.read_trajectories(_stage(this, "expert", make).folder)
 
@@ -202,7 +206,7 @@ def _explore(this: _Run, pool: Pool, tasks: Sequence[Task], number: int) -> tupl
             seed=1000 * this.config["seed"] + number,
         ) as policy:
             trajectories = play(this.env, policy, episodes, this.config, provenance=this.provenance)
-            counts = _counts(trajectories) | {"tokens": this.learner.spent()}
+            counts = _counts(trajectories) | {"tokens": policy.spent()}
         records.write_trajectories(stage.folder, trajectories)
         return counts
 
@@ -274,7 +278,8 @@ def evaluate(
     max_steps = config["rollout"]["max_steps"] or env.max_steps
     episodes = from_start(env.tasks(split), max_steps, prefix="evaluate")
     with learner.policy(checkpoint, section, seed=1000 * config["seed"]) as policy:
-        return play(env, policy, episodes, config, provenance=provenance), learner.spent()
+        trajectories = play(env, policy, episodes, config, provenance=provenance)
+        return trajectories, policy.spent()
 
 
 def _counts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:

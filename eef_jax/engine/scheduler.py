@@ -54,6 +54,14 @@ class Counters:
     dispatches: dict[str, int] = dataclasses.field(default_factory=dict)
     filled: dict[str, float] = dataclasses.field(default_factory=dict)
 
+    def tokens(self) -> dict[str, int]:
+        """The counts of tokens, by name."""
+        return {
+            "prefilled": self.prefilled,
+            "copied": self.copied,
+            "generated": self.generated,
+        }
+
     def dispatched(self, name: str, filled: float) -> None:
         """Count one dispatch."""
         self.dispatches[name] = self.dispatches.get(name, 0) + 1

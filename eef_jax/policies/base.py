@@ -23,6 +23,10 @@ class Policy(Protocol):
         """Forget what is kept for a conversation (its KV cache); unknown ids are fine."""
         ...
 
+    def spent(self) -> dict[str, float]:
+        """What its answers have taken since it was made, as JSON values; {} if nothing counts."""
+        ...
+
     async def close(self) -> None:
         """Free everything; closing twice is fine."""
         ...

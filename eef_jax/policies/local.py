@@ -47,6 +47,7 @@ class LocalPolicy:
         self._chat = chat
         self._sampling = sampling
         self._seed = seed
+        self._before = engine.counters.tokens()
         self._sessions: set[str] = set()
         self._orders: collections.deque[Callable[[], None]] = collections.deque()
         self._wake = threading.Event()
@@ -95,6 +96,11 @@ class LocalPolicy:
         if episode in self._sessions:
             self._sessions.discard(episode)
             self._order(lambda: self._engine.release(episode))
+
+    def spent(self) -> dict[str, float]:
+        """Tokens that were prefilled, copied and generated since this policy was made."""
+        now = self._engine.counters.tokens()
+        return {name: count - self._before[name] for name, count in now.items()}
 
     async def close(self) -> None:
         """End the thread and free all slots; the engine itself stays usable."""

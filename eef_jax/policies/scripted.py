@@ -36,5 +36,9 @@ class ScriptedPolicy:
     def finish(self, episode: str) -> None:
         """Keep nothing, forget nothing."""
 
+    def spent(self) -> dict[str, float]:
+        """A function's answers are free."""
+        return {}
+
     async def close(self) -> None:
         """Hold nothing, free nothing."""

@@ -1,0 +1,261 @@
+"""The policy over a server that speaks OpenAI's chat protocol: vLLM, SGLang, a hosted expert.
+
+It keeps to the server's rate, repeats what may pass (lost connections, 408, 409, 429 and 5xx, as
+long as the server asks for), counts what was spent and stops at a budget. Knows conversations and
+one server; no tokenizer, so its answers carry no ids.
+"""
+
+import asyncio
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import time
+from typing import Any
+
+from eef_jax.errors import ConfigError, PolicyError
+from eef_jax.types import Completion, FinishReason, Request
+
+try:
+    import openai
+except ImportError as error:
+    raise ConfigError(
+        "eef_jax.policies.openai needs the package openai, which is not installed: "
+        "pip install 'eef-jax[openai]'"
+    ) from error
+
+_MILLION = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A served model and the terms it is used on.
+
+    Attributes:
+        model: the model's name on the server.
+        base_url: address up to `/v1`; "": OpenAI's own.
+        key_variable: environment variable that holds the key; keys stand in no config.
+        timeout_s: seconds an answer may take before it is asked for again.
+        retries: how often an answer is asked for again.
+        concurrency: requests under way at once, each in a thread of its own.
+        requests_per_minute: requests are spaced to this rate; 0: no limit.
+        input_price: dollars for a million prompt tokens.
+        cached_price: dollars for a million of those that the server had cached.
+        output_price: dollars for a million tokens of answers.
+        budget: dollars after which no request is sent (those under way are paid); 0: no limit.
+    """
+
+    model: str
+    base_url: str = ""
+    key_variable: str = "OPENAI_API_KEY"
+    timeout_s: float = 120.0
+    retries: int = 5
+    concurrency: int = 32
+    requests_per_minute: float = 0.0
+    input_price: float = 0.0
+    cached_price: float = 0.0
+    output_price: float = 0.0
+    budget: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise ConfigError("model='' of a served policy: name the model as the server does")
+        if self.timeout_s <= 0 or self.concurrency < 1:
+            raise ConfigError(
+                f"timeout_s={self.timeout_s}, concurrency={self.concurrency}: expected more than 0"
+            )
+        if self.retries < 0 or self.requests_per_minute < 0:
+            raise ConfigError(
+                f"retries={self.retries}, requests_per_minute={self.requests_per_minute}: expected "
+                "numbers from 0"
+            )
+        if min(self.input_price, self.cached_price, self.output_price, self.budget) < 0:
+            raise ConfigError(f"{self}: prices and budget are dollars, so none is below 0")
+        if self.budget and not (self.input_price or self.output_price):
+            raise ConfigError(
+                f"budget={self.budget} without input_price and output_price is never reached: say "
+                "what a million tokens cost"
+            )
+
+    def key(self) -> str:
+        """The key, from the environment; servers of one's own often want none.
+
+        Raises:
+            ConfigError: OpenAI's own server, and no key.
+        """
+        key = os.environ.get(self.key_variable, "")
+        if not key and not self.base_url:
+            raise ConfigError(
+                f"the environment variable {self.key_variable} holds no key for OpenAI's server: "
+                "set it, or name another server by base_url"
+            )
+        return key or "none"
+
+
+class OpenAIPolicy:
+    """A model behind a chat-completions endpoint (see `policies.base.Policy`).
+
+    Args:
+        server: where it is and on what terms.
+        temperature: of sampling; 0 takes the best token.
+        top_p: share of probability that is drawn from (0-1].
+        max_new_tokens: cap on the tokens of one answer.
+        stop: texts that end an answer; they are not part of it.
+        seed: sent with each request, mixed with its place, for servers that heed it; None: not
+            sent, since some refuse it.
+        name: the agent's name in trajectories; "": the model's.
+
+    Raises:
+        ConfigError: there is no key.
+    """
+
+    tokenizer = ""
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        max_new_tokens: int = 512,
+        stop: tuple[str, ...] = (),
+        seed: int | None = None,
+        name: str = "",
+    ):
+        self.name = name or server.model
+        self._server = server
+        self._seed = seed
+        self._sampling = {
+            "temperature": temperature,
+            "top_p": top_p,
+            "max_tokens": max_new_tokens,
+            **({"stop": list(stop)} if stop else {}),
+        }
+        # Not the library's asynchronous client: its connections die with the event loop that opened
+        # them, and each call of the rollout loop has a loop of its own.
+        self._client = openai.OpenAI(
+            api_key=server.key(),
+            base_url=server.base_url or None,
+            timeout=server.timeout_s,
+            max_retries=server.retries,
+        )
+        self._threads = concurrent.futures.ThreadPoolExecutor(server.concurrency, "eef-openai")
+        self._next = 0.0  # when the next request may go out, on the monotonic clock
+        self._spent = {"requests": 0, "retries": 0, "prompt": 0, "cached": 0, "generated": 0}
+
+    @property
+    def dollars(self) -> float:
+        """What all answers so far cost, by the server's counts of tokens."""
+        server, spent = self._server, self._spent
+        fresh = spent["prompt"] - spent["cached"]
+        price = fresh * server.input_price + spent["cached"] * server.cached_price
+        return (price + spent["generated"] * server.output_price) / _MILLION
+
+    def spent(self) -> dict[str, float]:
+        """Requests, retries, tokens by kind, and dollars."""
+        return {**self._spent, "dollars": round(self.dollars, 6)}
+
+    async def act(self, request: Request) -> Completion:
+        """Answer a conversation.
+
+        Raises:
+            PolicyError: the budget is spent, or the server gave no answer.
+        """
+        if self._server.budget and self.dollars >= self._server.budget:
+            raise PolicyError(
+                f"policy {self.name!r} has spent {self.dollars:.2f} of {self._server.budget:.2f} "
+                "dollars: raise the budget to go on"
+            )
+        await self._turn()
+        self._spent["requests"] += 1
+        loop = asyncio.get_running_loop()
+        try:
+            raw = await loop.run_in_executor(self._threads, self._ask, request)
+            answer = raw.parse()
+        except openai.APIError as error:
+            if _too_long(error):
+                return Completion(text="", finish="context")
+            raise PolicyError(self._explain(error)) from error
+        self._spent["retries"] += raw.retries_taken
+        if not answer.choices:
+            raise PolicyError(
+                f"policy {self.name!r}: {self._where} answered without choices: {answer}"
+            )
+        choice, usage = answer.choices[0], answer.usage
+        prompt = usage.prompt_tokens if usage else 0
+        details = usage.prompt_tokens_details if usage else None
+        cached = (details.cached_tokens if details else 0) or 0
+        self._spent["prompt"] += prompt
+        self._spent["cached"] += cached
+        self._spent["generated"] += usage.completion_tokens if usage else 0
+        finish: FinishReason = "length" if choice.finish_reason == "length" else "stop"
+        return Completion(
+            text=choice.message.content or "",
+            finish=finish,
+            prompt_tokens=prompt,
+            prefilled=prompt - cached,
+        )
+
+    def finish(self, episode: str) -> None:
+        """The server forgets by itself."""
+
+    async def close(self) -> None:
+        """Wait for requests under way and close the connections."""
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        self._client.close()
+
+    def _ask(self, request: Request) -> Any:
+        body: dict[str, Any] = {"model": self._server.model, **self._sampling}
+        body["messages"] = [{"role": m.role, "content": m.content} for m in request.messages]
+        if self._seed is not None:
+            body["seed"] = _mix(self._seed, request)
+        return self._client.chat.completions.with_raw_response.create(**body)
+
+    @property
+    def _where(self) -> str:
+        return self._server.base_url or "OpenAI's server"
+
+    async def _turn(self) -> None:
+        """Wait until the rate allows one more request."""
+        if not self._server.requests_per_minute:
+            return
+        now = time.monotonic()
+        mine = max(now, self._next)
+        self._next = mine + 60.0 / self._server.requests_per_minute
+        await asyncio.sleep(mine - now)
+
+    def _explain(self, error: openai.APIError) -> str:
+        said = f"policy {self.name!r}: {self._where} "
+        match error:
+            case openai.AuthenticationError() | openai.PermissionDeniedError():
+                return f"{said}refuses the key in ${self._server.key_variable}: {error.message}"
+            case openai.NotFoundError():
+                return (
+                    f"{said}knows no model {self._server.model!r} or no such address: "
+                    f"{error.message}"
+                )
+            case openai.APITimeoutError():
+                return (
+                    f"{said}gave no answer within {self._server.timeout_s:g} s, asked "
+                    f"{self._server.retries + 1} times: raise timeout_s or ask less at once"
+                )
+            case openai.APIConnectionError():
+                return (
+                    f"{said}cannot be reached ({error.__cause__ or error.message}), tried "
+                    f"{self._server.retries + 1} times: is base_url right, and the server up?"
+                )
+        status = getattr(error, "status_code", "an error")
+        return f"{said}answered {status}, asked up to {self._server.retries + 1} times: {error}"
+
+
+def _too_long(error: openai.APIError) -> bool:
+    """Whether a conversation does not fit the model's context, as servers put it."""
+    if not isinstance(error, openai.BadRequestError):
+        return False
+    return error.code == "context_length_exceeded" or "context length" in error.message.lower()
+
+
+def _mix(seed: int, request: Request) -> int:
+    """31 bits from the seed and the place of the turn, as the local policy's keys."""
+    place = repr((seed, request.task, request.attempt, request.turn)).encode()
+    return int.from_bytes(hashlib.blake2b(place, digest_size=4).digest(), "big") >> 1

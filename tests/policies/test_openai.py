@@ -1,0 +1,182 @@
+"""The served policy: what it sends, what it makes of answers, and when it gives up."""
+
+import asyncio
+import time
+
+import pytest
+
+from eef_jax import plugins, rollout
+from eef_jax.errors import ConfigError, PolicyError
+from eef_jax.policies.openai import OpenAIPolicy, Server
+from eef_jax.types import Episode, Message, Outcome, Request
+from tests.policies.chatserver import refusal, reply, serve
+from tests.toygame import Corridor
+
+REQUEST = Request(
+    episode="e",
+    messages=(Message(role="user", content="hello"),),
+    tokens=((),),
+    turn=0,
+    attempt=0,
+    task="t",
+)
+
+
+@pytest.fixture
+def server():
+    with serve() as started:
+        yield started
+
+
+def ask(policy, times=1):
+    async def run():
+        return [await policy.act(REQUEST) for _ in range(times)]
+
+    return asyncio.run(run())
+
+
+@pytest.fixture
+def policy(server):
+    made = []
+
+    def make(sampling=None, **terms):
+        served = Server(**{"model": "m", "base_url": server.url} | terms)
+        made.append(OpenAIPolicy(served, **(sampling or {})))
+        return made[-1]
+
+    yield make
+    for each in made:
+        asyncio.run(each.close())
+
+
+def test_a_conversation_goes_out_and_an_answer_comes_back(server, policy, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "secret")
+    server.answers = [reply("go left", prompt=12, cached=4)]
+    sampling = {"temperature": 0.5, "max_new_tokens": 7, "stop": ("\n",), "seed": 3}
+    asked = policy(sampling, key_variable="MY_KEY")
+    (answer,) = ask(asked)
+    assert (answer.text, answer.finish, answer.tokens) == ("go left", "stop", ())
+    assert (answer.prompt_tokens, answer.prefilled) == (12, 8)
+    (sent,) = server.requests
+    assert sent["messages"] == [{"role": "user", "content": "hello"}]
+    assert (sent["model"], sent["temperature"], sent["max_tokens"]) == ("m", 0.5, 7)
+    assert (sent["stop"], sent["key"]) == (["\n"], "Bearer secret")
+    ask(asked)
+    assert server.requests[1]["seed"] == sent["seed"]
+
+
+def test_what_is_not_set_is_not_sent(server, policy):
+    ask(policy())
+    assert "seed" not in server.requests[0] and "stop" not in server.requests[0]
+
+
+def test_what_may_pass_is_asked_again_when_the_server_says(server, policy):
+    server.answers = [
+        refusal(429, "slow down", Retry_After="0.2"),
+        refusal(503, "busy", Retry_After="0.1"),
+        reply("at last"),
+    ]
+    asked = policy()
+    begun = time.monotonic()
+    (answer,) = ask(asked)
+    assert answer.text == "at last" and time.monotonic() - begun >= 0.3
+    assert asked.spent()["retries"] == 2 and asked.spent()["requests"] == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (refusal(401, "bad key"), r"refuses the key in \$OPENAI_API_KEY: .*bad key"),
+        (refusal(404, "no such model"), "knows no model 'm'"),
+        (refusal(400, "bad temperature"), "answered 400.*bad temperature"),
+        (refusal(500, "broken", Retry_After="0.01"), "answered 500, asked up to 2 times"),
+        ((200, {}, {"choices": []}), "answered without choices"),
+    ],
+)
+def test_what_does_not_pass_is_a_clear_error(server, policy, answer, said):
+    server.answers = [answer] * 2
+    with pytest.raises(PolicyError, match=said):
+        ask(policy(retries=1))
+
+
+def test_a_server_that_is_not_there(policy):
+    gone = policy(base_url="http://127.0.0.1:9/v1", retries=0)
+    with pytest.raises(PolicyError, match="cannot be reached"):
+        ask(gone)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal(400, "too many tokens", "context_length_exceeded"),
+        refusal(400, "This model's maximum context length is 8 tokens"),
+    ],
+)
+def test_a_conversation_beyond_the_context_ends_the_episode_as_such(server, policy, answer):
+    server.answers = [answer]
+    (completion,) = ask(policy())
+    assert completion.finish == "context"
+
+
+def test_a_cut_or_empty_answer_is_an_answer(server, policy):
+    server.answers = [reply("I think", finish="length"), reply(None, finish="content_filter")]
+    cut, empty = ask(policy(), 2)
+    assert (cut.finish, cut.text, empty.text) == ("length", "I think", "")
+
+
+def test_costs_are_counted_and_the_budget_holds(server, policy):
+    server.answers = [reply("x", prompt=1000, cached=400, generated=100)]
+    terms = {"input_price": 10.0, "cached_price": 1.0, "output_price": 30.0}
+    asked = policy(budget=0.009, **terms)
+    ask(asked)
+    assert asked.spent()["dollars"] == pytest.approx((600 * 10 + 400 * 1 + 100 * 30) / 1e6)
+    with pytest.raises(PolicyError, match=r"has spent 0\.01 of 0\.01 dollars"):
+        ask(asked)
+    assert len(server.requests) == 1
+
+
+def test_requests_keep_to_the_rate(server, policy):
+    begun = time.monotonic()
+    ask(policy(requests_per_minute=600), 4)
+    assert time.monotonic() - begun >= 0.3
+
+
+def test_episodes_are_played_side_by_side_and_a_failure_is_an_outcome(server, policy):
+    server.answers = [reply("nonsense")] * 5 + [refusal(400, "no")]
+    tasks = Corridor().tasks("train")
+    episodes = [
+        Episode(id=f"e{i}", task=tasks[i], round=0, attempt=0, max_steps=2) for i in range(3)
+    ]
+    played = rollout.play_sync(Corridor(), policy(), episodes, max_invalid=99)
+    outcomes = sorted(trajectory.outcome for trajectory in played)
+    assert outcomes == [Outcome.MAX_STEPS, Outcome.MAX_STEPS, Outcome.POLICY_ERROR]
+    assert all(trajectory.agent == "m" for trajectory in played)
+
+
+@pytest.mark.parametrize(
+    ("terms", "said"),
+    [
+        ({"model": ""}, "name the model"),
+        ({"model": "m", "timeout_s": 0}, "timeout_s=0"),
+        ({"model": "m", "budget": 1.0}, "never reached"),
+        ({"model": "m", "input_price": -1.0}, "none is below 0"),
+    ],
+)
+def test_terms_that_make_no_sense_are_refused(terms, said):
+    with pytest.raises(ConfigError, match=said):
+        Server(**terms)
+
+
+def test_no_key_for_a_server_that_wants_one(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY holds no key"):
+        OpenAIPolicy(Server(model="gpt"))
+
+
+def test_an_expert_is_made_from_a_config_section(server):
+    section = {"model": "m", "base_url": server.url, "seed": 1, "reread": 0.1, "lapse": 0.2}
+    expert = plugins.make("experts", "openai", {"render": str, **section})
+    (answer,) = ask(expert)
+    asyncio.run(expert.close())
+    assert answer.text == "ok" and expert.name == "m"
+    assert server.requests[0]["temperature"] == 0.0 and "seed" in server.requests[0]
