@@ -13,7 +13,7 @@ from eef_jax.models.base import LoraConfig
 
 
 class Linear(nnx.Module):
-    """y = x w, or y = x w + alpha / rank * dropout(x) a b; w is stored [in, out], without a bias.
+    """y = x w + bias, plus alpha / rank * dropout(x) a b with an adapter; w is stored [in, out].
 
     All parameters are 0 until they are filled (see `hf`).
 
@@ -23,6 +23,7 @@ class Linear(nnx.Module):
         name: the projection's name, as in `LoraConfig.targets`.
         lora: the adapter; None, or one that does not target `name`, adds none.
         param_dtype: type of w; an adapter is float32 (its updates are too small for bfloat16).
+        bias: whether there is one, float[out]; it is never adapted.
     """
 
     def __init__(
@@ -33,8 +34,10 @@ class Linear(nnx.Module):
         name: str,
         lora: LoraConfig | None,
         param_dtype: DTypeLike,
+        bias: bool = False,
     ) -> None:
         self.weight = nnx.Param(jnp.zeros(shape, param_dtype), axes=axes)
+        self.bias = nnx.Param(jnp.zeros(shape[1:], param_dtype), axes=axes[1:]) if bias else None
         self.adapted = lora is not None and name in lora.targets
         if lora is not None and self.adapted:
             self.scale = lora.alpha / lora.rank
@@ -45,6 +48,10 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array, *, dropout_key: jax.Array | None = None) -> jax.Array:
         """Map [..., in] to [..., out]; without `dropout_key` nothing is ever dropped."""
+        y = self._product(x, dropout_key)
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+    def _product(self, x: jax.Array, dropout_key: jax.Array | None) -> jax.Array:
         weight = self.weight[...].astype(x.dtype)
         if not self.adapted:
             return x @ weight
