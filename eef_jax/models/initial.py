@@ -16,7 +16,7 @@ STD = 0.02
 def initial(path: tuple[Any, ...], shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Make the float32 values of one leaf.
 
-    Norms are 1 (an excess over it is 0), biases 0, matrices normal with deviation 0.02. An adapter's
+    Norms are 1 (an excess over it 0), biases 0, matrices normal with deviation 0.02. An adapter's
     a is uniform within 1 / sqrt(in) and its b is 0, so that a fresh adapter changes nothing
     (arXiv:2106.09685, section 4.1).
 
