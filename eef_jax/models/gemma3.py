@@ -20,15 +20,16 @@ TENSORS = {
     "model.layers.{i}.self_attn.k_norm.weight": "layers.{i}.k_norm.excess",
 }
 
-# Folders of models that also take images say where the text model's tensors are; the rest (None)
-# is not read.
+# Prefixes of tensors in folders of models that also take images, and what stands for them in
+# `TENSORS`; the longest that fits counts, and None is not read. Hubs have the first two, older and
+# newer versions of transformers the others.
 RENAMED = {
-    "language_model.": "",
+    "language_model.model.": "model.",
+    "language_model.lm_head.": "lm_head.",
+    "language_model.": "model.",
     "model.language_model.": "model.",
-    "vision_tower.": None,
-    "model.vision_tower.": None,
-    "multi_modal_projector.": None,
-    "model.multi_modal_projector.": None,
+    **dict.fromkeys(("vision_tower.", "model.vision_tower."), None),
+    **dict.fromkeys(("multi_modal_projector.", "model.multi_modal_projector."), None),
 }
 
 IGNORED = hf_config.IGNORED
