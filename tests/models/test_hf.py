@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from eef_jax import sharding
 from eef_jax.errors import ConfigError, DataError
-from eef_jax.models import base, hf
+from eef_jax.models import base, hf, tensors
 from eef_jax.models.base import LoraConfig
 from eef_jax.models.rope import Llama3Scaling
 from tests.models.toys import CONFIG, forward, loud, rows, toy
@@ -49,7 +49,7 @@ def test_the_adapter_is_saved_folded_in(tmp_path):
 def test_half_precision_folders_are_half_the_size_and_load_as_float32(tmp_path):
     model = toy()
     hf.save(model, tmp_path, dtype="float16")
-    stored = safetensors.numpy.load_file(tmp_path / hf.WEIGHTS)
+    stored = safetensors.numpy.load_file(tmp_path / tensors.WEIGHTS)
     assert {value.dtype for value in stored.values()} == {np.dtype("float16")}
     loaded = jax.tree.leaves(hf.load(tmp_path).trainable)
     for got, expected in zip(loaded, jax.tree.leaves(model.trainable), strict=True):
@@ -60,15 +60,15 @@ def test_half_precision_folders_are_half_the_size_and_load_as_float32(tmp_path):
 def test_sharded_files_load_by_their_index_onto_a_mesh(tmp_path):
     model = toy()
     hf.save(model, tmp_path)
-    tensors = safetensors.numpy.load_file(tmp_path / hf.WEIGHTS)
+    tensors = safetensors.numpy.load_file(tmp_path / tensors.WEIGHTS)
     names = sorted(tensors)
     index = {}
     for number, part in enumerate((names[:7], names[7:])):
         file = f"model-{number}.safetensors"
         safetensors.numpy.save_file({name: tensors[name] for name in part}, tmp_path / file)
         index.update(dict.fromkeys(part, file))
-    (tmp_path / hf.WEIGHTS).unlink()
-    (tmp_path / hf.INDEX).write_text(json.dumps({"weight_map": index}))
+    (tmp_path / tensors.WEIGHTS).unlink()
+    (tmp_path / tensors.INDEX).write_text(json.dumps({"weight_map": index}))
     mesh = sharding.make_mesh({"fsdp": 2, "tensor": 4})
     loaded = hf.load(tmp_path, lora=LoraConfig(rank=2), mesh=mesh)
     assert base.content_hash(loaded.frozen) == base.content_hash(model.trainable)
@@ -91,7 +91,7 @@ def test_the_seed_alone_makes_the_adapter(tmp_path):
 
 def test_every_faulty_tensor_is_named_at_once(tmp_path):
     hf.save(toy(), tmp_path)
-    file = tmp_path / hf.WEIGHTS
+    file = tmp_path / tensors.WEIGHTS
     tensors = safetensors.numpy.load_file(file)
     del tensors["model.norm.weight"], tensors["model.layers.1.mlp.up_proj.weight"]
     tensors["model.layers.0.self_attn.q_proj.bias"] = np.zeros(3, np.float32)
@@ -112,10 +112,10 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     with pytest.raises(DataError, match=r"config\.json is missing"):
         hf.load(tmp_path)
     hf.save(toy(), tmp_path)
-    (tmp_path / hf.WEIGHTS).write_bytes(b"\x08" * 100)
+    (tmp_path / tensors.WEIGHTS).write_bytes(b"\x08" * 100)
     with pytest.raises(DataError, match="damaged"):
         hf.load(tmp_path)
-    (tmp_path / hf.WEIGHTS).unlink()
+    (tmp_path / tensors.WEIGHTS).unlink()
     with pytest.raises(DataError, match=r"model\.safetensors is missing"):
         hf.load(tmp_path)
 
