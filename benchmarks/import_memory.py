@@ -1,4 +1,4 @@
-"""Peak memory of importing Hugging Face folders: `python -m benchmarks.import_memory [--model=...]`.
+"""Peak memory of importing models: `python -m benchmarks.import_memory [--model=FOLDER]`.
 
 For each folder (without any: a generated Llama of about 500 MB in files of 100 MB) a fresh process
 imports jax, then loads the model on the CPU, while this one reads how much anonymous memory that

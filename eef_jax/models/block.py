@@ -14,7 +14,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from eef_jax import kernels
-from eef_jax.models.base import ACTIVATIONS, TARGETS, LoraConfig, ModelConfig
+from eef_jax.models.base import ACTIVATIONS, TARGETS, ModelConfig
 from eef_jax.models.cache import Layer, Spot
 from eef_jax.models.lora import Linear
 from eef_jax.models.norm import norm
@@ -31,8 +31,7 @@ class Block(nnx.Module):
     Args:
         config: the decoder's shape.
         index: which of its layers this is.
-        lora: the adapter; None for none.
-        param_dtype: type of the parameters (an adapter's are float32).
+        param_dtype: type of the parameters.
         attention: name in the attention registry.
     """
 
@@ -41,28 +40,23 @@ class Block(nnx.Module):
         config: ModelConfig,
         index: int,
         *,
-        lora: LoraConfig | None,
         param_dtype: DTypeLike,
         attention: str,
     ) -> None:
         d, heads = config.d_model, config.n_heads * config.head_dim
         kv_heads = config.n_kv_heads * config.head_dim
 
-        def linear(
-            name: str, d_in: int, d_out: int, axes: tuple[str, str], *, bias: bool = False
-        ) -> Linear:
-            return Linear(
-                (d_in, d_out), axes, name=name, lora=lora, param_dtype=param_dtype, bias=bias
-            )
+        def linear(d_in: int, d_out: int, axes: tuple[str, str], *, bias: bool = False) -> Linear:
+            return Linear((d_in, d_out), axes, param_dtype=param_dtype, bias=bias)
 
         bias = config.attention_bias
-        self.q_proj = linear("q_proj", d, heads, ("embed", "heads"), bias=bias)
-        self.k_proj = linear("k_proj", d, kv_heads, ("embed", "kv_heads"), bias=bias)
-        self.v_proj = linear("v_proj", d, kv_heads, ("embed", "kv_heads"), bias=bias)
-        self.o_proj = linear("o_proj", heads, d, ("heads", "embed"))
-        self.gate_proj = linear("gate_proj", d, config.d_ff, ("embed", "mlp"))
-        self.up_proj = linear("up_proj", d, config.d_ff, ("embed", "mlp"))
-        self.down_proj = linear("down_proj", config.d_ff, d, ("mlp", "embed"))
+        self.q_proj = linear(d, heads, ("embed", "heads"), bias=bias)
+        self.k_proj = linear(d, kv_heads, ("embed", "kv_heads"), bias=bias)
+        self.v_proj = linear(d, kv_heads, ("embed", "kv_heads"), bias=bias)
+        self.o_proj = linear(heads, d, ("heads", "embed"))
+        self.gate_proj = linear(d, config.d_ff, ("embed", "mlp"))
+        self.up_proj = linear(d, config.d_ff, ("embed", "mlp"))
+        self.down_proj = linear(config.d_ff, d, ("mlp", "embed"))
         self.attention_norm = norm(config, d, param_dtype=param_dtype)
         self.mlp_norm = norm(config, d, param_dtype=param_dtype)
         post, each = config.post_norms, config.qk_norm

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from eef_jax.models.base import LoraConfig, ModelConfig
+from eef_jax.models.base import ModelConfig
 from eef_jax.models.block import Block
 from eef_jax.models.cache import Cache, Spot
 from eef_jax.models.norm import norm
@@ -27,9 +27,8 @@ class Decoder(nnx.Module):
 
     Args:
         config: its shape.
-        lora: the adapter to add; None for none.
         dtype: type the layers compute in.
-        param_dtype: type the parameters are stored in (an adapter's are float32).
+        param_dtype: type the parameters are stored in.
         attention: name in the attention registry (`eef_jax.kernels`).
     """
 
@@ -37,7 +36,6 @@ class Decoder(nnx.Module):
         self,
         config: ModelConfig,
         *,
-        lora: LoraConfig | None,
         dtype: DTypeLike,
         param_dtype: DTypeLike,
         attention: str,
@@ -45,7 +43,7 @@ class Decoder(nnx.Module):
         shape = (config.vocab_size, config.d_model)
         self.embed = nnx.Param(jnp.zeros(shape, param_dtype), axes=("vocab", "embed"))
         self.layers = nnx.List(
-            Block(config, index, lora=lora, param_dtype=param_dtype, attention=attention)
+            Block(config, index, param_dtype=param_dtype, attention=attention)
             for index in range(config.n_layers)
         )
         self.norm = norm(config, config.d_model, param_dtype=param_dtype)

@@ -236,7 +236,7 @@ def _blank(config: ModelConfig, lora: LoraConfig | None, quantise: str, **option
         )
 
     def build() -> Decoder:
-        decoder = Decoder(config, lora=None, **options)
+        decoder = Decoder(config, **options)
         if lora is not None:
             adapt(decoder, lora, names.modules(config))
         if quantise:

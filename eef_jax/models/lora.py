@@ -41,8 +41,6 @@ class Linear(nnx.Module):
         *,
         param_dtype: DTypeLike,
         bias: bool = False,
-        name: str = "",
-        lora: LoraConfig | None = None,
     ) -> None:
         self.weight: nnx.Param | Quantised = nnx.Param(jnp.zeros(shape, param_dtype), axes=axes)
         self.bias = nnx.Param(jnp.zeros(shape[1:], param_dtype), axes=axes[1:]) if bias else None

@@ -57,19 +57,13 @@ def test_half_precision_folders_are_half_the_size_and_load_as_float32(tmp_path):
         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-6)
 
 
-def test_sharded_files_load_by_their_index_onto_a_mesh(tmp_path):
+def test_sharded_files_load_by_their_index_onto_a_mesh(tmp_path, monkeypatch):
     model = toy()
-    hf.save(model, tmp_path)
-    tensors = safetensors.numpy.load_file(tmp_path / tensors.WEIGHTS)
-    names = sorted(tensors)
-    index = {}
-    for number, part in enumerate((names[:7], names[7:])):
-        file = f"model-{number}.safetensors"
-        safetensors.numpy.save_file({name: tensors[name] for name in part}, tmp_path / file)
-        index.update(dict.fromkeys(part, file))
-    (tmp_path / tensors.WEIGHTS).unlink()
-    (tmp_path / tensors.INDEX).write_text(json.dumps({"weight_map": index}))
+    hf.save(model, tmp_path, max_shard=2000)
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 3
     mesh = sharding.make_mesh({"fsdp": 2, "tensor": 4})
+    read = []
+    monkeypatch.setattr(tensors.Stored, "read", _recording(tensors.Stored.read, read))
     loaded = hf.load(tmp_path, lora=LoraConfig(rank=2), mesh=mesh)
     assert base.content_hash(loaded.frozen) == base.content_hash(model.trainable)
     for state in (loaded.frozen, loaded.trainable):
@@ -78,6 +72,17 @@ def test_sharded_files_load_by_their_index_onto_a_mesh(tmp_path):
             state,
             sharding.shardings(state, mesh),
         )
+    # Each device's part is read by itself: an eighth of a matrix, never a whole one.
+    assert {size for name, size in read if name == (24, 16)} == {24 * 16 // 8}
+
+
+def _recording(read, sizes):
+    def recorded(stored, index=()):
+        part = read(stored, index)
+        sizes.append((stored.shape, part.size))
+        return part
+
+    return recorded
 
 
 def test_the_seed_alone_makes_the_adapter(tmp_path):
@@ -92,12 +97,12 @@ def test_the_seed_alone_makes_the_adapter(tmp_path):
 def test_every_faulty_tensor_is_named_at_once(tmp_path):
     hf.save(toy(), tmp_path)
     file = tmp_path / tensors.WEIGHTS
-    tensors = safetensors.numpy.load_file(file)
-    del tensors["model.norm.weight"], tensors["model.layers.1.mlp.up_proj.weight"]
-    tensors["model.layers.0.self_attn.q_proj.bias"] = np.zeros(3, np.float32)
-    tensors["model.embed_tokens.weight"] = np.zeros((5, 16), np.float32)
-    tensors["lm_head.weight"] = np.zeros((5, 16), np.float32)  # a tied head's copy is fine
-    safetensors.numpy.save_file(tensors, file)
+    values = safetensors.numpy.load_file(file)
+    del values["model.norm.weight"], values["model.layers.1.mlp.up_proj.weight"]
+    values["model.layers.0.self_attn.q_proj.bias"] = np.zeros(3, np.float32)
+    values["model.embed_tokens.weight"] = np.zeros((5, 16), np.float32)
+    values["lm_head.weight"] = np.zeros((5, 16), np.float32)  # a tied head's copy is fine
+    safetensors.numpy.save_file(values, file)
     with pytest.raises(DataError) as caught:
         hf.load(tmp_path)
     said = str(caught.value)

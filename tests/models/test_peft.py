@@ -1,4 +1,4 @@
-"""Adapters as PEFT has them: bit-equal there and back, and refused where they are something else."""
+"""Adapters as PEFT has them: bit-equal there and back, refused where they are something else."""
 
 import dataclasses
 import json

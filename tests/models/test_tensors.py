@@ -1,4 +1,4 @@
-"""Safetensors files: read by the library as we write them, in parts, from object stores, damaged."""
+"""Safetensors files: what the library reads and writes, parts, object stores, damage."""
 
 import json
 
