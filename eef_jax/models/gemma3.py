@@ -52,6 +52,7 @@ _DEFAULTS = {
 
 # transformers reads attn_logit_softcapping and leaves it unused: what is meant is not clear.
 _PLAIN = {**gemma2.PLAIN, "attn_logit_softcapping": None}
+_PLAIN_WITH_IMAGES = {**_PLAIN, "final_logit_softcapping": None}  # likewise
 
 # Fields of such models that stand beside those of the text model.
 _OUTSIDE = (
@@ -69,7 +70,8 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
     Raises:
         ConfigError: for a field that is missing, or a variant that the decoder does not compute.
     """
-    fields = hf_config.settled(_text(raw), defaults=_DEFAULTS, plain=_PLAIN)
+    plain = _PLAIN_WITH_IMAGES if raw.get("model_type") == "gemma3" else _PLAIN
+    fields = hf_config.settled(_text(raw), defaults=_DEFAULTS, plain=plain)
     every = fields["sliding_window_pattern"]
     # transformers 5 has rope_parameters for each type of layer, version 4 one field for each fact.
     rope = fields.get("rope_parameters") or {}

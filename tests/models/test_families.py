@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from eef_jax import sharding
 from eef_jax.errors import ConfigError
-from eef_jax.models import base, hf
+from eef_jax.models import base, hf, names
 from eef_jax.models.base import TARGETS, LoraConfig
 from eef_jax.models.cache import init_cache
 from tests.models.toys import config_of, forward, loud, rows, tiny, toy
@@ -93,6 +93,15 @@ def test_the_table_names_every_parameter(model_type, tmp_path):
     again = hf.load(tmp_path)
     assert again.config == model.config
     assert base.content_hash(again.trainable) == base.content_hash(model.trainable)
+
+
+def test_tensors_are_known_by_the_tables_names_under_other_prefixes_too(model_type):
+    config = config_of(model_type)
+    renamed = getattr(base.family(model_type), "RENAMED", {"": ""})
+    for prefix, new in renamed.items():
+        expected = {} if new is None else {new + "layers.0.x": 1}
+        assert names.known_as(config, {prefix + "layers.0.x": 1}) == expected
+    assert names.known_as(config, {"model.norm.weight": 2}) == {"model.norm.weight": 2}
 
 
 def test_tokens_through_the_cache_equal_the_full_forward(model_type):

@@ -16,7 +16,7 @@ CONFIG = ModelConfig(
 )
 
 # A small `config.json` that every family reads: each takes the fields that it knows. Windows are
-# short, of one layer at least, and where scores have a bound it is felt.
+# short, and of one layer at least.
 TINY: dict[str, Any] = {
     "vocab_size": 64,
     "hidden_size": 16,
@@ -29,7 +29,6 @@ TINY: dict[str, Any] = {
     "rms_norm_eps": 1e-5,
     "tie_word_embeddings": True,
     "query_pre_attn_scalar": 12,
-    "final_logit_softcapping": 5.0,
     "use_sliding_window": True,
     "sliding_window": 20,
     "sliding_window_pattern": 2,

@@ -39,11 +39,13 @@ VARIANTS = {
     "qwen2.5": ("qwen2", {"use_sliding_window": False}),
     "gemma3 4b": (
         "gemma3_text",
-        {
-            "rope_parameters": {"full_attention": LINEAR_ROPE, "sliding_attention": PLAIN_ROPE},
-            "final_logit_softcapping": None,
-        },
+        {"rope_parameters": {"full_attention": LINEAR_ROPE, "sliding_attention": PLAIN_ROPE}},
     ),
+    "gemma2 bounded": (
+        "gemma2",
+        {"attn_logit_softcapping": 3.0, "final_logit_softcapping": 2.0, "num_hidden_layers": 3},
+    ),
+    "gemma3 bounded": ("gemma3_text", {"final_logit_softcapping": 2.0}),
 }
 
 PROMPTS = (
