@@ -36,7 +36,16 @@ def base() -> config_dict.ConfigDict:
             "path": "",  # a Hugging Face folder; "": the nano base that ships with the package
             "dtype": "float32",
             "param_dtype": "float32",
-            "lora": {"enable": True, "rank": 16, "alpha": 32.0, "dropout": 0.0, "targets": "all"},
+            "quantise": "",  # "int8" or "nf4": the projections of the base, under an adapter
+            "adapter": "",  # a PEFT folder to start from; rank, alpha, targets, rslora are its own
+            "lora": {
+                "enable": True,  # False tunes all parameters
+                "rank": 16,
+                "alpha": 32.0,
+                "dropout": 0.0,
+                "targets": "all",  # names or patterns, separated by commas
+                "rslora": False,
+            },
         }
     )
     config.mesh = config_dict.ConfigDict({"data": -1, "fsdp": 1, "tensor": 1, "context": 1})

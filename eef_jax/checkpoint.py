@@ -22,6 +22,7 @@ from eef_jax.models.base import LoraConfig
 from eef_jax.train.state import TrainState
 
 FORMAT = 1  # version of this layout
+FOLDER = "checkpoint"  # of a checkpoint in its stage's folder
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class Metadata:
     Attributes:
         base: folder of the frozen weights (or how they were made).
         base_hash: their content (`models.base.content_hash`).
+        param_dtype: type they were stored in.
+        quantise: how projections were quantised; "" for not.
         lora: the adapter's configuration; None for full tuning.
         config_hash: of the config that made it.
         step: updates done.
@@ -40,6 +43,8 @@ class Metadata:
 
     base: str
     base_hash: str
+    param_dtype: str = "float32"
+    quantise: str = ""
     lora: LoraConfig | None = None
     config_hash: str = ""
     step: int = 0
@@ -67,6 +72,12 @@ def save(
         parts["training"] = _named(training)
     note = {"format": FORMAT, **dataclasses.asdict(metadata)}
     ocp.save_checkpointables(_absolute(path), parts, overwrite=True, custom_metadata=note)
+
+
+def locate(path: epath.PathLike) -> epath.Path:
+    """The checkpoint's own folder, from that or from its tune stage's folder."""
+    folder = epath.Path(path).expanduser()
+    return folder / FOLDER if (folder / FOLDER).exists() else folder
 
 
 def read_metadata(path: epath.PathLike) -> Metadata:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from eef_jax import metrics, store
+from eef_jax.errors import ConfigError
 from eef_jax.text.chat import ChatTokenizer
 from eef_jax.types import Example
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from eef_jax.models.base import LoraConfig, Model
     from eef_jax.policies.local import LocalPolicy
 
-CHECKPOINT = "checkpoint"
 NANO = str(importlib.resources.files("eef_jax") / "nano" / "base")  # the base that ships
 
 
@@ -41,11 +41,12 @@ class Learner:
 
     def __init__(self, config: Mapping[str, Any]):
         self._config = config
+        self._section = dict(config["model"])
 
     @functools.cached_property
     def path(self) -> str:
         """Folder of the base model."""
-        return self._config["model"]["path"] or NANO
+        return self._section["path"] or NANO
 
     @functools.cached_property
     def chat(self) -> ChatTokenizer:
@@ -101,14 +102,16 @@ class Learner:
                 log=log.log,
             )
         metadata = checkpoint.Metadata(
-            base=self._config["model"]["path"],
+            base=self._section["path"],
             base_hash=self._base_hash,
+            param_dtype=self._section["param_dtype"],
+            quantise=self._section["quantise"],
             lora=self._lora,
             config_hash=store.config_hash(self._config),
             step=facts["steps"],
             facts={"round": number, "seed": seed, "examples": len(examples)},
         )
-        checkpoint.save(folder / CHECKPOINT, trainable, metadata)
+        checkpoint.save(folder / checkpoint.FOLDER, trainable, metadata)
         return {"examples": len(examples), **facts}
 
     @contextlib.contextmanager
@@ -150,11 +153,21 @@ class Learner:
 
     @functools.cached_property
     def _lora(self) -> "LoraConfig | None":
+        from eef_jax.models import hf, peft
         from eef_jax.models.base import TARGETS, LoraConfig
 
-        section = dict(self._config["model"]["lora"])
+        section = dict(self._section["lora"])
+        adapter = self._section["adapter"]
         if not section.pop("enable"):
+            if adapter:
+                raise ConfigError(
+                    f"config.model.adapter = {adapter!r} is tuned on as an adapter, but "
+                    "config.model.lora.enable is False: set it to True"
+                )
             return None
+        if adapter:
+            stored = peft.read_config(adapter, hf.read_config(epath.Path(self.path)))
+            return dataclasses.replace(stored, dropout=section["dropout"])
         targets = section.pop("targets")
         chosen = TARGETS if targets == "all" else tuple(targets.split(","))
         return LoraConfig(targets=chosen, **section)
@@ -167,17 +180,22 @@ class Learner:
 
     @functools.cached_property
     def _model(self) -> "Model":
-        from eef_jax.models import hf
+        from eef_jax.models import hf, peft
 
-        section = self._config["model"]
-        return hf.load(
+        section = self._section
+        model = hf.load(
             self.path,
             lora=self._lora,
             dtype=section["dtype"],
             param_dtype=section["param_dtype"],
+            quantise=section["quantise"],
             mesh=self._mesh,
             seed=self._config["seed"],
         )
+        if not section["adapter"]:
+            return model
+        adapter = peft.load(section["adapter"], model, mesh=self._mesh)
+        return dataclasses.replace(model, trainable=adapter)
 
     @functools.cached_property
     def _base_hash(self) -> str:
@@ -188,8 +206,7 @@ class Learner:
     def _trainable(self, folder: epath.Path) -> "nnx.State":
         from eef_jax import checkpoint
 
-        path = folder / CHECKPOINT if (folder / CHECKPOINT).exists() else folder
         trainable, _ = checkpoint.load_trainable(
-            path, self._model.trainable, base_hash=self._base_hash
+            checkpoint.locate(folder), self._model.trainable, base_hash=self._base_hash
         )
         return trainable

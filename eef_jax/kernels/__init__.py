@@ -10,8 +10,9 @@ import jax
 
 from eef_jax.errors import ConfigError, near
 from eef_jax.kernels import xla
+from eef_jax.kernels.scores import Scores as Scores
 
-Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, Scores], jax.Array]
 
 IMPLEMENTATIONS: dict[str, Attention] = {"xla": xla.attention}
 
@@ -19,7 +20,13 @@ cached_attention = xla.cached
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, *, implementation: str
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    segment_ids: jax.Array,
+    scores: Scores,
+    *,
+    implementation: str,
 ) -> jax.Array:
     """Causal attention within equal segment ids.
 
@@ -27,7 +34,8 @@ def attention(
         q: [b, n, t, h] queries.
         k: [b, k, t, h] keys; n is a multiple of k.
         v: [b, k, t, h] values.
-        segment_ids: i32[b, t].
+        segment_ids: i32[b, t]; equal ids stand side by side.
+        scores: how a query scores the keys, and how far back it sees.
         implementation: name in `IMPLEMENTATIONS`.
 
     Returns:
@@ -40,4 +48,4 @@ def attention(
         raise ConfigError(
             f"unknown attention {implementation!r}: {near(implementation, IMPLEMENTATIONS)}"
         )
-    return IMPLEMENTATIONS[implementation](q, k, v, segment_ids)
+    return IMPLEMENTATIONS[implementation](q, k, v, segment_ids, scores)

@@ -1,123 +1,23 @@
-"""The decoder all families share: pre-norm blocks of rotary attention and gated feed-forward.
+"""The decoder all families share: an embedding, blocks of attention and feed-forward, scores.
 
 Two ways through it: `__call__` for packed rows in full (training, teacher forcing) and `extend`
-for new tokens on top of a key/value cache (sampling). Knows token ids, no files or text.
+for new tokens on top of a key/value cache (sampling). Knows token ids, no files or text, and no
+family's name: what families do differently are fields of `ModelConfig`.
 
-Legend: b batch, t tokens, c new tokens, s cache slots, d model, n heads, k kv heads, h head dim,
-f ffn, v vocabulary.
+Legend: b batch, t tokens, c new tokens, d model, v vocabulary.
 """
-
-import math
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from eef_jax import kernels
-from eef_jax.models.base import TARGETS, LoraConfig, ModelConfig
-from eef_jax.models.cache import Cache, Layer, Spot
-from eef_jax.models.lora import Linear
+from eef_jax.models.base import ModelConfig
+from eef_jax.models.block import Block
+from eef_jax.models.cache import Cache, Spot
+from eef_jax.models.norm import norm
+from eef_jax.models.rope import Rotation, rotation
 from eef_jax.sharding import constrain
-
-
-class Norm(nnx.Module):
-    """Root-mean-square norm, computed in float32."""
-
-    def __init__(self, width: int, *, eps: float, param_dtype: DTypeLike) -> None:
-        self.weight = nnx.Param(jnp.ones(width, param_dtype), axes=("norm",))
-        self.eps = eps
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        wide = x.astype(jnp.float32)
-        scale = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.eps)
-        return (wide * scale).astype(x.dtype) * self.weight[...].astype(x.dtype)
-
-
-class Block(nnx.Module):
-    """One layer: attention and feed-forward, each on a normed copy of the residual stream."""
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        *,
-        lora: LoraConfig | None,
-        param_dtype: DTypeLike,
-        attention: str,
-    ) -> None:
-        d, heads = config.d_model, config.n_heads * config.head_dim
-        kv_heads = config.n_kv_heads * config.head_dim
-
-        def linear(name: str, d_in: int, d_out: int, axes: tuple[str, str]) -> Linear:
-            return Linear((d_in, d_out), axes, name=name, lora=lora, param_dtype=param_dtype)
-
-        self.q_proj = linear("q_proj", d, heads, ("embed", "heads"))
-        self.k_proj = linear("k_proj", d, kv_heads, ("embed", "kv_heads"))
-        self.v_proj = linear("v_proj", d, kv_heads, ("embed", "kv_heads"))
-        self.o_proj = linear("o_proj", heads, d, ("heads", "embed"))
-        self.gate_proj = linear("gate_proj", d, config.d_ff, ("embed", "mlp"))
-        self.up_proj = linear("up_proj", d, config.d_ff, ("embed", "mlp"))
-        self.down_proj = linear("down_proj", config.d_ff, d, ("mlp", "embed"))
-        self.attention_norm = Norm(d, eps=config.rms_eps, param_dtype=param_dtype)
-        self.mlp_norm = Norm(d, eps=config.rms_eps, param_dtype=param_dtype)
-        self.head_dim = config.head_dim
-        self.attention = attention
-
-    def __call__(
-        self,
-        x: jax.Array,
-        rotation: tuple[jax.Array, jax.Array],
-        segment_ids: jax.Array,
-        dropout_key: jax.Array | None,
-    ) -> jax.Array:
-        """Map the residual stream [b, t, d] to the next layer's."""
-        keys = _split(dropout_key)
-        q, k, v = self._qkv(self.attention_norm(x), rotation, keys)
-        mixed = kernels.attention(
-            q, k.swapaxes(1, 2), v.swapaxes(1, 2), segment_ids, implementation=self.attention
-        )
-        x = x + self._out(mixed, keys)
-        return x + self._mlp(self.mlp_norm(x), keys)
-
-    def extend(
-        self, x: jax.Array, rotation: tuple[jax.Array, jax.Array], spot: Spot, cache: Layer
-    ) -> tuple[jax.Array, Layer]:
-        """Map [b, c, d] likewise, writing the new keys and values into this layer's cache."""
-        keys = _split(None)
-        q, k, v = self._qkv(self.attention_norm(x), rotation, keys)
-        cache = spot.write(cache[0], k), spot.write(cache[1], v)
-        seen_k, seen_v = spot.read(cache[0]), spot.read(cache[1])
-        mixed = kernels.cached_attention(q, seen_k, seen_v, spot.positions)
-        x = x + self._out(mixed, keys)
-        return x + self._mlp(self.mlp_norm(x), keys), cache
-
-    def projections(self) -> list[Linear]:
-        """The linear layers, in the order of `TARGETS`."""
-        return [getattr(self, name) for name in TARGETS]
-
-    def _qkv(
-        self,
-        x: jax.Array,
-        rotation: tuple[jax.Array, jax.Array],
-        keys: dict[str, jax.Array | None],
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Project and rotate: q [b, n, t, h], k and v [b, t, k, h]."""
-
-        def heads(name: str) -> jax.Array:
-            y = getattr(self, name)(x, dropout_key=keys[name])
-            return y.reshape(*y.shape[:2], -1, self.head_dim)
-
-        q = rotate(heads("q_proj"), rotation).swapaxes(1, 2)
-        return q, rotate(heads("k_proj"), rotation), heads("v_proj")
-
-    def _out(self, mixed: jax.Array, keys: dict[str, jax.Array | None]) -> jax.Array:
-        b, _, t, _ = mixed.shape
-        return self.o_proj(mixed.swapaxes(1, 2).reshape(b, t, -1), dropout_key=keys["o_proj"])
-
-    def _mlp(self, x: jax.Array, keys: dict[str, jax.Array | None]) -> jax.Array:
-        gate = self.gate_proj(x, dropout_key=keys["gate_proj"])
-        up = self.up_proj(x, dropout_key=keys["up_proj"])
-        return self.down_proj(jax.nn.silu(gate) * up, dropout_key=keys["down_proj"])
 
 
 class Decoder(nnx.Module):
@@ -127,9 +27,8 @@ class Decoder(nnx.Module):
 
     Args:
         config: its shape.
-        lora: the adapter to add; None for none.
         dtype: type the layers compute in.
-        param_dtype: type the parameters are stored in (an adapter's are float32).
+        param_dtype: type the parameters are stored in.
         attention: name in the attention registry (`eef_jax.kernels`).
     """
 
@@ -137,7 +36,6 @@ class Decoder(nnx.Module):
         self,
         config: ModelConfig,
         *,
-        lora: LoraConfig | None,
         dtype: DTypeLike,
         param_dtype: DTypeLike,
         attention: str,
@@ -145,10 +43,10 @@ class Decoder(nnx.Module):
         shape = (config.vocab_size, config.d_model)
         self.embed = nnx.Param(jnp.zeros(shape, param_dtype), axes=("vocab", "embed"))
         self.layers = nnx.List(
-            Block(config, lora=lora, param_dtype=param_dtype, attention=attention)
-            for _ in range(config.n_layers)
+            Block(config, index, param_dtype=param_dtype, attention=attention)
+            for index in range(config.n_layers)
         )
-        self.norm = Norm(config.d_model, eps=config.rms_eps, param_dtype=param_dtype)
+        self.norm = norm(config, config.d_model, param_dtype=param_dtype)
         self.head = (
             None
             if config.tie_embeddings
@@ -176,11 +74,11 @@ class Decoder(nnx.Module):
         Returns:
             The last layer's normed output [b, t, d], ready for `logits`.
         """
-        x = self._embedded(tokens)
-        rotation = rotary(self.config, positions)
+        x = self.embedded(tokens)
+        turns = self.rotations(positions)
         for index, layer in enumerate(self.layers):
             key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
-            x = layer(x, rotation, segment_ids, key)
+            x = layer(x, turns[index], segment_ids, key)
             x = constrain(x, ("batch", "sequence", None))
         return self.norm(x)
 
@@ -207,12 +105,12 @@ class Decoder(nnx.Module):
         Returns:
             The normed output [b, c, d], and the cache with the new tokens in it.
         """
-        x = self._embedded(tokens)
-        rotation = rotary(self.config, positions)
+        x = self.embedded(tokens)
+        turns = self.rotations(positions)
         spot = Spot(rows=rows, positions=positions, length=length)
         new = []
-        for layer, old in zip(self.layers, cache, strict=True):
-            x, layer_cache = layer.extend(x, rotation, spot, old)
+        for layer, turn, old in zip(self.layers, turns, cache, strict=True):
+            x, layer_cache = layer.extend(x, turn, spot, old)
             new.append(layer_cache)
         return self.norm(x), tuple(new)
 
@@ -222,41 +120,34 @@ class Decoder(nnx.Module):
             weight, contract = self.embed[...], 1
         else:
             weight, contract = self.head[...], 0
-        return jax.lax.dot_general(
+        scores = jax.lax.dot_general(
             hidden,
             weight.astype(hidden.dtype),
             (((hidden.ndim - 1,), (contract,)), ((), ())),
             preferred_element_type=jnp.float32,
         )
+        cap = self.config.logit_softcap
+        return scores if cap is None else cap * jnp.tanh(scores / cap)
 
-    def _embedded(self, tokens: jax.Array) -> jax.Array:
+    def embedded(self, tokens: jax.Array) -> jax.Array:
+        """What the first layer is given for ids i32[b, t]: [b, t, d]."""
         x = jnp.take(self.embed[...], tokens, axis=0, mode="clip").astype(self.dtype)
+        if self.config.embedding_scale != 1.0:
+            x = x * jnp.asarray(self.config.embedding_scale, self.dtype)
         return constrain(x, ("batch", "sequence", None))
 
-
-def rotary(config: ModelConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine of each position's rotary angles, float32[b, t, h / 2]."""
-    half = config.head_dim // 2
-    frequency = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    if config.rope_scaling is not None:
-        scaling = config.rope_scaling
-        low, high = scaling.low_freq_factor, scaling.high_freq_factor
-        turns = scaling.original_max_positions * frequency / (2 * math.pi)
-        smooth = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
-        frequency = frequency * (smooth + (1.0 - smooth) / scaling.factor)
-    angle = positions[..., None].astype(jnp.float32) * frequency
-    return jnp.cos(angle), jnp.sin(angle)
-
-
-def rotate(x: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Turn the pairs (i, i + h / 2) of [b, t, n, h] by the angles of their positions."""
-    cos, sin = (part[:, :, None, :].astype(x.dtype) for part in rotation)
-    first, second = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-
-
-def _split(dropout_key: jax.Array | None) -> dict[str, jax.Array | None]:
-    """A key for each projection, or none for any."""
-    if dropout_key is None:
-        return dict.fromkeys(TARGETS)
-    return dict(zip(TARGETS, jax.random.split(dropout_key, len(TARGETS)), strict=True))
+    def rotations(self, positions: jax.Array) -> list[Rotation]:
+        """Each layer's rotary angles at positions i32[b, t]."""
+        config = self.config
+        far = rotation(
+            positions,
+            head_dim=config.head_dim,
+            theta=config.rope_theta,
+            scaling=config.rope_scaling,
+        )
+        if config.local_rope_theta is None:
+            return [far] * config.n_layers
+        near = rotation(
+            positions, head_dim=config.head_dim, theta=config.local_rope_theta, scaling=None
+        )
+        return [far if config.window(i) is None else near for i in range(config.n_layers)]

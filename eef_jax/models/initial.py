@@ -16,8 +16,9 @@ STD = 0.02
 def initial(path: tuple[Any, ...], shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Make the float32 values of one leaf.
 
-    Norms are 1, matrices normal with deviation 0.02. An adapter's a is uniform within 1 / sqrt(in)
-    and its b is 0, so that a fresh adapter changes nothing (arXiv:2106.09685, section 4.1).
+    Norms are 1 (an excess over it 0), biases 0, matrices normal with deviation 0.02. An adapter's
+    a is uniform within 1 / sqrt(in) and its b is 0, so that a fresh adapter changes nothing
+    (arXiv:2106.09685, section 4.1).
 
     Args:
         path: where the leaf sits in the decoder's state.
@@ -25,7 +26,7 @@ def initial(path: tuple[Any, ...], shape: tuple[int, ...], seed: int) -> np.ndar
         seed: of the run.
     """
     rng = np.random.default_rng([seed, zlib.crc32(str(path).encode())])
-    if path[-1] == "lora_b":
+    if path[-1] in ("lora_b", "bias", "excess"):
         return np.zeros(shape, np.float32)
     if path[-1] == "lora_a":
         bound = 1.0 / math.sqrt(shape[0])

@@ -1,14 +1,17 @@
 """Chat rendering that only ever appends: the ids of a turn are a prefix of the ids of the next.
 
 A chat template is reduced to frames: for each message the fixed text before and after its content.
-Frames are found by rendering marker contents, so any template works that is prefix-stable (one more
-message leaves the text before it alone) and writes contents verbatim or stripped; others are
-refused. Each message is tokenised by itself and sampled ids are kept as they were sampled, so that
-history is never decoded and encoded again. Knows messages and ids; not steps, weights or models.
+Frames are found by rendering marker contents in the form messages have as history, so any template
+works that is prefix-stable there (a later message leaves the text before it alone) and writes
+contents verbatim or stripped; others are refused when the tokenizer is loaded. Each message is
+tokenised by itself and sampled ids are kept as they were sampled, so that history is never decoded
+and encoded again: what a template would drop from earlier answers (Qwen3: their thinking) stays.
+Knows messages and ids; not steps, weights or models.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +20,34 @@ from eef_jax.errors import PolicyError
 from eef_jax.text import tokenizer as tokenizer_lib
 from eef_jax.types import Message, Role
 
+_MARKER = re.compile("\ue000(\\d+)\ue001")  # private use: no template trims or rewrites these
+# How a template may treat a content's outer white space, by what it makes of " content ".
+_STRIPS: dict[str, Callable[[str], str]] = {
+    " {} ": str,
+    "{}": str.strip,
+    "{} ": str.lstrip,
+    " {}": str.rstrip,
+}
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Frame:
     """What stands around a message's content.
 
     Attributes:
-        head: ids before the content; of an assistant's message, the generation prompt.
-        end: ids after the content up to the first special token: how the speaker ends a turn.
-        rest: ids between the end of the turn and the next message (ChatML's newline).
-        text: the rendered conversation with marker contents, this message included.
-        strips: whether the template strips the content's outer white space.
+        head: ids between the message before and the content; of an assistant's message, what a
+            prompt ends with.
+        lead: what an assistant says before the content (a space, in some templates).
+        end: ids that end an assistant's turn, the first special token the last of them.
+        text: the conversation with marker contents, up to the end of this message.
+        strip: what the template does to a content's outer white space.
     """
 
     head: tuple[int, ...]
+    lead: str
     end: tuple[int, ...]
-    rest: tuple[int, ...]
     text: str
-    strips: bool
+    strip: Callable[[str], str]
 
 
 class ChatTokenizer:
@@ -48,7 +61,8 @@ class ChatTokenizer:
     Attributes:
         tokenizer: text and ids.
         fingerprint: hash of tokenizer and template: sampled ids are valid under equal ones.
-        stop_ids: ids that end an assistant's message.
+        stop_ids: ids that end an assistant's message: the template's end of turn, the tokenizer's
+            end of sequence, and what the generation config names.
         vocab_size: number of ids.
     """
 
@@ -62,14 +76,11 @@ class ChatTokenizer:
         self.fingerprint = tokenizer.fingerprint
         self.vocab_size = tokenizer.vocab_size
         self._frames: dict[tuple[Role, ...], tuple[_Frame, ...]] = {(): ()}
-        end = self._frame(("user", "assistant", "user", "assistant"))[1].end
-        if not end or end[-1] not in tokenizer.special_ids:
-            raise PolicyError(
-                "the chat template ends an assistant's message without a special token, so a model "
-                "cannot be seen to stop; use a template with an end-of-turn token"
-            )
-        stops = (end[-1],) if tokenizer.eos_id is None else (end[-1], tokenizer.eos_id)
-        self.stop_ids = tuple(dict.fromkeys(stops))
+        self._merges_system = False
+        self._check_system()
+        end = self._frame(("user", "assistant", "user", "assistant"))[-1].end
+        stops = (end[-1], tokenizer.eos_id, *tokenizer.stop_ids)
+        self.stop_ids = tuple(dict.fromkeys(stop for stop in stops if stop is not None))
 
     @classmethod
     def load(cls, path: str | Path) -> "ChatTokenizer":
@@ -113,9 +124,9 @@ class ChatTokenizer:
         speaker: list[int] = []
         for index, (message, kept, frame) in enumerate(zip(messages, sampled, frames, strict=True)):
             said = self._said(message, kept, frame)
-            ids += [*frame.head, *said, *frame.rest]
+            ids += [*frame.head, *said]
             who = index if message.role == "assistant" else -1
-            speaker += [-1] * len(frame.head) + [who] * len(said) + [-1] * len(frame.rest)
+            speaker += [-1] * len(frame.head) + [who] * len(said)
         return np.asarray(ids, np.int32), np.asarray(speaker, np.int32)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -126,63 +137,112 @@ class ChatTokenizer:
         """Content and end of turn; sampled ids stand as they are, only a missing end is added."""
         if kept:
             return tuple(kept) + (() if kept[-1] in self.stop_ids else frame.end)
-        content = message.content.strip() if frame.strips else message.content
+        content = frame.lead + frame.strip(message.content)
         return self.tokenizer.encode(content) + frame.end
+
+    def _check_system(self) -> None:
+        """Find out whether the template has a place for a system message.
+
+        Where it has none, or one that moves as the conversation grows, the message goes to the head
+        of the first user's, as Gemma 3's template puts it.
+        """
+        roles: tuple[Role, ...] = ("system", "user", "assistant", "user", "assistant")
+        try:
+            self._frame(roles)
+        except PolicyError:
+            self._frames = {(): ()}
+            self._merges_system = True
 
     def _frame(self, roles: tuple[Role, ...]) -> tuple[_Frame, ...]:
         """Frames of a conversation of these roles; found once for each sequence of roles."""
         if roles not in self._frames:
             known = self._frame(roles[:-1])
-            self._frames[roles] = (*known, self._measure(roles, known[-1].text if known else ""))
+            self._frames[roles] = (*known, self._measure(roles, known))
         return self._frames[roles]
 
-    def _measure(self, roles: tuple[Role, ...], before: str) -> _Frame:
-        place = len(roles) - 1
-        marker = _marker(place)
-        after = self._render(roles)
-        _check_prefix(before, after, f"adding message {place} ({roles[-1]})")
-        piece = after[len(before) :]
-        if piece.count(marker) != 1:
-            raise PolicyError(
-                f"the chat template writes the content of message {place} ({roles[-1]}) "
-                f"{piece.count(marker)} times, expected once: {piece!r}; use another template"
-            )
-        head, tail = piece.split(marker)
-        if roles[-1] == "assistant":
-            asked = self._render(roles[:-1], generate=True) if place else head
-            _check_prefix(asked, after, f"answering the generation prompt of message {place}")
-            if place and asked != before + head:
-                raise PolicyError(
-                    f"the generation prompt {asked[len(before) :]!r} differs from how the chat "
-                    f"template begins an assistant's message in history, {head!r}: sampled ids "
-                    "could not be kept; use another template"
-                )
-        padded = self._render(roles, pad=place)
-        if padded not in (after, f"{before}{head} {marker} {tail}"):
-            raise PolicyError(
-                "the chat template rewrites contents (more than stripping white space): it turns "
-                f"{' ' + marker + ' '!r} into {padded[len(before) :]!r}; use another template"
-            )
-        end, rest = self._turn_end(tail)
-        head_ids = self.tokenizer.encode(head, special=True)
-        return _Frame(head=head_ids, end=end, rest=rest, text=after, strips=padded == after)
+    def _measure(self, roles: tuple[Role, ...], known: tuple[_Frame, ...]) -> _Frame:
+        """The frame of the last message, as the template writes it once a user has answered.
 
-    def _turn_end(self, tail: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        ids = self.tokenizer.encode(tail, special=True)
-        special = [i for i, token in enumerate(ids) if token in self.tokenizer.special_ids]
-        cut = special[0] + 1 if special else len(ids)
-        return ids[:cut], ids[cut:]
+        Templates may treat a conversation's last message apart; as history it no longer changes.
+        """
+        place, last = len(roles) - 1, roles[-1]
+        before = known[-1].text if known else ""
+        probe: tuple[Role, ...] = () if last == "user" else ("user",)
+        text = self._render(roles + probe)
+        _check_prefix(before, text, f"adding message {place} ({last})")
+        markers = list(_MARKER.finditer(text))
+        order = [int(found[1]) for found in markers]
+        if order != list(range(len(roles + probe))):
+            raise PolicyError(
+                f"the chat template writes the content of message {place} ({last}) "
+                f"{order.count(place)} times, expected each message's once and in order: "
+                f"{text[len(before) :]!r}; use another template"
+            )
+        start, stop = markers[place].span()
+        head, lead, end = text[len(before) : start], "", ""
+        if last == "assistant":
+            head, lead = self._asked(roles, before, head)
+            end = self._turn_end(roles)
+            _check_prefix(text[:stop] + end, text, f"answering message {place} ({last})")
+        return _Frame(
+            head=self.tokenizer.encode(head, special=True),
+            lead=lead,
+            end=self.tokenizer.encode(end, special=True),
+            text=text[:stop] + end,
+            strip=self._strip(roles + probe, place, text),
+        )
+
+    def _asked(self, roles: tuple[Role, ...], before: str, head: str) -> tuple[str, str]:
+        """What asks an assistant to speak, and what it then says before the content."""
+        if len(roles) == 1:
+            return head, ""
+        asked = self._render(roles[:-1], generate=True)
+        _check_prefix(before, asked, f"the generation prompt of message {len(roles) - 1}")
+        prompt = asked[len(before) :]
+        lead = head.removeprefix(prompt)
+        if not head.startswith(prompt) or lead.strip():
+            raise PolicyError(
+                f"the generation prompt {prompt!r} differs from how the chat template begins an "
+                f"assistant's message in history, {head!r}: sampled ids could not be kept; use "
+                "another template"
+            )
+        return prompt, lead
+
+    def _turn_end(self, roles: tuple[Role, ...]) -> str:
+        """What ends an assistant's turn: all after its content up to the first special token."""
+        tail = self._render(roles).rpartition(_marker(len(roles) - 1))[2]
+        ends = [tail.find(text) + len(text) for text in self.tokenizer.special_text if text in tail]
+        if not ends:
+            raise PolicyError(
+                "the chat template ends an assistant's message without a special token, so a model "
+                "cannot be seen to stop; use a template with an end-of-turn token"
+            )
+        return tail[: min(ends)]
+
+    def _strip(self, roles: tuple[Role, ...], place: int, text: str) -> Callable[[str], str]:
+        marker = _marker(place)
+        padded = self._render(roles, pad=place)
+        for form, strip in _STRIPS.items():
+            if padded == text.replace(marker, form.format(marker)):
+                return strip
+        raise PolicyError(
+            "the chat template rewrites contents (more than stripping white space): with "
+            f"{' ' + marker + ' '!r} in {text!r} it gives {padded!r}; use another template"
+        )
 
     def _render(
         self, roles: Sequence[Role], *, generate: bool = False, pad: int | None = None
     ) -> str:
         contents = [f" {_marker(i)} " if i == pad else _marker(i) for i in range(len(roles))]
         messages = [{"role": r, "content": c} for r, c in zip(roles, contents, strict=True)]
+        if self._merges_system and roles[:2] == ("system", "user"):
+            system, user, *rest = messages
+            joined = f"{system['content']}\n\n{user['content']}"
+            messages = [{"role": "user", "content": joined}, *rest]
         return self.tokenizer.template(messages, generate=generate)
 
 
 def _marker(index: int) -> str:
-    # Private-use characters: no template trims, tests or rewrites them.
     return f"\ue000{index}\ue001"
 
 

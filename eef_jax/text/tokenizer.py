@@ -30,6 +30,8 @@ class Tokenizer:
         vocab_size: number of ids, added tokens included.
         eos_id: id of the end-of-sequence token, None without one.
         special_ids: ids that no plain text turns into.
+        special_text: how a template spells them.
+        stop_ids: ids that the generation config ends an answer at, beside `eos_id`.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Tokenizer:
         *,
         template: str,
         special: Mapping[str, str] | None = None,
+        stop_ids: Sequence[int] = (),
     ):
         """Wrap a backend.
 
@@ -45,6 +48,7 @@ class Tokenizer:
             backend: the `tokenizers` object.
             template: Jinja source of the chat template.
             special: names such as `bos_token` to the token's text, as templates use them.
+            stop_ids: of the generation config.
         """
         self._backend = backend
         # Padding and truncation stored in tokenizer.json would silently change ids.
@@ -54,6 +58,8 @@ class Tokenizer:
         self._template = _environment().from_string(template)
         added = backend.get_added_tokens_decoder()
         self.special_ids = frozenset(i for i, token in added.items() if token.special)
+        self.special_text = tuple(token.content for token in added.values() if token.special)
+        self.stop_ids = tuple(stop_ids)
         self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
         eos = self._special.get("eos_token")
         self.eos_id = backend.token_to_id(eos) if eos else None
@@ -105,8 +111,8 @@ def load(path: str | Path) -> Tokenizer:
     """Read a Hugging Face tokenizer folder.
 
     Args:
-        path: folder with `tokenizer.json`, `tokenizer_config.json` and, where the config holds no
-            `chat_template`, `chat_template.jinja`.
+        path: folder with `tokenizer.json`, `tokenizer_config.json`, where the config holds no
+            `chat_template` also `chat_template.jinja`, and optionally `generation_config.json`.
 
     Raises:
         DataError: when a file is missing or damaged, or no chat template is there.
@@ -123,7 +129,24 @@ def load(path: str | Path) -> Tokenizer:
     except Exception as error:  # the library raises bare Exception
         raise DataError(f"{source} cannot be read as a tokenizer: {error}") from error
     special = {name: _content(config[name]) for name in _SPECIAL if config.get(name)}
-    return Tokenizer(backend, template=_chat_template(folder, config), special=special)
+    stops = _stop_ids(folder / "generation_config.json", backend)
+    template = _chat_template(folder, config)
+    return Tokenizer(backend, template=template, special=special, stop_ids=stops)
+
+
+def _stop_ids(file: Path, backend: tokenizers.Tokenizer) -> tuple[int, ...]:
+    """What a generation config ends an answer at: one id or several."""
+    if not file.is_file():
+        return ()
+    named = _json(file).get("eos_token_id")
+    stops = named if isinstance(named, list) else [] if named is None else [named]
+    for stop in stops:
+        if not isinstance(stop, int) or backend.id_to_token(stop) is None:
+            raise DataError(
+                f"{file} names the stop token {stop!r} (eos_token_id), which the tokenizer does "
+                "not have: both files must be of one model, copy them again"
+            )
+    return tuple(stops)
 
 
 def _json(path: Path) -> dict[str, Any]:

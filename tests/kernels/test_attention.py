@@ -1,4 +1,4 @@
-"""Every implementation in the registry against attention written out in full."""
+"""Every implementation in the registry, and attention to a cache, against attention in full."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,17 @@ import pytest
 
 from eef_jax import kernels
 from eef_jax.errors import ConfigError
+from eef_jax.kernels import Scores
 
 LENGTH = 150  # more than one query block, the last one ragged
+PLAIN = Scores(scale=8**-0.5)
+KINDS = {
+    "plain": PLAIN,
+    "window": Scores(scale=0.3, window=5),
+    "wide window": Scores(scale=0.3, window=140),
+    "softcap": Scores(scale=1.0, softcap=2.0),
+    "window and softcap": Scores(scale=1.0, window=33, softcap=2.0),
+}
 
 
 def inputs(n: int = 4, kv_heads: int = 2):
@@ -19,36 +28,65 @@ def inputs(n: int = 4, kv_heads: int = 2):
     return q, k, v, segments
 
 
-def written_out(q, k, v, segments):
+def written_out(q, k, v, segments, scores=PLAIN):
     k, v = (jnp.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
-    scores = jnp.einsum("bnth,bnsh->bnts", q, k) / q.shape[-1] ** 0.5
+    scored = jnp.einsum("bnth,bnsh->bnts", q, k) * scores.scale
+    if scores.softcap is not None:
+        scored = scores.softcap * jnp.tanh(scored / scores.softcap)
     seen = (segments[:, :, None] == segments[:, None]) & jnp.tri(q.shape[2], dtype=bool)
-    scores = jnp.where(seen[:, None], scores, -jnp.inf)
-    return jnp.einsum("bnts,bnsh->bnth", jax.nn.softmax(scores, axis=-1), v)
+    if scores.window is not None:
+        seen &= ~jnp.tri(q.shape[2], k=-scores.window, dtype=bool)
+    scored = jnp.where(seen[:, None], scored, -jnp.inf)
+    return jnp.einsum("bnts,bnsh->bnth", jax.nn.softmax(scored, axis=-1), v)
 
 
-@pytest.mark.parametrize("kv_heads", [2, 4])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", sorted(kernels.IMPLEMENTATIONS))
-def test_outputs_and_gradients(name, kv_heads):
-    *qkv, segments = inputs(kv_heads=kv_heads)
+def test_outputs_and_gradients(name, kind):
+    *qkv, segments = inputs(kv_heads=4 if kind == "plain" else 2)
     weights = jax.random.normal(jax.random.key(1), qkv[0].shape)
 
     def total(attend):
-        loss = lambda q, k, v: (weights * attend(q, k, v)).sum()
-        return jax.jit(jax.value_and_grad(loss, (0, 1, 2)))
+        loss = lambda q, k, v: (weights * attend(q, k, v, segments, KINDS[kind])).sum()
+        return jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(*qkv)
 
-    got = total(lambda *x: kernels.attention(*x, segments, implementation=name))(*qkv)
-    expected = total(lambda *x: written_out(*x, segments))(*qkv)
+    got = total(lambda *x: kernels.attention(*x, implementation=name))
+    expected = total(written_out)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_new_tokens_see_of_a_cache_what_they_see_in_full(kind):
+    q, k, v, _ = inputs()
+    expected = jax.jit(written_out, static_argnums=4)(q, k, v, jnp.ones((2, LENGTH)), KINDS[kind])
+    # Another number of tokens is new in each row; -1 is padding.
+    positions = jnp.array([[147, 148, 149], [60, 61, -1]])
+    new = jnp.take_along_axis(q, positions[:, None, :, None] % LENGTH, axis=2)
+    parts = [(x[:, :, :128], x[:, :, 128:]) for x in (k, v)]
+    got = jax.jit(kernels.cached_attention, static_argnums=4)(new, *parts, positions, KINDS[kind])
+    np.testing.assert_allclose(got[0], expected[0, :, 147:], atol=1e-5)
+    np.testing.assert_allclose(got[1, :, :2], expected[1, :, 60:62], atol=1e-5)
+    assert np.all(np.isfinite(got))
 
 
 def test_large_scores_neither_overflow_nor_vanish():
     q, k, v, segments = inputs()
-    attend = jax.jit(kernels.attention, static_argnames="implementation")
-    out = attend(q * 1e3, k, v, segments, implementation="xla")
+    attend = jax.jit(kernels.attention, static_argnums=4, static_argnames="implementation")
+    out = attend(q * 1e3, k, v, segments, PLAIN, implementation="xla")
     np.testing.assert_allclose(out, jax.jit(written_out)(q * 1e3, k, v, segments), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(kernels.IMPLEMENTATIONS))
+def test_bfloat16_scores_are_summed_in_float32(name):
+    *qkv, segments = inputs()
+    half = [x.astype(jnp.bfloat16) for x in qkv]
+    got = kernels.attention(*half, segments, PLAIN, implementation=name)
+    assert got.dtype == jnp.bfloat16
+    # What is left is the rounding of inputs, weights and outputs: 8 bits each.
+    expected = written_out(*(x.astype(jnp.float32) for x in half), segments)
+    np.testing.assert_allclose(got.astype(jnp.float32), expected, atol=0.03)
 
 
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ConfigError, match="known: xla"):
-        kernels.attention(*inputs(), implementation="splash!")
+        kernels.attention(*inputs(), PLAIN, implementation="splash!")

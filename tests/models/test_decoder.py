@@ -1,4 +1,4 @@
-"""Invariances of the decoder: cached = in full, packed = separate, sharded = on one device."""
+"""What the decoder does for all families alike: slots, padding, types (see also test_families)."""
 
 import dataclasses
 import functools
@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 
-from eef_jax import sharding
 from eef_jax.models import base
 from eef_jax.models.base import LoraConfig
 from eef_jax.models.cache import copy_slots, init_cache
@@ -39,14 +37,13 @@ def extend(decoder):
 
 
 @pytest.mark.parametrize("in_order", [True, False])
-def test_chunks_and_single_tokens_through_the_cache_equal_the_full_forward(full, extend, in_order):
+def test_slots_in_any_order_and_short_lengths_give_the_full_forward(full, extend, in_order):
     tokens, positions, segments = rows(3, 140)  # beyond one block of the cache
     expected = full(tokens, positions, segments)
     slots = None if in_order else jnp.array([2, 0, 4])
     cache = init_cache(CONFIG, slots=3 if in_order else 5, max_context=200)
-    spans = [(0, 65), (65, 130), *((i, i + 1) for i in range(130, 140))]
     got = []
-    for start, end in spans:
+    for start, end in [(0, 65), (65, 130), *((i, i + 1) for i in range(130, 140))]:
         part = (tokens[:, start:end], positions[:, start:end])
         out, cache = extend(*part, slots, cache, 128 if end <= 128 else 200)
         got.append(out)
@@ -76,46 +73,21 @@ def test_a_copied_slot_goes_on_like_its_source(full, extend):
     CLOSE(out, expected[:, 4:])
 
 
-def test_packed_segments_equal_separate_rows(full):
-    tokens, positions, segments = rows(1, 12)
-    first, second = (
-        full(t, p, s)
-        for t, p, s in (
-            (tokens[:, :5], positions[:, :5], segments[:, :5]),
-            (tokens[:, 5:10], positions[:, :5], segments[:, :5]),
-        )
-    )
-    places = jnp.array([[0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 0]])
-    owners = jnp.array([[1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 0, 0]])
-    packed = full(tokens, places, owners)
-    CLOSE(packed[:, :5], first)
-    CLOSE(packed[:, 5:10], second)
-    assert np.all(np.isfinite(packed))
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_two_by_four_devices_give_the_logits_of_one(tied):
-    model = toy(LoraConfig(rank=4), dataclasses.replace(CONFIG, tie_embeddings=tied))
-    frozen, trainable = loud(model.frozen), loud(model.trainable, seed=2)
-    batch = rows(4, 10)
-
-    def logits(frozen, trainable, batch):
-        decoder = base.merge(model.graphdef, frozen, trainable)
-        return decoder.logits(decoder(*batch))
-
-    expected = jax.jit(logits)(frozen, trainable, batch)
-    mesh = sharding.make_mesh({"data": 1, "fsdp": 2, "tensor": 4})
-    placed = [sharding.place(state, mesh) for state in (frozen, trainable)]
-    laid = jax.device_put(batch, sharding.batch_sharding(mesh))
-    lies = NamedSharding(mesh, PartitionSpec(("data", "fsdp"), None, "tensor"))
-    with jax.set_mesh(mesh):
-        got = jax.jit(logits)(*placed, laid)
-    assert got.sharding.is_equivalent_to(lies, 3), got.sharding
-    CLOSE(got, expected)
-
-
 def test_bfloat16_computes_in_bfloat16_and_scores_in_float32():
-    model = toy(LoraConfig(rank=2), dtype="bfloat16", param_dtype="bfloat16")
+    # Everything that a family may switch on.
+    config = dataclasses.replace(
+        CONFIG,
+        attention_bias=True,
+        qk_norm=True,
+        post_norms=True,
+        excess_norms=True,
+        embedding_scale=4.0,
+        attention_softcap=5.0,
+        logit_softcap=5.0,
+        windows=(2, None),
+        local_rope_theta=100.0,
+    )
+    model = toy(LoraConfig(rank=2), config, dtype="bfloat16", param_dtype="bfloat16")
     assert {leaf.dtype.name for leaf in jax.tree.leaves(model.frozen)} == {"bfloat16"}
     assert {leaf.dtype.name for leaf in jax.tree.leaves(model.trainable)} == {"float32"}
     hidden = forward(model.decoder)(*rows(1, 3))

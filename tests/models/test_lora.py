@@ -7,20 +7,15 @@ import pytest
 from flax import nnx
 
 from eef_jax.errors import ConfigError
-from eef_jax.models import base, hf
+from eef_jax.models import base
 from eef_jax.models.base import TARGETS, LoraConfig
 from eef_jax.models.lora import Linear
 from tests.models.toys import forward, loud, rows, toy
 
 
 def linear(dropout: float = 0.0) -> Linear:
-    layer = Linear(
-        (6, 10),
-        ("embed", "heads"),
-        name="q_proj",
-        lora=LoraConfig(rank=2, alpha=4.0, dropout=dropout),
-        param_dtype="float32",
-    )
+    layer = Linear((6, 10), ("embed", "heads"), param_dtype="float32")
+    layer.adapt(LoraConfig(rank=2, alpha=4.0, dropout=dropout))
     layer.weight[...] = jax.random.normal(jax.random.key(0), (6, 10))
     layer.lora_a[...] = jax.random.normal(jax.random.key(3), (6, 2))
     layer.lora_b[...] = jax.random.normal(jax.random.key(1), (2, 10))
@@ -69,14 +64,34 @@ def test_dropout_reaches_the_whole_decoder():
     assert np.any(first != forward(decoder)(*batch))
 
 
-def test_a_folded_decoder_equals_the_adapted_one():
-    model = toy(LoraConfig(rank=2))
-    decoder = base.merge(model.graphdef, model.frozen, loud(model.trainable))
-    folded = hf.folded(decoder)
-    assert not jax.tree.leaves(nnx.state(folded, nnx.LoRAParam))
-    assert jax.tree.leaves(nnx.state(decoder, nnx.LoRAParam))
-    batch = rows(2, 5)
-    np.testing.assert_allclose(forward(folded)(*batch), forward(decoder)(*batch), atol=1e-4)
+def test_the_folded_weight_does_what_weight_and_adapter_do():
+    layer, x = linear(), jax.random.normal(jax.random.key(2), (3, 6))
+    np.testing.assert_allclose(x @ layer.folded(), layer(x), atol=1e-5)
+
+
+def test_rank_stabilised_adapters_are_scaled_by_the_root_of_the_rank():
+    assert LoraConfig(rank=16, alpha=32.0).scale == 2.0
+    assert LoraConfig(rank=16, alpha=32.0, rslora=True).scale == 8.0
+
+
+@pytest.mark.parametrize(
+    ("target", "adapted"),
+    [
+        ("v_proj", {(0, "v_proj"), (1, "v_proj")}),
+        ("layers.1.mlp.up_proj", {(1, "up_proj")}),
+        ("model.layers.0.self_attn.q_proj", {(0, "q_proj")}),
+        (r".*layers\.0\.mlp\.(up|down)_proj", {(0, "up_proj"), (0, "down_proj")}),
+    ],
+)
+def test_targets_are_names_ends_of_names_or_patterns(target, adapted):
+    model = toy(LoraConfig(rank=2, targets=(target,)))
+    assert {path[1:3] for path, _ in nnx.to_flat_state(model.trainable)} == adapted
+
+
+@pytest.mark.parametrize("target", ["layers.2.mlp.up_proj", "mlp.q_proj", "up_.*"])
+def test_a_target_that_matches_nothing_is_named(target):
+    with pytest.raises(ConfigError, match=r"match no projection.*layers\.0\.self_attn\.q_proj"):
+        toy(LoraConfig(rank=2, targets=("q_proj", target)))
 
 
 @pytest.mark.parametrize(
@@ -85,6 +100,7 @@ def test_a_folded_decoder_equals_the_adapted_one():
         ({"targets": ("qproj",)}, "did you mean q_proj"),
         ({"rank": 0}, "adapts nothing"),
         ({"dropout": 1.0}, r"\[0, 1\)"),
+        ({"targets": ("up_(proj",)}, "no regular expression"),
     ],
 )
 def test_a_useless_adapter_is_refused(options, said):

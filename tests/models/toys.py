@@ -1,18 +1,53 @@
-"""A decoder small enough for tests, with weights large enough that attention matters."""
+"""Decoders small enough for tests, with weights large enough that attention matters."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
-from eef_jax.models import hf
+from eef_jax.models import base, hf
 from eef_jax.models.base import LoraConfig, Model, ModelConfig
 from eef_jax.models.decoder import Decoder
 
 CONFIG = ModelConfig(
     vocab_size=64, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=8, d_ff=24
 )
+
+# A small `config.json` that every family reads: each takes the fields that it knows. Windows are
+# short, and of one layer at least.
+TINY: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+    "query_pre_attn_scalar": 12,
+    "use_sliding_window": True,
+    "sliding_window": 20,
+    "sliding_window_pattern": 2,
+    "max_window_layers": 1,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+
+def tiny(model_type: str, **changes: Any) -> dict[str, Any]:
+    """A small `config.json` of a family; one that nests its text model's fields finds them too."""
+    fields = {**TINY, **changes}
+    return {**fields, "text_config": fields, "model_type": model_type}
+
+
+def config_of(model_type: str, **changes: Any) -> ModelConfig:
+    """The shape of a family's small decoder."""
+    return base.family(model_type).config_from_hf(tiny(model_type, **changes))
 
 
 def toy(lora: LoraConfig | None = None, config: ModelConfig = CONFIG, **options) -> Model:

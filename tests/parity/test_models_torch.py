@@ -1,8 +1,9 @@
-"""The decoder against Hugging Face's in torch: tiny random weights, and SmolLM2-135M where it is.
+"""Variants within families against torch, gradients, and SmolLM2-135M where it is.
 
 `EEF_SMOLLM2` names a Hugging Face folder of SmolLM2-135M-Instruct; without it that part is skipped.
 """
 
+import functools
 import os
 import pathlib
 
@@ -15,8 +16,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from eef_jax.models import base, hf  # noqa: E402
-from eef_jax.models.base import LoraConfig  # noqa: E402
 from eef_jax.models.cache import init_cache  # noqa: E402
+from tests.parity import reference  # noqa: E402
 
 LLAMA3_ROPE = {
     "rope_type": "llama3",
@@ -26,72 +27,84 @@ LLAMA3_ROPE = {
     "original_max_position_embeddings": 32,
     "rope_theta": 10_000.0,
 }
+LINEAR_ROPE = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1_000_000.0}
+PLAIN_ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
+
+# What released models have and the toys of the families' own suite do not.
 VARIANTS = {
-    "llama2": {"num_key_value_heads": 4, "tie_word_embeddings": False},
-    "llama3": {"rope_parameters": LLAMA3_ROPE, "tie_word_embeddings": False},
-    "smollm2": {"rope_parameters": {"rope_type": "default", "rope_theta": 100_000.0}},
+    "llama2": ("llama", {"num_key_value_heads": 4, "tie_word_embeddings": False}),
+    "llama3": ("llama", {"rope_parameters": LLAMA3_ROPE, "tie_word_embeddings": False}),
+    "llama linear": ("llama", {"rope_parameters": LINEAR_ROPE}),
+    "mistral 0.3": ("mistral", {"sliding_window": None, "tie_word_embeddings": False}),
+    "qwen2.5": ("qwen2", {"use_sliding_window": False}),
+    "gemma3 4b": (
+        "gemma3_text",
+        {"rope_parameters": {"full_attention": LINEAR_ROPE, "sliding_attention": PLAIN_ROPE}},
+    ),
+    "gemma2 bounded": (
+        "gemma2",
+        {"attn_logit_softcapping": 3.0, "final_logit_softcapping": 2.0, "num_hidden_layers": 3},
+    ),
+    "gemma3 bounded": ("gemma3_text", {"final_logit_softcapping": 2.0}),
 }
 
+PROMPTS = (
+    "The first thing that I do in the morning is",
+    "In the year 1969, two people walked on the",
+    "To bake a simple loaf of bread you will need",
+    "The capital city of the country France is known for",
+    "A small red fox ran across the snowy field and",
+    "Water boils at one hundred degrees, but on a mountain",
+    "The most important idea of the theory of evolution is",
+    "She opened the old wooden box and found inside it",
+    "def fibonacci(n):\n    if n < 2:\n        return n",
+    "My favourite book of all time tells the story of",
+    "If a train leaves the station at noon and travels",
+    "The recipe calls for two eggs, a cup of flour",
+    "Dear customer, thank you very much for your order of",
+    "Once upon a time there lived an old king who",
+    "The difference between a virus and a bacterium is that",
+    "Question: Why is the sky blue during the day? Answer:",
+    "The three states of matter that we meet every day are",
+    "He looked at the map again and slowly realised that",
+    "Here is a list of five things to pack for",
+    "The economy of the region depends mostly on fishing and",
+)
 
-def reference(variant: str) -> transformers.LlamaForCausalLM:
-    options = {"num_key_value_heads": 2, "tie_word_embeddings": True, **VARIANTS[variant]}
-    config = transformers.LlamaConfig(
-        vocab_size=96,
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=48,
-        max_position_embeddings=256,
-        initializer_range=0.3,  # large enough that every part shows in the logits
-        **options,
-    )
-    torch.manual_seed(0)
-    return transformers.LlamaForCausalLM(config).eval()
 
-
-def torch_logits(model, tokens: np.ndarray) -> np.ndarray:
-    with torch.no_grad():
-        return model(torch.from_numpy(tokens).long()).logits.float().numpy()
-
-
-def jax_logits(model: base.Model, tokens: np.ndarray) -> np.ndarray:
+def ours(model: base.Model, tokens: np.ndarray) -> np.ndarray:
+    """Our scores [b, t, v] of rows without padding."""
     positions = np.tile(np.arange(tokens.shape[1]), (tokens.shape[0], 1))
     decoder = model.decoder
     run = jax.jit(lambda *batch: decoder.logits(decoder(*batch)))
     return np.asarray(run(tokens, positions, np.ones_like(tokens)))
 
 
+def theirs(model, tokens: np.ndarray) -> np.ndarray:
+    """The scores [b, t, v] that torch gives them."""
+    with torch.no_grad():
+        return model(torch.from_numpy(tokens).long()).logits.float().numpy()
+
+
 def tokens_of(vocab_size: int, shape: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(0).integers(0, vocab_size, shape).astype(np.int32)
 
 
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_logits_equal_torch(tmp_path, variant):
-    torch_model = reference(variant)
+    model_type, changes = VARIANTS[variant]
+    torch_model = reference.make(model_type, **changes)
     torch_model.save_pretrained(tmp_path)
-    tokens = tokens_of(96, (2, 150))
-    got = jax_logits(hf.load(tmp_path), tokens)
-    np.testing.assert_allclose(got, torch_logits(torch_model, tokens), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_transformers_loads_what_is_saved(tmp_path, variant):
-    reference(variant).save_pretrained(tmp_path / "theirs")
-    model = hf.load(tmp_path / "theirs", lora=LoraConfig(rank=2))
-    hf.save(model, tmp_path / "ours")
-    loaded, info = transformers.LlamaForCausalLM.from_pretrained(
-        tmp_path / "ours", output_loading_info=True
-    )
-    assert not info["missing_keys"] and not info["unexpected_keys"], info
-    tokens = tokens_of(96, (1, 40))
-    got = torch_logits(loaded.eval(), tokens)
-    np.testing.assert_allclose(got, jax_logits(model, tokens), rtol=1e-4, atol=1e-4)
+    tokens = tokens_of(64, (2, 150))
+    expected = theirs(torch_model, tokens)
+    np.testing.assert_allclose(ours(hf.load(tmp_path), tokens), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_gradients_equal_torch(tmp_path):
-    torch_model = reference("llama3")
+    model_type, changes = VARIANTS["llama3"]
+    torch_model = reference.make(model_type, **changes)
     torch_model.save_pretrained(tmp_path)
-    tokens = tokens_of(96, (1, 20))
+    tokens = tokens_of(64, (1, 20))
     ids = torch.from_numpy(tokens).long()
     torch_model(ids, labels=ids).loss.backward()
     model = hf.load(tmp_path)
@@ -104,25 +117,65 @@ def test_gradients_equal_torch(tmp_path):
         return -picked.mean()
 
     grads = jax.jit(jax.grad(loss))(model.trainable)
-    theirs = torch_model.model.layers[1].self_attn.k_proj.weight.grad.numpy().T
-    ours = grads["layers"][1]["k_proj"]["weight"][...]
-    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+    expected = torch_model.model.layers[1].self_attn.k_proj.weight.grad.numpy().T
+    got = grads["layers"][1]["k_proj"]["weight"][...]
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_smollm2_logits_equal_torch():
+@pytest.fixture(scope="module")
+def smollm2():
     folder = os.environ.get("EEF_SMOLLM2", "")
     if not pathlib.Path(folder, "config.json").is_file():
         pytest.skip("EEF_SMOLLM2 names no Hugging Face folder of SmolLM2-135M-Instruct")
-    model = hf.load(folder)
     torch_model = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return folder, hf.load(folder), torch_model.eval()
+
+
+def test_smollm2_logits_equal_torch(smollm2):
+    _, model, torch_model = smollm2
     tokens = tokens_of(model.config.vocab_size, (2, 64))
-    expected = torch_logits(torch_model.eval(), tokens)
     # 30 layers, scores up to 33: the measured difference is 1.1e-4.
-    np.testing.assert_allclose(jax_logits(model, tokens), expected, rtol=0, atol=4e-4)
-    # Next tokens, sampled from the cache, are torch's too.
-    cache = init_cache(model.config, slots=2, max_context=64)
+    np.testing.assert_allclose(ours(model, tokens), theirs(torch_model, tokens), rtol=0, atol=4e-4)
+
+
+def test_smollm2_continues_prompts_as_torch_does(smollm2):
+    folder, model, torch_model = smollm2
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    # Cut to one length, so that no row needs padding.
+    prompts = [tokenizer(text).input_ids for text in PROMPTS]
+    tokens = np.array([ids[: min(map(len, prompts))] for ids in prompts], np.int32)
+    assert len(set(map(tuple, tokens.tolist()))) == 20 and tokens.shape[1] >= 6
+    expected = torch_greedy(torch_model, tokens, 64)
+    np.testing.assert_array_equal(greedy(model, tokens, 64), expected)
+
+
+def greedy(model: base.Model, tokens: np.ndarray, count: int) -> np.ndarray:
+    """Each next token the likeliest, through the cache: i32[b, count]."""
+    rows, length = tokens.shape
+    size = length + count
     decoder = model.decoder
-    run = jax.jit(lambda *args: decoder.extend(*args, length=64))
-    hidden, _ = run(tokens, np.tile(np.arange(64), (2, 1)), None, cache)
-    best = np.argmax(decoder.logits(hidden), axis=-1)
-    assert np.mean(best == expected.argmax(-1)) > 0.99
+    cache = init_cache(model.config, slots=rows, max_context=size)
+
+    @functools.partial(jax.jit, donate_argnums=2)
+    def extend(new, first, cache):
+        positions = first + jnp.tile(jnp.arange(new.shape[1]), (rows, 1))
+        hidden, cache = decoder.extend(new, positions, None, cache, length=size)
+        return jnp.argmax(decoder.logits(hidden[:, -1]), axis=-1)[:, None], cache
+
+    new, found = tokens, []
+    for step in range(count):
+        first = 0 if step == 0 else length + step - 1
+        new, cache = extend(new, first, cache)
+        found.append(np.asarray(new))
+    return np.concatenate(found, axis=1)
+
+
+def torch_greedy(model, tokens: np.ndarray, count: int) -> np.ndarray:
+    """The same by torch, with its own cache."""
+    new, past, found = torch.from_numpy(tokens).long(), None, []
+    with torch.no_grad():
+        for _ in range(count):
+            out = model(new, past_key_values=past, use_cache=True)
+            new, past = out.logits[:, -1:].argmax(-1), out.past_key_values
+            found.append(new.numpy())
+    return np.concatenate(found, axis=1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eef_jax.errors import PolicyError
+from eef_jax.text import tokenizer as tokenizer_lib
 from eef_jax.text.chat import ChatTokenizer
 from eef_jax.types import Message
 from tests.text import toys
@@ -20,7 +21,8 @@ CONVERSATION = tuple(
         ("user", "done"),
     )
 )
-STABLE = [toys.NANO, toys.CHATML]
+STABLE = [toys.NANO, *toys.REAL.values()]
+VERBATIM = [toys.NANO, toys.CHATML]
 
 
 @pytest.mark.parametrize("template", STABLE)
@@ -31,7 +33,7 @@ def test_prompt_of_a_turn_is_a_prefix_of_the_next(template):
         np.testing.assert_array_equal(longer[: len(shorter)], shorter)
 
 
-@pytest.mark.parametrize("template", STABLE)
+@pytest.mark.parametrize("template", VERBATIM)
 def test_rendered_text_is_the_templates_own(template):
     tokenizer = toys.tokenizer(template)
     plain = [m for i, m in enumerate(CONVERSATION) if i != 2]
@@ -52,6 +54,54 @@ def test_sampled_ids_are_kept_even_where_text_would_encode_otherwise(template):
     assert second[: len(first) + len(letters) + 1] == [*first, *letters, chat.stop_ids[0]]
 
 
+SYSTEM = Message(role="system", content="be brief")
+PLAIN = tuple(
+    Message(role=role, content=content)
+    for role, content in (
+        ("user", "you see a red door"),
+        ("assistant", "go left"),
+        ("user", "a key"),
+        ("assistant", "click buy now"),
+        ("user", "done"),
+    )
+)
+
+
+@pytest.mark.parametrize("name", sorted(toys.REAL))
+@pytest.mark.parametrize("system", [(), (SYSTEM,)])
+def test_prompts_of_released_models_are_what_their_templates_write(name, system):
+    tokenizer = toys.tokenizer(toys.REAL[name])
+    chat, conversation = ChatTokenizer(tokenizer), (*system, *PLAIN)
+    said = [{"role": m.role, "content": m.content} for m in conversation]
+    if system and name in ("mistral", "gemma2"):  # no place for it, or one that moves
+        said[:2] = [{"role": "user", "content": "be brief\n\nyou see a red door"}]
+    ids = chat.prompt(conversation)
+    written = tokenizer._backend.decode(ids.tolist(), skip_special_tokens=False)
+    assert written == tokenizer.template(said, generate=True)
+    first = chat.prompt(conversation[: len(system) + 1])
+    np.testing.assert_array_equal(ids[: len(first)], first)
+
+
+def test_thinking_that_was_sampled_stays_though_qwen3_would_drop_it():
+    chat = ChatTokenizer(toys.tokenizer(toys.QWEN3))
+    thought = chat.tokenizer.encode("<think>\na door\n</think>\n\ngo left")
+    sampled = ((), (*thought, chat.stop_ids[0]), ())
+    text = chat.tokenizer._backend.decode(
+        chat.prompt(PLAIN[:3], sampled).tolist(), skip_special_tokens=False
+    )
+    assert "<think>\na door\n</think>\n\ngo left<|im_end|>" in text
+    # What an expert said has no thinking, like all history of this template.
+    ids, speaker = chat.example(PLAIN[:2])
+    assert chat.decode(ids[speaker == 1].tolist()) == "go left"
+
+
+def test_an_answer_that_begins_with_a_space_is_learned_with_it():
+    chat = ChatTokenizer(toys.tokenizer(toys.MISTRAL))
+    ids, speaker = chat.example(PLAIN[:2])
+    assert chat.decode(ids[speaker == 1].tolist()) == " go left"
+    assert ids[speaker == 1][-1] in chat.stop_ids
+
+
 def test_a_sampled_message_cut_short_is_ended_by_the_template():
     chat = ChatTokenizer(toys.tokenizer())
     cut = chat.tokenizer.encode("go")
@@ -59,7 +109,7 @@ def test_a_sampled_message_cut_short_is_ended_by_the_template():
     assert ids[speaker == 1].tolist() == [*cut, chat.stop_ids[0]]
 
 
-@pytest.mark.parametrize("template", STABLE)
+@pytest.mark.parametrize("template", VERBATIM)
 def test_learned_tokens_are_content_and_end_of_turn(template):
     chat = ChatTokenizer(toys.tokenizer(template))
     ids, speaker = chat.example(CONVERSATION)
@@ -89,6 +139,7 @@ def test_a_template_that_strips_contents_is_followed():
     ("template", "what"),
     [
         (toys.UNSTABLE, "not prefix-stable"),
+        (toys.THINKING, "generation prompt .*<think>.* differs"),
         (toys.NANO.replace("m['content']", "m['content'] | upper ~ 'x' ~ m['content']"), "2 times"),
         (toys.NANO.replace("{% endif %}", "think{% endif %}"), "generation prompt"),
         (toys.NANO.replace("<|end|>", "\n"), "end-of-turn"),
@@ -100,7 +151,16 @@ def test_templates_that_cannot_be_kept_are_refused(template, what):
 
 
 def test_a_template_that_refuses_roles_says_so():
-    strict = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-    chat = ChatTokenizer(toys.tokenizer(strict + toys.NANO))
-    with pytest.raises(PolicyError, match="no system"):
-        chat.prompt((Message(role="system", content="x"), Message(role="user", content="y")))
+    chat = ChatTokenizer(toys.tokenizer(toys.GEMMA2))
+    with pytest.raises(PolicyError, match=r"roles \(user, user\): roles must alternate"):
+        chat.prompt((PLAIN[0], PLAIN[2]))
+
+
+def test_stops_are_the_end_of_turn_the_tokenizers_and_the_generation_configs():
+    plain = toys.tokenizer(toys.NANO)
+    named = tokenizer_lib.Tokenizer(
+        plain._backend, template=toys.NANO, special={"eos_token": "</s>"}, stop_ids=(5, 3)
+    )
+    end, eos = (plain.encode(text, special=True)[0] for text in ("<|end|>", "</s>"))
+    assert ChatTokenizer(named).stop_ids == (end, eos, 5)
+    assert end == 3

@@ -60,18 +60,26 @@ def test_ids_equal_those_of_transformers(folder):
     assert list(ours.encode(rendered, special=True)) == theirs.encode(rendered)
 
 
+@pytest.mark.parametrize(("named", "stops"), [(7, (7,)), ([7, 2], (7, 2)), (None, ())])
+def test_stop_tokens_come_from_the_generation_config(folder, named, stops):
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": named}))
+    assert tokenizer_lib.load(folder).stop_ids == stops
+
+
 @pytest.mark.parametrize(
     ("file", "content", "what"),
     [
         ("tokenizer_config.json", None, "tokenizer_config.json"),
         ("tokenizer_config.json", "{", "tokenizer_config.json"),
         ("tokenizer_config.json", "{}", "no chat template"),
+        ("generation_config.json", '{"eos_token_id": [1, 99999]}', "stop token 99999"),
+        ("generation_config.json", "{", "generation_config.json"),
         ("tokenizer.json", None, "is missing"),
         ("tokenizer.json", "{}", "cannot be read"),
     ],
 )
 def test_damaged_folders_are_named(folder, file, content, what):
-    (folder / file).unlink()
+    (folder / file).unlink(missing_ok=True)
     if content is not None:
         (folder / file).write_text(content)
     with pytest.raises(DataError, match=what):

@@ -1,0 +1,19 @@
+"""How a query scores keys: the part of attention in which model families differ."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """score = cap(scale * q . k), for the keys that are seen.
+
+    Attributes:
+        scale: multiplies the products; 1 / sqrt(h) in most models.
+        window: number of keys a query sees, its own and those just before it; None for all.
+        softcap: cap(x) = softcap * tanh(x / softcap) bounds the scores (arXiv:2408.00118,
+            section 2); None for none.
+    """
+
+    scale: float
+    window: int | None = None
+    softcap: float | None = None

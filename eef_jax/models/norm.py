@@ -1,0 +1,42 @@
+"""Root-mean-square norms (arXiv:1910.07467), computed in float32, as the families store them."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from eef_jax.models.base import ModelConfig
+
+
+class Norm(nnx.Module):
+    """x / rms(x) in the type of x, times a weight."""
+
+    def __init__(self, width: int, *, eps: float, param_dtype: DTypeLike) -> None:
+        self.weight = nnx.Param(jnp.ones(width, param_dtype), axes=("norm",))
+        self.eps = eps
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return _normed(x, self.eps).astype(x.dtype) * self.weight[...].astype(x.dtype)
+
+
+class ExcessNorm(nnx.Module):
+    """x / rms(x) times 1 + `excess`, the product in float32 too: what Gemma stores."""
+
+    def __init__(self, width: int, *, eps: float, param_dtype: DTypeLike) -> None:
+        self.excess = nnx.Param(jnp.zeros(width, param_dtype), axes=("norm",))
+        self.eps = eps
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        weight = 1.0 + self.excess[...].astype(jnp.float32)
+        return (_normed(x, self.eps) * weight).astype(x.dtype)
+
+
+def norm(config: ModelConfig, width: int, *, param_dtype: DTypeLike) -> Norm | ExcessNorm:
+    """A norm of vectors of `width`, of the kind that the model's config asks for."""
+    kind = ExcessNorm if config.excess_norms else Norm
+    return kind(width, eps=config.rms_eps, param_dtype=param_dtype)
+
+
+def _normed(x: jax.Array, eps: float) -> jax.Array:
+    wide = x.astype(jnp.float32)
+    return wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)

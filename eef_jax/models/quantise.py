@@ -1,0 +1,147 @@
+"""Weights in 8 or 4 bits, for a base that an adapter is tuned on (QLoRA, arXiv:2305.14314).
+
+Projections alone are quantised: embedding, scores, norms and biases are small or delicate. A
+weight is encoded on the host, one tensor at a time, and restored on the device where it is used.
+Knows matrices [in, out]; knows no files and no adapters.
+"""
+
+import abc
+import statistics
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from eef_jax.errors import ConfigError, near
+
+if TYPE_CHECKING:
+    from eef_jax.models.decoder import Decoder
+
+NF4_BLOCK = 64  # weights of one input's run that share a scale
+_COLUMNS = 256  # encoded at a time, which bounds what encoding needs beside its result
+
+
+class Quantised(nnx.Module, abc.ABC):
+    """A weight [in, out] as codes and scales.
+
+    Attributes:
+        shape: of the weight.
+        codes: the codes.
+        scale: float32 scales.
+    """
+
+    shape: tuple[int, int]
+    codes: nnx.Param
+    scale: nnx.Param
+
+    @abc.abstractmethod
+    def encode(self, weight: np.ndarray) -> dict[str, np.ndarray]:
+        """The codes and scales of a float weight [in, out], by attribute name."""
+
+    @abc.abstractmethod
+    def restored(self) -> jax.Array:
+        """The weight that the codes stand for, float32[in, out]."""
+
+    def product(self, x: jax.Array) -> jax.Array:
+        """Multiply x [..., in] by the weight, in the type of x."""
+
+        # Restored once more on the way back: kept from the way forth, the restored weights of all
+        # layers would need the memory that quantising saved.
+        @jax.checkpoint
+        def product(x: jax.Array, restore: "Quantised") -> jax.Array:
+            return x @ restore.restored().astype(x.dtype)
+
+        return product(x, self)
+
+
+class Int8(Quantised):
+    """A byte a weight, symmetric, one scale an output: w = code * scale."""
+
+    def __init__(self, shape: tuple[int, int], axes: tuple[str, str]) -> None:
+        self.shape = shape
+        self.codes = nnx.Param(jnp.zeros(shape, jnp.int8), axes=axes)
+        self.scale = nnx.Param(jnp.zeros(shape[1:], jnp.float32), axes=axes[1:])
+
+    def encode(self, weight: np.ndarray) -> dict[str, np.ndarray]:
+        codes, scale = np.empty(self.shape, np.int8), np.empty(self.shape[1], np.float32)
+        for at in _columns(self.shape):
+            part = weight[:, at].astype(np.float32)
+            scale[at] = np.abs(part).max(axis=0) / 127
+            codes[:, at] = np.rint(part / np.where(scale[at], scale[at], 1.0))
+        return {"codes": codes, "scale": scale}
+
+    def restored(self) -> jax.Array:
+        return self.codes[...].astype(jnp.float32) * self.scale[...]
+
+
+class Nf4(Quantised):
+    """Half a byte a weight: the nearest quantile of a normal distribution, scaled by block.
+
+    A block is `NF4_BLOCK` weights in a row of one output (fewer where that does not divide `in`);
+    its largest has a level of its own. Two weights, one after the other in `in`, share a byte. The
+    scales are kept in float32: 4.5 bits a weight in all.
+    """
+
+    def __init__(self, shape: tuple[int, int], axes: tuple[str, str]) -> None:
+        if shape[0] % 2:
+            raise ConfigError(
+                f"nf4 puts two weights into a byte, so {shape[0]} inputs must be even: use int8"
+            )
+        self.shape = shape
+        self.block = int(np.gcd(shape[0], NF4_BLOCK))
+        halved, blocks = (shape[0] // 2, shape[1]), (shape[0] // self.block, shape[1])
+        self.codes = nnx.Param(jnp.zeros(halved, jnp.uint8), axes=axes)
+        self.scale = nnx.Param(jnp.zeros(blocks, jnp.float32), axes=axes)
+
+    def encode(self, weight: np.ndarray) -> dict[str, np.ndarray]:
+        blocks = self.shape[0] // self.block
+        codes = np.empty((self.shape[0] // 2, self.shape[1]), np.uint8)
+        scale = np.empty((blocks, self.shape[1]), np.float32)
+        between = (LEVELS[1:] + LEVELS[:-1]) / 2
+        for at in _columns(self.shape):
+            part = weight[:, at].astype(np.float32).reshape(blocks, self.block, -1)
+            scale[:, at] = np.abs(part).max(axis=1)
+            part /= np.where(scale[:, at], scale[:, at], 1.0)[:, None]
+            nearest = np.searchsorted(between, part).astype(np.uint8).reshape(self.shape[0], -1)
+            codes[:, at] = nearest[::2] << 4 | nearest[1::2]
+        return {"codes": codes, "scale": scale}
+
+    def restored(self) -> jax.Array:
+        packed = self.codes[...]
+        codes = jnp.stack([packed >> 4, packed & 15], axis=1)  # [in / 2, 2, out]
+        levels = jnp.asarray(LEVELS)[codes].reshape(-1, self.block, self.shape[1])
+        return (levels * self.scale[...][:, None]).reshape(self.shape)
+
+
+KINDS: dict[str, type[Any]] = {"int8": Int8, "nf4": Nf4}
+
+
+def quantise_projections(decoder: "Decoder", kind: str) -> None:
+    """Give every projection a quantised weight in place of its own, of 0 until it is filled.
+
+    Raises:
+        ConfigError: for an unknown kind, or a shape that it cannot hold.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"unknown quantisation {kind!r}: {near(kind, KINDS)}, or '' for none")
+    for layer in decoder.layers:
+        for linear in layer.projections():
+            linear.weight = KINDS[kind](linear.shape, linear.axes)
+
+
+def _levels() -> np.ndarray:
+    """The 16 levels, float32: quantiles of N(0, 1) in [-1, 1] with an exact 0 (appendix E)."""
+    normal = statistics.NormalDist()
+    outermost = 1 - (1 / 32 + 1 / 30) / 2
+    positive = [normal.inv_cdf(p) for p in np.linspace(outermost, 0.5, 9)[:-1].tolist()]
+    negative = [-normal.inv_cdf(p) for p in np.linspace(outermost, 0.5, 8)[:-1].tolist()]
+    return (np.sort([*negative, 0.0, *positive]) / max(positive)).astype(np.float32)
+
+
+def _columns(shape: tuple[int, int]) -> list[slice]:
+    return [slice(start, start + _COLUMNS) for start in range(0, shape[1], _COLUMNS)]
+
+
+LEVELS = _levels()

@@ -1,0 +1,48 @@
+"""What a run's model section asks for is what is tuned, stored and started from."""
+
+import numpy as np
+import pytest
+from etils import epath
+
+from configs import common
+from eef_jax import checkpoint, export
+from eef_jax.errors import ConfigError
+from eef_jax.learner import Learner
+from eef_jax.types import Example
+from tests.test_export import folder  # noqa: F401 (a fixture)
+
+
+def config(path, lora=(), **model):
+    made = common.base()
+    made.mesh = {"data": 8}
+    made.train.update({"epochs": 1, "rows": 8, "length": 16})
+    made.model.update({"path": str(path), **model})
+    made.model.lora.update({"rank": 2, "targets": r"q_proj,.*up_proj", **dict(lora)})
+    return made.to_dict()
+
+
+def tune(settings, stage):
+    tokens, weights = np.arange(1, 9, dtype=np.int32), np.ones(8, np.float32)
+    examples = [Example(id=str(n), tokens=tokens + n, weights=weights) for n in range(8)]
+    stage.mkdir()
+    Learner(settings).tune(examples, epath.Path(stage), before=None, number=0)
+    return checkpoint.read_metadata(stage / checkpoint.FOLDER)
+
+
+def test_a_checkpoint_says_how_its_base_was_read_and_exports(folder, tmp_path):  # noqa: F811
+    note = tune(config(folder, {"rslora": True}, quantise="nf4"), tmp_path / "tune")
+    assert (note.quantise, note.param_dtype) == ("nf4", "float32")
+    assert note.lora.rslora and note.lora.targets == ("q_proj", ".*up_proj")
+    adapter = export.export(tmp_path / "tune", tmp_path / "adapter", format="peft")
+    # Tuning goes on from there; the run's own rank and targets give way, its dropout counts.
+    settings = config(folder, {"rank": 7, "targets": "all", "dropout": 0.5}, adapter=str(adapter))
+    later = tune(settings, tmp_path / "later").lora
+    assert (later.rank, later.rslora, later.dropout) == (2, True, 0.5)
+    assert later.targets == ("q_proj", "up_proj")
+
+
+def test_contradictory_model_options_are_refused(folder, tmp_path):  # noqa: F811
+    with pytest.raises(ConfigError, match=r"lora\.enable is False"):
+        tune(config(folder, {"enable": False}, adapter=str(tmp_path)), tmp_path / "a")
+    with pytest.raises(ConfigError, match="add an adapter"):
+        tune(config(folder, {"enable": False}, quantise="int8"), tmp_path / "b")
