@@ -6,7 +6,9 @@ Knows matrices [in, out]; knows no files and no adapters.
 """
 
 import abc
+import functools
 import statistics
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from eef_jax.models.decoder import Decoder
 
 NF4_BLOCK = 64  # weights of one input's run that share a scale
+Restore = Callable[[jax.Array, jax.Array], jax.Array]  # codes, scales -> weight
 _COLUMNS = 256  # encoded at a time, which bounds what encoding needs beside its result
 
 
@@ -40,20 +43,44 @@ class Quantised(nnx.Module, abc.ABC):
     def encode(self, weight: np.ndarray) -> dict[str, np.ndarray]:
         """The codes and scales of a float weight [in, out], by attribute name."""
 
+    @staticmethod
     @abc.abstractmethod
+    def restore(codes: jax.Array, scale: jax.Array) -> jax.Array:
+        """The weight that codes and scales stand for, float32[in, out]."""
+
     def restored(self) -> jax.Array:
-        """The weight that the codes stand for, float32[in, out]."""
+        """The weight, float32[in, out]."""
+        return self.restore(self.codes[...], self.scale[...])
 
     def product(self, x: jax.Array) -> jax.Array:
         """Multiply x [..., in] by the weight, in the type of x."""
+        return _product(self.restore, x, self.codes[...], self.scale[...])
 
-        # Restored once more on the way back: kept from the way forth, the restored weights of all
-        # layers would need the memory that quantising saved.
-        @jax.checkpoint
-        def product(x: jax.Array, restore: "Quantised") -> jax.Array:
-            return x @ restore.restored().astype(x.dtype)
 
-        return product(x, self)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _product(restore: Restore, x: jax.Array, codes: jax.Array, scale: jax.Array) -> jax.Array:
+    # Restored when x is there and, on the way back, once more when its gradient is. Left to itself
+    # XLA restores all layers' weights at first, in the memory that quantising saved. (On CPUs it
+    # does so all the same: it drops barriers there.)
+    x, codes, scale = jax.lax.optimization_barrier((x, codes, scale))
+    return x @ restore(codes, scale).astype(x.dtype)
+
+
+def _forth(
+    restore: Restore, x: jax.Array, codes: jax.Array, scale: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _product(restore, x, codes, scale), (codes, scale)
+
+
+def _back(
+    restore: Restore, kept: tuple[jax.Array, jax.Array], grad: jax.Array
+) -> tuple[jax.Array, np.ndarray, jax.Array]:
+    grad, codes, scale = jax.lax.optimization_barrier((grad, *kept))
+    back = grad @ restore(codes, scale).astype(grad.dtype).T
+    return back, np.zeros(codes.shape, jax.dtypes.float0), jnp.zeros_like(scale)
+
+
+_product.defvjp(_forth, _back)
 
 
 class Int8(Quantised):
@@ -72,8 +99,9 @@ class Int8(Quantised):
             codes[:, at] = np.rint(part / np.where(scale[at], scale[at], 1.0))
         return {"codes": codes, "scale": scale}
 
-    def restored(self) -> jax.Array:
-        return self.codes[...].astype(jnp.float32) * self.scale[...]
+    @staticmethod
+    def restore(codes: jax.Array, scale: jax.Array) -> jax.Array:
+        return codes.astype(jnp.float32) * scale
 
 
 class Nf4(Quantised):
@@ -108,11 +136,12 @@ class Nf4(Quantised):
             codes[:, at] = nearest[::2] << 4 | nearest[1::2]
         return {"codes": codes, "scale": scale}
 
-    def restored(self) -> jax.Array:
-        packed = self.codes[...]
-        codes = jnp.stack([packed >> 4, packed & 15], axis=1)  # [in / 2, 2, out]
-        levels = jnp.asarray(LEVELS)[codes].reshape(-1, self.block, self.shape[1])
-        return (levels * self.scale[...][:, None]).reshape(self.shape)
+    @staticmethod
+    def restore(codes: jax.Array, scale: jax.Array) -> jax.Array:
+        (half, d_out), blocks = codes.shape, scale.shape[0]
+        pairs = jnp.stack([codes >> 4, codes & 15], axis=1)  # [in / 2, 2, out]
+        levels = jnp.asarray(LEVELS)[pairs].reshape(blocks, -1, d_out)
+        return (levels * scale[:, None]).reshape(2 * half, d_out)
 
 
 KINDS: dict[str, type[Any]] = {"int8": Int8, "nf4": Nf4}
