@@ -218,6 +218,8 @@ class _Attempt:
         completion = await self._ask()
         if completion.finish == "context":
             raise _Ended(Outcome.MAX_CONTEXT)
+        if completion.finish == "quit":
+            raise _Ended(Outcome.FAILED)
         action = self._say(self.table.env.parse, completion.text)
         self.table.bar.turned(completion)
         step = Step(

@@ -192,7 +192,7 @@ class Request:
     task: str
 
 
-FinishReason = Literal["stop", "length", "context"]
+FinishReason = Literal["stop", "length", "context", "quit"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +203,8 @@ class Completion:
         text: the message, without the stop token.
         tokens: sampled ids, the stop token included where it was sampled.
         logprobs: log-probability of each id under the distribution it was sampled from.
-        finish: `stop` (said the stop token), `length` (new-token cap), `context` (context is full).
+        finish: `stop` (said the stop token), `length` (new-token cap), `context` (context is full),
+            `quit` (ends the episode as a failure, without a step).
         prompt_tokens: length of the prompt in tokens.
         prefilled: prompt tokens that had to be computed for this answer (not found in the KV
             cache).

@@ -12,8 +12,8 @@ import pathlib
 from typing import Any
 
 from eef_jax.errors import EnvError
-from eef_jax.jvm.game import Reading
 from eef_jax.jvm.process import Jvm
+from eef_jax.jvm.world import Reading
 from eef_jax.types import Task
 
 JAR = "scienceworld.jar"
@@ -37,7 +37,7 @@ class Frame:
 
 
 class World:
-    """A simulator (see `eef_jax.jvm.game.World`).
+    """A simulator (see `eef_jax.jvm.world.World`).
 
     Args:
         package: folder of the package scienceworld.
