@@ -122,7 +122,7 @@ class World:
     """A simulator (see `eef_jax.jvm.world.World`)."""
 
     def __init__(self, package: pathlib.Path, *, timeout_s: float):
-        self._jvm = Jvm(package / "textworld-express.jar", timeout_s=timeout_s)
+        self._jvm = Jvm(package / "textworld-express.jar", timeout_s=timeout_s, cwd=package)
         with self._jvm.watch():
             self._server = self._jvm.classes.textworldexpress.runtime.PythonInterface()
         self._last: dict[str, Any] = {}

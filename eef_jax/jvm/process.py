@@ -77,13 +77,22 @@ class Jvm:
         jar: path of the simulator's jar.
         timeout_s: wall-clock limit of one call, in seconds.
         heap_mb: bound on the Java heap, in MB.
+        cwd: working folder, for simulators that read files from it; None: an empty one of its own,
+            for simulators that write files into it.
 
     Raises:
         EnvError: there is no Java.
         JvmLost: the JVM did not come up.
     """
 
-    def __init__(self, jar: pathlib.Path, *, timeout_s: float, heap_mb: int = 512):
+    def __init__(
+        self,
+        jar: pathlib.Path,
+        *,
+        timeout_s: float,
+        heap_mb: int = 512,
+        cwd: pathlib.Path | None = None,
+    ):
         from py4j import java_gateway
 
         _hush()
@@ -95,14 +104,13 @@ class Jvm:
         command += ["py4j.GatewayServer", "--die-on-broken-pipe", "--enable-auth", "0"]
         complaints = pathlib.Path(self._folder.name) / "stderr.txt"
         with complaints.open("wb") as stderr:
-            # In the simulators' own working folder lie files they write; a session of its own
-            # keeps Ctrl-C from it, so that a run that is interrupted ends in order.
+            # A session of its own keeps Ctrl-C from it: an interrupted run ends in order.
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                cwd=self._folder.name,
+                cwd=cwd or self._folder.name,
                 start_new_session=True,
             )
         try:
