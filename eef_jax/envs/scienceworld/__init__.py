@@ -196,15 +196,19 @@ class ScienceWorld:
         """A new game over the shared JVMs: O(1)."""
         return Game(self.pool, convention=self._reward)
 
-    def gold(self, task: Task) -> list[str]:
-        """The package's solution of a task, with teleports for walks where they are allowed.
+    def gold(self, task: Task, *, short: bool = True) -> list[str]:
+        """The package's solution of a task.
+
+        Args:
+            task: what to solve.
+            short: whether walks become teleports where these are allowed.
 
         Raises:
             EnvError: there is none.
         """
         name, variation, simplifications = read_payload(task)
         path = self._gold.path(name, variation, simplifications)
-        return shorten(path, name) if simplify.teleports(self._labels) else path
+        return shorten(path, name) if short and simplify.teleports(self._labels) else path
 
     def close(self) -> None:
         """End all JVMs; closing twice is fine."""
