@@ -21,6 +21,11 @@ class Simulator(Protocol):
     """What sits in a seat: something in a process that can die."""
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        ...
+
+    @property
     def alive(self) -> bool:
         """Whether its process runs."""
         ...
@@ -162,7 +167,7 @@ class Pool(Generic[S]):
     def pids(self) -> list[int]:
         """Process ids of the JVMs, for tests and benchmarks that kill them."""
         with self._free:
-            return [seat.simulator.pid for seat in self._seats]  # type: ignore[attr-defined]
+            return [seat.simulator.pid for seat in self._seats]
 
     def close(self) -> None:
         """End all JVMs, those in use too; closing twice is fine."""

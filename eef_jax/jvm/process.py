@@ -97,11 +97,11 @@ class Jvm:
 
         _hush()
         self._owner = os.getpid()
-        self._folder = tempfile.TemporaryDirectory(prefix="eef-jvm-")
         self._gateway: Any = None
         classpath = os.pathsep.join((java_gateway.find_jar_path(), str(jar)))
         command = [find_java(), *FLAGS, f"-Xmx{heap_mb}m", "-cp", classpath]
         command += ["py4j.GatewayServer", "--die-on-broken-pipe", "--enable-auth", "0"]
+        self._folder = tempfile.TemporaryDirectory(prefix="eef-jvm-")
         complaints = pathlib.Path(self._folder.name) / "stderr.txt"
         with complaints.open("wb") as stderr:
             # A session of its own keeps Ctrl-C from it: an interrupted run ends in order.

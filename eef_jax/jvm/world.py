@@ -48,6 +48,11 @@ class World(Protocol):
     """
 
     @property
+    def pid(self) -> int:
+        """Its JVM's process id."""
+        ...
+
+    @property
     def alive(self) -> bool:
         """Whether its JVM runs."""
         ...
