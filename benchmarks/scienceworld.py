@@ -33,7 +33,7 @@ from benchmarks.figure import Figure, table
 from eef_jax import cli, forks, rollout
 from eef_jax.envs import scienceworld
 from eef_jax.envs.scienceworld import ScienceWorld
-from eef_jax.envs.scienceworld.world import JAR, read_payload
+from eef_jax.envs.scienceworld.world import ENTRY, JAR, read_payload
 from eef_jax.errors import ConfigError, near
 from eef_jax.experts import gold
 from eef_jax.jvm.process import Jvm, find_package
@@ -77,9 +77,9 @@ def step_figures(count: int) -> list[Figure]:
     """Our step beside the bare calls, the same paths in turns."""
     ours = bare = 0.0
     package, _ = find_package("scienceworld", extra="scienceworld")
-    jvm = Jvm(package / JAR, timeout_s=300)
+    jvm = Jvm(package / JAR, entry=ENTRY, timeout_s=300)
     with contextlib.closing(make()) as env, contextlib.closing(jvm):
-        server = jvm.classes.scienceworld.runtime.pythonapi.PythonInterface()
+        server = jvm.entry
         for turn, (task, path) in enumerate([*paths(1), *paths(count)]):
             game = env.game()
             game.reset(task)

@@ -25,6 +25,7 @@ GAMES = (
     *("arithmetic", "sorting", "simonsays", "peckingorder"),
 )
 FOLDS = {"train": range(1000), "dev": range(10_000, 11_000), "test": range(20_000, 21_000)}
+JAR, ENTRY = "textworld-express.jar", "textworldexpress.runtime.PythonInterface"
 CAP = 50  # default cap on an agent's actions; the package's wrapper stops at 100
 _INSTRUCTION = """\
 You play a text game. Each turn you are told what you see and say one action, such as look around, \
@@ -122,9 +123,8 @@ class World:
     """A simulator (see `eef_jax.jvm.world.World`)."""
 
     def __init__(self, package: pathlib.Path, *, timeout_s: float):
-        self._jvm = Jvm(package / "textworld-express.jar", timeout_s=timeout_s, cwd=package)
-        with self._jvm.watch():
-            self._server = self._jvm.classes.textworldexpress.runtime.PythonInterface()
+        self._jvm = Jvm(package / JAR, entry=ENTRY, timeout_s=timeout_s, cwd=package)
+        self._server = self._jvm.entry
         self._last: dict[str, Any] = {}
 
     @property

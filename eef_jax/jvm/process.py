@@ -76,6 +76,7 @@ class Jvm:
     Args:
         jar: path of the simulator's jar.
         timeout_s: wall-clock limit of one call, in seconds.
+        entry: dotted name of the class to call; `self.entry` is an instance of it.
         heap_mb: bound on the Java heap, in MB.
         cwd: working folder, for simulators that read files from it; None: an empty one of its own,
             for simulators that write files into it.
@@ -90,6 +91,7 @@ class Jvm:
         jar: pathlib.Path,
         *,
         timeout_s: float,
+        entry: str = "java.lang.Object",
         heap_mb: int = 512,
         cwd: pathlib.Path | None = None,
     ):
@@ -98,6 +100,7 @@ class Jvm:
         _hush()
         self._owner = os.getpid()
         self._gateway: Any = None
+        self.entry: Any = None
         classpath = os.pathsep.join((java_gateway.find_jar_path(), str(jar)))
         command = [find_java(), *FLAGS, f"-Xmx{heap_mb}m", "-cp", classpath]
         command += ["py4j.GatewayServer", "--die-on-broken-pipe", "--enable-auth", "0"]
@@ -127,7 +130,8 @@ class Jvm:
                 java.lang.System.setOut(
                     java.io.PrintStream(java.io.OutputStream.nullOutputStream())
                 )
-        except (JvmLost, ValueError) as error:
+                self.entry = functools.reduce(getattr, entry.split("."), self._gateway.jvm)()
+        except (JvmLost, EnvError, ValueError) as error:
             said = complaints.read_text("utf-8", "replace").strip()[-500:]
             self.close()
             raise JvmLost(f"the JVM did not start: {error}; it said: {said!r}") from error
@@ -180,7 +184,7 @@ class Jvm:
         self._process.wait()
         if self._gateway is not None:
             self._gateway.close()
-            self._gateway = None
+            self._gateway = self.entry = None
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()

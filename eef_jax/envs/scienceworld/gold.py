@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Sequence
 
-from eef_jax.envs.scienceworld.world import JAR
+from eef_jax.envs.scienceworld.world import ENTRY, JAR
 from eef_jax.errors import EnvError
 from eef_jax.jvm.process import Jvm, JvmLost
 
@@ -59,13 +59,10 @@ class Gold:
     def _ask(self, name: str, variation: int, simplifications: str) -> list[str]:
         if self._jvm is None or not self._jvm.alive:
             self._end()
-            self._jvm = Jvm(self._package / JAR, timeout_s=LONGEST_S)
-            with self._jvm.watch():
-                classes = self._jvm.classes
-                self._server = classes.scienceworld.runtime.pythonapi.PythonInterface()
+            self._jvm = Jvm(self._package / JAR, entry=ENTRY, timeout_s=LONGEST_S)
         with self._jvm.watch():
-            self._server.load(name, variation, simplifications, True)
-            found = self._server.getGoldActionSequence()
+            self._jvm.entry.load(name, variation, simplifications, True)
+            found = self._jvm.entry.getGoldActionSequence()
         path = self._jvm.join(found)
         if not path or path[0].startswith("ERROR"):
             raise EnvError(f"{name}, variation {variation}, has no gold path: {path[:1]}")

@@ -17,6 +17,7 @@ from eef_jax.jvm.world import Reading
 from eef_jax.types import Task
 
 JAR = "scienceworld.jar"
+ENTRY = "scienceworld.runtime.pythonapi.PythonInterface"
 FIRST = "look around"  # what the package's wrapper does at each reset
 
 
@@ -46,11 +47,10 @@ class World:
     """
 
     def __init__(self, package: pathlib.Path, frame: Frame, *, timeout_s: float):
-        self._jvm = Jvm(package / JAR, timeout_s=timeout_s)
+        self._jvm = Jvm(package / JAR, entry=ENTRY, timeout_s=timeout_s)
+        self._server = self._jvm.entry
         self._frame = frame
         self._valid: Any = None  # the last listing, a Java list
-        with self._jvm.watch():
-            self._server = self._jvm.classes.scienceworld.runtime.pythonapi.PythonInterface()
 
     @property
     def alive(self) -> bool:
