@@ -47,7 +47,7 @@ def llama3_8b() -> config_dict.ConfigDict:
             "timeout_s": 60.0,
         }
     )
-    config.expert.update({"name": "gold", "skip": 0.45, "wrong": 0.2, "stop": 0.2})
+    config.expert.update({"name": "gold", "skip": 0.35, "wrong": 0.18, "stop": 0.15})
     config.model.dtype = "bfloat16"
     config.engine.slots = 32
     config.engine.max_context = 8192

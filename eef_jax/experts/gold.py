@@ -34,9 +34,9 @@ class Habits:
         stop: that it stops after a quarter to nine tenths of the path.
     """
 
-    skip: float = 0.45
-    wrong: float = 0.2
-    stop: float = 0.2
+    skip: float = 0.35
+    wrong: float = 0.18
+    stop: float = 0.15
 
     def __post_init__(self) -> None:
         shares = (self.skip, self.wrong, self.stop)

@@ -3,7 +3,7 @@
 A `State` is a task, its actions and a fingerprint of what each of them showed. `use_at` finds a
 simulator that stands there, or plays another one to it, and starts over on a new JVM when one is
 lost. A replay that shows anything else than before is an error of its own kind, never silently
-another episode. Knows actions and texts; no rewards, and no particular simulator.
+another episode. Knows actions, texts and scores, no particular simulator.
 """
 
 import dataclasses
