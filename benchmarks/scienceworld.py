@@ -77,10 +77,11 @@ def step_figures(count: int) -> list[Figure]:
     """Our step beside the bare calls, the same paths in turns."""
     ours = bare = 0.0
     package, _ = find_package("scienceworld", extra="scienceworld")
+    chosen = paths(count)
     jvm = Jvm(package / JAR, entry=ENTRY, timeout_s=300)
     with contextlib.closing(make()) as env, contextlib.closing(jvm):
         server = jvm.entry
-        for turn, (task, path) in enumerate([*paths(1), *paths(count)]):
+        for turn, (task, path) in enumerate([chosen[0], *chosen]):
             game = env.game()
             game.reset(task)
             _start_bare(server, task)
@@ -101,7 +102,6 @@ def step_figures(count: int) -> list[Figure]:
 
 def _start_bare(server: Any, task: Task) -> None:
     server.load(*read_payload(task), False)
-    server.reset()
     server.step("look around")
     server.getValidActionObjectCombinations()
 

@@ -1,10 +1,13 @@
 """The simulator through our own gateway: its rules, its traps, and that a JVM may die."""
 
 import importlib.util
+import json
 import logging
 import os
 import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -12,6 +15,7 @@ from configs import scienceworld as configs
 from eef_jax import pipeline, plugins, rollout
 from eef_jax.envs import scienceworld
 from eef_jax.envs.scienceworld.table import KINDS
+from eef_jax.envs.scienceworld.world import read_payload
 from eef_jax.experts import gold
 from eef_jax.jvm.game import OVER
 from eef_jax.types import Episode, Outcome
@@ -50,6 +54,38 @@ def test_the_gold_path_wins(env, task, path):
     assert results[-1].terminated and results[-1].info["score"] == 1.0
     assert env.is_win(sum(result.reward for result in results))
     assert not env.is_win(sum(result.reward for result in results[:-1]))
+
+
+# The package's own wrapper, on deterministic flags: what it shows, as JSON.
+OFFICIAL = """
+import json, os, sys
+os.environ["JAVA_TOOL_OPTIONS"] = "-XX:+UnlockExperimentalVMOptions -XX:hashCode=2"
+from scienceworld import ScienceWorldEnv
+name, variation, simplifications, actions = json.loads(sys.argv[1])
+env = ScienceWorldEnv(envStepLimit=1000)
+env.load(name, variation, simplifications)
+room, info = env.reset()
+steps = [env.step(action) for action in actions]
+rows = [[shown, done, info["score"], info["moves"]] for shown, _, done, info in steps]
+print(json.dumps([env.get_task_description(), room, rows]))
+env.close()
+"""
+
+
+def test_it_plays_as_the_packages_wrapper_does(env, task, path):
+    """Also where bees fly about, which the wrapper's listing of valid actions has a hand in."""
+    actions = ["teleport to greenhouse", *["look around", "wait1"] * 4, *path]
+    given = json.dumps([*read_payload(task), actions])
+    command = [sys.executable, "-c", OFFICIAL, given]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    description, room, rows = json.loads(done.stdout)
+    _, (first, *results) = play(env, task, actions)
+    assert first == f"{description}\n{room}"
+    ours = [
+        [r.observation, r.terminated, round(100 * r.info["score"]), r.info["moves"]]
+        for r in results
+    ]
+    assert ours == rows
 
 
 def test_a_wrong_focus_fails_and_nothing_lifts_it(env, task, path):
