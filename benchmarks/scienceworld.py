@@ -159,12 +159,11 @@ def soak_figures(episodes: int, kills: int) -> list[Figure]:
 
         def on_done(trajectory: Trajectory) -> None:
             ended.append(trajectory)
-            if kills and len(ended) % max(1, episodes // kills) == 0:
-                if pids := env.pool.pids():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(rng.choice(pids), 9)
-            else:
-                memory.append(_resident([os.getpid(), *env.pool.pids()]))
+            pids = env.pool.pids()
+            memory.append(_resident([os.getpid(), *pids]))
+            if pids and len(ended) < episodes and len(ended) % (episodes // (kills + 1)) == 0:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(rng.choice(pids), 9)
 
         tasks = env.tasks("train")
         orders = [
