@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Iterable
 
+HEAD = "| what | measured | must be | kept |\n|---|---|---|---|"
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
@@ -35,5 +37,4 @@ def _number(value: float) -> str:
 
 def table(figures: Iterable[Figure]) -> str:
     """All figures as Markdown."""
-    head = "| what | measured | must be | kept |\n|---|---|---|---|"
-    return "\n".join([head, *(figure.row() for figure in figures)])
+    return "\n".join([HEAD, *(figure.row() for figure in figures)])

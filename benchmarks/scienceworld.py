@@ -29,7 +29,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks import scienceworld_official
-from benchmarks.figure import Figure, table
+from benchmarks.figure import HEAD, Figure
 from eef_jax import cli, forks, rollout
 from eef_jax.envs import scienceworld
 from eef_jax.envs.scienceworld import ScienceWorld
@@ -252,11 +252,14 @@ PARTS: dict[str, Callable[[], list[Figure]]] = {
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table, each part when it is measured."""
     for part in FLAGS.parts:
         if part not in PARTS:
             raise ConfigError(f"unknown part {part!r} in --parts: {near(part, PARTS)}")
-    print(table(figure for part in FLAGS.parts for figure in PARTS[part]()))
+    print(HEAD, flush=True)
+    for part in FLAGS.parts:
+        for figure in PARTS[part]():
+            print(figure.row(), flush=True)
 
 
 if __name__ == "__main__":
