@@ -9,7 +9,6 @@ machine lengthens less than wall time. Loading is told in both.
 The original's figures beside ours in docs/webshop.md were measured by running it.
 """
 
-import dataclasses
 import json
 import pathlib
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks import catalogues, webshop_probe
+from benchmarks.figure import Figure, table
 from eef_jax import cli
 from eef_jax.envs.webshop import importer, stored
 from eef_jax.errors import ConfigError
@@ -27,35 +27,6 @@ from eef_jax.errors import ConfigError
 ORIGINAL = 58  # steps a second and core of the original on the same 1,000 products
 SMALL, LARGE = 1_000, 100_000  # products
 LOADS = 5  # processes that load a dataset; the fastest one counts
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One row of the table; `within` tells whether a value keeps the bound."""
-
-    name: str
-    value: float
-    unit: str
-    bound: float
-    at_most: bool = True
-
-    @property
-    def within(self) -> bool:
-        """Whether the value keeps the bound."""
-        return self.value <= self.bound if self.at_most else self.value >= self.bound
-
-    def row(self) -> str:
-        """The figure as a line of Markdown."""
-        sign = "<=" if self.at_most else ">="
-        verdict = "yes" if self.within else "NO"
-        return (
-            f"| {self.name} | {_number(self.value)} {self.unit} | "
-            f"{sign} {_number(self.bound)} {self.unit} | {verdict} |"
-        )
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def figures(data: pathlib.Path, workdir: pathlib.Path) -> list[Figure]:
@@ -176,8 +147,7 @@ def main() -> None:
         rows += figures(data, workdir)
     if not rows:
         raise ConfigError("give --data (a folder with the small official files) or --generated")
-    print("| what | measured | must be | kept |\n|---|---|---|---|")
-    print("\n".join(row.row() for row in rows))
+    print(table(rows))
 
 
 FLAGS = flags.FLAGS

@@ -20,6 +20,10 @@ class EnvError(EefError):
     """An environment that could not be made, reset or stepped (never the policy's fault)."""
 
 
+class DivergedError(EnvError):
+    """A replay that showed something else than the first time: the simulator is not what it was."""
+
+
 class PolicyError(EefError):
     """A policy (local engine or remote server) that could not answer a request."""
 

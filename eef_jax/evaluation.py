@@ -22,6 +22,7 @@ class Score:
         left_out: number of episodes that infrastructure ended.
         win_rate: share of wins (0-1), with its Wilson interval.
         reward: mean final reward (0-1), with its normal interval.
+        rewards: mean final reward in each convention that the environment names.
     """
 
     episodes: int
@@ -30,6 +31,7 @@ class Score:
     win_interval: tuple[float, float]
     reward: float
     reward_interval: tuple[float, float]
+    rewards: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         low, high = self.win_interval
@@ -55,7 +57,22 @@ def score(trajectories: Iterable[Trajectory]) -> Score:
         win_interval=wilson(wins, len(played)),
         reward=math.fsum(rewards) / max(len(rewards), 1),
         reward_interval=mean_interval(rewards),
+        rewards=by_convention(played),
     )
+
+
+def by_convention(played: Sequence[Trajectory]) -> dict[str, float]:
+    """Mean final reward in each convention that steps name in `info["rewards"]`; 0 without steps.
+
+    A step tells what the episode is worth up to it: with ScienceWorld the score as it stands
+    (`final`) and the highest one so far (`best`).
+    """
+    last: list[Mapping[str, float]] = [
+        next((step.info["rewards"] for step in reversed(t.steps) if "rewards" in step.info), {})
+        for t in played
+    ]
+    names = sorted({name for found in last for name in found})
+    return {n: math.fsum(found.get(n, 0.0) for found in last) / len(last) for n in names}
 
 
 def by_tag(trajectories: Sequence[Trajectory]) -> dict[str, Score]:

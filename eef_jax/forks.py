@@ -77,7 +77,8 @@ def starts(
     """
     found: dict[State, Start] = {}
     for expert in explored(experts, explore):
-        for step in fork_steps(len(expert.steps), states, max_steps):
+        cap = expert.task.cap(max_steps)
+        for step in fork_steps(len(expert.steps), states, cap):
             found.setdefault(state(expert, step), (expert, step))
     return FIRST, *found.values()
 
@@ -99,7 +100,7 @@ def episodes(
                 task=task,
                 round=round,
                 attempt=len(orders),
-                max_steps=max_steps,
+                max_steps=task.cap(max_steps),
                 parent=parent,
                 fork_step=step,
             )

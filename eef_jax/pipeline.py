@@ -137,7 +137,13 @@ def from_start(
 ) -> list[Episode]:
     """One episode from the start of each task."""
     return [
-        Episode(id=f"{prefix}/{task.id}", task=task, round=round, attempt=0, max_steps=max_steps)
+        Episode(
+            id=f"{prefix}/{task.id}",
+            task=task,
+            round=round,
+            attempt=0,
+            max_steps=task.cap(max_steps),
+        )
         for task in tasks
     ]
 
@@ -174,7 +180,9 @@ def _expert(this: _Run) -> tuple[Trajectory, ...]:
             trajectories: Sequence[Trajectory] = records.read_trajectories(file)
             records.write_trajectories(stage.folder, trajectories)
             return _counts(trajectories)
-        expert = plugins.make("experts", name, {"render": this.env.render, **section})
+        expert = plugins.make(
+            "experts", name, {"env": this.env, "render": this.env.render, **section}
+        )
         try:
             trajectories = _expert_plays(this, expert, "train")
             records.write_trajectories(stage.folder, trajectories)

@@ -17,7 +17,9 @@ from typing import Any
 
 import tqdm
 
-from eef_jax.envs.base import Env, Game
+from eef_jax.envs import base
+from eef_jax.envs.base import Env, Game, StepResult
+from eef_jax.errors import DivergedError
 from eef_jax.policies.base import Policy
 from eef_jax.types import (
     Completion,
@@ -56,7 +58,8 @@ async def play(
         episodes: what to play; ids must differ.
         concurrency: episodes alive at once.
         workers: environment calls running at once, in threads.
-        env_timeout_s: wall-clock limit of one environment call, in seconds.
+        env_timeout_s: wall-clock limit of one environment call, in seconds; the replay of a fork's
+            actions is one call.
         max_invalid: messages without an action in a row that end an episode.
         source: who `policy` is in the steps it makes.
         provenance: recorded in every trajectory.
@@ -188,13 +191,16 @@ class _Attempt:
         parent = self.episode.parent
         if parent is None:
             return
+        prefix = parent.steps[: self.episode.fork_step]
+        actions = [step.action for step in prefix if step.action is not None]
+        results = iter(await self._act(base.replay, self.game, actions))
         same_tokenizer = parent.tokenizer == self.table.policy.tokenizer
         seen = [step.observation for step in parent.steps] + [parent.final_observation]
-        for step in parent.steps[: self.episode.fork_step]:
+        for step in prefix:
             self._check_replay(parent, seen)
             if not same_tokenizer:
                 step = dataclasses.replace(step, tokens=(), logprobs=())
-            await self._do(step)
+            self._record(step, None if step.action is None else next(results))
         self._check_replay(parent, seen)
 
     def _check_replay(self, parent: Trajectory, seen: Sequence[str]) -> None:
@@ -212,6 +218,8 @@ class _Attempt:
         completion = await self._ask()
         if completion.finish == "context":
             raise _Ended(Outcome.MAX_CONTEXT)
+        if completion.finish == "quit":
+            raise _Ended(Outcome.FAILED)
         action = self._say(self.table.env.parse, completion.text)
         self.table.bar.turned(completion)
         step = Step(
@@ -222,18 +230,18 @@ class _Attempt:
             tokens=completion.tokens,
             logprobs=completion.logprobs,
         )
-        await self._do(step)
+        result = None if action is None else await self._act(self.game.step, action)
+        self._record(step, result)
         self.invalid = self.invalid + 1 if action is None else 0
         if self.invalid >= self.table.max_invalid:
             raise _Ended(Outcome.INVALID_ACTIONS)
 
-    async def _do(self, step: Step) -> None:
-        """Carry out a step and record it with what it led to."""
-        if step.action is None:
+    def _record(self, step: Step, result: StepResult | None) -> None:
+        """Record a step with what it led to; None: its message held no action."""
+        if result is None:
             self.steps.append(step)
             self.observation = self._say(self.table.env.invalid, step.message)
             return
-        result = await self._act(self.game.step, step.action)
         self.steps.append(dataclasses.replace(step, reward=result.reward, info=dict(result.info)))
         self.observation = result.observation
         self.reward += result.reward
@@ -279,6 +287,8 @@ class _Attempt:
         except OutOfTime as error:
             self.playing = False  # the thread left behind still holds the game
             raise _Ended(Outcome.ENV_TIMEOUT, str(error)) from error
+        except DivergedError as error:
+            raise _Ended(Outcome.DIVERGED, str(error)) from error
         except Exception as error:
             raise _Ended(Outcome.ENV_ERROR, f"{type(error).__name__}: {error}") from error
 

@@ -53,6 +53,7 @@ class Task:
         payload: what the environment needs to start the task, as a JSON string (never shown to an
             agent).
         tags: facts for the report alone, e.g. `("hard",)`.
+        max_steps: cap on an agent's actions in this task; 0: the run's. The lower one holds.
     """
 
     id: str
@@ -61,6 +62,11 @@ class Task:
     goal: str
     payload: str = "{}"
     tags: tuple[str, ...] = ()
+    max_steps: int = 0
+
+    def cap(self, max_steps: int) -> int:
+        """The cap that holds in a run whose own is `max_steps`."""
+        return min(max_steps, self.max_steps or max_steps)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +85,7 @@ class Step:
         observation: text the agent saw before it spoke.
         message: the agent's raw message.
         action: the action parsed from it; None where the message held no valid action.
-        reward: reward of this step (0-1).
+        reward: what this step added to the reward (see `envs.base.StepResult`).
         source: who spoke.
         tokens: ids of `message` as they were sampled, stop token included; empty for text that was
             never sampled here (an expert's). Valid for `Trajectory.tokenizer` alone.
@@ -186,7 +192,7 @@ class Request:
     task: str
 
 
-FinishReason = Literal["stop", "length", "context"]
+FinishReason = Literal["stop", "length", "context", "quit"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +203,8 @@ class Completion:
         text: the message, without the stop token.
         tokens: sampled ids, the stop token included where it was sampled.
         logprobs: log-probability of each id under the distribution it was sampled from.
-        finish: `stop` (said the stop token), `length` (new-token cap), `context` (context is full).
+        finish: `stop` (said the stop token), `length` (new-token cap), `context` (context is full),
+            `quit` (ends the episode as a failure, without a step).
         prompt_tokens: length of the prompt in tokens.
         prefilled: prompt tokens that had to be computed for this answer (not found in the KV
             cache).

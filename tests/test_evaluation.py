@@ -34,6 +34,20 @@ def test_infrastructure_is_left_out_and_counted():
     assert "2 left out" in str(score)
 
 
+def test_rewards_in_every_convention_of_the_environment():
+    attempts = played(1, 2)
+    assert evaluation.score(attempts).rewards == {}
+    for place, (final, best) in enumerate([(1.0, 1.0), (0.0, 0.5)]):
+        info = {"rewards": {"final": final, "best": best}}
+        step = dataclasses.replace(attempts[place].steps[0], info=info)
+        attempts[place] = dataclasses.replace(attempts[place], steps=(step,))
+    attempts[2] = dataclasses.replace(attempts[2], steps=())
+    score = evaluation.score(attempts)
+    assert score.rewards == pytest.approx({"final": 1 / 3, "best": 0.5})
+    fields = json.loads(json.dumps(dataclasses.asdict(score)))
+    assert evaluation.from_json(fields) == score
+
+
 def test_nothing_played():
     score = evaluation.score([])
     assert (score.episodes, score.win_rate, score.win_interval) == (0, 0.0, (0.0, 1.0))

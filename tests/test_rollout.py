@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from eef_jax import rollout
+from eef_jax import forks, pipeline, rollout
+from eef_jax.errors import DivergedError
 from eef_jax.policies.scripted import ScriptedPolicy
 from eef_jax.types import Completion, Episode, Outcome
 from tests.toygame import Corridor, solve
@@ -69,6 +70,7 @@ def test_an_invalid_message_costs_a_step_and_shows_the_hint():
         (KeyError("lost"), Outcome.ENV_ERROR, "KeyError"),
         (TimeoutError("its own"), Outcome.ENV_ERROR, "its own"),
         (StopIteration(), Outcome.ENV_ERROR, "StopIteration"),
+        (DivergedError("another room"), Outcome.DIVERGED, "another room"),
         (5.0, Outcome.ENV_TIMEOUT, "0.1 s"),
     ],
 )
@@ -112,6 +114,28 @@ def test_a_full_context_ends_the_episode():
 
     got = play_one(Full(solve, name="full"))
     assert (got.outcome, len(got.steps)) == (Outcome.MAX_CONTEXT, 2)
+
+
+def test_a_policy_may_quit():
+    class Quitter(ScriptedPolicy):
+        async def act(self, request):
+            return Completion(text="do right", finish="quit" if request.turn == 2 else "stop")
+
+    got = play_one(Quitter(solve, name="quitter"))
+    assert (got.outcome, len(got.steps)) == (Outcome.FAILED, 2)
+    assert got.outcome.completed
+
+
+def test_a_task_may_have_a_lower_cap_than_the_run():
+    task = dataclasses.replace(Corridor().tasks("train")[0], max_steps=2)
+    walk = play_one(SOLVER)
+    assert [task.cap(n) for n in (1, 2, 20)] == [1, 2, 2]
+    assert {e.max_steps for e in pipeline.from_start([task], 20, prefix="x")} == {2}
+    expert = dataclasses.replace(walk, task=task, win=False, outcome=Outcome.FAILED)
+    starts = forks.starts([expert], states=5, explore="failed", max_steps=20)
+    assert [step for _, step in starts] == [0, 1]
+    orders = forks.episodes(task, starts, round=1, rollouts=1, max_steps=20)
+    assert {order.max_steps for order in orders} == {2}
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ Every one is run through `tests/envs/test_conformance.py`.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from eef_jax.types import Message, Task
 
@@ -18,7 +18,8 @@ class StepResult:
 
     Attributes:
         observation: text the agent reads next.
-        reward: reward of this step (0-1).
+        reward: what this step adds to the episode's reward, whose sum is 0-1; below 0 where it
+            takes back what earlier steps were paid.
         terminated: the task ended by itself (a purchase, a win, a loss).
         truncated: the simulator stopped it (its own limits; the loop's step cap is not the
             simulator's).
@@ -56,11 +57,32 @@ class Game(Protocol):
         ...
 
 
+@runtime_checkable
+class Replaying(Protocol):
+    """A game that does many actions at less than the price of so many steps (optional)."""
+
+    def replay(self, actions: Sequence[str]) -> list[StepResult]:
+        """Do actions one after the other, up to the task's end: a result for each one done."""
+        ...
+
+
+def replay(game: Game, actions: Sequence[str]) -> list[StepResult]:
+    """Do actions one after the other, up to the task's end, the way the game does it best."""
+    if isinstance(game, Replaying):
+        return game.replay(actions)
+    results: list[StepResult] = []
+    for action in actions:
+        results.append(game.step(action))
+        if results[-1].terminated or results[-1].truncated:
+            break
+    return results
+
+
 class Env(Protocol):
     """A text environment: its tasks, its way of talking to an agent, and new games."""
 
     name: str
-    max_steps: int  # default cap on an agent's actions
+    max_steps: int  # default cap on an agent's actions; a task may have a lower one
     dataset_id: str  # hash of everything that decides tasks, observations and rewards
 
     def tasks(self, split: str) -> Sequence[Task]:

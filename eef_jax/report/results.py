@@ -44,6 +44,7 @@ def results(run: Run) -> list[str]:
     """The short table, and every tag apart."""
     lines = ["Each number has its 95 % interval over tasks (win rate: Wilson, reward: normal).", ""]
     lines += markdown.table(*summary(run))
+    lines += conventions(run)
     tags = tags_of(run)
     if not tags:
         return lines
@@ -62,6 +63,20 @@ def results(run: Run) -> list[str]:
     return lines + markdown.table(
         ["tag", "policy", "win rate", "mean reward", "episodes"], rows, texts=2
     )
+
+
+def conventions(run: Run) -> list[str]:
+    """Mean rewards in each convention that the environment names; nothing where it names none."""
+    found = {name: run.scores(stage).get(ALL) for name, stage in policies(run)}
+    names = sorted({n for score in found.values() if score for n in score.rewards})
+    if not names:
+        return []
+    rows = [
+        [name, *(f"{score.rewards[n]:.3f}" if n in score.rewards else None for n in names)]
+        for name, score in found.items()
+        if score
+    ]
+    return markdown.table(["mean reward by convention", *names], rows)
 
 
 def cost(run: Run) -> list[str]:

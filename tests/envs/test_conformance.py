@@ -3,15 +3,21 @@
 An environment whose `make()` needs files or packages that are not there is skipped, and says why.
 """
 
+import contextlib
 import dataclasses
+import gc
 import importlib
 import json
+import os
+import pathlib
 import pkgutil
 import random
+import threading
 
 import pytest
 
 import eef_jax.envs
+from eef_jax.envs import base
 from eef_jax.envs.base import Env, Game, StepResult
 from eef_jax.errors import ConfigError, EnvError
 from eef_jax.types import Message, Task
@@ -38,9 +44,12 @@ def env(request):
 def propose(game: Game, observation: str, rng: random.Random) -> str:
     """Something to do: a thing that the game says can be done, else words of the observation."""
     words = rng.sample(observation.split(), min(3, len(observation.split())))
-    if hasattr(game, "clickables") and rng.random() < 0.8 and game.clickables():
-        return f"click[{rng.choice(game.clickables())}]"
-    return f"search[{' '.join(words)}]" if hasattr(game, "clickables") else " ".join(words)
+    if hasattr(game, "clickables"):
+        if rng.random() < 0.8 and game.clickables():
+            return f"click[{rng.choice(game.clickables())}]"
+        return f"search[{' '.join(words)}]"
+    possible = game.admissible() if hasattr(game, "admissible") and rng.random() < 0.8 else []
+    return rng.choice(possible) if possible else " ".join(words)
 
 
 def walk(env: Env, task: Task, seed: int) -> tuple[list[str], list[StepResult]]:
@@ -99,9 +108,11 @@ def test_the_prompt_is_messages(env):
 
 def test_results_are_in_range_and_plain(env):
     for seed, task in enumerate(some_tasks(env)):
+        paid = 0.0
         for result in walk(env, task, seed)[1]:
+            paid += result.reward
             assert isinstance(result.observation, str)
-            assert 0 <= result.reward <= 1
+            assert -1e-9 <= paid <= 1 + 1e-9
             assert json.loads(json.dumps(dict(result.info))) == dict(result.info)
 
 
@@ -139,6 +150,15 @@ def test_a_fork_is_no_different_from_no_fork(env):
         assert replay(other, actions[cut:]) == results[cut:]
         game.restore(state)  # the other game's steps have not touched the snapshot
         assert replay(game, actions[cut : cut + 1]) == results[cut : cut + 1]
+
+
+def test_many_actions_in_one_go_are_no_different(env):
+    task = some_tasks(env)[0]
+    actions, results = walk(env, task, 13)
+    game = env.game()
+    game.reset(task)
+    assert base.replay(game, [*actions, "look"])[: len(actions)] == results
+    game.close()
 
 
 def test_games_side_by_side_do_not_meet(env):
@@ -184,13 +204,33 @@ def test_only_a_full_reward_is_a_win(env):
     assert not env.is_win(0.0)
 
 
-def test_closing_twice_is_fine(env):
-    game = env.game()
-    game.reset(some_tasks(env)[0])
-    game.close()
-    game.close()
-    module = importlib.import_module(f"eef_jax.envs.{env.name}")
-    again = module.make()
-    again.close()
-    again.close()
+def test_caps_are_positive(env):
     assert env.max_steps > 0
+    assert all(0 < task.cap(env.max_steps) <= env.max_steps for task in some_tasks(env))
+
+
+def children() -> set[int]:
+    """Process ids of this process's children, the dead ones that nobody waited for too."""
+    found = set()
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if int(path.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.add(int(path.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "forgotten"])
+def test_no_process_and_no_thread_is_left(env, closed):
+    before, threads = children(), set(threading.enumerate())
+    again = importlib.import_module(f"eef_jax.envs.{env.name}").make()
+    game = again.game()
+    game.reset(some_tasks(env)[0])
+    if closed:
+        game.close()
+        game.close()
+        again.close()
+        again.close()
+    del game, again
+    gc.collect()
+    assert children() == before
+    assert set(threading.enumerate()) == threads

@@ -1,0 +1,62 @@
+"""EEF on ScienceWorld: `python -m eef_jax.main --config=configs/scienceworld.py[:PRESET]`.
+
+Paper: mean score 81.3 (Llama-3-8B; its split, step caps and prompt are not published).
+
+| preset | what | where |
+|---|---|---|
+| llama3_8b (default) | ETO's setting, model from `--config.model.path` | an accelerator of 80 GB |
+
+ETO's splits: `--config.env.train_indices=eval_agent/data/sciworld/train_indices.json` and so on,
+from its repository; without them the first official variations of its 24 task types.
+Other experts' trajectories: `--config.expert.trajectories=FOLDER`.
+"""
+
+from ml_collections import config_dict
+
+from configs import common
+
+
+def get_config(preset: str | None = None) -> config_dict.ConfigDict:
+    """The config of a preset."""
+    presets = {"llama3_8b": llama3_8b}
+    common.choose(presets, preset, "llama3_8b")
+    return presets[preset or "llama3_8b"]()
+
+
+def llama3_8b() -> config_dict.ConfigDict:
+    """Llama-3-8B-Instruct or its like; needs `--config.model.path=FOLDER`."""
+    config = common.base()
+    config.env = config_dict.ConfigDict(
+        {
+            "name": "scienceworld",
+            "tasks": "eto",
+            "simplifications": "eto",
+            "prompt": "react",
+            "prompt_messages": "",
+            "train_indices": "",
+            "dev_indices": "",
+            "test_indices": "",
+            "train_tasks": 1483,  # as many as ETO's files name
+            "dev_tasks": 194,
+            "test_tasks": 211,
+            "step_caps": "eto",
+            "max_steps": 0,
+            "move_limit": 200,
+            "reward": "best",
+            "jvms": 0,
+            "timeout_s": 60.0,
+        }
+    )
+    config.expert.update({"name": "gold", "skip": 0.35, "wrong": 0.18, "stop": 0.15})
+    config.model.dtype = "bfloat16"
+    config.engine.slots = 32
+    config.engine.max_context = 8192
+    config.rollout.workers = 32  # threads that wait for JVMs
+    config.rollout.env_timeout_s = 300.0  # the replay of a fork's prefix is one call
+    config.explore.max_new_tokens = 128
+    config.evaluate.max_new_tokens = 128
+    config.train.length = 8192
+    config.train.rows = 1
+    config.train.accumulate = 16
+    config.train.optimizer.learning_rate = 2e-4
+    return config

@@ -1,0 +1,239 @@
+"""ScienceWorld: elementary science in a text world of ten rooms, 30 task types, 7,207 variations.
+
+The simulator is the package `scienceworld` (Wang et al., EMNLP 2022), in JVMs of our own that are
+started so that it is deterministic, and played by the rules of its Python wrapper (see `world`).
+Episodes are lists of actions over a bounded pool of JVMs (`eef_jax.jvm`).
+
+Files: `table` (task types), `splits` (variations, step caps), `simplify` (reliefs), `prompts` (how
+an agent is spoken to), `world` (the simulator) and `gold` (its own solutions). This file ties them
+to the `Env` protocol and knows nothing of models.
+"""
+
+import hashlib
+import json
+import logging
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from eef_jax.envs.scienceworld import prompts, simplify, splits
+from eef_jax.envs.scienceworld.gold import Gold, shorten
+from eef_jax.envs.scienceworld.prompts import Preset
+from eef_jax.envs.scienceworld.splits import SPLITS
+from eef_jax.envs.scienceworld.world import Frame, World, read_payload
+from eef_jax.errors import ConfigError, near
+from eef_jax.jvm.game import CONVENTIONS, Convention, Game
+from eef_jax.jvm.pool import Pool, cores
+from eef_jax.jvm.process import find_java, find_package
+from eef_jax.plugins import at_least, one_of
+from eef_jax.types import Message, Task
+
+__all__ = ["ScienceWorld", "make"]
+
+_log = logging.getLogger(__name__)
+
+
+def make(
+    *,
+    tasks: str = "all",
+    simplifications: str = "eto",
+    prompt: str = "action",
+    prompt_messages: str = "",
+    train_indices: str = "",
+    dev_indices: str = "",
+    test_indices: str = "",
+    train_tasks: int = 0,
+    dev_tasks: int = 0,
+    test_tasks: int = 0,
+    step_caps: str = "eto",
+    max_steps: int = 0,
+    move_limit: int = 0,
+    reward: Convention = "final",
+    jvms: int = 0,
+    timeout_s: float = 60.0,
+) -> "ScienceWorld":
+    """Make the environment.
+
+    Args:
+        tasks: task types of the official splits: `all`, `eto` (24), `agentgym` (23), or names,
+            numbers and patterns with commas, as `"find-*,lifespan-*,power-component"`.
+        simplifications: `eto`, `easy`, `none`, or labels with commas; see `simplify`.
+        prompt: `react` (ETO's convention), `agentgym` or `action`; see `prompts`.
+        prompt_messages: path of a JSON list of messages that stand before the task instead of the
+            preset's own, e.g. with a worked example.
+        train_indices: path of a JSON list of `[task, variation]`, ETO's format; with one or more of
+            these, they are the splits, those that are not given are empty, and what two of them
+            share is said in a warning (ETO's own train and dev files share 54).
+        dev_indices: likewise.
+        test_indices: likewise.
+        train_tasks: only the first so many tasks of the split; 0: all.
+        dev_tasks: likewise.
+        test_tasks: likewise.
+        step_caps: caps on an agent's steps by task type: `eto`, `agentgym` (30), or the path of a
+            JSON object.
+        max_steps: one cap for all task types instead; 0: none.
+        move_limit: ticks of the simulator that end an episode (ETO 200, AgentGym 100); 0: none.
+        reward: `final`, the score at the end (0 after a failure), or `best`, its running maximum,
+            as ETO counts. Both stand in each step's `info["rewards"]`.
+        jvms: bound on the simulators' processes; 0: one for each core this process may use.
+        timeout_s: wall-clock limit of one call of the simulator; its JVM is then replaced.
+
+    Raises:
+        ConfigError: the package is not installed, or a name is unknown.
+        DataError: a file is missing or damaged.
+        EnvError: there is no Java.
+    """
+    one_of("env.reward", reward, CONVENTIONS)
+    for field, value in (("env.jvms", jvms), ("env.move_limit", move_limit)):
+        at_least(field, value, 0)
+    package, version = find_package("scienceworld", extra="scienceworld")
+    find_java()
+    files = {"train": train_indices, "dev": dev_indices, "test": test_indices}
+    chosen = splits.kinds(tasks)
+    if any(files.values()):
+        games = {s: splits.read_indices(path) if path else [] for s, path in files.items()}
+    else:
+        games = {split: splits.official(chosen, split) for split in SPLITS}
+    for split, limit in (("train", train_tasks), ("dev", dev_tasks), ("test", test_tasks)):
+        at_least(f"env.{split}_tasks", limit, 0)
+        games[split] = games[split][: limit or None]
+    return ScienceWorld(
+        package,
+        version,
+        games,
+        preset=prompts.find(prompt, prompt_messages),
+        labels=simplify.read(simplifications),
+        caps=splits.caps(step_caps, max_steps),
+        move_limit=move_limit,
+        reward=reward,
+        jvms=jvms or cores(),
+        timeout_s=timeout_s,
+    )
+
+
+class ScienceWorld:
+    """The `Env` (see `eef_jax.envs.base.Env`); make it with `make`.
+
+    JVMs start with the first games and end with `close`, with the environment, or with the process.
+
+    Args:
+        package: folder of the package scienceworld.
+        version: its version.
+        games: task types and variations of each split.
+        preset: how the agent is spoken to.
+        labels: simplifications.
+        caps: cap on an agent's steps of each task type.
+        move_limit: see `make`.
+        reward: see `make`.
+        jvms: bound on the number of JVMs.
+        timeout_s: see `make`.
+    """
+
+    name = "scienceworld"
+
+    def __init__(
+        self,
+        package: pathlib.Path,
+        version: str,
+        games: dict[str, list[splits.Game]],
+        *,
+        preset: Preset,
+        labels: tuple[str, ...],
+        caps: Mapping[str, int],
+        move_limit: int,
+        reward: Convention,
+        jvms: int,
+        timeout_s: float,
+    ):
+        self._preset = preset
+        self._labels = labels
+        self._reward = reward
+        self._tasks = {
+            split: tuple(_task(split, kind, n, labels, caps) for kind, n in games[split])
+            for split in SPLITS
+        }
+        named = [task.max_steps for split in SPLITS for task in self._tasks[split]]
+        self.max_steps = max(named, default=max(caps.values()))
+        self.overlap = splits.overlap(games)
+        for pair, count in self.overlap.items():
+            _log.warning("scienceworld: the splits %s share %d variations", pair, count)
+        frame = Frame(opening=preset.opening, observation=preset.observation, move_limit=move_limit)
+        decides = (version, self._tasks, preset.opening, preset.observation, move_limit, reward)
+        self.dataset_id = hashlib.sha256(repr(decides).encode()).hexdigest()
+        self.pool: Pool = Pool(lambda: World(package, frame, timeout_s=timeout_s), size=jvms)
+        self._gold = Gold(package)
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """Tasks of `train`, `dev` or `test`, in a fixed order, the task types taking turns.
+
+        Raises:
+            ConfigError: there is no such split.
+        """
+        if split not in SPLITS:
+            raise ConfigError(f"unknown split {split!r} of scienceworld; {near(split, SPLITS)}")
+        return self._tasks[split]
+
+    def prompt(self, task: Task) -> tuple[Message, ...]:
+        """Messages before the task; they do not depend on it."""
+        return self._preset.messages
+
+    def parse(self, message: str) -> str | None:
+        """The action in a message, or None."""
+        return self._preset.parse(message)
+
+    def render(self, action: str) -> str:
+        """A message that says `action`."""
+        return self._preset.render(action)
+
+    def invalid(self, message: str) -> str:
+        """What an agent reads after a message without an action."""
+        return self._preset.invalid
+
+    def is_win(self, reward: float) -> bool:
+        """Whether the score is 100, in either convention."""
+        return round(100 * reward) >= 100
+
+    def game(self) -> Game:
+        """A new game over the shared JVMs: O(1)."""
+        return Game(self.pool, convention=self._reward)
+
+    def gold(self, task: Task, *, short: bool = True) -> list[str]:
+        """The package's solution of a task.
+
+        Args:
+            task: what to solve.
+            short: whether walks become teleports where these are allowed.
+
+        Raises:
+            EnvError: there is none.
+        """
+        name, variation, simplifications = read_payload(task)
+        path = self._gold.path(name, variation, simplifications)
+        return shorten(path, name) if short and simplify.teleports(self._labels) else path
+
+    def close(self) -> None:
+        """End all JVMs; closing twice is fine."""
+        self.pool.close()
+        self._gold.close()
+
+
+def _task(
+    split: str,
+    kind: splits.Kind,
+    variation: int,
+    labels: tuple[str, ...],
+    caps: Mapping[str, int],
+) -> Task:
+    payload = {
+        "task": kind.name,
+        "variation": variation,
+        "simplifications": simplify.spell(labels, kind),
+    }
+    return Task(
+        id=f"scienceworld/{split}/{kind.name}/{variation}",
+        env="scienceworld",
+        split=split,
+        goal=f"{kind.name.replace('-', ' ')}, variation {variation}",
+        payload=json.dumps(payload),
+        tags=(kind.name,),
+        max_steps=caps[kind.name],
+    )

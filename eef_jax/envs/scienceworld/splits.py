@@ -1,0 +1,146 @@
+"""Which variations are trained on, tuned on and tested with, and how many steps each may take.
+
+Official splits come from the table; index files (ETO's format: a JSON list of `[task, variation]`)
+by path. Tasks are ordered by their place within their type, so the first n of a split are spread
+over the types. Knows numbers and names, no simulator.
+"""
+
+import fnmatch
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from eef_jax.envs.scienceworld import table
+from eef_jax.envs.scienceworld.table import Kind
+from eef_jax.errors import ConfigError, DataError, near
+from eef_jax.plugins import at_least
+
+SPLITS = ("train", "dev", "test")
+# ETO's caps for the types that ETO leaves out.
+REST = 120
+AGENTGYM_CAP = 30  # `max_round` of its evaluation
+# AgentGym's 23 types: all but those whose gold paths do not fit its rounds.
+_NOT_IN_AGENTGYM = ("5-1", "5-2", "9-", "10-")
+
+Game = tuple[Kind, int]  # a task type and the number of a variation
+
+
+def kinds(text: str) -> tuple[Kind, ...]:
+    """Task types by name: `all`, `eto` (24), `agentgym` (23), or names and patterns with commas.
+
+    Raises:
+        ConfigError: a name or pattern that no type has.
+    """
+    known = tuple(table.KINDS.values())
+    if text == "all":
+        return known
+    if text == "eto":
+        return tuple(kind for kind in known if kind.eto)
+    if text == "agentgym":
+        return tuple(kind for kind in known if not kind.number.startswith(_NOT_IN_AGENTGYM))
+    chosen: set[str] = set()
+    for pattern in filter(None, (part.strip() for part in text.split(","))):
+        found = [k.name for k in known if k.number == pattern or fnmatch.fnmatch(k.name, pattern)]
+        if not found:
+            raise ConfigError(
+                f"env.tasks={text!r}: {pattern!r} is no task type; {near(pattern, table.KINDS)}; "
+                "or all, eto, agentgym, or a pattern such as find-*"
+            )
+        chosen.update(found)
+    if not chosen:
+        raise ConfigError(f"env.tasks={text!r} names no task type; all names all of them")
+    return tuple(kind for kind in known if kind.name in chosen)
+
+
+def official(chosen: tuple[Kind, ...], split: str) -> list[Game]:
+    """The variations of an official split, one of each type, then the next of each."""
+    games = [(kind, number) for kind in chosen for number in kind.official(split)]
+    return spread(games)
+
+
+def spread(games: list[Game]) -> list[Game]:
+    """The same in the order of each variation's place within its type."""
+    seen: dict[str, int] = {}
+    keyed = []
+    for kind, number in games:
+        place = seen[kind.name] = seen.get(kind.name, -1) + 1
+        keyed.append((place, kind, number))
+    return [(kind, number) for _, kind, number in sorted(keyed, key=lambda row: row[0])]
+
+
+def read_indices(path: str) -> list[Game]:
+    """The variations of an index file, each once, in its order.
+
+    Raises:
+        DataError: the file is missing, damaged, or names what is not there.
+    """
+    rows = _read(path, list, '[["find-plant", 3], ...]')
+    games: dict[Game, None] = {}
+    for place, row in enumerate(rows):
+        right = isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)
+        if not right or isinstance(row[1], bool) or not isinstance(row[1], int):
+            raise DataError(f"{path}: entry {place} is {row!r}, expected [task name, variation]")
+        try:
+            kind = table.find(row[0])
+        except DataError as error:
+            raise DataError(f"{path}: entry {place}: {error}") from error
+        if not 0 <= row[1] < kind.test:
+            raise DataError(
+                f"{path}: entry {place} is variation {row[1]} of {kind.name}, which has 0 to "
+                f"{kind.test - 1}"
+            )
+        games[kind, row[1]] = None
+    return list(games)
+
+
+def overlap(splits: Mapping[str, list[Game]]) -> dict[str, int]:
+    """How many variations two splits share, as `{"train, dev": 54}`, where they share any."""
+    shared = {}
+    for place, first in enumerate(SPLITS):
+        for second in SPLITS[place + 1 :]:
+            if common := set(splits[first]) & set(splits[second]):
+                shared[f"{first}, {second}"] = len(common)
+    return shared
+
+
+def caps(text: str, max_steps: int) -> Mapping[str, int]:
+    """The cap on agent steps of each task type.
+
+    Args:
+        text: `eto`, `agentgym`, or the path of a JSON object from task names to caps; names that
+            it lacks have ETO's.
+        max_steps: one cap for all types instead; 0: none.
+
+    Raises:
+        ConfigError: `text` is neither.
+        DataError: the file is not what it should be.
+    """
+    at_least("env.max_steps", max_steps, 0)
+    if max_steps:
+        return dict.fromkeys(table.KINDS, max_steps)
+    if text == "agentgym":
+        return dict.fromkeys(table.KINDS, AGENTGYM_CAP)
+    found = {kind.name: kind.eto or REST for kind in table.KINDS.values()}
+    if text == "eto":
+        return found
+    if not text.endswith(".json"):
+        raise ConfigError(
+            f"env.step_caps={text!r}: {near(text, ('eto', 'agentgym'))}; or the path of a "
+            ".json file"
+        )
+    for name, cap in _read(text, dict, '{"boil": 100, ...}').items():
+        if isinstance(cap, bool) or not isinstance(cap, int) or cap < 1:
+            raise DataError(f"{text}: the cap of {name!r} is {cap!r}, expected a whole number >= 1")
+        found[table.find(name).name] = cap
+    return found
+
+
+def _read(path: str, kind: type, example: str) -> Any:
+    try:
+        value = json.loads(pathlib.Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}; expected JSON: {example}") from error
+    if not isinstance(value, kind):
+        raise DataError(f"{path} holds a JSON {type(value).__name__}, expected {example}")
+    return value

@@ -1,0 +1,105 @@
+"""The 30 task types: their names, how many variations each has, and where the splits end.
+
+From the package scienceworld 1.2.3, which asks its JVM for the same; here it costs no JVM.
+Variations are numbered from 0: the first half is official training, the next quarter development,
+the rest test. Step caps are ETO's (agent steps, 24 of the types). Knows no simulator.
+"""
+
+import dataclasses
+import re
+
+from eef_jax.errors import DataError, near
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A task type.
+
+    Attributes:
+        number: as papers number it, `"4-3"`.
+        name: the simulator's name.
+        train: number of variations of the official training split: 0 to `train` - 1.
+        dev: where the development split ends.
+        test: number of all variations.
+        eto: ETO's cap on agent steps; 0 where ETO leaves the type out.
+    """
+
+    number: str
+    name: str
+    train: int
+    dev: int
+    test: int
+    eto: int
+
+    @property
+    def electrical(self) -> bool:
+        """Whether it cannot be done without the actions `connect A to B`."""
+        return "power-component" in self.name or "conductivity" in self.name
+
+    def official(self, split: str) -> range:
+        """Variations of an official split."""
+        return {
+            "train": range(self.train),
+            "dev": range(self.train, self.dev),
+            "test": range(self.dev, self.test),
+        }[split]
+
+
+_ROWS = """
+1-1 boil 14 21 30 100
+1-2 melt 14 21 30 80
+1-3 freeze 14 21 30 80
+1-4 change-the-state-of-matter-of 14 21 30 80
+2-1 use-thermometer 270 405 540 30
+2-2 measure-melting-point-known-substance 218 327 436 120
+2-3 measure-melting-point-unknown-substance 150 225 300 0
+3-1 power-component 10 15 20 20
+3-2 power-component-renewable-vs-nonrenewable-energy 10 15 20 30
+3-3 test-conductivity 450 675 900 30
+3-4 test-conductivity-of-unknown-substances 300 450 600 30
+4-1 find-living-thing 150 225 300 15
+4-2 find-non-living-thing 150 225 300 15
+4-3 find-plant 150 225 300 15
+4-4 find-animal 150 225 300 15
+5-1 grow-plant 62 93 126 30
+5-2 grow-fruit 62 93 126 60
+6-1 chemistry-mix 16 24 32 60
+6-2 chemistry-mix-paint-secondary-color 18 27 36 15
+6-3 chemistry-mix-paint-tertiary-color 18 27 36 30
+7-1 lifespan-longest-lived 62 93 125 10
+7-2 lifespan-shortest-lived 62 93 125 10
+7-3 lifespan-longest-lived-then-shortest-lived 62 93 125 12
+8-1 identify-life-stages-1 6 9 14 30
+8-2 identify-life-stages-2 4 6 10 30
+9-1 inclined-plane-determine-angle 84 126 168 0
+9-2 inclined-plane-friction-named-surfaces 692 1038 1386 0
+9-3 inclined-plane-friction-unnamed-surfaces 80 120 162 0
+10-1 mendelian-genetics-known-plant 60 90 120 0
+10-2 mendelian-genetics-unknown-plant 240 360 480 0
+"""
+
+
+def _kind(row: str) -> Kind:
+    number, name, *rest = row.split()
+    train, dev, test, eto = map(int, rest)
+    return Kind(number=number, name=name, train=train, dev=dev, test=test, eto=eto)
+
+
+KINDS = {kind.name: kind for kind in map(_kind, _ROWS.strip().splitlines())}
+_BY_NUMBER = {kind.number: kind for kind in KINDS.values()}
+
+
+def find(name: str) -> Kind:
+    """A task type by its name, its number, or a name of earlier versions.
+
+    `"find-plant"`, `"4-3"`, `"task-3-find-plant"`, `"task-6-lifespan-(longest-lived)"` and
+    `"mendellian-..."` with its old misspelling are known.
+
+    Raises:
+        DataError: there is no such type.
+    """
+    plain = re.sub(r"^task-[\dab]+-|[()]", "", name).replace("mendellian", "mendelian")
+    found = _BY_NUMBER.get(name) or KINDS.get(plain)
+    if found is None:
+        raise DataError(f"no task of ScienceWorld is called {name!r}: {near(name, KINDS)}")
+    return found

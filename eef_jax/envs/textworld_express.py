@@ -1,0 +1,273 @@
+"""TextWorldExpress: eight small text games, thousands of variations each, fast and deterministic.
+
+The simulator is the package `textworld-express` (Jansen & Cote, 2022). What it takes to be an
+environment over a Java simulator is this file: a `World`, tasks, and how an agent is spoken to; the
+rest is `eef_jax.jvm`. Knows nothing of models.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from eef_jax.errors import ConfigError, EnvError, near
+from eef_jax.jvm.game import CONVENTIONS, Convention, Game
+from eef_jax.jvm.pool import Pool, cores
+from eef_jax.jvm.process import Jvm, find_java, find_package
+from eef_jax.jvm.world import Reading, State, use_at
+from eef_jax.plugins import at_least, one_of
+from eef_jax.types import Message, Task
+
+GAMES = (
+    *("cookingworld", "twc", "coin", "mapreader"),
+    *("arithmetic", "sorting", "simonsays", "peckingorder"),
+)
+FOLDS = {"train": range(1000), "dev": range(10_000, 11_000), "test": range(20_000, 21_000)}
+JAR, ENTRY = "textworld-express.jar", "textworldexpress.runtime.PythonInterface"
+CAP = 50  # default cap on an agent's actions; the package's wrapper stops at 100
+_INSTRUCTION = """\
+You play a text game. Each turn you are told what you see and say one action, such as look around, \
+inventory, move north, open fridge, take apple, put apple in box, read cookbook, cook apple in oven.
+Answer with one thought and one action, in exactly this form:
+
+Thought: why you do what you do next
+Action: the action"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """A way of talking: what stands before the task, and before the action in a message."""
+
+    messages: tuple[Message, ...]
+    marker: str
+    invalid: str
+
+
+PRESETS = {
+    "action": Preset(messages=(), marker="", invalid="Say an action, such as: look around"),
+    "react": Preset(
+        messages=(
+            Message(role="user", content=_INSTRUCTION),
+            Message(role="assistant", content="OK"),
+        ),
+        marker="Action: ",
+        invalid="Invalid format. Write 'Action: ' and then the action.",
+    ),
+}
+
+
+def make(
+    *,
+    games: str = "cookingworld,twc,coin",
+    params: str = "",
+    prompt: str = "action",
+    train_tasks: int = 0,
+    dev_tasks: int = 0,
+    test_tasks: int = 0,
+    max_steps: int = 0,
+    reward: Convention = "final",
+    jvms: int = 0,
+    timeout_s: float = 60.0,
+) -> "TextWorldExpress":
+    """Make the environment.
+
+    Args:
+        games: names of games with commas, or `all`.
+        params: the games' own settings, as `"numLocations=3,includeDoors=0"`; all chosen games must
+            know them; "": their defaults.
+        prompt: `action` (a message is an action) or `react` (a thought, then an action).
+        train_tasks: only the first so many tasks of the split, the games taking turns; 0: all,
+            1,000 of each game.
+        dev_tasks: likewise.
+        test_tasks: likewise.
+        max_steps: cap on an agent's actions; 0: 50.
+        reward: `final`, the score at the end, or `best`, its running maximum; they differ where a
+            mistake ends the game. Both stand in each step's `info["rewards"]`.
+        jvms: bound on the simulators' processes; 0: one for each core this process may use.
+        timeout_s: wall-clock limit of one call of the simulator; its JVM is then replaced.
+
+    Raises:
+        ConfigError: the package is not installed, or a name is unknown.
+        EnvError: there is no Java.
+    """
+    chosen = GAMES if games == "all" else tuple(name.strip() for name in games.split(","))
+    for name in chosen:
+        one_of("env.games", name, GAMES)
+    one_of("env.prompt", prompt, PRESETS)
+    one_of("env.reward", reward, CONVENTIONS)
+    limits = {"train": train_tasks, "dev": dev_tasks, "test": test_tasks}
+    sizes = {f"env.{split}_tasks": limit for split, limit in limits.items()}
+    for field, value in {**sizes, "env.max_steps": max_steps, "env.jvms": jvms}.items():
+        at_least(field, value, 0)
+    package, version = find_package("textworld_express", extra="textworld-express")
+    find_java()
+    tasks = {
+        split: tuple(_task(split, game, seed, params) for seed in seeds for game in chosen)
+        for split, seeds in FOLDS.items()
+    }
+    return TextWorldExpress(
+        package,
+        version,
+        {split: found[: limits[split] or None] for split, found in tasks.items()},
+        preset=PRESETS[prompt],
+        max_steps=max_steps or CAP,
+        reward=reward,
+        jvms=jvms or cores(),
+        timeout_s=timeout_s,
+    )
+
+
+class World:
+    """A simulator (see `eef_jax.jvm.world.World`)."""
+
+    def __init__(self, package: pathlib.Path, *, timeout_s: float):
+        self._jvm = Jvm(package / JAR, entry=ENTRY, timeout_s=timeout_s, cwd=package)
+        self._server = self._jvm.entry
+        self._last: dict[str, Any] = {}
+
+    @property
+    def alive(self) -> bool:
+        """Whether the JVM runs."""
+        return self._jvm.alive
+
+    @property
+    def pid(self) -> int:
+        """The JVM's process id."""
+        return self._jvm.pid
+
+    def start(self, task: Task) -> str:
+        """Make a game; its task and first room."""
+        self._load(task, gold=False)
+        return f"{self._description()}\n{self._last['observation']}"
+
+    def act(self, action: str) -> str:
+        """Do an action; `help` tells the task, as in the package's wrapper."""
+        if action == "help":
+            return self._description()
+        text = action.encode("utf-8", "replace").decode()
+        with self._jvm.watch():
+            self._last = json.loads(self._server.stepJSON(text))
+        return str(self._last["observation"])
+
+    def read(self) -> Reading:
+        """What came with the last observation."""
+        score = float(self._last["score"])
+        failed = bool(self._last["taskfailure"])
+        return Reading(
+            score=score,
+            terminated=failed or bool(self._last["tasksuccess"]) or score >= 1,
+        )
+
+    def admissible(self) -> list[str]:
+        """Actions that came with the last observation, in a fixed order."""
+        return sorted(self._last["validActions"])
+
+    def gold(self, task: Task) -> list[str]:
+        """The package's own solution; leaves the simulator at the game's start."""
+        self._load(task, gold=True)
+        with self._jvm.watch():
+            found = self._server.getGoldActionSequence()
+        return self._jvm.join(found)
+
+    def close(self) -> None:
+        """End the JVM."""
+        self._server = None
+        self._jvm.close()
+
+    def _load(self, task: Task, *, gold: bool) -> None:
+        try:
+            fields = json.loads(task.payload)
+            game, seed, fold = fields["game"], int(fields["seed"]), fields["fold"]
+            params = fields["params"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise EnvError(
+                f"task {task.id!r} has payload {task.payload!r}, expected a JSON object with game, "
+                "seed, fold and params; was the task made by another environment?"
+            ) from error
+        with self._jvm.watch():
+            if complaint := self._server.load(game, params):
+                raise EnvError(f"TextWorldExpress cannot play task {task.id!r}: {complaint}")
+            self._last = json.loads(self._server.generateNewGameJSON(seed, fold, gold))
+
+    def _description(self) -> str:
+        with self._jvm.watch():
+            return str(self._server.getTaskDescription())
+
+
+class TextWorldExpress:
+    """The `Env` (see `eef_jax.envs.base.Env`); make it with `make`."""
+
+    name = "textworld_express"
+
+    def __init__(
+        self,
+        package: pathlib.Path,
+        version: str,
+        tasks: dict[str, tuple[Task, ...]],
+        *,
+        preset: Preset,
+        max_steps: int,
+        reward: Convention,
+        jvms: int,
+        timeout_s: float,
+    ):
+        self.max_steps = max_steps
+        self.dataset_id = hashlib.sha256(repr((version, tasks, reward)).encode()).hexdigest()
+        self.pool: Pool = Pool(lambda: World(package, timeout_s=timeout_s), size=jvms)
+        self._tasks = tasks
+        self._preset = preset
+        self._reward = reward
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """Tasks of a split, the games taking turns."""
+        if split not in self._tasks:
+            raise ConfigError(f"unknown split {split!r}; {near(split, self._tasks)}")
+        return self._tasks[split]
+
+    def prompt(self, task: Task) -> tuple[Message, ...]:
+        """Messages before the task."""
+        return self._preset.messages
+
+    def parse(self, message: str) -> str | None:
+        """The first line that says something, after the marker where there is one."""
+        marker = self._preset.marker
+        _, marked, rest = message.partition(marker) if marker else ("", "yes", message)
+        lines = (line.strip() for line in rest.splitlines()) if marked else iter(())
+        return next((line for line in lines if line), None)
+
+    def render(self, action: str) -> str:
+        """A message that says `action`."""
+        return self._preset.marker + action
+
+    def invalid(self, message: str) -> str:
+        """What an agent reads after a message without an action."""
+        return self._preset.invalid
+
+    def is_win(self, reward: float) -> bool:
+        """Whether the whole score was reached."""
+        return reward > 1 - 1e-6
+
+    def game(self) -> Game:
+        """A new game over the shared JVMs."""
+        return Game(self.pool, convention=self._reward)
+
+    def gold(self, task: Task) -> list[str]:
+        """The package's own solution of a task."""
+        return use_at(self.pool, State(task=task), lambda world, _: (world.gold(task), None))[0]
+
+    def close(self) -> None:
+        """End all JVMs; closing twice is fine."""
+        self.pool.close()
+
+
+def _task(split: str, game: str, seed: int, params: str) -> Task:
+    return Task(
+        id=f"textworld_express/{split}/{game}/{seed}",
+        env="textworld_express",
+        split=split,
+        goal=f"{game}, seed {seed}",
+        payload=json.dumps({"game": game, "seed": seed, "fold": split, "params": params}),
+        tags=(game,),
+    )
