@@ -49,7 +49,19 @@ def base() -> config_dict.ConfigDict:
         }
     )
     config.mesh = config_dict.ConfigDict({"data": -1, "fsdp": 1, "tensor": 1, "context": 1})
-    config.engine = config_dict.ConfigDict({"slots": 64, "max_context": 1024})
+    config.engine = config_dict.ConfigDict(
+        {
+            "slots": 64,
+            "max_context": 1024,
+            "pages": 0,
+            "page": 128,
+            "steps": 8,
+            "tokens": 512,
+            "rows": 18,
+            "chunk": 32,
+            "attention": "",
+        }
+    )
     config.rollout = config_dict.ConfigDict(
         {"max_steps": 0, "workers": 4, "env_timeout_s": 60.0, "max_invalid": 3}
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flax import nnx
     from jax.sharding import Mesh
 
-    from eef_jax.engine.scheduler import Engine
+    from eef_jax.engine.engine import Engine
     from eef_jax.models.base import LoraConfig, Model
     from eef_jax.policies.local import LocalPolicy
 
@@ -122,30 +122,35 @@ class Learner:
 
         Args:
             folder: a tune stage's folder, or the checkpoint in it; None for the untuned base.
-            sampling: fields of `engine.sampling.Sampling`.
+            sampling: fields of `engine.sampling.Sampling`; `stop` are texts that end an answer.
             seed: decides what is drawn, together with each request.
         """
         from eef_jax.engine.sampling import Sampling
         from eef_jax.policies.local import LocalPolicy
 
-        trainable = self._model.trainable if folder is None else self._trainable(folder)
-        self._engine.set_trainable(trainable)
+        engine = self._engine
+        adapter = engine.base if folder is None else engine.load(self._trainable(folder))
+        options = dict(sampling)
         policy = LocalPolicy(
-            self._engine,
+            engine,
             self.chat,
-            sampling=Sampling(**sampling),
+            stop=tuple(options.pop("stop", ())),
+            sampling=Sampling(**options),
             seed=seed,
             name="base" if folder is None else folder.parent.name,
+            adapter=adapter,
         )
         try:
             yield policy
         finally:
             asyncio.run(policy.close())
+            if adapter is not engine.base:
+                engine.unload(adapter)
 
     @functools.cached_property
     def _engine(self) -> "Engine":
-        from eef_jax.engine.decode import Shapes
-        from eef_jax.engine.scheduler import Engine
+        from eef_jax.engine.engine import Engine
+        from eef_jax.engine.shapes import Shapes
 
         return Engine(
             self._model, stop_ids=self.chat.stop_ids, shapes=Shapes(**self._config["engine"])

@@ -137,7 +137,7 @@ def _played(folder, trajectories, scores=None):
         store.write_json(folder / "scores.json", evaluation.summary(scores))
     if trajectories[0].source == "expert":
         return counts(trajectories)
-    return counts(trajectories) | {"tokens": {"prefilled": 50, "copied": 5, "generated": 30}}
+    return counts(trajectories) | {"tokens": {"prefilled": 50, "reused": 5, "generated": 30}}
 
 
 def _selected(folder, method, pool, number):

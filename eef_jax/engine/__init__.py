@@ -1,6 +1,6 @@
 """The sampling engine: token ids in, token ids out.
 
 It keeps each conversation's keys and values across turns, shares equal prefixes between
-conversations and batches whatever is waiting. Knows models and ids; knows no text, no environments
-and no threads.
+conversations and batches whatever is waiting. `engine.Engine` is its door. Knows models and ids;
+knows no text and no environments.
 """

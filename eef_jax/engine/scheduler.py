@@ -1,39 +1,28 @@
-"""The engine: takes prompts of many conversations at any time, decides what each dispatch computes.
+"""What each dispatch computes: answers are admitted, filled, drawn, preempted and delivered here.
 
-Continuous batching without barriers: a dispatch is a prefill of chunks or one decode step, all of
-one length of context, whichever fills its rows better. Knows ids, sessions and programs;
-knows no text and no threads (one thread calls it, see `policies.local`).
+Continuous batching: whoever waits gets into the next dispatch that has room. A prompt's tokens are
+prefilled in runs, many conversations' in one dispatch; decode dispatches draw some tokens for every
+conversation that is ready. The two take turns by how well they are filled. When pages run out, the
+answer admitted last gives its own up and is made again later, with the same bits.
+
+Single-threaded. Knows jobs, pages and programs; knows no sessions, threads or text.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
-from flax import nnx
 
-from eef_jax.engine.cache import Slots
-from eef_jax.engine.decode import Programs, Shapes
-from eef_jax.engine.sampling import Sampling
-from eef_jax.errors import ConfigError
-from eef_jax.models.base import Model
-from eef_jax.types import FinishReason
+from eef_jax.engine.job import Finish, Job
+from eef_jax.engine.pages import Chain, Key, Match, OutOfPages, Pages
+from eef_jax.engine.programs import Leaves, Programs
+from eef_jax.engine.shapes import Shapes, one_reader
 
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Generated:
-    """An answer in ids.
-
-    Attributes:
-        ids: drawn ids, the stop id included where it was drawn.
-        logprobs: their log-probabilities under the distribution they were drawn from.
-        finish: `stop`, `length` (new-token cap) or `context` (the context is full).
-        prefilled: prompt tokens computed for this answer; the others were in the cache.
-    """
-
-    ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    finish: FinishReason
-    prefilled: int
+Kind = Literal["prefill", "decode"]
+Run = tuple[Job, int, int]  # positions from the first up to the second
+PATIENCE = 0.01  # how much each dispatch that passes a group over adds to its fill
+_NOTHING = Match(full=(), tail=None, common=0, ready=True, length=0)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -41,26 +30,29 @@ class Counters:
     """What the engine did since it was made.
 
     Attributes:
-        prefilled: prompt tokens computed.
-        copied: prompt tokens copied from another conversation's slot.
+        prefilled: tokens computed by prefills.
+        reused: tokens of admitted conversations that were there already.
+        copied: pages copied, because somebody else read them or they were shared in part.
         generated: tokens drawn.
+        replayed: drawn tokens computed once more after a preemption.
+        preempted: times an answer had to give up its pages.
         dispatches: programs run, by name.
-        filled: share of a dispatch's rows that were used, summed over dispatches, by name.
+        filled: share of a dispatch that was used, summed over dispatches, by name.
     """
 
     prefilled: int = 0
+    reused: int = 0
     copied: int = 0
     generated: int = 0
+    replayed: int = 0
+    preempted: int = 0
     dispatches: dict[str, int] = dataclasses.field(default_factory=dict)
     filled: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def tokens(self) -> dict[str, int]:
-        """The counts of tokens, by name."""
-        return {
-            "prefilled": self.prefilled,
-            "copied": self.copied,
-            "generated": self.generated,
-        }
+        """The counts, by name."""
+        names = ("prefilled", "reused", "copied", "generated", "replayed", "preempted")
+        return {name: getattr(self, name) for name in names}
 
     def dispatched(self, name: str, filled: float) -> None:
         """Count one dispatch."""
@@ -68,263 +60,267 @@ class Counters:
         self.filled[name] = self.filled.get(name, 0.0) + filled
 
 
-@dataclasses.dataclass(slots=True, kw_only=True, eq=False)
-class _Job:
-    """One prompt on its way to an answer."""
-
-    session: str
-    prompt: np.ndarray
-    key: tuple[int, int]
-    sampling: Sampling
-    done: Callable[[Generated], None]
-    slot: int = -1
-    cursor: int = 0  # next position to compute
-    kept: int = 0
-    ids: list[int] = dataclasses.field(default_factory=list)
-    logprobs: list[float] = dataclasses.field(default_factory=list)
-
-    @property
-    def last(self) -> int:
-        """The token that the next decode step feeds."""
-        return self.ids[-1] if self.ids else int(self.prompt[-1])
-
-
-_Chunk = tuple[_Job, int, int]  # positions from the first up to the second
-
-
-class Engine:
-    """Samples answers to prompts of token ids.
+class Scheduler:
+    """Jobs over the programs of one model.
 
     Args:
-        model: decoder and weights.
-        stop_ids: ids that end an answer.
-        shapes: sizes of cache and dispatches.
+        programs: what computes.
+        shapes: sizes, none of them open.
 
     Attributes:
+        pages: the book of pages.
         counters: what was done so far.
     """
 
-    def __init__(self, model: Model, *, stop_ids: Sequence[int], shapes: Shapes | None = None):
-        shapes = shapes or Shapes()
-        if shapes.max_context > model.config.max_positions:
-            raise ConfigError(
-                f"max_context {shapes.max_context} exceeds the model's "
-                f"{model.config.max_positions} positions: lower it"
-            )
-        self.shapes = shapes
+    def __init__(self, programs: Programs, shapes: Shapes):
         self.counters = Counters()
-        self._programs = Programs(model, shapes)
-        self._frozen = model.frozen
-        self._stops = frozenset(stop_ids)
-        self._slots = Slots(shapes.slots, shapes.max_context)
-        self._waiting: list[_Job] = []
-        self._filling: list[_Job] = []
-        self._drawing: list[_Job] = []
-
-    @property
-    def compiles(self) -> int:
-        """Number of programs compiled so far."""
-        return self._programs.compiles
+        self._programs = programs
+        self._shapes = shapes
+        self._adapters: dict[int, Leaves] = {}
+        self._admissions = 0
+        self.clear()
 
     @property
     def busy(self) -> bool:
-        """Whether any prompt has no answer yet."""
-        return bool(self._waiting or self._filling or self._drawing)
+        """Whether any job has no answer yet."""
+        return bool(self._waiting or self._running)
 
-    def set_trainable(self, trainable: nnx.State) -> None:
-        """Sample with new trained parameters; whatever the old ones computed is forgotten.
+    def clear(self) -> None:
+        """Forget all jobs and pages."""
+        one = one_reader(self._shapes.attention)
+        self.pages = Pages(self._shapes.pages, self._shapes.page, one_reader=one)
+        self._waiting: list[Job] = []
+        self._running: list[Job] = []
+        self._slots = list(range(self._shapes.slots))[::-1]
+        self._passed: dict[tuple[Kind, int], int] = {}
 
-        Raises:
-            RuntimeError: while prompts wait for answers: these would be of two policies.
-        """
-        if self.busy:
-            raise RuntimeError("new weights while prompts wait for answers; let them end first")
-        self._programs.load(self._frozen, trainable)
-        self._slots.clear()
+    def load(self, version: int, adapter: Leaves) -> None:
+        """Make an adapter known by a version that was never used before."""
+        self._adapters[version] = adapter
 
-    def submit(
-        self,
-        session: str,
-        prompt: Sequence[int] | np.ndarray,
-        *,
-        key: tuple[int, int],
-        sampling: Sampling,
-        done: Callable[[Generated], None],
-    ) -> None:
-        """Ask for an answer; `done` is called from a later `tick`.
+    def unload(self, version: int) -> None:
+        """Drop an adapter, its jobs and its pages."""
+        for job in [job for job in self._waiting + self._running if job.adapter == version]:
+            self.cancel(job)
+        self.pages.forget(_root(version))
+        self._adapters.pop(version, None)
 
-        Args:
-            session: the conversation: what it shares with its last prompt is not computed again.
-            prompt: i32[t] the whole conversation.
-            key: two 32-bit words; with the model and the prompt they decide the answer.
-            sampling: how to draw.
-            done: called with the answer.
-        """
-        prompt = np.asarray(prompt, np.int32)
-        if len(prompt) > self.shapes.max_context:
-            done(Generated(ids=(), logprobs=(), finish="context", prefilled=0))
-            return
-        job = _Job(session=session, prompt=prompt, key=key, sampling=sampling, done=done)
-        self._waiting.append(job)
+    def submit(self, job: Job) -> None:
+        """Ask for an answer; its `done` is called from a later `tick`."""
+        if job.known > job.limit:
+            job.done(job.answer("context"))
+        else:
+            self._waiting.append(job)
 
-    def generate(
-        self,
-        session: str,
-        prompt: Sequence[int] | np.ndarray,
-        *,
-        key: tuple[int, int] = (0, 0),
-        sampling: Sampling,
-    ) -> Generated:
-        """`submit` and work until the answer is there (others that wait are served too)."""
-        answers: list[Generated] = []
-        self.submit(session, prompt, key=key, sampling=sampling, done=answers.append)
-        while not answers:
-            if not self.tick():
-                raise RuntimeError(
-                    f"session {session!r} waits for one of {self.shapes.slots} slots, all held: "
-                    "release a session first"
-                )
-        return answers[0]
-
-    def release(self, session: str) -> None:
-        """End a conversation; a prompt of it that has no answer yet gets none."""
-        for queue in (self._waiting, self._filling, self._drawing):
-            for job in [job for job in queue if job.session == session]:
-                queue.remove(job)
-                if job.slot >= 0:
-                    self._slots.stop(job.slot)
-        self._slots.release(session)
+    def cancel(self, job: Job) -> None:
+        """Drop a job, wherever it is; one that is not here is ignored."""
+        if job in self._running:
+            self._retire(job)
+        elif job in self._waiting:
+            self._waiting.remove(job)
 
     def tick(self) -> bool:
         """Admit what can be admitted, then run the dispatch that is filled best.
 
         Returns:
-            Whether anything was run. If not, whoever waits does so for a slot: until a `release`.
+            Whether anything was run.
         """
         self._admit()
-        chunks, length = self._chunks()
-        if not chunks and not self._drawing:
+        groups: dict[tuple[Kind, int], list[Job]] = {}
+        for job in self._running:
+            kind: Kind = "prefill" if job.filling else "decode"
+            groups.setdefault((kind, job.adapter), []).append(job)
+        if not groups:
             return False
-        if len(chunks) / self.shapes.rows >= len(self._drawing) / self.shapes.slots:
-            self._prefill(chunks, length)
-        else:
-            self._decode()
+        self._passed = {group: self._passed.get(group, -1) + 1 for group in groups}
+        chosen = max(groups, key=lambda group: self._fill(group[0], groups[group], group))
+        del self._passed[chosen]
+        (self._prefill if chosen[0] == "prefill" else self._decode)(groups[chosen])
         return True
+
+    def _fill(self, kind: Kind, jobs: Sequence[Job], group: tuple[Kind, int]) -> float:
+        """How full a dispatch of these jobs is, and how long they have been passed over."""
+        if kind == "decode":
+            fill = len(jobs) / self._shapes.slots
+        else:
+            fill = min(sum(job.run - job.cursor for job in jobs) / self._shapes.tokens, 1.0)
+        return fill + PATIENCE * self._passed[group]
 
     def _admit(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for job in waiting:
-            if self._place(job):
-                self._filling.append(job)
-                self._advance(job, job.cursor)
-            else:
-                self._waiting.append(job)
+        """Admit jobs in order; one whose prefix somebody else is computing lets others pass."""
+        held: list[Job] = []
+        for index, job in enumerate(self._waiting):
+            if not self._slots:
+                held += self._waiting[index:]
+                break
+            root, body = _root(job.adapter), job.marks[:-1]
+            match = self.pages.match(root, body)
+            if not match.ready:
+                held.append(job)
+                continue
+            new = -(-job.known // self.pages.size) - len(match.full)
+            # A page in hand for each that draws, or the newcomer would soon be preempted.
+            if self._running and new + len(self._running) > self.pages.available:
+                held += self._waiting[index:]
+                break
+            if not self._place(job, root, match):
+                held += self._waiting[index:]
+                break
+        self._waiting = held
 
-    def _place(self, job: _Job) -> bool:
-        """Give a job its slot and find what of its prompt is there already."""
-        body = job.prompt[:-1]
-        slot = self._slots.of(job.session)
-        if slot is not None:
-            job.slot, job.kept = slot, self._slots.common(slot, body)
-            self._slots.begin(slot, job.prompt, job.kept, fresh=job.kept == 0)
-        else:
-            if self._slots.full():
+    def _place(self, job: Job, root: Key, match: Match) -> bool:
+        """Give a job its pages and slot; False if there are no pages."""
+        body = job.marks[:-1]
+        try:
+            job.chain, copies = self.pages.take(root, body, match)
+        except OutOfPages:
+            if self._running:
                 return False
-            source, common = self._slots.longest(body)
-            if common > self._slots.computed[source]:
-                return False  # another job is computing this very prefix: copy it when it is there
-            job.slot, job.kept = self._slots.take(job.session, source if common else None), common
-            if common and job.slot != source:
-                self._programs.copy(source, job.slot, length=self.shapes.length(common))
-            self._slots.begin(job.slot, job.prompt, common, fresh=True)
-            self.counters.copied += common
-        job.cursor = job.kept
-        self.counters.prefilled += len(job.prompt) - job.kept
+            # What was found is in the way of what is missing: compute it all.
+            match = _NOTHING
+            job.chain, copies = self.pages.take(root, body, match)
+        if copies:
+            self._programs.copy(copies)
+        job.slot, job.cursor, job.order = self._slots.pop(), match.length, self._admissions
+        self._admissions += 1
+        self._running.append(job)
+        self.counters.copied += len(copies)
+        self.counters.reused += match.length
+        if not job.logprobs:
+            job.prefilled = job.known - match.length
         return True
 
-    def _advance(self, job: _Job, cursor: int) -> None:
-        """Note how far a job's prompt is computed; once it is, let it draw."""
-        job.cursor = cursor
-        self._slots.computed[job.slot] = cursor
-        if cursor >= len(job.prompt) - 1:
-            self._filling.remove(job)
-            self._drawing.append(job)
+    def _prefill(self, jobs: Sequence[Job]) -> None:
+        """Prefill runs of as many jobs as a dispatch has room for, oldest first."""
+        runs, width = self._runs(sorted(jobs, key=lambda job: job.order))
+        chunks = self._programs.no_chunks(width)
+        tokens, at = np.zeros(self._shapes.tokens, np.int32), 0
+        for row, (job, start, stop) in enumerate(runs):
+            here = slice(at, at + stop - start)
+            tokens[here] = job.ids(start, stop)
+            chunks.positions[here] = np.arange(start, stop)
+            chunks.row[here] = row
+            chunks.column[here] = np.arange(stop - start)
+            chunks.token[row, : stop - start] = np.arange(here.start, here.stop)
+            table = _table(job)[:width]
+            chunks.table[row, : len(table)] = table
+            at = here.stop
+        self._programs.prefill(self._adapters[jobs[0].adapter], chunks, tokens)
+        for job, start, stop in runs:
+            self.pages.computed(_chain(job), start, job.marks[start:stop])
+            job.cursor = stop
+        self.counters.prefilled += at
+        self.counters.dispatched("prefill", at / len(tokens))
 
-    def _chunks(self) -> tuple[list[_Chunk], int]:
-        """Choose the chunks to prefill next, and the bucket that holds them.
+    def _runs(self, jobs: Sequence[Job]) -> tuple[list[Run], int]:
+        """Choose the runs of a prefill, and how many pages it looks at.
 
-        The bucket with most chunks is served; shorter ones fill what rows are left. Chunks of one
-        job may share a dispatch: each layer writes all rows before any row attends.
+        A dispatch looks at as many pages for each run as its deepest one needs, so runs of one
+        depth go together: the depth with most tokens (or whose jobs were passed over longest) is
+        served, and shallower ones fill what room is left.
         """
-        buckets: dict[int, list[_Chunk]] = {}
-        for job in self._filling:
-            start, end = job.cursor, len(job.prompt) - 1
-            length = self.shapes.length(min(start + self.shapes.chunk, end))
-            while start < end:
-                stop = min(end, start + self.shapes.chunk)
-                if stop > length:
-                    break
-                buckets.setdefault(length, []).append((job, start, stop))
-                start = stop
-        rows = self.shapes.rows
-        best = max(buckets, key=lambda length: min(rows, len(buckets[length])), default=0)
-        lengths = sorted((length for length in buckets if length <= best), reverse=True)
-        return [chunk for length in lengths for chunk in buckets[length]][:rows], best
-
-    def _prefill(self, chunks: list[_Chunk], length: int) -> None:
-        shape = (self.shapes.rows, self.shapes.chunk)
-        tokens, positions = np.zeros(shape, np.int32), np.full(shape, -1, np.int32)
-        slots = np.zeros(shape[0], np.int32)
-        for row, (job, start, stop) in enumerate(chunks):
-            tokens[row, : stop - start] = job.prompt[start:stop]
-            positions[row, : stop - start] = np.arange(start, stop)
-            slots[row] = job.slot
-        self._programs.prefill(tokens, positions, slots, length=length)
-        self.counters.dispatched("prefill", np.count_nonzero(positions >= 0) / positions.size)
-        for job, _, stop in chunks:
-            self._advance(job, stop)
-
-    def _decode(self) -> None:
-        """Draw one token for every conversation that is ready."""
-        slots = self.shapes.slots
-        tokens, positions = np.zeros(slots, np.int32), np.full(slots, -1, np.int32)
-        keys = np.zeros((slots, 2), np.uint32)
-        temperature, top_p = np.zeros(slots, np.float32), np.ones(slots, np.float32)
-        jobs = list(self._drawing)
+        depths: dict[int, list[Run]] = {}
+        patience: dict[int, int] = {}
         for job in jobs:
-            tokens[job.slot], positions[job.slot], keys[job.slot] = job.last, job.cursor, job.key
-            temperature[job.slot] = job.sampling.temperature
-            top_p[job.slot] = job.sampling.top_p
-        length = self.shapes.length(max(job.cursor for job in jobs) + 1)
-        ids, logprobs = self._programs.decode(
-            tokens, positions, keys, temperature, top_p, length=length
-        )
-        self.counters.dispatched("decode", len(jobs) / slots)
-        self.counters.generated += len(jobs)
-        for job in jobs:
-            self._drawn(job, int(ids[job.slot]), float(logprobs[job.slot]))
+            width = self._shapes.bucket(min(job.cursor + self._shapes.chunk, job.run))
+            end = min(job.run, width * self._shapes.page)
+            for start in range(job.cursor, end, self._shapes.chunk):
+                run = (job, start, min(end, start + self._shapes.chunk))
+                depths.setdefault(width, []).append(run)
+            patience[width] = max(patience.get(width, 0), job.passed)
+            job.passed += 1
+        room = self._shapes.tokens
 
-    def _drawn(self, job: _Job, token: int, logprob: float) -> None:
-        job.ids.append(token)
-        job.logprobs.append(logprob)
-        job.cursor += 1
-        self._slots.computed[job.slot] = job.cursor
-        finish: FinishReason
-        if token in self._stops:
-            finish = "stop"
-        elif job.cursor >= self.shapes.max_context:
-            finish = "context"
-        elif len(job.ids) >= job.sampling.max_new_tokens:
-            finish = "length"
-        else:
-            self._slots.extend(job.slot, job.cursor, token)
+        def gain(width: int) -> float:
+            tokens = sum(stop - start for _, start, stop in depths[width])
+            return min(tokens, room) + PATIENCE * room * patience[width]
+
+        deepest = max(depths, key=gain)
+        runs: list[Run] = []
+        for width in sorted((width for width in depths if width <= deepest), reverse=True):
+            for job, start, stop in depths[width]:
+                if not room or len(runs) == self._shapes.rows:
+                    return runs, deepest
+                stop = min(stop, start + room)
+                runs.append((job, start, stop))
+                room, job.passed = room - (stop - start), 0
+        return runs, deepest
+
+    def _decode(self, jobs: Sequence[Job]) -> None:
+        """Draw some tokens for every job that is ready."""
+        ready = [job for job in sorted(jobs, key=lambda job: job.order) if self._grow(job)]
+        ready = [job for job in ready if job.chain is not None]  # a later one may have lost out
+        if not ready:
             return
-        self._drawing.remove(job)
-        job.done(
-            Generated(
-                ids=tuple(job.ids),
-                logprobs=tuple(job.logprobs),
-                finish=finish,
-                prefilled=len(job.prompt) - job.kept,
-            )
-        )
+        steps, n = self._programs.no_steps(), self._shapes.steps
+        for job in ready:
+            slot, first, table = job.slot, job.cursor, _table(job)
+            steps.tokens[slot], steps.positions[slot] = job.id(first), first
+            steps.last[slot] = min(job.last, len(table) * self.pages.size - 1)
+            replayed = job.ids(first + 1, min(first + 1 + n, job.known))
+            steps.forced[: len(replayed), slot] = replayed
+            steps.table[slot, : len(table)] = table
+            job.fill(steps.draws)
+        ids, logprobs = self._programs.decode(self._adapters[jobs[0].adapter], steps)
+        for job in ready:
+            self._drawn(job, ids[:, job.slot], logprobs[:, job.slot])
+        self.counters.dispatched("decode", len(ready) / self._shapes.slots)
+
+    def _drawn(self, job: Job, ids: np.ndarray, logprobs: np.ndarray) -> None:
+        """Take a row's tokens in; those after its end are dropped."""
+        for token, logprob in zip(ids.tolist(), logprobs.tolist(), strict=True):
+            if token < 0:
+                return
+            self.pages.computed(_chain(job), job.cursor, job.marks[job.cursor : job.cursor + 1])
+            job.cursor += 1
+            if job.cursor < job.known:
+                self.counters.replayed += 1
+                continue
+            self.counters.generated += 1
+            finish = job.draw(token, logprob)
+            if finish is not None:
+                self._deliver(job, finish)
+                return
+
+    def _deliver(self, job: Job, finish: Finish) -> None:
+        self._retire(job)
+        job.done(job.answer(finish))
+
+    def _retire(self, job: Job) -> None:
+        """Take back a running job's pages and slot."""
+        self._running.remove(job)
+        self.pages.release(_chain(job))
+        self._slots.append(job.slot)
+        job.chain, job.slot, job.cursor = None, -1, 0
+
+    def _grow(self, job: Job) -> bool:
+        """Make room for what a dispatch may feed; False if the job had to give up its own."""
+        if job.chain is None:
+            return False
+        wanted = min(job.last, job.cursor + self._shapes.steps - 1) // self.pages.size + 1
+        while len(_table(job)) < wanted:
+            try:
+                self.pages.grow(_chain(job))
+            except OutOfPages:
+                if len(_table(job)) * self.pages.size > job.cursor:
+                    return True  # enough for now
+                victim = max(self._running, key=lambda other: other.order)
+                self._retire(victim)
+                self._waiting.insert(0, victim)
+                self.counters.preempted += 1
+                if victim is job:
+                    return False
+        return True
+
+
+def _root(version: int) -> Key:
+    return b"adapter %d" % version
+
+
+def _chain(job: Job) -> Chain:
+    assert job.chain is not None
+    return job.chain
+
+
+def _table(job: Job) -> list[int]:
+    return _chain(job).table

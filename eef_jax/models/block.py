@@ -3,7 +3,7 @@
 What families do differently are fields of `ModelConfig`; no family is known by name. Knows no
 token ids.
 
-Legend: b batch, t tokens, c new tokens, s cache slots, d model, n heads, k kv heads, h head dim,
+Legend: b batch, t tokens, d model, n heads, k kv heads, h head dim,
 f ffn.
 """
 
@@ -88,12 +88,11 @@ class Block(nnx.Module):
     def extend(
         self, x: jax.Array, rotation: Rotation, spot: Spot, cache: Layer
     ) -> tuple[jax.Array, Layer]:
-        """Map [b, c, d] likewise, writing the new keys and values into this layer's cache."""
+        """Map new tokens [1, t, d] likewise, writing keys and values into this layer's cache."""
         q, k, v = self._qkv(self.attention_norm(x), rotation, NO_DROPOUT)
-        cache = spot.write(cache[0], k), spot.write(cache[1], v)
-        seen_k, seen_v = spot.read(cache[0]), spot.read(cache[1])
-        heads = kernels.cached_attention(q, seen_k, seen_v, spot.positions, self.scores)
-        return self._rest(x, self._out(heads, NO_DROPOUT), NO_DROPOUT), cache
+        cache = spot.write(cache, k[0], v[0])
+        heads = spot.attend(q[0].swapaxes(0, 1), cache, self.scores)
+        return self._rest(x, self._out(heads.swapaxes(0, 1)[None], NO_DROPOUT), NO_DROPOUT), cache
 
     def attend(
         self, x: jax.Array, rotation: Rotation, segment_ids: jax.Array, keys: Keys = NO_DROPOUT

@@ -1,85 +1,130 @@
-"""The key/value cache of sampling: for each layer and each run of `BLOCK` positions one array.
+"""The key/value cache of sampling: for each layer a pool of pages, and where new tokens go in it.
 
-Knows slots and positions only; which conversation sits in which slot is the engine's affair. A
-cache is a plain tree of arrays whose first axis is the slot, so `jax.tree.map` copies or shards it.
+A page holds the keys and values of some positions in a row; which ones, and whose, is the engine's
+affair. A cache is a plain tree of arrays whose first axis is the page.
 
-Legend: b batch, c new tokens, s cache slots, k kv heads, h head dim.
+Legend: t new tokens, b rows, c tokens of a row, w pages of a row, p pages, s entries of a page,
+k kv heads, h head dim, n query heads.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from eef_jax import kernels
 from eef_jax.models.base import ModelConfig
 
-# Positions in one array. A step reads whole arrays up to its length: cutting a part out of a large
-# one would copy it first (XLA on CPU, 64 slots, 512 of 1024 positions: 6-15 ms a layer, not 2).
-BLOCK = 128
-
-# [s, k, block, h] each: heads before positions, as a batched product reads it in place.
-Blocks = tuple[jax.Array, ...]
-Layer = tuple[Blocks, Blocks]
+Ints = Any  # i32: jax arrays in a program, numpy arrays on the way to it
+Layer = tuple[jax.Array, jax.Array]  # keys [p, k, h, s], values [p, k, s, h]
 Cache = tuple[Layer, ...]
 
+# The logical axes of both arrays of a layer (see `eef_jax.sharding`).
+AXES = (None, "kv_heads", None, None)
 
-def init_cache(
-    config: ModelConfig, *, slots: int, max_context: int, dtype: DTypeLike = "float32"
-) -> Cache:
+
+def init_cache(config: ModelConfig, *, pages: int, page: int, dtype: DTypeLike) -> Cache:
     """Make an empty cache.
 
     Args:
         config: the model's shape.
-        slots: number of conversations held at once.
-        max_context: positions in each slot.
+        pages: number of pages.
+        page: positions in a page.
         dtype: type of the entries; the model's compute type loses nothing.
     """
-    sizes = [min(BLOCK, max_context - start) for start in range(0, max_context, BLOCK)]
+    k, h = config.n_kv_heads, config.head_dim
 
-    def empty() -> Blocks:
-        return tuple(
-            jnp.zeros((slots, config.n_kv_heads, size, config.head_dim), dtype) for size in sizes
-        )
+    def layer() -> Layer:
+        return jnp.zeros((pages, k, h, page), dtype), jnp.zeros((pages, k, page, h), dtype)
 
-    return tuple((empty(), empty()) for _ in range(config.n_layers))
+    return tuple(layer() for _ in range(config.n_layers))
 
 
-def copy_slots(cache: Cache, source: jax.Array, target: jax.Array) -> Cache:
-    """Copy whole slots i32[n] onto others i32[n]; a target outside the cache copies nothing."""
+def page_bytes(config: ModelConfig, *, page: int, dtype: DTypeLike) -> int:
+    """Size of one page over all layers, in bytes."""
+    entry = 2 * config.n_layers * config.n_kv_heads * config.head_dim
+    return entry * page * jnp.dtype(dtype).itemsize
+
+
+def copy_pages(cache: Cache, source: jax.Array, target: jax.Array) -> Cache:
+    """Copy pages i32[n] onto others i32[n]; a target outside the cache copies nothing."""
     return jax.tree.map(lambda x: x.at[target].set(x[source], mode="drop"), cache)
 
 
+def _write(layer: Layer, k: jax.Array, v: jax.Array, page: jax.Array, entry: jax.Array) -> Layer:
+    """Put keys and values [t, k, h] at entries i32[t] of pages i32[t]; page p drops them."""
+    keys, values = layer
+    return (
+        keys.at[page, :, :, entry].set(k.astype(keys.dtype), mode="drop"),
+        values.at[page, :, entry].set(v.astype(values.dtype), mode="drop"),
+    )
+
+
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Spot:
-    """Where new tokens go.
+class Rows:
+    """One new token in each row.
 
     Attributes:
-        rows: i32[b] slot of each batch row; None for all slots in order.
-        positions: i32[b, c]; below 0 for padding.
-        length: number of positions looked at (static).
+        positions: i32[b]; below 0 for a row without a token.
+        table: i32[b, w] the row's pages in order; p where there is none.
+        attention: name in `kernels.DECODING` (static).
     """
 
-    rows: jax.Array | None
-    positions: jax.Array
-    length: int
+    positions: Ints
+    table: Ints
+    attention: str = dataclasses.field(metadata={"static": True})
 
-    def write(self, blocks: Blocks, new: jax.Array) -> Blocks:
-        """Put new entries [b, c, k, h] where they belong; padding is dropped."""
-        slots = jnp.arange(new.shape[0]) if self.rows is None else self.rows
-        written = []
-        for start, block in self._seen(blocks):
-            inside = (self.positions >= start) & (self.positions < start + block.shape[2])
-            at = jnp.where(inside, self.positions - start, block.shape[2])
-            index = (slots[:, None], slice(None), at)
-            written.append(block.at[index].set(new.astype(block.dtype), mode="drop"))
-        return (*written, *blocks[len(written) :])
+    def write(self, layer: Layer, k: jax.Array, v: jax.Array) -> Layer:
+        """Put the new keys and values [b, k, h] into a layer's cache."""
+        pages, _, s, _ = layer[1].shape
+        column = jnp.maximum(self.positions, 0) // s
+        page = jnp.take_along_axis(self.table, column[:, None], axis=1)[:, 0]
+        page = jnp.where(self.positions < 0, pages, page)
+        return _write(layer, k, v, page, self.positions % s)
 
-    def read(self, blocks: Blocks) -> Blocks:
-        """The entries [b, k, block, h] of the first `length` positions (rounded up to blocks)."""
-        seen = [block for _, block in self._seen(blocks)]
-        return tuple(seen if self.rows is None else [block[self.rows] for block in seen])
+    def attend(self, q: jax.Array, layer: Layer, scores: kernels.Scores) -> jax.Array:
+        """Attention of queries [b, n, h] to their rows: [b, n, h]."""
+        attend = kernels.decoding(self.attention)
+        return attend(q, *layer, self.table, self.positions, scores)
 
-    def _seen(self, blocks: Blocks) -> Iterator[tuple[int, jax.Array]]:
-        return zip(range(0, self.length, BLOCK), blocks, strict=False)
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Chunks:
+    """Runs of new tokens, side by side without padding between them.
+
+    Attributes:
+        positions: i32[t]; below 0 for padding.
+        row: i32[t] the run that each token belongs to.
+        column: i32[t] its place in the run.
+        token: i32[b, c] the token at each place of each run; t where there is none.
+        table: i32[b, w] the run's pages in order; p where there is none.
+    """
+
+    positions: Ints
+    row: Ints
+    column: Ints
+    token: Ints
+    table: Ints
+
+    def write(self, layer: Layer, k: jax.Array, v: jax.Array) -> Layer:
+        """Put the new keys and values [t, k, h] into a layer's cache."""
+        pages, _, s, _ = layer[1].shape
+        page = self.table[self.row, jnp.maximum(self.positions, 0) // s]
+        page = jnp.where(self.positions < 0, pages, page)
+        return _write(layer, k, v, page, self.positions % s)
+
+    def attend(self, q: jax.Array, layer: Layer, scores: kernels.Scores) -> jax.Array:
+        """Attention of queries [t, n, h] to their runs: [t, n, h]."""
+        there = self.token < len(self.positions)
+        token = jnp.where(there, self.token, 0)
+        positions = jnp.where(there, self.positions[token], -1)
+        rows = q[token].swapaxes(1, 2)  # [b, n, c, h]
+        out = kernels.chunks(rows, *layer, self.table, positions, scores)
+        return out[self.row, :, self.column]
+
+
+Spot = Rows | Chunks

@@ -4,7 +4,7 @@ Two ways through it: `__call__` for packed rows in full (training, teacher forci
 for new tokens on top of a key/value cache (sampling). Knows token ids, no files or text, and no
 family's name: what families do differently are fields of `ModelConfig`.
 
-Legend: b batch, t tokens, c new tokens, d model, v vocabulary.
+Legend: b batch, t tokens, d model, v vocabulary.
 """
 
 import jax
@@ -82,37 +82,25 @@ class Decoder(nnx.Module):
             x = constrain(x, ("batch", "sequence", None))
         return self.norm(x)
 
-    def extend(
-        self,
-        tokens: jax.Array,
-        positions: jax.Array,
-        rows: jax.Array | None,
-        cache: Cache,
-        *,
-        length: int,
-    ) -> tuple[jax.Array, Cache]:
+    def extend(self, tokens: jax.Array, spot: Spot, cache: Cache) -> tuple[jax.Array, Cache]:
         """Run new tokens on top of a cache.
 
         Args:
-            tokens: i32[b, c] ids.
-            positions: i32[b, c] position of each in its slot; below 0 for padding, which is not
-                written and whose output means nothing.
-            rows: i32[b] slot of each batch row, all different; None for all slots in order, which
-                reads the cache in place.
+            tokens: i32[t] ids.
+            spot: where they go and what they see; what it calls padding is not written, and its
+                output means nothing.
             cache: from `cache.init_cache`; donate it to the surrounding jit.
-            length: number of cache positions that are looked at (static); every position is below.
 
         Returns:
-            The normed output [b, c, d], and the cache with the new tokens in it.
+            The normed output [t, d], and the cache with the new tokens in it.
         """
-        x = self.embedded(tokens)
-        turns = self.rotations(positions)
-        spot = Spot(rows=rows, positions=positions, length=length)
+        x = self.embedded(tokens[None])
+        turns = self.rotations(spot.positions[None])
         new = []
         for layer, turn, old in zip(self.layers, turns, cache, strict=True):
             x, layer_cache = layer.extend(x, turn, spot, old)
             new.append(layer_cache)
-        return self.norm(x), tuple(new)
+        return self.norm(x)[0], tuple(new)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Map [..., d] to float32 scores of the next token [..., v]."""

@@ -11,7 +11,7 @@ from eef_jax.report.run import Run
 ALL = "all"
 # Tags by which an environment may part its tasks; they are shown beside the total, others below it.
 DIFFICULTY = ("easy", "hard")
-TOKENS = ("prefilled", "copied", "generated")  # what the engine counts
+TOKENS = ("prefilled", "reused", "generated")  # what the engine counts
 
 
 def policies(run: Run) -> list[tuple[str, str]]:

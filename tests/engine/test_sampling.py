@@ -5,22 +5,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eef_jax.engine.sampling import Sampling, sample
+from eef_jax.engine.sampling import Draws, Sampling, sample
 from eef_jax.errors import ConfigError
 
 SCORES = jnp.log(jnp.array([0.5, 0.3, 0.15, 0.05]))
 draw = jax.jit(sample)
 
 
-def many(n, *, temperature=1.0, top_p=1.0):
+def draws(n, **fields):
+    made = Draws.empty(n)
+    made.temperature[:] = 1.0
+    for name, value in fields.items():
+        getattr(made, name)[:] = value
+    return made
+
+
+def many(n, **fields):
     keys = np.stack([np.zeros(n, np.uint32), np.arange(n, dtype=np.uint32)], axis=1)
-    ids, logprobs = draw(
-        jnp.tile(SCORES, (n, 1)),
-        keys,
-        np.zeros(n, np.int32),
-        np.full(n, temperature, np.float32),
-        np.full(n, top_p, np.float32),
-    )
+    scores = jnp.tile(SCORES, (n, 1))
+    ids, logprobs = draw(scores, draws(n, keys=keys, **fields), np.zeros(n, np.int32))
     return np.asarray(ids), np.asarray(logprobs)
 
 
@@ -31,6 +34,11 @@ def many(n, *, temperature=1.0, top_p=1.0):
         ({"temperature": 0.5}, np.array([0.25, 0.09, 0.0225, 0.0025]) / 0.365),
         ({"top_p": 0.8}, [0.625, 0.375, 0.0, 0.0]),
         ({"top_p": 0.01}, [1.0, 0.0, 0.0, 0.0]),
+        ({"top_k": 2}, [0.625, 0.375, 0.0, 0.0]),
+        ({"top_k": 9}, [0.5, 0.3, 0.15, 0.05]),
+        ({"top_k": 3, "top_p": 0.6}, np.array([0.5, 0.3, 0.0, 0.0]) / 0.8),
+        ({"stops": np.array([0, 3] + [-1] * 6), "open_from": 1}, [0.0, 2 / 3, 1 / 3, 0.0]),
+        ({"stops": np.array([0, 3] + [-1] * 6), "open_from": 0}, [0.5, 0.3, 0.15, 0.05]),
     ],
 )
 def test_draws_follow_the_distribution(fields, expected):
@@ -49,20 +57,24 @@ def test_temperature_zero_takes_the_best():
 def test_a_draw_depends_on_its_own_key_and_position_alone():
     def one(order, position=5):
         n = len(order)
-        ids, _ = draw(
-            jnp.zeros((n, 1000)),
-            np.array([[1, k] for k in order], np.uint32),
-            np.full(n, position, np.int32),
-            np.ones(n, np.float32),
-            np.ones(n, np.float32),
-        )
+        keys = np.array([[1, k] for k in order], np.uint32)
+        ids, _ = draw(jnp.zeros((n, 1000)), draws(n, keys=keys), np.full(n, position, np.int32))
         return dict(zip(order, ids.tolist(), strict=True))
 
     assert one([1, 2, 3, 4]) == one([4, 3, 2, 1])
     assert one([1, 2, 3, 4]) != one([1, 2, 3, 4], position=6)
 
 
-@pytest.mark.parametrize("fields", [{"temperature": -1}, {"top_p": 0}, {"max_new_tokens": 0}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temperature": -1},
+        {"top_p": 0},
+        {"top_k": -1},
+        {"max_new_tokens": 0},
+        {"min_new_tokens": 99},
+    ],
+)
 def test_senseless_settings_are_refused(fields):
     with pytest.raises(ConfigError, match="expected"):
         Sampling(**fields)

@@ -6,17 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eef_jax.engine.decode import Shapes
-from eef_jax.engine.scheduler import Engine
+from eef_jax.engine.engine import Engine
+from eef_jax.engine.shapes import Shapes
 from eef_jax.models import hf
 from eef_jax.models.base import LoraConfig, Model, ModelConfig, merge
 
 VOCAB = 320
-SHAPES = Shapes(slots=4, max_context=64, rows=4, chunk=8, bucket=32)
+SHAPES = Shapes(slots=4, max_context=64, page=16, pages=24, tokens=32, rows=4, chunk=8, steps=2)
 
 
-def model(seed: int = 0, max_positions: int = 64) -> Model:
-    """Two layers, grouped heads, an adapter whose second half is not zero."""
+def model(seed: int = 0, max_positions: int = 64, *, adapted: bool = True) -> Model:
+    """Two layers, grouped heads; an adapter whose second half is not zero, or none."""
     config = ModelConfig(
         vocab_size=VOCAB,
         d_model=32,
@@ -27,7 +27,7 @@ def model(seed: int = 0, max_positions: int = 64) -> Model:
         d_ff=64,
         max_positions=max_positions,
     )
-    lora = LoraConfig(rank=4, alpha=8.0)
+    lora = LoraConfig(rank=4, alpha=8.0) if adapted else None
     made = hf.init(config, lora=lora, dtype=jnp.float32, param_dtype=jnp.float32, seed=seed)
     # Wide enough that the best token is no close call.
     spread = lambda x: x + 0.3 * jax.random.normal(jax.random.key(seed + 1), x.shape)
@@ -41,7 +41,7 @@ def model(seed: int = 0, max_positions: int = 64) -> Model:
 
 
 def engine(made: Model, *, stop_ids=(), shapes: Shapes = SHAPES) -> Engine:
-    """An engine over few slots and short buckets."""
+    """An engine over few slots and short pages."""
     return Engine(made, stop_ids=stop_ids, shapes=shapes)
 
 

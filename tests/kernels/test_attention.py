@@ -55,18 +55,45 @@ def test_outputs_and_gradients(name, kind):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, expected)
 
 
+def pages(k, v, size=16):
+    """Keys and values [b, k, t, h] in pages that lie in no order, and each row's table."""
+    (b, heads, t, h), width = k.shape, -(-LENGTH // size)
+    table = np.random.default_rng(0).permutation(b * width).reshape(b, width)
+    wide = ((0, 0), (0, 0), (0, width * size - t), (0, 0))
+    k, v = (jnp.pad(x, wide).reshape(b, heads, width, size, h).swapaxes(1, 2) for x in (k, v))
+    flat = lambda x: jnp.zeros((b * width, *x.shape[2:])).at[table].set(x)
+    return flat(k.swapaxes(3, 4)), flat(v), jnp.asarray(table)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_new_tokens_see_of_a_cache_what_they_see_in_full(kind):
+def test_runs_of_new_tokens_see_of_their_pages_what_they_see_in_full(kind):
     q, k, v, _ = inputs()
     expected = jax.jit(written_out, static_argnums=4)(q, k, v, jnp.ones((2, LENGTH)), KINDS[kind])
     # Another number of tokens is new in each row; -1 is padding.
     positions = jnp.array([[147, 148, 149], [60, 61, -1]])
     new = jnp.take_along_axis(q, positions[:, None, :, None] % LENGTH, axis=2)
-    parts = [(x[:, :, :128], x[:, :, 128:]) for x in (k, v)]
-    got = jax.jit(kernels.cached_attention, static_argnums=4)(new, *parts, positions, KINDS[kind])
+    got = jax.jit(kernels.chunks, static_argnums=5)(new, *pages(k, v), positions, KINDS[kind])
     np.testing.assert_allclose(got[0], expected[0, :, 147:], atol=1e-5)
     np.testing.assert_allclose(got[1, :, :2], expected[1, :, 60:62], atol=1e-5)
     assert np.all(np.isfinite(got))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", sorted(kernels.DECODING))
+def test_a_new_token_sees_of_its_pages_what_it_sees_in_full(name, kind):
+    q, k, v, _ = inputs()
+    expected = jax.jit(written_out, static_argnums=4)(q, k, v, jnp.ones((2, LENGTH)), KINDS[kind])
+    attend = jax.jit(kernels.decoding(name), static_argnums=5)
+    k, v, table = pages(k, v)
+    for positions in ([149, 60], [-1, 0]):
+        # Pages behind the token are not there yet.
+        there = jnp.arange(table.shape[1]) * 16 <= jnp.array(positions)[:, None]
+        new = q[jnp.arange(2), :, jnp.array(positions)]
+        got = attend(new, k, v, jnp.where(there, table, len(k)), jnp.array(positions), KINDS[kind])
+        assert np.all(np.isfinite(got))
+        for row, position in enumerate(positions):
+            if position >= 0:
+                np.testing.assert_allclose(got[row], expected[row, :, position], atol=1e-5)
 
 
 def test_large_scores_neither_overflow_nor_vanish():

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from eef_jax import kernels
 from eef_jax.models import base
 from eef_jax.models.base import LoraConfig
-from eef_jax.models.cache import copy_slots, init_cache
+from eef_jax.models.cache import copy_pages
+from tests.models import paged
 from tests.models.toys import CONFIG, forward, loud, rows, toy
 
 # Sums of float32 are taken in another order.
@@ -30,46 +32,53 @@ def full(decoder):
 
 @pytest.fixture(scope="module")
 def extend(decoder):
-    def run(tokens, positions, slots, cache, length):
-        return decoder.extend(tokens, positions, slots, cache, length=length)
-
-    return jax.jit(run, static_argnums=4)
+    run = functools.partial(paged.extend, decoder)
+    return jax.jit(run, static_argnames="attention")
 
 
-@pytest.mark.parametrize("in_order", [True, False])
-def test_slots_in_any_order_and_short_lengths_give_the_full_forward(full, extend, in_order):
-    tokens, positions, segments = rows(3, 140)  # beyond one block of the cache
+@pytest.mark.parametrize("attention", sorted(kernels.DECODING))
+def test_runs_and_single_tokens_give_the_full_forward(full, extend, attention):
+    tokens, positions, segments = rows(3, 50)
     expected = full(tokens, positions, segments)
-    slots = None if in_order else jnp.array([2, 0, 4])
-    cache = init_cache(CONFIG, slots=3 if in_order else 5, max_context=200)
+    cache, table = paged.cache(CONFIG, 3, 50)
     got = []
-    for start, end in [(0, 65), (65, 130), *((i, i + 1) for i in range(130, 140))]:
+    for start, end in [(0, 25), (25, 40), *((i, i + 1) for i in range(40, 50))]:
         part = (tokens[:, start:end], positions[:, start:end])
-        out, cache = extend(*part, slots, cache, 128 if end <= 128 else 200)
+        out, cache = extend(cache, *part, table, attention=attention)
         got.append(out)
     CLOSE(jnp.concatenate(got, axis=1), expected)
+
+
+@pytest.mark.parametrize("attention", sorted(kernels.DECODING))
+def test_rows_without_a_token_write_nothing(extend, attention):
+    tokens, positions, _ = rows(3, 1)
+    cache, table = paged.cache(CONFIG, 3, 8)
+    _, cache = extend(cache, tokens, positions.at[1].set(-1), table, attention=attention)
+    keys, _ = cache[0]
+    assert [bool(np.any(keys[page])) for page in table[:, 0]] == [True, False, True]
 
 
 def test_padding_is_not_written_and_changes_no_other_token(full, extend):
     tokens, positions, segments = rows(2, 6)
     expected = full(tokens, positions, segments)
-    cache = init_cache(CONFIG, slots=2, max_context=8)
+    cache, table = paged.cache(CONFIG, 2, 8)
     ragged = positions[:, :4].at[1, 2:].set(-1)
-    out, cache = extend(tokens[:, :4], ragged, None, cache, 8)
+    out, cache = extend(cache, tokens[:, :4], ragged, table)
     CLOSE(out[0], expected[0, :4])
     CLOSE(out[1, :2], expected[1, :2])
-    assert not np.any(cache[0][0][0][1, :, 2:])
-    out, cache = extend(tokens[1:, 2:], positions[1:, 2:], jnp.array([1]), cache, 8)
+    assert not np.any(cache[0][0][table[1, 0], :, :, 2:])
+    out, cache = extend(cache, tokens[1:, 2:], positions[1:, 2:], table[1:])
     CLOSE(out[0], expected[1, 2:])
 
 
-def test_a_copied_slot_goes_on_like_its_source(full, extend):
+def test_a_copied_page_goes_on_like_its_source(full, extend):
     tokens, positions, segments = rows(1, 8)
     expected = full(tokens, positions, segments)
-    cache = init_cache(CONFIG, slots=3, max_context=8)
-    _, cache = extend(tokens[:, :4], positions[:, :4], jnp.array([0]), cache, 8)
-    cache = copy_slots(cache, jnp.array([0, 0]), jnp.array([2, 3]))  # slot 3 does not exist
-    out, _ = extend(tokens[:, 4:], positions[:, 4:], jnp.array([2]), cache, 8)
+    cache, table = paged.cache(CONFIG, 3, 8)
+    _, cache = extend(cache, tokens[:, :4], positions[:, :4], table[:1])
+    source = np.array([table[0, 0]] * 2)
+    cache = copy_pages(cache, source, np.array([table[2, 0], 3]))  # there is no page 3
+    out, _ = extend(cache, tokens[:, 4:], positions[:, 4:], table[2:])
     CLOSE(out, expected[:, 4:])
 
 

@@ -20,7 +20,7 @@ from eef_jax import sharding
 from eef_jax.errors import ConfigError
 from eef_jax.models import base, hf, names
 from eef_jax.models.base import TARGETS, LoraConfig
-from eef_jax.models.cache import init_cache
+from tests.models import paged
 from tests.models.toys import config_of, forward, loud, rows, tiny, toy
 
 # Sums of float32 are taken in another order.
@@ -107,11 +107,11 @@ def test_tensors_are_known_by_the_tables_names_under_other_prefixes_too(model_ty
 def test_tokens_through_the_cache_equal_the_full_forward(model_type):
     tokens, positions, segments = rows(3, LENGTH)
     expected = full(model_type)(tokens, positions, segments)
-    extend = jax.jit(functools.partial(decoder(model_type).extend, length=200))
-    cache = init_cache(config_of(model_type), slots=3, max_context=200)
+    extend = jax.jit(functools.partial(paged.extend, decoder(model_type)))
+    cache, table = paged.cache(config_of(model_type), 3, LENGTH)
     got = []
     for start, end in [(0, 66), (66, 132), *((i, i + 1) for i in range(132, LENGTH))]:
-        out, cache = extend(tokens[:, start:end], positions[:, start:end], None, cache)
+        out, cache = extend(cache, tokens[:, start:end], positions[:, start:end], table)
         got.append(out)
     CLOSE(jnp.concatenate(got, axis=1), expected)
 

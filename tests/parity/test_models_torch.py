@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from eef_jax.models import base, hf  # noqa: E402
-from eef_jax.models.cache import init_cache  # noqa: E402
+from tests.models import paged  # noqa: E402
 from tests.parity import reference  # noqa: E402
 
 LLAMA3_ROPE = {
@@ -152,14 +152,13 @@ def test_smollm2_continues_prompts_as_torch_does(smollm2):
 def greedy(model: base.Model, tokens: np.ndarray, count: int) -> np.ndarray:
     """Each next token the likeliest, through the cache: i32[b, count]."""
     rows, length = tokens.shape
-    size = length + count
     decoder = model.decoder
-    cache = init_cache(model.config, slots=rows, max_context=size)
+    cache, table = paged.cache(model.config, rows, length + count)
 
     @functools.partial(jax.jit, donate_argnums=2)
     def extend(new, first, cache):
         positions = first + jnp.tile(jnp.arange(new.shape[1]), (rows, 1))
-        hidden, cache = decoder.extend(new, positions, None, cache, length=size)
+        hidden, cache = paged.extend(decoder, cache, new, positions, table)
         return jnp.argmax(decoder.logits(hidden[:, -1]), axis=-1)[:, None], cache
 
     new, found = tokens, []

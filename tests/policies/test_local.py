@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from eef_jax import rollout
-from eef_jax.engine.decode import Shapes
 from eef_jax.engine.sampling import Sampling
+from eef_jax.engine.shapes import Shapes
 from eef_jax.errors import PolicyError
 from eef_jax.policies.local import LocalPolicy
 from eef_jax.text.chat import ChatTokenizer
@@ -16,7 +16,7 @@ from tests.engine import toymodel
 from tests.text import toys
 from tests.toygame import Corridor
 
-SHAPES = Shapes(slots=4, max_context=256, rows=4, chunk=16, bucket=256)
+SHAPES = Shapes(slots=4, max_context=256, page=64, tokens=64, rows=4, chunk=16, steps=2)
 SAMPLING = Sampling(temperature=1.0, max_new_tokens=4)
 
 
@@ -28,11 +28,13 @@ def chat():
 @pytest.fixture(scope="module")
 def engine(chat):
     made = toymodel.model(max_positions=256)
-    return toymodel.engine(made, stop_ids=chat.stop_ids, shapes=SHAPES)
+    with toymodel.engine(made, stop_ids=chat.stop_ids, shapes=SHAPES) as engine:
+        yield engine
+        assert engine._scheduler.pages.held == 0
 
 
-def make(engine, chat, seed=0):
-    return LocalPolicy(engine, chat, sampling=SAMPLING, seed=seed, name="tiny")
+def make(engine, chat, seed=0, **options):
+    return LocalPolicy(engine, chat, sampling=SAMPLING, seed=seed, name="tiny", **options)
 
 
 def play(policy, episodes, **options):
@@ -89,9 +91,10 @@ def test_episodes_end_and_compute_no_token_twice(engine, chat):
             tokens += [(), step.tokens]
         messages.append(Message(role="user", content=trajectory.steps[-1].observation))
         fed = sum(len(step.tokens) - 1 for step in trajectory.steps[:-1])
-        whole += len(chat.prompt(messages, (*tokens, ()))) - fed
+        # The last token of each prompt goes through decoding.
+        whole += len(chat.prompt(messages, (*tokens, ()))) - fed - len(trajectory.steps)
     computed = engine.counters.prefilled - before
-    assert computed <= whole and computed + engine.counters.copied >= whole
+    assert computed <= whole <= computed + engine.counters.reused
 
 
 def test_an_episode_does_not_depend_on_the_batch_or_the_order(engine, chat):
@@ -114,7 +117,7 @@ def test_a_policy_error_reaches_those_who_wait_and_the_next_one_is_served(
     async def run():
         policy = make(engine, chat)
         with monkeypatch.context() as patch:
-            patch.setattr(engine, "tick", lambda: 1 / 0)
+            patch.setattr(engine._scheduler, "tick", lambda: 1 / 0)
             with pytest.raises(PolicyError, match="ZeroDivisionError"):
                 await talk(policy, "hello")
         answer = await talk(policy, "hello")
@@ -125,7 +128,6 @@ def test_a_policy_error_reaches_those_who_wait_and_the_next_one_is_served(
         return answer
 
     assert len(asyncio.run(run()).tokens) >= 1
-    assert not engine.busy
 
 
 def test_a_prompt_beyond_the_context_says_so(engine, chat):
@@ -153,4 +155,17 @@ def test_cancelled_questions_free_the_engine(engine, chat):
         return again
 
     assert np.isfinite(asyncio.run(run()).logprobs).all()
-    assert engine._slots.sessions() == ()
+
+
+def test_a_text_ends_an_answer_and_is_cut_off(engine, chat):
+    async def run(**options):
+        policy = make(engine, chat, **options)
+        answer = await talk(policy, "hello")
+        await policy.close()
+        return answer
+
+    whole = asyncio.run(run())
+    stop = whole.text[1:3]
+    cut = asyncio.run(run(stop=[stop]))
+    assert stop and cut.finish == "stop" and cut.text == whole.text[: whole.text.index(stop)]
+    assert whole.tokens[: len(cut.tokens)] == cut.tokens

@@ -1,0 +1,297 @@
+"""The engine as its users see it: sessions that are opened, continued, forked and closed.
+
+Every call may come from any thread and returns at once; answers are futures. One thread of the
+engine's own runs the scheduler. Knows sessions, futures and threads; knows no text, no environments
+and nothing of what a dispatch computes.
+"""
+
+import atexit
+import collections
+import contextlib
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError
+
+import jax
+import numpy as np
+from flax import nnx
+
+from eef_jax.engine.job import Generated, Job
+from eef_jax.engine.pages import DECODED
+from eef_jax.engine.programs import Programs
+from eef_jax.engine.sampling import MAX_STOPS, Sampling
+from eef_jax.engine.scheduler import Counters, Scheduler
+from eef_jax.engine.shapes import Shapes, fitted
+from eef_jax.errors import ConfigError
+from eef_jax.models.base import Model
+
+
+class Adapter:
+    """Trained parameters that the engine holds; see `Engine.load`."""
+
+    def __init__(self, version: int):
+        self.version = version
+
+
+class Session:
+    """A conversation; made by `Engine.open`.
+
+    Nothing of the device belongs to a session: its keys and values are found by its tokens, for as
+    long as they are there, and computed again if they are not.
+    """
+
+    def __init__(
+        self, engine: "Engine", adapter: Adapter, ids: Sequence[int], computed: np.ndarray
+    ):
+        self._engine = engine
+        self._adapter = adapter
+        self._ids = tuple(int(i) for i in ids)
+        self._computed = computed  # marks of the entries that answers have needed so far
+        self._answer: Future[Generated] | None = None
+        self._closed = False
+        self._lock = threading.RLock()
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """All tokens so far, given and drawn."""
+        return self._ids
+
+    def append(self, ids: Sequence[int]) -> None:
+        """Add tokens that were not drawn here, say an observation's.
+
+        Raises:
+            RuntimeError: while an answer is being drawn, or after `close`.
+        """
+        with self._lock:
+            self._check("append to")
+            self._ids += tuple(int(i) for i in ids)
+
+    def generate(self, sampling: Sampling, key: tuple[int, int] = (0, 0)) -> Future[Generated]:
+        """Draw an answer; its ids are then part of the session.
+
+        The answer depends on the weights, on how the session came about (its tokens, and which of
+        them were drawn), on `sampling` and on `key`: not on anything else the engine does.
+
+        Args:
+            sampling: how to draw.
+            key: two 32-bit words.
+
+        Returns:
+            A future; cancelling it drops the answer and leaves the session as it was.
+
+        Raises:
+            RuntimeError: while another answer is being drawn, or after `close`.
+            ConfigError: for an empty session, or more stop ids than the device keeps.
+        """
+        with self._lock:
+            self._check("generate in")
+            if not self._ids:
+                raise ConfigError("an answer to no tokens at all: open the session with a prompt")
+            answer: Future[Generated] = Future()
+            job = self._job(sampling, key, answer)
+            self._answer = answer
+        answer.add_done_callback(lambda future: self._ended(job, future))
+        self._engine.submit(job, answer)
+        return answer
+
+    def fork(self) -> "Session":
+        """Another session that stands where this one does; pages are shared until they differ.
+
+        Raises:
+            RuntimeError: while an answer is being drawn, or after `close`.
+        """
+        with self._lock:
+            self._check("fork")
+            return Session(self._engine, self._adapter, self._ids, self._computed)
+
+    def close(self) -> None:
+        """End the session; an answer that is being drawn is cancelled. Twice is fine."""
+        with self._lock:
+            self._closed, answer = True, self._answer
+        if answer is not None:
+            answer.cancel()
+
+    def _job(self, sampling: Sampling, key: tuple[int, int], answer: Future[Generated]) -> Job:
+        stops = self._engine.stop_ids | frozenset(sampling.stop_ids)
+        if len(stops) > MAX_STOPS:
+            raise ConfigError(
+                f"{len(stops)} stop ids: the device keeps {MAX_STOPS} of a request, so stop at the "
+                "rarer ones with Sampling.stop"
+            )
+        marks = np.asarray(self._ids, np.int64)
+        marks[: len(self._computed)] = self._computed
+        marks[-1] |= DECODED  # the last token goes through decoding, which draws the next
+        return Job(
+            adapter=self._adapter.version,
+            marks=marks,
+            prompt=len(marks),
+            key=key,
+            sampling=sampling,
+            stops=stops,
+            limit=self._engine.shapes.max_context,
+            done=lambda generated: _settle(answer, generated),
+        )
+
+    def _ended(self, job: Job, future: Future[Generated]) -> None:
+        """Take an answer in; called where the future is settled."""
+        with self._lock:
+            self._answer = None
+            if future.cancelled():
+                self._engine.drop(job)
+            elif future.exception() is None and future.result().ids:
+                self._ids += future.result().ids
+                self._computed = job.marks[: len(self._ids) - 1]
+
+    def _check(self, doing: str) -> None:
+        if self._closed:
+            raise RuntimeError(f"cannot {doing} a session that is closed; open another one")
+        if self._answer is not None:
+            raise RuntimeError(f"cannot {doing} a session while it draws an answer; wait for it")
+
+
+class Engine:
+    """Samples answers to prompts of token ids.
+
+    Args:
+        model: decoder and weights; its trainable part is the adapter `base`.
+        stop_ids: ids that end every answer.
+        shapes: sizes of cache and dispatches.
+
+    Attributes:
+        shapes: the same with nothing left open.
+        stop_ids: likewise.
+        base: the adapter that the model came with.
+    """
+
+    def __init__(self, model: Model, *, stop_ids: Sequence[int], shapes: Shapes | None = None):
+        self.stop_ids = frozenset(int(i) for i in stop_ids)
+        device = _device(model)
+        dtype = str(model.decoder.dtype)
+        self.shapes = fitted(shapes or Shapes(), model.config, dtype=dtype, device=device)
+        self._programs = Programs(model, self.shapes)
+        self._scheduler = Scheduler(self._programs, self.shapes)
+        self._versions = itertools.count()
+        self._orders: collections.deque[Callable[[], None]] = collections.deque()
+        self._answers: set[Future[Generated]] = set()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self.base = self.load(model.trainable)
+        self._programs.compile_all(self._programs.leaves(model.trainable))
+
+    @property
+    def counters(self) -> Counters:
+        """What was done so far."""
+        return self._scheduler.counters
+
+    @property
+    def compiles(self) -> int:
+        """Number of programs compiled so far; after the start it does not grow."""
+        return self._programs.compiles
+
+    def load(self, trainable: nnx.State) -> Adapter:
+        """Hold trained parameters beside those held already; equal shapes compile nothing.
+
+        Sessions of several adapters may be open at once; dispatches are of one each.
+        """
+        adapter = Adapter(next(self._versions))
+        leaves = self._programs.leaves(trainable)
+        self._order(lambda: self._scheduler.load(adapter.version, leaves))
+        return adapter
+
+    def unload(self, adapter: Adapter) -> None:
+        """Let an adapter go, and what was computed with it; its sessions are of no use then."""
+        self._order(lambda: self._scheduler.unload(adapter.version))
+
+    def open(self, ids: Sequence[int] = (), *, adapter: Adapter | None = None) -> Session:
+        """Begin a conversation with these tokens."""
+        return Session(self, adapter or self.base, ids, np.zeros(0, np.int64))
+
+    def close(self, *, wait: bool = True) -> None:
+        """Take no more requests and end the thread; twice is fine.
+
+        Args:
+            wait: draw the answers that were asked for first; else they are cancelled.
+        """
+        with self._lock:
+            self._closing = True
+            answers = () if wait else tuple(self._answers)
+        for answer in answers:
+            answer.cancel()
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close(wait=exception[0] is None)
+
+    def submit(self, job: Job, answer: Future[Generated]) -> None:
+        """Queue a session's job (sessions call this)."""
+        with self._lock:
+            if self._closing:
+                raise RuntimeError("the engine is closed; make another one")
+            self._answers.add(answer)
+        answer.add_done_callback(self._answers.discard)
+        self._order(lambda: self._scheduler.submit(job))
+
+    def drop(self, job: Job) -> None:
+        """Forget a session's job (sessions call this)."""
+        self._order(lambda: self._scheduler.cancel(job))
+
+    def _order(self, order: Callable[[], None]) -> None:
+        self._orders.append(order)
+        with self._lock:
+            if self._thread is None and not self._closing:
+                # A daemon, so that a program that forgets to close the engine still ends; but not
+                # in the middle of a dispatch, which would end it with a crash.
+                self._thread = threading.Thread(target=self._drive, name="eef-engine", daemon=True)
+                atexit.register(_close, weakref.ref(self))
+                self._thread.start()
+        self._wake.set()
+
+    def _drive(self) -> None:
+        """Run the scheduler while there is work; its failure fails who waits, not the thread."""
+        while True:
+            worked = False
+            try:
+                while self._orders:
+                    self._orders.popleft()()
+                worked = self._scheduler.tick()
+            except Exception as error:
+                self._fail(error)
+            if not worked and not self._orders:
+                if self._closing and not self._scheduler.busy:
+                    return
+                self._wake.wait()
+                self._wake.clear()
+
+    def _fail(self, error: Exception) -> None:
+        """Fail all answers; the cache may be half written, so it is made anew."""
+        self._scheduler.clear()
+        self._programs.clear()
+        for answer in tuple(self._answers):
+            with contextlib.suppress(InvalidStateError, CancelledError):
+                answer.set_exception(error)
+
+
+def _settle(answer: Future[Generated], generated: Generated) -> None:
+    with contextlib.suppress(InvalidStateError):  # it was cancelled meanwhile
+        answer.set_result(generated)
+
+
+def _close(engine: "weakref.ref[Engine]") -> None:
+    """Cancel what is left of an engine when the program ends."""
+    left = engine()
+    if left is not None:
+        left.close(wait=False)
+
+
+def _device(model: Model) -> jax.Device:
+    leaf = jax.tree.leaves((model.frozen, model.trainable))[0]
+    return next(iter(leaf.devices()))

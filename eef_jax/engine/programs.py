@@ -1,0 +1,232 @@
+"""The compiled programs of the engine: prefill runs of tokens, decode some steps, copy pages.
+
+Few shapes are ever compiled, all of them by `compile_all`. On CPU a request's bits were found not
+to depend on its row, its pages, its place in a prefill or the bucket (tests assert what follows
+from it), so anything may share a dispatch. Knows the decoder and arrays; knows neither sessions nor
+queues.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from eef_jax import sharding
+from eef_jax.engine.sampling import NO_ID, Array, Draws, sample
+from eef_jax.engine.shapes import Shapes
+from eef_jax.models.base import Model, merge
+from eef_jax.models.cache import AXES, Cache, Chunks, Rows, copy_pages, init_cache
+
+COPIES = 16  # pages that one dispatch copies
+
+Leaves = list[jax.Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """What a decode dispatch is asked, for each of its rows.
+
+    Attributes:
+        tokens: i32[b] the token each row feeds first.
+        positions: i32[b] its position; below 0 for rows without one.
+        last: i32[b] the last position that a row may feed.
+        forced: i32[n, b] ids that are fed next instead of drawn ones; `NO_ID` where one is drawn.
+        table: i32[b, w] the rows' pages.
+        draws: how they draw.
+    """
+
+    tokens: Array
+    positions: Array
+    last: Array
+    forced: Array
+    table: Array
+    draws: Draws
+
+
+class Programs:
+    """The decoder's compiled programs over one cache.
+
+    Args:
+        model: decoder and weights.
+        shapes: sizes, none of them open.
+
+    Attributes:
+        cache: the pages.
+    """
+
+    def __init__(self, model: Model, shapes: Shapes):
+        self._shapes = shapes
+        self._graphdef = model.graphdef
+        self._mesh = _mesh(model)
+        # Flattened once: walking a state's Python objects would cost as much as a decode step.
+        self._frozen, self._frozen_def = jax.tree.flatten(model.frozen)
+        self._adapter_def = jax.tree.structure(model.trainable)
+        self._model_config, self._dtype = model.config, model.decoder.dtype
+        self.cache: Cache = self._empty_cache()
+        self._prefill = self._jit(self._prefill_tokens)
+        self._decode = self._jit(self._decode_steps)
+        self._copy = self._jit(copy_pages)
+
+    @property
+    def compiles(self) -> int:
+        """Number of programs compiled so far."""
+        return sum(f._cache_size() for f in (self._prefill, self._decode, self._copy))
+
+    def leaves(self, trainable: nnx.State) -> Leaves:
+        """The arrays of an adapter, to be passed to `prefill` and `decode`."""
+        leaves, structure = jax.tree.flatten(trainable)
+        if structure != self._adapter_def:  # type: ignore[operator]
+            raise ValueError(f"an adapter of {self._adapter_def} was expected, got {structure}")
+        return leaves
+
+    def compile_all(self, adapter: Leaves) -> None:
+        """Compile every program and bucket by running it on nothing."""
+        for width in self._shapes.widths:
+            self.prefill(adapter, self.no_chunks(width), np.zeros(self._shapes.tokens, np.int32))
+        self.decode(adapter, self.no_steps())
+        self.copy([])
+        jax.block_until_ready(self.cache)
+
+    def no_chunks(self, width: int) -> Chunks:
+        """A prefill of padding, as numpy arrays to be filled."""
+        shapes = self._shapes
+        return Chunks(
+            positions=np.full(shapes.tokens, -1, np.int32),
+            row=np.zeros(shapes.tokens, np.int32),
+            column=np.zeros(shapes.tokens, np.int32),
+            token=np.full((shapes.rows, shapes.chunk), shapes.tokens, np.int32),
+            table=np.full((shapes.rows, width), shapes.pages, np.int32),
+        )
+
+    def no_steps(self) -> Steps:
+        """A decode without rows, as numpy arrays to be filled."""
+        slots = self._shapes.slots
+        return Steps(
+            tokens=np.zeros(slots, np.int32),
+            positions=np.full(slots, -1, np.int32),
+            last=np.full(slots, -1, np.int32),
+            forced=np.full((self._shapes.steps, slots), NO_ID, np.int32),
+            table=np.full((slots, self._shapes.width), self._shapes.pages, np.int32),
+            draws=Draws.empty(slots),
+        )
+
+    def prefill(self, adapter: Leaves, chunks: Chunks, tokens: np.ndarray) -> None:
+        """Write runs of tokens i32[t] into the cache."""
+        with self._within():
+            self.cache = self._prefill(self.cache, self._frozen, adapter, chunks, tokens)
+
+    def decode(self, adapter: Leaves, steps: Steps) -> tuple[np.ndarray, np.ndarray]:
+        """Feed each row's token, draw the next and go on with it, until all rows have ended.
+
+        A row ends with a stop id, or at its `last` position.
+
+        Returns:
+            ids i32[n, b] and their log-probabilities f32[n, b]; `NO_ID` after a row has ended.
+        """
+        with self._within():
+            self.cache, ids, logprobs = self._decode(self.cache, self._frozen, adapter, steps)
+        return np.asarray(ids), np.asarray(logprobs)
+
+    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy pages: (source, target) each."""
+        for start in range(0, max(len(pairs), 1), COPIES):
+            source = np.zeros(COPIES, np.int32)
+            target = np.full(COPIES, self._shapes.pages, np.int32)
+            for i, (a, b) in enumerate(pairs[start : start + COPIES]):
+                source[i], target[i] = a, b
+            with self._within():
+                self.cache = self._copy(self.cache, source, target)
+
+    def clear(self) -> None:
+        """Make the cache anew."""
+        self.cache = self._empty_cache()
+
+    def _empty_cache(self) -> Cache:
+        make = functools.partial(
+            init_cache,
+            self._model_config,
+            pages=self._shapes.pages,
+            page=self._shapes.page,
+            dtype=self._dtype,
+        )
+        if self._mesh is None:
+            return make()
+        mesh = self._mesh
+        lies = jax.tree.map(
+            lambda x: jax.sharding.NamedSharding(mesh, sharding.spec(AXES, x.shape, mesh)),
+            jax.eval_shape(make),
+        )
+        return jax.jit(make, out_shardings=lies)()
+
+    def _jit(self, function: Callable[..., Any]) -> Any:
+        # A fresh function object: jit's cache, and so `compiles`, is this engine's own.
+        return jax.jit(functools.partial(function), donate_argnames="cache")
+
+    def _within(self) -> contextlib.AbstractContextManager[Any]:
+        """The mesh, which the decoder constrains its activations to."""
+        return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
+
+    def _decoder(self, frozen: Leaves, adapter: Leaves) -> Any:
+        return merge(
+            self._graphdef,
+            jax.tree.unflatten(self._frozen_def, frozen),
+            jax.tree.unflatten(self._adapter_def, adapter),
+        )
+
+    def _prefill_tokens(
+        self, cache: Cache, frozen: Leaves, adapter: Leaves, chunks: Chunks, tokens: jax.Array
+    ) -> Cache:
+        return self._decoder(frozen, adapter).extend(tokens, chunks, cache)[1]
+
+    def _decode_steps(
+        self, cache: Cache, frozen: Leaves, adapter: Leaves, steps: Steps
+    ) -> tuple[Cache, jax.Array, jax.Array]:
+        decoder = self._decoder(frozen, adapter)
+        n = len(steps.forced)
+
+        def going(state: tuple[Any, ...]) -> jax.Array:
+            step, _, positions, *_ = state
+            return (step < n) & jnp.any(positions >= 0)
+
+        def one(state: tuple[Any, ...]) -> tuple[Any, ...]:
+            step, tokens, positions, cache, ids, logprobs = state
+            rows = Rows(positions=positions, table=steps.table, attention=self._shapes.attention)
+            hidden, cache = decoder.extend(tokens, rows, cache)
+            drawn, logprob = sample(decoder.logits(hidden), steps.draws, positions + 1)
+            forced = steps.forced[step]
+            drawn = jnp.where(forced >= 0, forced, drawn)
+            live = positions >= 0
+            ids = ids.at[step].set(jnp.where(live, drawn, NO_ID))
+            logprobs = logprobs.at[step].set(logprob)
+            stopped = jnp.any(drawn[:, None] == steps.draws.stops, axis=1) & (forced < 0)
+            ended = ~live | stopped | (positions >= steps.last)
+            return step + 1, drawn, jnp.where(ended, -1, positions + 1), cache, ids, logprobs
+
+        shape = steps.forced.shape
+        state = (
+            jnp.zeros((), jnp.int32),
+            steps.tokens,
+            steps.positions,
+            cache,
+            jnp.full(shape, NO_ID, jnp.int32),
+            jnp.zeros(shape, jnp.float32),
+        )
+        _, _, _, cache, ids, logprobs = jax.lax.while_loop(going, one, state)
+        return cache, ids, logprobs
+
+
+def _mesh(model: Model) -> Mesh | None:
+    """The mesh the weights lie on, if they lie on one of several devices."""
+    for leaf in jax.tree.leaves((model.frozen, model.trainable)):
+        lies = getattr(leaf, "sharding", None)
+        if isinstance(lies, jax.sharding.NamedSharding) and isinstance(lies.mesh, Mesh):
+            return lies.mesh
+    return None

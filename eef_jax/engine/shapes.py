@@ -1,0 +1,110 @@
+"""Sizes of the cache and of the dispatches, and how many pages fit a device.
+
+Knows configs, bytes and devices; knows no sessions.
+"""
+
+import dataclasses
+import os
+
+import jax
+
+from eef_jax.errors import ConfigError
+from eef_jax.kernels import ONE_READER
+from eef_jax.models.base import ModelConfig
+from eef_jax.models.cache import page_bytes
+
+BUCKETS = 8  # depths of a prefill that are compiled
+SHARE = 0.8  # of what is free on the device, for pages
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    """Sizes of the cache and of the dispatches.
+
+    Attributes:
+        slots: answers drawn at once: rows of a decode step.
+        max_context: tokens a conversation can hold.
+        page: positions in a page.
+        pages: pages of the cache; 0 for as many as the slots can fill and memory holds.
+        tokens: tokens of a prefill.
+        rows: conversations that a prefill can serve.
+        chunk: tokens of one conversation that a prefill can hold.
+        steps: tokens that a dispatch may draw for each row.
+        attention: name in `kernels.DECODING`; empty for what suits the device.
+    """
+
+    slots: int = 64
+    max_context: int = 1024
+    page: int = 128
+    pages: int = 0
+    tokens: int = 256
+    rows: int = 12
+    chunk: int = 32
+    steps: int = 2
+    attention: str = ""
+
+    def __post_init__(self) -> None:
+        small = [f.name for f in dataclasses.fields(self) if f.name not in ("pages", "attention")]
+        for name in small:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"engine.{name} = {getattr(self, name)}: expected 1 or more")
+        if self.pages and self.pages < self.width:
+            raise ConfigError(
+                f"engine.pages = {self.pages} of {self.page} positions cannot hold "
+                f"one conversation of max_context {self.max_context}: set it to {self.width} or "
+                "more, or to 0"
+            )
+
+    @property
+    def width(self) -> int:
+        """Pages of the longest conversation."""
+        return -(-self.max_context // self.page)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many pages a prefill may look at: the buckets that are compiled."""
+        part = -(-self.width // BUCKETS)
+        return tuple(sorted({min(part * i, self.width) for i in range(1, BUCKETS + 1)}))
+
+    def bucket(self, end: int) -> int:
+        """The narrowest bucket whose pages hold all positions below `end`."""
+        return next(width for width in self.widths if width * self.page >= end)
+
+
+def fitted(shapes: Shapes, config: ModelConfig, *, dtype: str, device: jax.Device) -> Shapes:
+    """Fill in what is left open: the kernel by the device, the pages by its memory.
+
+    Raises:
+        ConfigError: when a conversation's pages do not fit, or is longer than the model can.
+    """
+    if shapes.max_context > config.max_positions:
+        raise ConfigError(
+            f"max_context {shapes.max_context} exceeds the model's {config.max_positions} "
+            "positions: lower config.engine.max_context"
+        )
+    attention = shapes.attention or ("pages" if device.platform == "cpu" else "gathered")
+    # Every slot may be filled to the brim; what is left over keeps prefixes for later.
+    wanted = shapes.pages or shapes.slots * shapes.width
+    bytes_each = page_bytes(config, page=shapes.page, dtype=dtype)
+    free = free_bytes(device)
+    pages = shapes.pages or min(wanted, int(SHARE * free) // bytes_each)
+    if pages < shapes.width or pages * bytes_each > free:
+        raise ConfigError(
+            f"{max(pages, shapes.width)} pages of {bytes_each:,} bytes do not fit the "
+            f"{free:,} bytes that are free on {device}: lower config.engine.pages or max_context, "
+            "or put the model on a larger mesh"
+        )
+    return dataclasses.replace(shapes, attention=attention, pages=pages)
+
+
+def one_reader(attention: str) -> bool:
+    """Whether the kernel wants every page in one row's table only."""
+    return attention in ONE_READER
+
+
+def free_bytes(device: jax.Device) -> int:
+    """Memory of a device that nothing holds yet, in bytes."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

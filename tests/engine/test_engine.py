@@ -1,0 +1,278 @@
+"""Sessions against full forward passes: same tokens, same log-probabilities, no token twice."""
+
+import dataclasses
+import threading
+from concurrent.futures import CancelledError
+
+import jax
+import numpy as np
+import pytest
+
+from eef_jax.engine.sampling import Sampling
+from eef_jax.engine.shapes import Shapes
+from eef_jax.errors import ConfigError
+from tests.engine import toymodel
+
+GREEDY = Sampling(temperature=0.0, max_new_tokens=6)
+DRAWN = Sampling(temperature=0.7, max_new_tokens=6)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return toymodel.model()
+
+
+@pytest.fixture(scope="module")
+def shared(model):
+    with toymodel.engine(model) as engine:
+        yield engine
+
+
+@pytest.fixture
+def engine(shared):
+    """One engine for all, as good as new for each: nothing is resident."""
+    shared._scheduler.pages.forget(b"adapter %d" % shared.base.version)
+    yield shared
+    shared._scheduler.pages.check()
+    assert shared._scheduler.pages.held == 0
+
+
+def ids(seed, n):
+    return np.random.default_rng(seed).integers(0, toymodel.VOCAB, n).tolist()
+
+
+def ask(engine, prompt, sampling=GREEDY, key=(0, 0)):
+    return engine.open(prompt).generate(sampling, key).result()
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 16, 17, 33, 50])
+def test_greedy_tokens_are_the_argmax_of_full_passes(engine, model, n):
+    got = ask(engine, ids(n, n))
+    scores = toymodel.logits(model, ids(n, n) + list(got.ids))
+    assert list(got.ids) == scores[n - 1 : -1].argmax(-1).tolist()
+    assert (got.finish, got.prefilled) == ("length", n)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("adapted", [True, False])
+def test_log_probabilities_are_those_of_teacher_forcing(temperature, adapted):
+    made = toymodel.model(adapted=adapted)
+    sampling = Sampling(temperature=temperature, max_new_tokens=12)
+    with toymodel.engine(made) as engine:
+        for start in (ids(0, 20), ids(0, 20) + ids(1, 9)):  # the second finds the first's prefix
+            got = ask(engine, start, sampling, key=(3, 4))
+            scores = toymodel.logits(made, start + list(got.ids)) / temperature
+            expected = jax.nn.log_softmax(scores[len(start) - 1 : -1])
+            np.testing.assert_allclose(
+                got.logprobs, expected[np.arange(12), list(got.ids)], atol=1e-4
+            )
+        assert engine.counters.reused >= 19
+
+
+def test_over_turns_only_new_tokens_are_prefilled(engine, model):
+    before = engine.counters.prefilled
+    session, given = engine.open(ids(1, 10)), 10
+    for turn in range(4):
+        got = session.generate(GREEDY).result()
+        start = len(session.ids) - 6
+        scores = toymodel.logits(model, session.ids)
+        assert list(got.ids) == scores[start - 1 : -1].argmax(-1).tolist()
+        if turn < 3:
+            session.append(ids(turn, 5))
+            given += 5 + 1  # the last token of an answer is not computed before the next prompt
+    # The last token of each prompt goes through decoding.
+    assert engine.counters.prefilled - before == given - 4
+
+
+def test_forks_share_the_prefix(engine, model):
+    trunk = ids(2, 40)
+    ask(engine, trunk)
+    for cut in (24, 9):
+        prompt = trunk[:cut] + ids(3, 6)
+        got = ask(engine, prompt)
+        assert got.prefilled == 6
+        scores = toymodel.logits(model, prompt + list(got.ids))
+        assert list(got.ids) == scores[len(prompt) - 1 : -1].argmax(-1).tolist()
+
+
+def test_forks_asked_together_wait_for_the_first_to_compute_the_prefix(engine):
+    trunk = ids(4, 40)
+    before = engine.counters.prefilled
+    answers = [engine.open(trunk[:cut]).generate(GREEDY) for cut in (40, 30, 20)]
+    assert [answer.result().prefilled for answer in answers] == [40, 1, 1]
+    assert engine.counters.prefilled - before == 39
+
+
+def test_a_fork_of_a_session_says_what_the_session_would(engine):
+    one = engine.open(ids(5, 12))
+    one.generate(DRAWN, (1, 2)).result()
+    one.append(ids(6, 3))
+    two = one.fork()
+    first, second = one.generate(DRAWN, (3, 4)).result(), two.generate(DRAWN, (3, 4)).result()
+    assert (first.ids, first.logprobs) == (second.ids, second.logprobs)
+    assert one.ids == two.ids and second.prefilled == 1
+    third = two.fork()
+    third.append(ids(7, 2))
+    assert third.generate(DRAWN, (5, 6)).result().prefilled == 3  # and the token drawn last
+
+
+def test_alone_equals_in_a_full_batch_bit_for_bit(engine):
+    prompts = {name: ids(ord(name), 5 + 9 * i) for i, name in enumerate("abcdefg")}
+    sessions = {name: engine.open(prompt) for name, prompt in prompts.items()}
+    together = {n: s.generate(DRAWN, (7, ord(n))) for n, s in sessions.items()}
+    together = {name: answer.result() for name, answer in together.items()}
+    for name in "gdbecaf":
+        engine._scheduler.pages.forget(b"adapter %d" % engine.base.version)
+        alone = ask(engine, prompts[name], DRAWN, (7, ord(name)))
+        assert (alone.ids, alone.logprobs) == (together[name].ids, together[name].logprobs)
+
+
+def test_stops(engine):
+    free = ask(engine, ids(5, 9))
+    stop = free.ids[2]
+    first = free.ids.index(stop)
+    sampling = Sampling(temperature=0.0, max_new_tokens=6, stop_ids=(stop,))
+    got = ask(engine, ids(5, 9), sampling)
+    assert got.ids == free.ids[: first + 1] and got.finish == "stop"
+    sampling = Sampling(temperature=0.0, max_new_tokens=6, stop=lambda said: len(said) == 3)
+    got = ask(engine, ids(5, 9), sampling)
+    assert got.ids == free.ids[:3] and got.finish == "text"
+    late = Sampling(temperature=0.0, max_new_tokens=6, min_new_tokens=5, stop_ids=(stop,))
+    assert stop not in ask(engine, ids(5, 9), late).ids[:5]
+    with pytest.raises(ConfigError, match="9 stop ids"):
+        engine.open([1]).generate(Sampling(stop_ids=tuple(range(9))))
+
+
+def test_a_text_stop_leaves_what_was_drawn_beyond_it_out_of_the_session(engine):
+    cut = Sampling(temperature=0.0, max_new_tokens=6, stop=lambda said: len(said) == 1)
+    session = engine.open(ids(5, 9))
+    first = session.generate(cut).result()
+    assert session.ids == (*ids(5, 9), *first.ids) and len(first.ids) == 1
+    again = session.generate(GREEDY).result()
+    assert ask(engine, ids(5, 9), Sampling(temperature=0.0, max_new_tokens=7)).ids == (
+        *first.ids,
+        *again.ids,
+    )
+
+
+def test_a_row_that_has_stopped_stays_out_of_the_rest_of_its_dispatch(model):
+    # One answer stops at once while another goes on for many steps of the same dispatch.
+    shapes = dataclasses.replace(toymodel.SHAPES, steps=16)
+    with toymodel.engine(model, shapes=shapes) as engine:
+        first = ask(engine, ids(5, 9)).ids[0]
+        short = Sampling(temperature=0.0, max_new_tokens=16, stop_ids=(first,))
+        session = engine.open(ids(5, 9))
+        both = (
+            session.generate(short),
+            engine.open(ids(6, 9)).generate(Sampling(temperature=0.0, max_new_tokens=16)),
+        )
+        assert [len(answer.result().ids) for answer in both] == [1, 16]
+        session.append(ids(7, 4))
+        got = session.generate(GREEDY).result()
+        scores = toymodel.logits(model, session.ids)
+        assert got.prefilled == 5 and list(got.ids) == scores[13:-1].argmax(-1).tolist()
+
+
+def test_a_full_context_ends_an_answer(engine):
+    got = ask(engine, ids(6, 62))
+    assert (len(got.ids), got.finish) == (3, "context")
+    got = ask(engine, ids(6, 65))
+    assert (got.ids, got.finish) == ((), "context")
+
+
+def test_several_adapters_at_once(engine, model):
+    other = toymodel.model(seed=5)
+    compiles, prompt = engine.compiles, ids(7, 30)
+    adapter = engine.load(other.trainable)
+    sessions = [engine.open(prompt, adapter=a) for a in (engine.base, adapter) for _ in range(2)]
+    got = [s.generate(GREEDY) for s in sessions]
+    got = [answer.result().ids for answer in got]
+    for made, said in ((model, got[0]), (other, got[2])):
+        scores = toymodel.logits(
+            toymodel.Model(
+                config=model.config,
+                lora=model.lora,
+                graphdef=model.graphdef,
+                frozen=model.frozen,
+                trainable=made.trainable,
+            ),
+            prompt + list(said),
+        )
+        assert list(said) == scores[29:-1].argmax(-1).tolist()
+    assert got[0] == got[1] != got[2] == got[3]
+    assert engine.compiles == compiles
+    engine.unload(adapter)
+
+
+def test_a_cancelled_answer_leaves_its_session_as_it_was(engine):
+    long = Sampling(temperature=0.0, max_new_tokens=40)
+    session, expected = engine.open(ids(8, 12)), ask(engine, ids(8, 12))
+    answer = session.generate(long)
+    assert answer.cancel()
+    with pytest.raises(CancelledError):
+        answer.result()
+    assert session.ids == tuple(ids(8, 12))
+    assert session.generate(GREEDY).result().ids == expected.ids
+
+
+def test_a_session_does_one_thing_at_a_time(engine):
+    session = engine.open(ids(8, 12))
+    answer = session.generate(Sampling(temperature=0.0, max_new_tokens=40))
+    for call in (lambda: session.append([1]), session.fork, lambda: session.generate(GREEDY)):
+        with pytest.raises(RuntimeError, match="while it draws"):
+            call()
+    session.close()
+    session.close()
+    assert answer.cancelled()
+    with pytest.raises(RuntimeError, match="closed"):
+        session.generate(GREEDY)
+    with pytest.raises(ConfigError, match="no tokens"):
+        engine.open().generate(GREEDY)
+
+
+def test_calls_may_come_from_any_thread(engine):
+    expected = {seed: ask(engine, ids(seed, 10)).ids for seed in range(8)}
+    got = {}
+
+    def talk(seed):
+        got[seed] = ask(engine, ids(seed, 10)).ids
+
+    threads = [threading.Thread(target=talk, args=(seed,)) for seed in expected]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == expected
+
+
+def test_closing_waits_for_answers_or_cancels_them(model):
+    long = Sampling(temperature=0.0, max_new_tokens=40)
+    engine = toymodel.engine(model)
+    answer = engine.open(ids(1, 10)).generate(long)
+    engine.close()
+    assert len(answer.result().ids) == 40
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.open(ids(1, 10)).generate(GREEDY)
+    engine = toymodel.engine(model)
+    answers = [engine.open(ids(i, 10)).generate(long) for i in range(9)]
+    engine.close(wait=False)
+    assert all(answer.done() for answer in answers) and answers[-1].cancelled()
+
+
+def test_a_failing_dispatch_fails_its_answers_and_the_engine_goes_on(model, monkeypatch):
+    with toymodel.engine(model) as engine:
+        expected = ask(engine, ids(1, 10)).ids
+        with monkeypatch.context() as patch:
+            patch.setattr(engine._programs, "decode", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                ask(engine, ids(1, 10))
+        assert ask(engine, ids(1, 10)).ids == expected
+
+
+def test_senseless_shapes_are_refused(model):
+    with pytest.raises(ConfigError, match="64 positions"):
+        toymodel.engine(model, shapes=Shapes(max_context=128))
+    with pytest.raises(ConfigError, match="cannot hold one conversation"):
+        Shapes(max_context=64, page=16, pages=3)
+    with pytest.raises(ConfigError, match=r"engine\.slots = 0"):
+        Shapes(slots=0)

@@ -1,0 +1,111 @@
+"""Many episodes at once, with little room: forks, cancellations and preemptions change no bit."""
+
+import contextlib
+import dataclasses
+import random
+
+import jax
+import numpy as np
+import pytest
+
+from eef_jax.engine.pages import Pages
+from eef_jax.engine.sampling import Sampling
+from tests.engine import toymodel
+
+EPISODES = 500
+# Eight conversations of up to four pages need 32; a quarter of it holds two of the longest.
+SHAPES = dataclasses.replace(toymodel.SHAPES, slots=8, pages=32, steps=4)
+TIGHT = 8
+
+
+@pytest.fixture(scope="module")
+def model():
+    return toymodel.model()
+
+
+class Players:
+    """Episodes of a few turns each, some of which fork others, some of which are cancelled."""
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.answers = {}
+        self.dropped = []
+
+    def play(self):
+        dice = random.Random(0)
+        trunks = [[dice.randrange(toymodel.VOCAB) for _ in range(40)] for _ in range(20)]
+        players = [self.episode(i, random.Random(i), trunks) for i in range(EPISODES)]
+        asked = [(player, next(player)) for player in players]
+        while asked:
+            player, answer = asked.pop(0)
+            with contextlib.suppress(StopIteration):
+                asked.append((player, player.send(answer.result())))
+        return self.answers
+
+    def episode(self, number, dice, trunks):
+        prompt = trunks[dice.randrange(len(trunks))][: dice.randint(1, 40)]
+        session = self.engine.open([*prompt, *self.words(dice, dice.randint(0, 4))])
+        for turn in range(3):
+            sampling = Sampling(
+                temperature=dice.choice([0.0, 1.0]), max_new_tokens=dice.randint(1, 6)
+            )
+            if dice.random() < 0.1:
+                self.dropped.append(session.generate(sampling))
+                self.dropped[-1].cancel()
+            got = yield session.generate(sampling, (number, turn))
+            self.answers[number, turn] = (got.ids, got.logprobs, got.finish)
+            session.append(self.words(dice, dice.randint(0, 5)))
+            if dice.random() < 0.2:
+                session, left = session.fork(), session
+                left.close()
+        session.close()
+
+    def words(self, dice, n):
+        return [dice.randrange(toymodel.VOCAB) for _ in range(n)]
+
+
+def short_of_pages(engine, count):
+    """Take pages away; the programs stay, as bits are a program's."""
+    one_reader = engine.shapes.attention == "pages"
+    engine._scheduler.pages = Pages(count, engine.shapes.page, one_reader=one_reader)
+
+
+def played(model, pages, attention):
+    shapes = dataclasses.replace(SHAPES, attention=attention)
+    with toymodel.engine(model, shapes=shapes, stop_ids=range(0, 320, 40)) as engine:
+        short_of_pages(engine, pages)
+        compiles = engine.compiles
+        players = Players(engine)
+        answers = players.play()
+        assert engine.compiles == compiles  # nothing compiled after the start
+        assert players.dropped and all(answer.done() for answer in players.dropped)
+    engine._scheduler.pages.check()
+    assert engine._scheduler.pages.held == 0 and not engine._scheduler.busy
+    return answers, engine.counters
+
+
+@pytest.mark.parametrize("attention", ["pages", "gathered"])
+def test_with_a_quarter_of_the_pages_every_answer_is_the_same(model, attention):
+    expected, _ = played(model, SHAPES.pages, attention)
+    got, counters = played(model, TIGHT, attention)
+    assert len(expected) == 3 * EPISODES
+    assert got == expected
+    assert counters.replayed > 0
+    assert counters.preempted > 0 or attention == "gathered"  # which shares more
+
+
+@pytest.mark.parametrize("attention", ["pages", "gathered"])
+def test_log_probabilities_after_a_preemption_are_those_of_teacher_forcing(model, attention):
+    shapes = dataclasses.replace(SHAPES, attention=attention)
+    sampling = Sampling(temperature=0.7, max_new_tokens=30)
+    prompts = [[i + 1] * (20 + i) for i in range(4)]
+    with toymodel.engine(model, shapes=shapes) as engine:
+        short_of_pages(engine, 6)
+        asked = [engine.open(prompt).generate(sampling) for prompt in prompts]
+        got = [answer.result() for answer in asked]
+        assert engine.counters.preempted > 0 and engine.counters.replayed > 0
+    for prompt, answer in zip(prompts, got, strict=True):
+        scores = toymodel.logits(model, prompt + list(answer.ids)) / 0.7
+        expected = jax.nn.log_softmax(scores[len(prompt) - 1 : -1])
+        chosen = expected[np.arange(30), list(answer.ids)]
+        np.testing.assert_allclose(answer.logprobs, chosen, atol=1e-4)
