@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     from eef_jax.models.base import LoraConfig, Model
     from eef_jax.policies.local import LocalPolicy
 
-NANO = str(importlib.resources.files("eef_jax") / "nano" / "base")  # the base that ships
+_NANO = importlib.resources.files("eef_jax") / "nano"
+NANO = str(_NANO / "base")  # the base that ships for WebShop
+SHIPPED = {"": NANO, "nano:scienceworld": str(_NANO / "science_base")}
+
+
+def find_base(path: str) -> str:
+    """Folder of a base model: of one that ships, by name (see `SHIPPED`), else the path itself."""
+    return SHIPPED.get(path, path)
 
 
 class Learner:
@@ -46,7 +53,7 @@ class Learner:
     @functools.cached_property
     def path(self) -> str:
         """Folder of the base model."""
-        return self._section["path"] or NANO
+        return find_base(self._section["path"])
 
     @functools.cached_property
     def chat(self) -> ChatTokenizer:
