@@ -33,7 +33,7 @@ def base() -> config_dict.ConfigDict:
     config.method.rollouts = 1
     config.model = config_dict.ConfigDict(
         {
-            # A Hugging Face folder; "": the nano base that ships for WebShop; "nano:scienceworld".
+            # A Hugging Face folder; "nano:NAME", a base that ships; "": the one for WebShop.
             "path": "",
             "dtype": "float32",
             "param_dtype": "float32",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from eef_jax import metrics, store
-from eef_jax.errors import ConfigError
+from eef_jax.errors import ConfigError, near
 from eef_jax.text.chat import ChatTokenizer
 from eef_jax.types import Example
 
@@ -29,14 +29,30 @@ if TYPE_CHECKING:
     from eef_jax.models.base import LoraConfig, Model
     from eef_jax.policies.local import LocalPolicy
 
-_NANO = importlib.resources.files("eef_jax") / "nano"
-NANO = str(_NANO / "base")  # the base that ships for WebShop
-SHIPPED = {"": NANO, "nano:scienceworld": str(_NANO / "science_base")}
+_BASES = importlib.resources.files("eef_jax") / "nano"  # those that ship, a folder each
+NANO = str(_BASES / "base")  # the one for WebShop
 
 
 def find_base(path: str) -> str:
-    """Folder of a base model: of one that ships, by name (see `SHIPPED`), else the path itself."""
-    return SHIPPED.get(path, path)
+    """Folder of a base model.
+
+    Args:
+        path: a Hugging Face folder; `nano:NAME`, a base that ships with the package; "": the one
+            that ships for WebShop.
+
+    Raises:
+        ConfigError: no base of that name ships.
+    """
+    if not path.startswith("nano:"):
+        return path or NANO
+    name = path.removeprefix("nano:")
+    bases = sorted(found.name for found in _BASES.iterdir() if (found / "config.json").is_file())
+    if name not in bases:
+        raise ConfigError(
+            f"config.model.path is {path!r}, and no such base ships; {near(name, bases)}. Make one "
+            "with python -m eef_jax.nano.pretrain --course=COURSE --out=FOLDER, and name its folder"
+        )
+    return str(_BASES / name)
 
 
 class Learner:

@@ -19,14 +19,14 @@ from absl import app, flags
 
 from eef_jax.envs import webshop
 from eef_jax.envs.webshop.embedded import wins
-from eef_jax.learner import SHIPPED
+from eef_jax.learner import find_base
 from eef_jax.models import hf
 from eef_jax.nano import exercises, science
 from eef_jax.nano.pieces import Pieces, assistant, copy, user
 from eef_jax.nano.vocabulary import ASSISTANT, BOS, END
 
 _COURSE = flags.DEFINE_enum("course", "webshop", ("webshop", "scienceworld"), "What it was taught.")
-_PATH = flags.DEFINE_string("path", "", "Folder of the base; by default the one that ships.")
+_PATH = flags.DEFINE_string("path", "", "Folder of the base; by default WebShop's.")
 _COUNT = flags.DEFINE_integer("count", 300, "Questions of each kind.")
 
 LENGTH = 1024
@@ -140,8 +140,7 @@ class Reader:
 def main(argv: list[str]) -> None:
     """Ask and count."""
     del argv
-    shipped = SHIPPED["" if _COURSE.value == "webshop" else f"nano:{_COURSE.value}"]
-    reader = Reader(_PATH.value or shipped)
+    reader = Reader(find_base(_PATH.value))
     for name, asked in questions(_COURSE.value, _COUNT.value).items():
         pairs = [(q.text, answer) for q in asked for answer in q.right]
         said = iter(reader.says(pairs))

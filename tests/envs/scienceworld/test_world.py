@@ -182,7 +182,9 @@ def test_tasks_carry_their_caps_and_types():
     assert not env.pool.pids()
 
 
-@pytest.mark.parametrize(("preset", "sizes"), [("llama3_8b", [1483, 194, 211])])
+@pytest.mark.parametrize(
+    ("preset", "sizes"), [("demo", [160, 60, 120]), ("llama3_8b", [1483, 194, 211])]
+)
 def test_the_shipped_config_makes_it(preset, sizes):
     config = configs.get_config(preset).to_dict()
     env = pipeline.make_env(config)
