@@ -6,6 +6,7 @@ Prints one table: each figure beside the bound that it must keep. Parts:
     step     a step of the environment beside the same calls of the simulator made bare
     workers  two JVMs of ours beside two processes of the package's wrapper, steps a second
     branch   forks of expert trajectories beside the wrapper replaying each of them, CPU seconds
+    expert   how often the fallible gold expert wins
     soak     many episodes while JVMs are killed: all accounted for, memory flat
 
 `workers` compares wall times: nothing else should run. A whole run takes about 20 minutes on two
@@ -15,6 +16,7 @@ idle cores; smaller numbers are for trying it out.
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -40,6 +42,7 @@ from eef_jax.jvm.process import Jvm, find_package
 from eef_jax.types import Episode, Task, Trajectory
 
 STATES = 5  # M of the method
+EXPERT = "find-*,lifespan-*,power-component*,chemistry-mix-paint-*,test-conductivity*"
 SHORT = "find-*,lifespan-*,power-component,chemistry-mix-paint-*"  # types of the soak
 
 Path = tuple[Task, list[str]]
@@ -150,6 +153,30 @@ def branch_figures(count: int) -> list[Figure]:
     return [_ratio(f"{len(branches)} forks: the wrapper's CPU s over ours", theirs / ours, 1.5)]
 
 
+def expert_figures(count: int) -> list[Figure]:
+    """The expert with its own habits on training tasks of short types, as ETO plays them."""
+    with contextlib.closing(make(tasks=EXPERT, simplifications="eto", jvms=2)) as env:
+        orders = _orders(env, count)
+        policy = gold.make(env=env)
+        played = rollout.play_sync(env, policy, orders, concurrency=2, workers=2, env_timeout_s=600)
+    won = sum(trajectory.win for trajectory in played)
+    rose = sum(any(s.info["score"] > 0 for s in t.steps) for t in played if not t.win)
+    print(f"expert: {won} of {count} won; {rose} of the others had scored", file=sys.stderr)
+    share = Figure(name="wins of the gold expert", value=100 * won / count, unit="%", bound=30)
+    return [
+        dataclasses.replace(share, at_most=False),
+        dataclasses.replace(share, name="the same", bound=45),
+    ]
+
+
+def _orders(env: ScienceWorld, count: int, *, max_steps: int = 1000) -> list[Episode]:
+    tasks = env.tasks("train")
+    return [
+        Episode(id=f"{n}", task=tasks[n % len(tasks)], round=0, attempt=n, max_steps=max_steps)
+        for n in range(count)
+    ]
+
+
 def soak_figures(episodes: int, kills: int) -> list[Figure]:
     """Play the fallible expert while JVMs are killed."""
     rng = random.Random(0)
@@ -165,15 +192,10 @@ def soak_figures(episodes: int, kills: int) -> list[Figure]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(rng.choice(pids), 9)
 
-        tasks = env.tasks("train")
-        orders = [
-            Episode(id=f"{n}", task=tasks[n % len(tasks)], round=0, attempt=n, max_steps=30)
-            for n in range(episodes)
-        ]
         played = rollout.play_sync(
             env,
             gold.make(env=env),
-            orders,
+            _orders(env, episodes, max_steps=30),
             concurrency=2,
             workers=2,
             env_timeout_s=3600,
@@ -247,6 +269,7 @@ PARTS: dict[str, Callable[[], list[Figure]]] = {
     "step": lambda: step_figures(FLAGS.trajectories),
     "workers": lambda: worker_figures(2 * FLAGS.trajectories),
     "branch": lambda: branch_figures(FLAGS.trajectories),
+    "expert": lambda: expert_figures(FLAGS.expert_tasks),
     "soak": lambda: soak_figures(FLAGS.episodes, FLAGS.kills),
 }
 
@@ -266,6 +289,7 @@ if __name__ == "__main__":
     flags.DEFINE_list("parts", list(PARTS), "What to measure.")
     flags.DEFINE_integer("paths", 100, "Gold paths to replay.", lower_bound=1)
     flags.DEFINE_integer("trajectories", 20, "Paths to time and to fork.", lower_bound=1)
+    flags.DEFINE_integer("expert_tasks", 78, "Tasks the expert plays.", lower_bound=1)
     flags.DEFINE_integer("episodes", 500, "Episodes of the soak.", lower_bound=4)
     flags.DEFINE_integer("kills", 20, "JVMs killed during the soak.", lower_bound=0)
     cli.run(main)

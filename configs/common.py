@@ -33,7 +33,8 @@ def base() -> config_dict.ConfigDict:
     config.method.rollouts = 1
     config.model = config_dict.ConfigDict(
         {
-            "path": "",  # a Hugging Face folder; "": the nano base that ships with the package
+            # A Hugging Face folder; "nano:NAME", a base that ships; "": the one for WebShop.
+            "path": "",
             "dtype": "float32",
             "param_dtype": "float32",
             "quantise": "",  # "int8" or "nf4": the projections of the base, under an adapter

@@ -4,6 +4,7 @@ Paper: mean score 81.3 (Llama-3-8B; its split, step caps and prompt are not publ
 
 | preset | what | where |
 |---|---|---|
+| demo | four short task types, fallible gold expert, a nano base of its own | 2 CPU cores |
 | llama3_8b (default) | ETO's setting, model from `--config.model.path` | an accelerator of 80 GB |
 
 ETO's splits: `--config.env.train_indices=eval_agent/data/sciworld/train_indices.json` and so on,
@@ -18,45 +19,93 @@ from configs import common
 
 def get_config(preset: str | None = None) -> config_dict.ConfigDict:
     """The config of a preset."""
-    presets = {"llama3_8b": llama3_8b}
+    presets = {"demo": demo, "llama3_8b": llama3_8b}
     common.choose(presets, preset, "llama3_8b")
     return presets[preset or "llama3_8b"]()
 
 
+def demo() -> config_dict.ConfigDict:
+    """Four short task types, in rooms that a nano base can read.
+
+    The expert looks around before it names anything: who learns from it has nothing else to go by.
+    Its base is made by `python -m eef_jax.nano.pretrain --course=scienceworld --out=DIR`; as long
+    as none ships, `--config.model.path=DIR` names it.
+    """
+    config = _base()
+    config.env.update(
+        {
+            "tasks": "find-living-thing,find-non-living-thing,find-plant,lifespan-longest-lived",
+            "train_tasks": 160,
+            "dev_tasks": 60,
+            "test_tasks": 120,
+            "jvms": 8,  # as many episodes are played at a time: none waits for a replay
+        }
+    )
+    config.expert.look = True
+    config.method.rounds = 2
+    config.model.path = "nano:science"
+    config.engine.slots = 8
+    config.engine.max_context = 768
+    config.rollout.workers = 8
+    config.explore.temperature = 0.8
+    config.train.length = 512
+    config.train.rows = 8
+    config.train.epochs = 4
+    config.train.optimizer.learning_rate = 2e-3
+    return config
+
+
 def llama3_8b() -> config_dict.ConfigDict:
     """Llama-3-8B-Instruct or its like; needs `--config.model.path=FOLDER`."""
-    config = common.base()
-    config.env = config_dict.ConfigDict(
+    config = _base()
+    config.env.update(
         {
-            "name": "scienceworld",
             "tasks": "eto",
-            "simplifications": "eto",
             "prompt": "react",
-            "prompt_messages": "",
-            "train_indices": "",
-            "dev_indices": "",
-            "test_indices": "",
             "train_tasks": 1483,  # as many as ETO's files name
             "dev_tasks": 194,
             "test_tasks": 211,
-            "step_caps": "eto",
-            "max_steps": 0,
             "move_limit": 200,
             "reward": "best",
-            "jvms": 0,
-            "timeout_s": 60.0,
         }
     )
-    config.expert.update({"name": "gold", "skip": 0.35, "wrong": 0.18, "stop": 0.15})
     config.model.dtype = "bfloat16"
     config.engine.slots = 32
     config.engine.max_context = 8192
     config.rollout.workers = 32  # threads that wait for JVMs
-    config.rollout.env_timeout_s = 300.0  # the replay of a fork's prefix is one call
     config.explore.max_new_tokens = 128
     config.evaluate.max_new_tokens = 128
     config.train.length = 8192
     config.train.rows = 1
     config.train.accumulate = 16
     config.train.optimizer.learning_rate = 2e-4
+    return config
+
+
+def _base() -> config_dict.ConfigDict:
+    """What the presets share: ETO's simplifications and caps, the gold expert."""
+    config = common.base()
+    config.env = config_dict.ConfigDict(
+        {
+            "name": "scienceworld",
+            "tasks": "all",
+            "simplifications": "eto",
+            "prompt": "action",
+            "prompt_messages": "",
+            "train_indices": "",
+            "dev_indices": "",
+            "test_indices": "",
+            "train_tasks": 0,
+            "dev_tasks": 0,
+            "test_tasks": 0,
+            "step_caps": "eto",
+            "max_steps": 0,
+            "move_limit": 0,
+            "reward": "final",
+            "jvms": 0,
+            "timeout_s": 60.0,
+        }
+    )
+    config.expert.update({"name": "gold", "skip": 0.35, "wrong": 0.18, "stop": 0.15, "look": False})
+    config.rollout.env_timeout_s = 300.0  # the replay of a fork's prefix is one call
     return config

@@ -65,7 +65,7 @@ def export(
     """
     # Not at the top: --help and a wrong path need no accelerator library.
     from eef_jax import checkpoint as checkpoints
-    from eef_jax.learner import NANO
+    from eef_jax.learner import find_base
     from eef_jax.models import base as models
     from eef_jax.models import hf, peft
 
@@ -80,7 +80,7 @@ def export(
         raise ConfigError(
             f"{source} tuned all parameters, so there is no adapter: use --format=merged"
         )
-    folder = epath.Path(base or note.base or NANO).expanduser()
+    folder = epath.Path(find_base(base or note.base)).expanduser()
     if note.lora is None:  # all values are the checkpoint's
         model = hf.outline(folder, param_dtype=note.param_dtype)
     else:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from eef_jax import metrics, store
-from eef_jax.errors import ConfigError
+from eef_jax.errors import ConfigError, near
 from eef_jax.text.chat import ChatTokenizer
 from eef_jax.types import Example
 
@@ -29,7 +29,30 @@ if TYPE_CHECKING:
     from eef_jax.models.base import LoraConfig, Model
     from eef_jax.policies.local import LocalPolicy
 
-NANO = str(importlib.resources.files("eef_jax") / "nano" / "base")  # the base that ships
+_BASES = importlib.resources.files("eef_jax") / "nano"  # those that ship, a folder each
+NANO = str(_BASES / "base")  # the one for WebShop
+
+
+def find_base(path: str) -> str:
+    """Folder of a base model.
+
+    Args:
+        path: a Hugging Face folder; `nano:NAME`, a base that ships with the package; "": the one
+            that ships for WebShop.
+
+    Raises:
+        ConfigError: no base of that name ships.
+    """
+    if not path.startswith("nano:"):
+        return path or NANO
+    name = path.removeprefix("nano:")
+    bases = sorted(found.name for found in _BASES.iterdir() if (found / "config.json").is_file())
+    if name not in bases:
+        raise ConfigError(
+            f"config.model.path is {path!r}, and no such base ships; {near(name, bases)}. Make one "
+            "with python -m eef_jax.nano.pretrain --course=COURSE --out=FOLDER, and name its folder"
+        )
+    return str(_BASES / name)
 
 
 class Learner:
@@ -46,7 +69,7 @@ class Learner:
     @functools.cached_property
     def path(self) -> str:
         """Folder of the base model."""
-        return self._section["path"] or NANO
+        return find_base(self._section["path"])
 
     @functools.cached_property
     def chat(self) -> ChatTokenizer:

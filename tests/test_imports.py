@@ -29,7 +29,7 @@ DEVICE = (
     "train",
 )
 # Modules that say so where the package of an extra is not installed.
-EXTRA = {"eef_jax.envs.webshop.gym": "gymnasium"}
+EXTRA = {"eef_jax.envs.webshop.gym": "gymnasium", "eef_jax.jvm.gateway": "py4j"}
 # Imports module after module and tells what each was the first to load.
 PROGRAM = """
 import importlib, json, sys

@@ -7,7 +7,7 @@ from etils import epath
 from configs import common
 from eef_jax import checkpoint, export
 from eef_jax.errors import ConfigError
-from eef_jax.learner import Learner
+from eef_jax.learner import NANO, Learner, find_base
 from eef_jax.types import Example
 from tests.test_export import folder  # noqa: F401 (a fixture)
 
@@ -46,3 +46,10 @@ def test_contradictory_model_options_are_refused(folder, tmp_path):  # noqa: F81
         tune(config(folder, {"enable": False}, adapter=str(tmp_path)), tmp_path / "a")
     with pytest.raises(ConfigError, match="add an adapter"):
         tune(config(folder, {"enable": False}, quantise="int8"), tmp_path / "b")
+
+
+def test_bases_that_ship_are_found_by_name():
+    assert find_base("") == find_base("nano:base") == NANO
+    assert find_base("some/folder") == "some/folder"
+    with pytest.raises(ConfigError, match=r"'nano:bass'.* did you mean base.*nano\.pretrain"):
+        find_base("nano:bass")

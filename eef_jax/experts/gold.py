@@ -19,6 +19,7 @@ from eef_jax.types import Completion, Request, Task
 
 LOOK = "look around"
 NOT = "not: "
+_ARRIVE = ("teleport to ", "go to ")
 # What a room's description lists, one thing a line, up to where its state begins.
 _THING = re.compile(r"^\s+an? ([a-z0-9 ]+?)(?=\.| \(|,|$)", re.MULTILINE)
 _FOCUS = re.compile(r"focus on (.+)")
@@ -54,6 +55,7 @@ def make(
     skip: float = Habits.skip,
     wrong: float = Habits.wrong,
     stop: float = Habits.stop,
+    look: bool = False,
 ) -> Policy:
     """Make the expert.
 
@@ -64,6 +66,8 @@ def make(
         skip: see `Habits`; 0, 0 and 0 make an expert that never fails.
         wrong: likewise.
         stop: likewise.
+        look: it looks around in a room before it focuses on anything there. A solution names what
+            its maker knows; who learns from it can only name what was shown.
 
     Raises:
         ConfigError: the environment has no gold paths, or the shares are none.
@@ -75,7 +79,8 @@ def make(
         )
     habits = Habits(skip=skip, wrong=wrong, stop=stop)
     tasks = {task.id: task for split in ("train", "dev", "test") for task in env.tasks(split)}
-    return GoldExpert(env.gold, env.render, tasks, habits, seed=seed, name=name)
+    gold = (lambda task: look_first(env.gold(task))) if look else env.gold
+    return GoldExpert(gold, env.render, tasks, habits, seed=seed, name=name)
 
 
 class GoldExpert:
@@ -158,11 +163,25 @@ def plan(path: Sequence[str], habits: Habits, rng: random.Random) -> list[str]:
         focuses = [place for place, step in enumerate(steps) if _FOCUS.fullmatch(step)]
         if focuses:
             place = rng.choice(focuses)
-            steps[place : place + 1] = [LOOK, NOT + steps[place]]
+            looked = place > 0 and steps[place - 1] == LOOK
+            steps[place : place + 1] = [*([] if looked else [LOOK]), NOT + steps[place]]
         else:
             del steps[rng.randrange(len(steps)) :]
     elif draw < habits.skip + habits.wrong + habits.stop:
         del steps[max(1, int(len(steps) * rng.uniform(0.25, 0.9))) :]
+    return steps
+
+
+def look_first(path: Sequence[str]) -> list[str]:
+    """The path with a look around before the first focus in each room that it comes to."""
+    steps: list[str] = []
+    seen = False
+    for step in path:
+        if _FOCUS.fullmatch(step) and not seen:
+            steps.append(LOOK)
+            seen = True
+        seen = (seen or step == LOOK) and not step.startswith(_ARRIVE)
+        steps.append(step)
     return steps
 
 

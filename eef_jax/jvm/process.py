@@ -24,12 +24,14 @@ from eef_jax.errors import ConfigError, EnvError
 
 # Sets in Java's older collections are ordered by identity hashes, which are random numbers: a
 # constant hash makes them ordered by insertion, in every process. The serial collector and the
-# bounded heap keep a ScienceWorld at some 170 MB, where a JVM's own defaults let it have 1 GB.
+# bounded heap keep a ScienceWorld at some 170 MB, where a JVM's own defaults let it have 1 GB. The
+# file of performance data would be left behind by a JVM that is killed.
 FLAGS = (
     "-XX:+UnlockExperimentalVMOptions",
     "-XX:hashCode=2",
     "-XX:+UseSerialGC",
     "-Xms64m",
+    "-XX:-UsePerfData",
 )
 START_S = 120.0  # for a JVM to say its port; 1 s where nothing else runs
 
@@ -78,8 +80,8 @@ class Jvm:
         timeout_s: wall-clock limit of one call, in seconds.
         entry: dotted name of the class to call; `self.entry` is an instance of it.
         heap_mb: bound on the Java heap, in MB.
-        cwd: working folder, for simulators that read files from it; None: an empty one of its own,
-            for simulators that write files into it.
+        cwd: working folder, for simulators that read files from it; None: the system's folder for
+            temporary files.
 
     Raises:
         EnvError: there is no Java.
@@ -95,46 +97,46 @@ class Jvm:
         heap_mb: int = 512,
         cwd: pathlib.Path | None = None,
     ):
-        from py4j import java_gateway
+        from py4j.java_gateway import find_jar_path
 
         _hush()
         self._owner = os.getpid()
         self._gateway: Any = None
         self.entry: Any = None
-        classpath = os.pathsep.join((java_gateway.find_jar_path(), str(jar)))
+        classpath = os.pathsep.join((find_jar_path(), str(jar)))
         command = [find_java(), *FLAGS, f"-Xmx{heap_mb}m", "-cp", classpath]
         command += ["py4j.GatewayServer", "--die-on-broken-pipe", "--enable-auth", "0"]
-        self._folder = tempfile.TemporaryDirectory(prefix="eef-jvm-")
-        complaints = pathlib.Path(self._folder.name) / "stderr.txt"
-        with complaints.open("wb") as stderr:
+        # A file without a name: nothing is left of it, however this process ends.
+        with tempfile.TemporaryFile() as complaints:
             # A session of its own keeps Ctrl-C from it: an interrupted run ends in order.
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=stderr,
-                cwd=cwd or self._folder.name,
+                stderr=complaints,
+                cwd=cwd or tempfile.gettempdir(),
                 start_new_session=True,
             )
-        try:
-            assert self._process.stdout is not None
-            port, token = _lines(self._process.stdout, 2, START_S)
-            self._gateway = java_gateway.JavaGateway(
-                gateway_parameters=java_gateway.GatewayParameters(
-                    port=int(port), auth_token=token, read_timeout=timeout_s
-                )
-            )
+            try:
+                self._connect(entry, timeout_s)
+            except (JvmLost, EnvError, ValueError) as error:
+                self.close()
+                complaints.seek(0)
+                said = complaints.read().decode("utf-8", "replace").strip()[-500:]
+                raise JvmLost(f"the JVM did not start: {error}; it said: {said!r}") from error
+
+    def _connect(self, entry: str, timeout_s: float) -> None:
+        """Read the port that the JVM says, and call it."""
+        from eef_jax.jvm.gateway import Gateway
+
+        assert self._process.stdout is not None
+        port, token = _lines(self._process.stdout, 2, START_S)
+        self._gateway = Gateway(port=int(port), token=token, timeout_s=timeout_s)
+        with self.watch():
             # Simulators print, and nobody would empty the pipe.
-            with self.watch():
-                java = self._gateway.jvm.java
-                java.lang.System.setOut(
-                    java.io.PrintStream(java.io.OutputStream.nullOutputStream())
-                )
-                self.entry = functools.reduce(getattr, entry.split("."), self._gateway.jvm)()
-        except (JvmLost, EnvError, ValueError) as error:
-            said = complaints.read_text("utf-8", "replace").strip()[-500:]
-            self.close()
-            raise JvmLost(f"the JVM did not start: {error}; it said: {said!r}") from error
+            java = self._gateway.jvm.java
+            java.lang.System.setOut(java.io.PrintStream(java.io.OutputStream.nullOutputStream()))
+            self.entry = functools.reduce(getattr, entry.split("."), self._gateway.jvm)()
 
     @property
     def classes(self) -> Any:
@@ -188,7 +190,6 @@ class Jvm:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
-        self._folder.cleanup()
 
 
 def _lines(stream: IO[bytes], count: int, seconds: float) -> list[str]:

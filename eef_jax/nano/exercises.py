@@ -1,4 +1,4 @@
-"""Reading exercises: what the nano base is pretrained on, made without end from a random generator.
+"""WebShop's reading exercises: what the nano base has read, made without end from a generator.
 
 Pages are drawn at random (made-up goals over made-up items), never taken from the embedded
 catalogue or its tasks. An exercise is a conversation in pieces; its kinds, after what a reader must
@@ -24,7 +24,8 @@ from collections.abc import Callable
 from typing import Any
 
 from eef_jax.envs.webshop import generate as g
-from eef_jax.nano.vocabulary import ASSISTANT, BOS, END, USER
+from eef_jax.nano.pieces import Mark, Piece, Pieces, assistant, copy, user
+from eef_jax.nano.vocabulary import BOS, END, USER
 
 SEP = " [SEP] "
 # Buttons of an item page, and what stands on the pages behind them.
@@ -37,33 +38,6 @@ _MIX = {"which": 0.66, "options": 0.12, "keywords": 0.05, "walk": 0.17}
 # Loss weights of what a piece says and of marks. Three answer tokens of hundreds that were read
 # would drown among the marks.
 _ANSWER, _ACTION, _WORD, _VERDICT = 4.0, 0.3, 0.1, 0.4
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Mark:
-    """A reader's knowledge at one place of a text.
-
-    Attributes:
-        at: index of the character whose token predicts the mark.
-        says: the mark; its first token is what is predicted.
-        weight: loss weight.
-    """
-
-    at: int
-    says: str
-    weight: float
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a conversation: its text, the loss weight of predicting it, and its marks."""
-
-    text: str
-    weight: float = 0.0
-    marks: tuple[Mark, ...] = ()
-
-
-Pieces = list[Piece]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -209,16 +183,6 @@ def make_page(rng: random.Random, goal: Goal, share: float) -> list[Item]:
     return [make_item(rng, goal, f) for f in flags]
 
 
-def user(text: str) -> Piece:
-    """A user message that is not learned."""
-    return Piece(f"{USER}{text}{END}")
-
-
-def assistant(text: str, weight: float = 1.0) -> Pieces:
-    """An assistant message; the role is given, content and end are learned."""
-    return [Piece(ASSISTANT), Piece(f"{text}{END}", weight)]
-
-
 def results(goal: Goal, page: int, items: list[Item], question: str = "") -> Piece:
     """A results page as a user message, with its marks."""
     text = USER + results_head(goal, page, 50)
@@ -243,12 +207,6 @@ def results(goal: Goal, page: int, items: list[Item], question: str = "") -> Pie
 
 def _said(true: bool) -> str:
     return "yes" if true else "no"
-
-
-def copy(rng: random.Random, words: list[str]) -> Pieces:
-    """A random sequence, said twice."""
-    chosen = " ".join(rng.choices(words, k=rng.randint(6, 40)))
-    return [user(chosen), *assistant(chosen)]
 
 
 def which(rng: random.Random, pages: int) -> Pieces:

@@ -1,7 +1,8 @@
-"""Makes the nano base: trains its tokenizer and its weights on reading exercises.
+"""Makes a nano base: trains its tokenizer and its weights on a course of reading exercises.
 
     python -m eef_jax.nano.pretrain --out=DIR --minutes=90
     python -m eef_jax.nano.pretrain --out=DIR --minutes=60 --init=eef_jax/nano/base --first=6000
+    python -m eef_jax.nano.pretrain --out=DIR --minutes=30 --course=scienceworld
 
 Deterministic in its data (not in its length: it stops by the clock), resumable (`DIR/state.npz` is
 written every few minutes), full tuning of the project's own decoder. It sees generated exercises
@@ -13,7 +14,6 @@ import dataclasses
 import multiprocessing as mp
 import pathlib
 import random
-import re
 import shutil
 import time
 import zlib
@@ -28,22 +28,22 @@ import tokenizers
 from absl import app, flags, logging
 from flax import nnx
 
-from eef_jax.envs.webshop import generate
 from eef_jax.metrics import Metrics
 from eef_jax.models import hf
 from eef_jax.models.base import Model, ModelConfig, merge
-from eef_jax.nano import exercises, vocabulary
+from eef_jax.nano import vocabulary
+from eef_jax.nano.course import COURSES, Course
+from eef_jax.nano.pieces import Pieces
 
-VOCAB = 4096
-TINY, SHORT, LONG = (16, 96), (12, 384), (4, 1024)  # rows x tokens of a batch
+TINY = (16, 96)  # rows x tokens of a batch of copies
 CAPACITY = 2304  # most lessons of a batch (tokens with a weight, and marks)
-# The curriculum, in batches: first all lessons weigh the same, so that the easy ones, which are
-# most, come first; then every other batch is a tiny one of copies; then everything.
-COPIES, ALL = 500, 1300
 STRENGTH = 0.1  # deviation of a fresh embedding, and of what a fresh head adds to it
 PEAK, WARMUP, DECAY = 2e-3, 200, 0.1
 
+Exercise = tuple[list[int], list[tuple[int, int, float]]]  # see `encode`
+
 FLAGS = flags.FLAGS
+flags.DEFINE_enum("course", "webshop", list(COURSES), "What the base is taught.")
 flags.DEFINE_string("out", None, "Folder for the model, its tokenizer and the resumable state.")
 flags.DEFINE_float("minutes", 90.0, "Length of the whole schedule; a resumed run has the rest.")
 flags.DEFINE_integer("seed", 7, "Seed of the exercises and of the initial weights.")
@@ -51,60 +51,42 @@ flags.DEFINE_string("init", "", "Base to go on from, its tokenizer kept; by defa
 flags.DEFINE_integer("first", 0, "Number of the first batch, to go on where a base left off.")
 
 
-def words() -> list[str]:
-    """Every word and id: what the copy exercise repeats."""
-    compounds = [f"{left}-{right}" for left in generate.LEFT for right in generate.RIGHT]
-    values = [v for group in generate.VALUES.values() for v in group]
-    ids = [f"b{n:04d}" for n in range(generate.IDS)]
-    return [*compounds, *generate.NOUNS, *generate.BRANDS, *values, *ids]
-
-
-def make_tokenizer(out: pathlib.Path, seed: int) -> Any:
-    """Train the tokenizer on exercises and a catalogue of another seed, or load the one there."""
+def make_tokenizer(out: pathlib.Path, course: Course, seed: int) -> Any:
+    """Train the tokenizer on the course's texts, or load the one there."""
     if not (out / "tokenizer.json").exists():
-        rng = random.Random(f"vocabulary {seed}")
-        texts = [
-            re.sub(
-                r"<\|\w+\|>",
-                " [SEP] ",
-                "".join(p.text for p in exercises.draw(rng, words(), False, 0.2)),
-            )
-            for _ in range(12_000)
-        ]
-        products, _, _ = generate.generate(seed + 1000)
-        texts += [
-            p["full_description"] + " [SEP] " + " ".join(p["small_description"]) for p in products
-        ]
-        texts += [
-            "click[buy now] click[description] click[features] click[reviews] click[attributes]",
-            "yes no none",
-        ] * 100
-        vocabulary.save(vocabulary.train(texts, VOCAB), out)
+        made = vocabulary.train(course.texts(seed), course.vocab, course.furniture)
+        vocabulary.save(made, out)
     return tokenizers.Tokenizer.from_file(str(out / "tokenizer.json"))
 
 
-def batches(tokenizer_file: str, seed: int, first: int) -> Iterator[dict[str, np.ndarray]]:
+def batches(
+    tokenizer_file: str, course: Course, seed: int, first: int
+) -> Iterator[dict[str, np.ndarray]]:
     """Packed batches without end, from number `first` on; batch i depends on (seed, i) alone."""
-    tokenizer = tokenizers.Tokenizer.from_file(tokenizer_file)
-    vocabulary_words = words()
+    tokenizer, known = tokenizers.Tokenizer.from_file(tokenizer_file), course.words()
+
+    def draw(rng: random.Random, long: bool, copies: float) -> Exercise:
+        return encode(tokenizer, course.draw(rng, known, long, copies))
+
     index = first
     while True:
         rng = random.Random(f"{seed} {index}")
-        if index >= ALL:
-            yield _batch(tokenizer, rng, vocabulary_words, LONG if index % 4 == 3 else SHORT)
-        elif index >= COPIES and index % 2:
-            yield _batch(tokenizer, rng, vocabulary_words, TINY, equal=True, copies=1.0)
+        if index >= course.everything:
+            long = index % 4 == 3
+            yield _batch(draw, rng, course.long if long else course.short, long=long)
+        elif index >= course.copies and index % 2:
+            yield _batch(draw, rng, TINY, equal=True, copies=1.0)
         else:
-            yield _batch(tokenizer, rng, vocabulary_words, SHORT, equal=True, copies=0.25)
+            yield _batch(draw, rng, course.short, equal=True, copies=0.25)
         index += 1
 
 
 def _batch(
-    tokenizer: Any,
+    draw: Callable[[random.Random, bool, float], Exercise],
     rng: random.Random,
-    known: list[str],
     shape: tuple[int, int],
     *,
+    long: bool = False,
     equal: bool = False,
     copies: float = 0.05,
 ) -> dict[str, np.ndarray]:
@@ -114,7 +96,7 @@ def _batch(
     learned: list[tuple[int, int, float]] = []
     misses = 0
     while misses < 12:
-        ids, lessons = encode(tokenizer, exercises.draw(rng, known, shape == LONG, copies))
+        ids, lessons = draw(rng, long, copies)
         room = np.flatnonzero(fill + len(ids) <= length)
         if not room.size:
             misses += 1
@@ -137,9 +119,7 @@ def _batch(
     return {**batch, "at": at, "labels": labels, "weights": weights}
 
 
-def encode(
-    tokenizer: Any, pieces: exercises.Pieces
-) -> tuple[list[int], list[tuple[int, int, float]]]:
+def encode(tokenizer: Any, pieces: Pieces) -> Exercise:
     """Token ids of an exercise, and what is learned: (position, label, weight).
 
     A label is what follows the token at the position, or the mark that a reader sets there.
@@ -157,17 +137,17 @@ def encode(
     return ids, learned
 
 
-def _feed(queue: mp.Queue, tokenizer_file: str, seed: int, first: int) -> None:
-    for batch in batches(tokenizer_file, seed, first):
+def _feed(queue: mp.Queue, tokenizer_file: str, course: str, seed: int, first: int) -> None:
+    for batch in batches(tokenizer_file, COURSES[course], seed, first):
         queue.put(batch)
 
 
-def shape(vocab_size: int, end: int, bos: int) -> ModelConfig:
+def shape(course: Course, end: int, bos: int) -> ModelConfig:
     """The nano model's configuration."""
     return ModelConfig(
-        vocab_size=vocab_size,
+        vocab_size=course.vocab,
         d_model=128,
-        n_layers=7,
+        n_layers=course.layers,
         n_heads=4,
         n_kv_heads=4,
         head_dim=32,
@@ -289,12 +269,13 @@ def main(argv: list[str]) -> None:
     if FLAGS.init:
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(pathlib.Path(FLAGS.init) / name, out)
-    tokenizer = make_tokenizer(out, FLAGS.seed)
+    course = COURSES[FLAGS.course]
+    tokenizer = make_tokenizer(out, course, FLAGS.seed)
     end, bos = (tokenizer.token_to_id(t) for t in (vocabulary.END, vocabulary.BOS))
     if FLAGS.init:
         model = hf.load(FLAGS.init, lora=None)
     else:
-        model = fresh(shape(VOCAB, end, bos), FLAGS.seed)
+        model = fresh(shape(course, end, bos), FLAGS.seed)
     optimizer = make_optimizer()
     now = Progress(
         params=model.trainable, opt_state=optimizer.init(model.trainable), step=FLAGS.first
@@ -303,7 +284,7 @@ def main(argv: list[str]) -> None:
     update = make_update(model.graphdef, optimizer)
     spawn = mp.get_context("spawn")
     queue: mp.Queue = spawn.Queue(maxsize=8)
-    arguments = (queue, str(out / "tokenizer.json"), FLAGS.seed, now.step)
+    arguments = (queue, str(out / "tokenizer.json"), FLAGS.course, FLAGS.seed, now.step)
     feeder = spawn.Process(target=_feed, args=arguments, daemon=True)
     feeder.start()
     last = saved_at = time.monotonic()

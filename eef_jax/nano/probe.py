@@ -1,13 +1,13 @@
-"""Measures what the nano base can read: `python -m eef_jax.nano.probe [--path=DIR] [--count=300]`.
+"""Measures what a nano base can read: `python -m eef_jax.nano.probe [--path=DIR] [--count=300]`.
 
-Greedy answers to questions it has not seen: on random pages, and on the pages that the embedded
+With `--course=scienceworld` it asks about made-up rooms and goals; else about WebShop's pages:
+greedy answers to questions it has not seen: on random pages, and on the pages that the embedded
 shop shows for its own train goals (products the base never met). Presence: whether the page holds
 what is asked for, seen where it does and denied where it does not. Selection: the id of a fitting
 product where there is one. Prints one line a skill; knows no agent.
 """
 
 import dataclasses
-import pathlib
 import random
 from collections.abc import Iterator, Sequence
 
@@ -19,15 +19,19 @@ from absl import app, flags
 
 from eef_jax.envs import webshop
 from eef_jax.envs.webshop.embedded import wins
+from eef_jax.learner import find_base
 from eef_jax.models import hf
-from eef_jax.nano import exercises
+from eef_jax.nano import exercises, science
+from eef_jax.nano.pieces import Pieces, assistant, copy, user
+from eef_jax.nano.vocabulary import ASSISTANT, BOS, END
 
-_PATH = flags.DEFINE_string("path", "", "Folder of the base; by default the one that ships.")
+_COURSE = flags.DEFINE_enum("course", "webshop", ("webshop", "scienceworld"), "What it was taught.")
+_PATH = flags.DEFINE_string("path", "", "Folder of the base; by default WebShop's.")
 _COUNT = flags.DEFINE_integer("count", 300, "Questions of each kind.")
 
 LENGTH = 1024
 BATCH = 16
-NONE = f"none{exercises.END}"
+NONE = f"none{END}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,9 +42,16 @@ class Question:
     right: tuple[str, ...]
 
 
-def questions(count: int) -> dict[str, list[Question]]:
-    """Questions for each skill."""
+def questions(course: str, count: int) -> dict[str, list[Question]]:
+    """Questions for each skill of a course."""
     rng = random.Random("probe")
+    if course == "scienceworld":
+        return {
+            "a room": [_ask(science.ask(rng, 1)) for _ in range(count)],
+            "where something was": [_ask(science.ask(rng, 3)) for _ in range(count)],
+            "a goal": [_ask(science.understand(rng)) for _ in range(count)],
+            "copies": [_ask(copy(rng, science.words())) for _ in range(count)],
+        }
     return {
         "which, one page": [_which(rng, 1) for _ in range(count)],
         "which, third page": [_which(rng, 3) for _ in range(count)],
@@ -50,20 +61,20 @@ def questions(count: int) -> dict[str, list[Question]]:
     }
 
 
-def _ask(pieces: exercises.Pieces) -> Question:
+def _ask(pieces: Pieces) -> Question:
     *before, answer = pieces
-    return Question(exercises.BOS + "".join(piece.text for piece in before), (answer.text,))
+    return Question(BOS + "".join(piece.text for piece in before), (answer.text,))
 
 
 def _which(rng: random.Random, pages: int) -> Question:
     goal = exercises.make_goal(rng)
-    text = exercises.BOS
+    text = BOS
     for page in range(1, pages):
         items = exercises.make_page(rng, goal, 0.0)
-        turn = [exercises.results(goal, page, items), *exercises.assistant("click[next >]")]
+        turn = [exercises.results(goal, page, items), *assistant("click[next >]")]
         text += "".join(piece.text for piece in turn)
     items = exercises.make_page(rng, goal, 0.65)
-    text += exercises.results(goal, pages, items, "which?").text + exercises.ASSISTANT
+    text += exercises.results(goal, pages, items, "which?").text + ASSISTANT
     return Question(text, _names(i.asin for i in items if exercises.fits(goal, i)))
 
 
@@ -80,12 +91,12 @@ def _shop_pages(rng: random.Random, count: int) -> Iterator[Question]:
         for _ in range(rng.randrange(2)):
             page = game.step("click[next >]").observation
         shown = [asins[name] for name in game.clickables() if name in asins]
-        text = exercises.BOS + exercises.user(page + " [SEP] which?").text + exercises.ASSISTANT
+        text = BOS + user(page + " [SEP] which?").text + ASSISTANT
         yield Question(text, _names(p.asin for p in shown if wins(shop, goal, p)))
 
 
 def _names(asins: Iterator[str]) -> tuple[str, ...]:
-    return tuple(f"{asin.lower()}{exercises.END}" for asin in asins) or (NONE,)
+    return tuple(f"{asin.lower()}{END}" for asin in asins) or (NONE,)
 
 
 class Reader:
@@ -129,8 +140,8 @@ class Reader:
 def main(argv: list[str]) -> None:
     """Ask and count."""
     del argv
-    reader = Reader(_PATH.value or str(pathlib.Path(__file__).parent / "base"))
-    for name, asked in questions(_COUNT.value).items():
+    reader = Reader(find_base(_PATH.value))
+    for name, asked in questions(_COURSE.value, _COUNT.value).items():
         pairs = [(q.text, answer) for q in asked for answer in q.right]
         said = iter(reader.says(pairs))
         right = np.array([sum(next(said) for _ in q.right) > 0 for q in asked])

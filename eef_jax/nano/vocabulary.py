@@ -1,14 +1,14 @@
-"""Trains the nano tokenizer on WebShop's own text and writes its Hugging Face files.
+"""Trains a nano base's tokenizer on an environment's kind of text; writes its Hugging Face files.
 
 Byte-level BPE on lower-cased text. Digits go in pairs, but an id of the embedded catalogue is one
 word, so that naming a product takes one step; a word after a bracket is the same token as after a
-space; the fixed furniture of WebShop's pages is one token a piece. Any text encodes (bytes are the
-fallback). Knows nothing of models.
+space; the fixed furniture of an environment's pages is one token a piece. Any text encodes (bytes
+are the fallback). Knows nothing of models.
 """
 
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,12 +48,15 @@ CHAT_TEMPLATE = (
 )
 
 
-def train(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+def train(
+    texts: Iterable[str], vocab_size: int, furniture: Sequence[str] = FURNITURE
+) -> "Tokenizer":
     """Train the tokenizer.
 
     Args:
         texts: page texts and actions.
-        vocab_size: total number of ids, special tokens and furniture included.
+        vocab_size: bound on the number of ids, special tokens and furniture included.
+        furniture: what is one token a piece, whatever the texts say.
     """
     import tokenizers
     from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
@@ -77,21 +80,21 @@ def train(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
         ]
     )
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(FURNITURE),
+        vocab_size=vocab_size - len(furniture),
         special_tokens=list(SPECIAL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_without_furniture(texts), trainer)
+    tokenizer.train_from_iterator(_without(furniture, texts), trainer)
     tokenizer.add_tokens(
-        [AddedToken(f, lstrip=True, rstrip=True, normalized=False) for f in FURNITURE]
+        [AddedToken(f, lstrip=True, rstrip=True, normalized=False) for f in furniture]
     )
     return tokenizer
 
 
-def _without_furniture(texts: Iterable[str]) -> Iterable[str]:
+def _without(furniture: Sequence[str], texts: Iterable[str]) -> Iterable[str]:
     """Cut the furniture out of the texts, as the trained tokenizer will see them."""
-    longest_first = sorted(FURNITURE, key=len, reverse=True)
+    longest_first = sorted(furniture, key=len, reverse=True)
     for text in texts:
         pieces = [text]
         for item in longest_first:

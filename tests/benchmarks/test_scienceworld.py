@@ -34,5 +34,11 @@ def test_workers_are_timed():
     assert scienceworld.worker_figures(2)[0].value > 0
 
 
+def test_the_expert_wins_and_fails():
+    least, most = scienceworld.expert_figures(6)
+    assert least.value == most.value
+    assert 0 < least.value < 100
+
+
 def test_a_soak_counts_every_episode():
     assert all(figure.within for figure in scienceworld.soak_figures(8, 1)[:3])

@@ -50,6 +50,18 @@ def test_it_looks_for_another_thing_to_focus_on():
     assert gold.misfocus(PATH[1], "nothing here", random.Random(0)) == PATH[1]
 
 
+def test_it_looks_before_it_names_things():
+    looking = gold.look_first([*PATH, "teleport to kitchen", "focus on dove", "focus on egg"])
+    assert looking == [
+        *(PATH[0], gold.LOOK, *PATH[1:], "teleport to kitchen", gold.LOOK, "focus on dove"),
+        "focus on egg",
+    ]
+    assert gold.look_first(looking) == looking
+    habits = gold.Habits(skip=0.0, wrong=1.0, stop=0.0)
+    steps = gold.plan(gold.look_first(PATH), habits, random.Random(0))
+    assert steps == [PATH[0], gold.LOOK, gold.NOT + PATH[1], *PATH[2:]]
+
+
 def test_shares_that_are_none_are_refused():
     with pytest.raises(ConfigError, match="at most 1 together"):
         gold.Habits(skip=0.5, wrong=0.5, stop=0.5)

@@ -3,6 +3,8 @@
 Skipped where Java or py4j (which comes with the simulators' packages) is missing.
 """
 
+import gc
+import getpass
 import os
 import pathlib
 import shutil
@@ -10,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
@@ -74,6 +77,24 @@ def test_a_killed_jvm_is_lost(jvm):
     jvm.close()
     jvm.close()
     assert not jvm.alive
+    assert not pathlib.Path(f"/tmp/hsperfdata_{getpass.getuser()}/{jvm.pid}").exists()
+
+
+def test_a_lost_jvm_leaves_no_socket_open():
+    """Neither a refused call nor a Java object that outlives its JVM."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        jvm = Jvm(JAR, timeout_s=60)
+        words = jvm.classes.java.util.ArrayList()
+        os.kill(jvm.pid, signal.SIGKILL)
+        for _ in range(2):  # the first call finds its connection broken, the second is refused
+            with pytest.raises(JvmLost) as lost, jvm.watch():
+                jvm.classes.java.lang.Math.max(3, 4)
+            lost.value.itself = lost.value  # what is in a cycle waits for the collector
+        jvm.close()
+        del words, lost
+        gc.collect()
+    assert not [str(warning.message) for warning in said]
 
 
 def test_a_hanging_jvm_is_lost_after_its_time():
@@ -88,9 +109,15 @@ def test_a_hanging_jvm_is_lost_after_its_time():
 
 
 @pytest.mark.parametrize("how", ["exit", "SIGTERM", "SIGKILL"])
-def test_no_jvm_outlives_its_owner(how):
+def test_no_jvm_outlives_its_owner(how, tmp_path):
+    """Nor does a file that it, or its owner for it, has made."""
     command = [sys.executable, "-c", OWNER, str(JAR), how]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
+    folder = {
+        **os.environ,
+        "TMPDIR": str(tmp_path),
+        "JAVA_TOOL_OPTIONS": f"-Djava.io.tmpdir={tmp_path}",
+    }
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=folder) as owner:
         pid = int(owner.stdout.readline())
         assert running(pid) or how == "exit"
         if how != "exit":
@@ -100,6 +127,7 @@ def test_no_jvm_outlives_its_owner(how):
     while running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not running(pid)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_java_the_error_says_what_to_install(monkeypatch):

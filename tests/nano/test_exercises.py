@@ -4,6 +4,8 @@ import pytest
 
 from eef_jax.envs import webshop
 from eef_jax.nano import exercises
+from eef_jax.nano.pieces import Piece
+from eef_jax.nano.vocabulary import ASSISTANT, END, USER
 
 
 def rngs(count):
@@ -40,14 +42,14 @@ def test_pages_read_like_the_environments_own():
 def test_questions_are_answered_last_and_learned(kind):
     for rng in rngs(30):
         *_, role, answer = getattr(exercises, kind)(rng)
-        assert answer.weight == 1.0 and answer.text.endswith(exercises.END)
-        assert role == exercises.Piece(exercises.ASSISTANT)
+        assert answer.weight == 1.0 and answer.text.endswith(END)
+        assert role == Piece(ASSISTANT)
 
 
 def test_which_names_the_first_fitting_item_of_the_last_page():
     for rng in rngs(50):
         *before, answer = exercises.which(rng, 2)
-        said = answer.text.removesuffix(exercises.END)
+        said = answer.text.removesuffix(END)
         page = before[-2].text
         assert said == "none" or f"[SEP] {said.upper()} [SEP]" in page
 
@@ -79,10 +81,10 @@ def test_walks_take_legal_actions():
     for rng in rngs(50):
         shown = ""
         for piece in exercises.walk(rng, 9):
-            if piece.text.startswith(exercises.USER):
+            if piece.text.startswith(USER):
                 shown = piece.text.lower()
             elif piece.weight:
-                verb, _, rest = piece.text.removesuffix(exercises.END).rstrip("]").partition("[")
+                verb, _, rest = piece.text.removesuffix(END).rstrip("]").partition("[")
                 words = [rest] if verb == "click" else rest.split()
                 assert all(word in shown.replace(",", " ").replace(":", " ") for word in words)
 

@@ -6,6 +6,8 @@ import tokenizers
 
 from eef_jax.learner import NANO
 from eef_jax.nano import exercises, pretrain
+from eef_jax.nano.course import COURSES
+from eef_jax.nano.pieces import Mark, Piece
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +30,16 @@ def test_an_exercise_is_read_as_the_policy_would_read_it(tokenizer):
 def test_marks_are_learned_where_they_stand(tokenizer):
     name = tokenizer.encode("b1234", add_special_tokens=False).ids[0]
     text = "[SEP] $34.0 [SEP]"
-    mark = exercises.Mark(text.index(".0") + 1, "b1234", 0.5)
-    ids, learned = pretrain.encode(tokenizer, [exercises.Piece(text, 0.0, (mark,))])
+    mark = Mark(text.index(".0") + 1, "b1234", 0.5)
+    ids, learned = pretrain.encode(tokenizer, [Piece(text, 0.0, (mark,))])
     assert [(tokenizer.id_to_token(ids[at]), label, w) for at, label, w in learned] == [
         (".0", name, 0.5)
     ]
 
 
 def test_batches_depend_on_seed_and_number_alone():
-    file = f"{NANO}/tokenizer.json"
-    first = pretrain.batches(file, 3, 5000)
+    file, course = f"{NANO}/tokenizer.json", COURSES["webshop"]
+    first = pretrain.batches(file, course, 3, 5000)
     next(first)
     for name, value in next(first).items():
-        np.testing.assert_array_equal(value, next(pretrain.batches(file, 3, 5001))[name])
+        np.testing.assert_array_equal(value, next(pretrain.batches(file, course, 3, 5001))[name])

@@ -4,7 +4,8 @@ import pytest
 import tokenizers
 
 from eef_jax.learner import NANO
-from eef_jax.nano import exercises, pretrain, vocabulary
+from eef_jax.nano import exercises, vocabulary
+from eef_jax.nano.course import COURSES
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +15,7 @@ def tokenizer():
 
 def test_training_again_gives_a_tokenizer_of_the_wanted_size():
     rng = random.Random(0)
-    known = pretrain.words()
+    known = COURSES["webshop"].words()
     texts = ["".join(p.text for p in exercises.draw(rng, known, False, 0.1)) for _ in range(200)]
     assert vocabulary.train(texts, 700).get_vocab_size() == 700
 

@@ -60,9 +60,10 @@ def make(
         prompt: `react` (ETO's convention), `agentgym` or `action`; see `prompts`.
         prompt_messages: path of a JSON list of messages that stand before the task instead of the
             preset's own, e.g. with a worked example.
-        train_indices: path of a JSON list of `[task, variation]`, ETO's format; with one or more of
-            these, they are the splits, those that are not given are empty, and what two of them
-            share is said in a warning (ETO's own train and dev files share 54).
+        train_indices: path of a JSON list of `[task, variation]`, ETO's format, or of AgentGym's
+            numbers or item ids; with one or more of these, they are the splits, those that are not
+            given are empty, and what two of them share is said in a warning (ETO's own train and
+            dev files share 54).
         dev_indices: likewise.
         test_indices: likewise.
         train_tasks: only the first so many tasks of the split; 0: all.

@@ -1,8 +1,8 @@
 """Which variations are trained on, tuned on and tested with, and how many steps each may take.
 
-Official splits come from the table; index files (ETO's format: a JSON list of `[task, variation]`)
-by path. Tasks are ordered by their place within their type, so the first n of a split are spread
-over the types. Knows numbers and names, no simulator.
+Official splits come from the table; index files (ETO's format, a JSON list of `[task, variation]`,
+or AgentGym's numbers) by path. Tasks are ordered by their place within their type, so the first n
+of a split are spread over the types. Knows numbers and names, no simulator.
 """
 
 import fnmatch
@@ -72,26 +72,47 @@ def spread(games: list[Game]) -> list[Game]:
 def read_indices(path: str) -> list[Game]:
     """The variations of an index file, each once, in its order.
 
+    Entries are ETO's `[task, variation]`, or AgentGym's: a place in its list of games (see
+    `agentgym`), bare or as `{"item_id": "sciworld_12"}`.
+
     Raises:
         DataError: the file is missing, damaged, or names what is not there.
     """
-    rows = _read(path, list, '[["find-plant", 3], ...]')
+    numbered = agentgym()
     games: dict[Game, None] = {}
-    for place, row in enumerate(rows):
-        right = isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)
-        if not right or isinstance(row[1], bool) or not isinstance(row[1], int):
-            raise DataError(f"{path}: entry {place} is {row!r}, expected [task name, variation]")
+    for place, row in enumerate(_read(path, list, '[["find-plant", 3], ...]')):
         try:
-            kind = table.find(row[0])
+            games[_entry(row, numbered)] = None
         except DataError as error:
-            raise DataError(f"{path}: entry {place}: {error}") from error
-        if not 0 <= row[1] < kind.test:
-            raise DataError(
-                f"{path}: entry {place} is variation {row[1]} of {kind.name}, which has 0 to "
-                f"{kind.test - 1}"
-            )
-        games[kind, row[1]] = None
+            raise DataError(f"{path}: entry {place}{error}") from error
     return list(games)
+
+
+def agentgym() -> list[Game]:
+    """AgentGym's 4,639 games in its order: all variations of each of its types."""
+    return [(kind, number) for kind in kinds("agentgym") for number in range(kind.test)]
+
+
+def _entry(row: Any, numbered: list[Game]) -> Game:
+    item = row["item_id"] if isinstance(row, dict) and "item_id" in row else row
+    if isinstance(item, str) and item.rpartition("_")[2].isdecimal():
+        item = int(item.rpartition("_")[2])
+    if isinstance(item, int) and not isinstance(item, bool):
+        if not 0 <= item < len(numbered):
+            raise DataError(f" is game {item} of AgentGym's, which are 0 to {len(numbered) - 1}")
+        return numbered[item]
+    right = isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
+    if not right or isinstance(item[1], bool) or not isinstance(item[1], int):
+        raise DataError(
+            f" is {row!r}, expected [task name, variation], or AgentGym's number or item_id"
+        )
+    try:
+        kind = table.find(item[0])
+    except DataError as error:
+        raise DataError(f": {error}") from error
+    if not 0 <= item[1] < kind.test:
+        raise DataError(f" is variation {item[1]} of {kind.name}, which has 0 to {kind.test - 1}")
+    return kind, item[1]
 
 
 def overlap(splits: Mapping[str, list[Game]]) -> dict[str, int]:

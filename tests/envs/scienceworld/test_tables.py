@@ -71,9 +71,21 @@ def test_index_files_and_their_overlap(tmp_path):
     assert splits.overlap({"train": games, "dev": [(PLANT, 3)], "test": []}) == {"train, dev": 1}
 
 
+def test_agentgyms_numbers_and_item_ids(tmp_path):
+    numbered = splits.agentgym()
+    assert len(numbered) == 4639
+    assert [(kind.name, n) for kind, n in (numbered[0], numbered[30])] == [("boil", 0), ("melt", 0)]
+    path = write(tmp_path / "x.json", [30, {"item_id": "sciworld_31"}, "sciworld_30", 4638])
+    games = splits.read_indices(path)
+    assert games == [numbered[30], numbered[31], numbered[4638]]
+
+
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
+        ([4639], "entry 0 is game 4639 of AgentGym's, which are 0 to 4638"),
+        ([True], "entry 0 is True"),
+        ([{"item_id": "sciworld"}], "entry 0 is {'item_id'"),
         ({"boil": 0}, "holds a JSON dict"),
         ([["boil", 0, 1]], r"entry 0 is \['boil', 0, 1\]"),
         ([["boil", "0"]], "entry 0"),

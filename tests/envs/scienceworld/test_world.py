@@ -28,7 +28,8 @@ if shutil.which("java") is None:
 
 @pytest.fixture(scope="module")
 def env():
-    env = scienceworld.make(tasks="find-plant,lifespan-*", jvms=1, max_steps=20, timeout_s=600)
+    kinds = "find-plant,find-animal,find-living-thing,lifespan-*"
+    env = scienceworld.make(tasks=kinds, jvms=1, max_steps=20, timeout_s=600)
     yield env
     env.close()
 
@@ -54,6 +55,16 @@ def test_the_gold_path_wins(env, task, path):
     assert results[-1].terminated and results[-1].info["score"] == 1.0
     assert env.is_win(sum(result.reward for result in results))
     assert not env.is_win(sum(result.reward for result in results[:-1]))
+
+
+@pytest.mark.parametrize(("kind", "variation"), [("find-animal", 1), ("find-living-thing", 4)])
+def test_some_of_the_packages_paths_are_faulty(env, kind, variation):
+    """With ETO's simplifications: they name one of several bees, which nothing tells apart."""
+    task = next(t for t in env.tasks("train") if t.id.endswith(f"/{kind}/{variation}"))
+    path = env.gold(task)
+    assert any(action.startswith("ERROR FINDING UNIQUE REFERENT") for action in path)
+    _, (_, *results) = play(env, task, path)
+    assert not env.is_win(sum(result.reward for result in results))
 
 
 # The package's own wrapper, on deterministic flags: what it shows, as JSON.
@@ -171,10 +182,13 @@ def test_tasks_carry_their_caps_and_types():
     assert not env.pool.pids()
 
 
-def test_the_shipped_config_makes_it():
-    config = configs.get_config().to_dict()
+@pytest.mark.parametrize(
+    ("preset", "sizes"), [("demo", [160, 60, 120]), ("llama3_8b", [1483, 194, 211])]
+)
+def test_the_shipped_config_makes_it(preset, sizes):
+    config = configs.get_config(preset).to_dict()
     env = pipeline.make_env(config)
-    assert [len(env.tasks(split)) for split in ("train", "dev", "test")] == [1483, 194, 211]
+    assert [len(env.tasks(split)) for split in ("train", "dev", "test")] == sizes
     section = {**config["expert"], "env": env, "render": env.render}
     del section["trajectories"]
     assert plugins.make("experts", section.pop("name"), section)
