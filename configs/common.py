@@ -49,6 +49,8 @@ def base() -> config_dict.ConfigDict:
         }
     )
     config.mesh = config_dict.ConfigDict({"data": -1, "fsdp": 1, "tensor": 1, "context": 1})
+    # Where each of several processes plays: its own devices, which hold the whole base once more.
+    config.local_mesh = config_dict.ConfigDict({"data": 1, "fsdp": 1, "tensor": -1, "context": 1})
     config.engine = config_dict.ConfigDict({"slots": 64, "max_context": 1024})
     config.rollout = config_dict.ConfigDict(
         {"max_steps": 0, "workers": 4, "env_timeout_s": 60.0, "max_invalid": 3}

@@ -29,6 +29,7 @@ __all__ = [
     "Workdir",
     "config_hash",
     "open_workdir",
+    "plain",
     "provenance",
     "read_json",
     "read_workdir",
@@ -146,6 +147,11 @@ class Workdir:
     def stage(self, name: str) -> Stage:
         """The stage `name`, e.g. `expert` or `round_1/explore`; nothing is made yet."""
         return Stage(name=name, folder=self.root / name)
+
+    def holder(self) -> str:
+        """Who holds the folder's lock, as JSON; "" where there is no such folder."""
+        path = self.root / LOCK
+        return path.read_text() if path.exists() else ""
 
 
 @contextlib.contextmanager
