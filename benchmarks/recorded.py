@@ -1,4 +1,4 @@
-"""Trajectories to measure training on: the scripted expert's on the embedded shop, in a model's ids.
+"""Trajectories to measure training on: the scripted expert's on the embedded shop.
 
 Deterministic, and needs no network: the catalogue ships with the package, the expert reads only
 what an agent reads. Knows no step of training and no contender.

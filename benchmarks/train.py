@@ -189,7 +189,7 @@ def ratio(result: dict[str, Any], peer: str) -> float:
 
 
 HEAD = (
-    "| examples | who | real tokens/s (median) | padding | tokens a micro-batch | peak memory, GiB |"
+    "| examples | who | real tokens/s (median) | padding | tokens a step | peak memory, GiB |"
     "\n|---|---|---:|---:|---:|---:|"
 )
 

@@ -13,6 +13,7 @@ manifests and hashes; not what the files mean (trajectories: `records`).
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -149,9 +150,8 @@ class Workdir:
         return Stage(name=name, folder=self.root / name)
 
     def holder(self) -> str:
-        """Who holds the folder's lock, as JSON; "" where there is no such folder."""
-        path = self.root / LOCK
-        return path.read_text() if path.exists() else ""
+        """Who holds the folder's lock, as JSON."""
+        return json.dumps(lock.holder(self.root / LOCK))
 
 
 @contextlib.contextmanager
