@@ -1,8 +1,8 @@
 """A lock on a work folder, so that two runs never write the same files.
 
 On a local disk the kernel holds it (flock) and frees it when the process dies, however it dies. An
-object store has no such thing: there the lock file is all there is, and its holder rewrites it again
-and again. It is taken over when it names a dead process of this very machine, or when another
+object store has no such thing: there the lock file is all there is, and its holder rewrites it
+again and again. It is taken over when it names a dead process of this very machine, or when another
 machine's falls silent (a preempted one leaves its lock behind). Knows nothing of what the folder
 holds.
 """
