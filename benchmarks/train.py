@@ -7,6 +7,7 @@ lengths, where one pads and the other packs, and on examples cut to one length, 
 anything to pad. Both start from the same weights and neither computes activations twice.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -70,17 +71,20 @@ class Contender:
     def ask(self, what: Any) -> dict[str, Any]:
         """Send a line, and wait for the answer."""
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps(what) + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(what) + "\n")
+            self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
+            self.close()
             raise ConfigError(f"contender {self.name} ended: see its messages above")
         return json.loads(answer)
 
     def close(self) -> None:
         """End the process."""
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait(60)
         self._process.stdout.close()
 
