@@ -5,6 +5,7 @@ signs of life (`watch`) need. Knows processes; knows no stage, model or file.
 """
 
 import contextlib
+import logging
 import sys
 import traceback
 from collections.abc import Iterator
@@ -81,6 +82,8 @@ def joined(
         )
     client = _connect(coordinator, processes, process, patience_s)
     hosts = _Joined(client)
+    if not hosts.lead:
+        logging.getLogger("eef_jax").setLevel(logging.WARNING)  # what all do is said once
     watch = Watch(client, hosts, patience_s)
     try:
         yield hosts
