@@ -29,6 +29,7 @@ check: $(VENV)/.installed-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/shellcheck launch/*.sh launch/slurm.sbatch .ci/run
 
 clean:
 	rm -rf $(VENV) $(PARITY_VENV)

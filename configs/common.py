@@ -50,17 +50,14 @@ def base() -> config_dict.ConfigDict:
         }
     )
     config.mesh = config_dict.ConfigDict({"data": -1, "fsdp": 1, "tensor": 1, "context": 1})
+    # Where each of several processes plays: its own devices, which hold the whole base once more.
+    config.local_mesh = config_dict.ConfigDict({"data": 1, "fsdp": 1, "tensor": -1, "context": 1})
     config.engine = config_dict.ConfigDict(
         {
             "slots": 64,
             "max_context": 1024,
-            "pages": 0,
-            "page": 128,
-            "steps": 8,
-            "tokens": 512,
-            "rows": 18,
-            "chunk": 32,
-            "attention": "",
+            "pages": 0,  # of the KV cache; 0: as many as the slots can fill and memory holds
+            "steps": 2,  # tokens that a dispatch may draw for each row; more on fast accelerators
         }
     )
     config.rollout = config_dict.ConfigDict(

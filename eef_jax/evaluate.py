@@ -2,7 +2,8 @@
 
 Plays a split's tasks once and prints win rate and mean reward with 95 % intervals, in all and by
 tag. The config is the one that the checkpoint's run was made with, unless `--config` gives another;
-with `--config` alone the base plays as it is, before any tuning. Writes nothing. Errors that a user
+with `--config` alone the base plays as it is, before any tuning. Writes nothing, but several
+processes need a folder that all see to put their results together (`--scratch`). Errors that a user
 can mend are printed without a traceback, with exit code 1.
 """
 
@@ -12,17 +13,26 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from eef_jax import cli, evaluation, store
+from eef_jax import cli, distributed, evaluation, store
 from eef_jax.errors import ConfigError, DataError
+from eef_jax.hosts import ALONE, Hosts
 from eef_jax.types import Trajectory
 
 
-def evaluate(checkpoint: epath.Path | None, config: dict[str, Any]) -> list[Trajectory]:
+def evaluate(
+    checkpoint: epath.Path | None,
+    config: dict[str, Any],
+    *,
+    hosts: Hosts = ALONE,
+    scratch: str | None = None,
+) -> list[Trajectory]:
     """Play `config["evaluate"]["split"]` with a checkpoint.
 
     Args:
         checkpoint: what `find` gave; None for the untuned base.
         config: the sections of `configs/common.py`, plain values.
+        hosts: the processes that play, each its share; the lead gets all trajectories.
+        scratch: with several processes, a folder that all see; its `parts` are deleted afterwards.
 
     Raises:
         DataError: the checkpoint is damaged or belongs to another base.
@@ -33,15 +43,22 @@ def evaluate(checkpoint: epath.Path | None, config: dict[str, Any]) -> list[Traj
     from eef_jax import pipeline
     from eef_jax.learner import Learner
 
+    if hosts.processes > 1 and not scratch:
+        raise ConfigError(
+            "several processes put their results together through storage: give --scratch, a "
+            "folder that all of them see"
+        )
     if checkpoint is not None:
         checkpoints.read_metadata(checkpoint)  # fails early, before products and models are loaded
     env = pipeline.make_env(config)
     try:
         played, _ = pipeline.evaluate(
             env,
-            Learner(config),
+            Learner(config, hosts),
             checkpoint,
             config,
+            hosts=hosts,
+            folder=epath.Path(scratch or "") / "parts",
             provenance=store.provenance(config, config["seed"]),
         )
     finally:
@@ -110,10 +127,12 @@ def _main() -> None:
         config = config_of(checkpoint)
     if given.split:
         config["evaluate"] = {**config["evaluate"], "split": given.split}
-    played = evaluate(checkpoint, config)
-    who = checkpoint or "the untuned base"
-    print(f"{who} on the {config['evaluate']['split']} tasks of {config['env']['name']}")
-    print(describe(played))
+    with distributed.from_flags() as hosts:
+        played = evaluate(checkpoint, config, hosts=hosts, scratch=given.scratch)
+        if hosts.lead:
+            who = checkpoint or "the untuned base"
+            print(f"{who} on the {config['evaluate']['split']} tasks of {config['env']['name']}")
+            print(describe(played))
 
 
 def run() -> None:
@@ -123,6 +142,8 @@ def run() -> None:
     flags.DEFINE_string("split", None, "Tasks to play: train, dev or test. The config's own.")
     flags.DEFINE_string("workdir", None, "Run to take the config from. The checkpoint's own.")
     config_flags.DEFINE_config_file("config", None, "Config file to use instead of the run's.")
+    flags.DEFINE_string("scratch", None, "Several processes: a folder that all of them see.")
+    distributed.define_flags()
     cli.run(_main)
 
 

@@ -18,6 +18,7 @@ from etils import epath
 
 from eef_jax import metrics, store
 from eef_jax.errors import ConfigError, near
+from eef_jax.hosts import ALONE, Hosts
 from eef_jax.text.chat import ChatTokenizer
 from eef_jax.types import Example
 
@@ -59,12 +60,16 @@ class Learner:
     """A base model, what it was tuned to, and the engine that lets it speak.
 
     Args:
-        config: a run's config; the sections model, mesh, train and engine are read.
+        config: a run's config; the sections model, mesh, local_mesh, train and engine are read.
+        hosts: the processes of the run. They tune together, on one mesh; each plays by itself, on
+            its own devices.
     """
 
-    def __init__(self, config: Mapping[str, Any]):
+    def __init__(self, config: Mapping[str, Any], hosts: Hosts = ALONE):
         self._config = config
+        self._hosts = hosts
         self._section = dict(config["model"])
+        self._hash: str | None = None
 
     @functools.cached_property
     def path(self) -> str:
@@ -84,7 +89,7 @@ class Learner:
         before: epath.Path | None,
         number: int,
     ) -> dict[str, Any]:
-        """Tune on examples and store a checkpoint.
+        """Tune on examples and store a checkpoint; all processes call this.
 
         Args:
             examples: what to learn.
@@ -95,7 +100,7 @@ class Learner:
         Returns:
             JSON facts about the training (steps, tokens, loss, seconds).
         """
-        from eef_jax import checkpoint
+        from eef_jax import checkpoint, sharding
         from eef_jax.data.batches import Batches
         from eef_jax.train import loop
         from eef_jax.train.optim import OptimizerConfig
@@ -104,14 +109,16 @@ class Learner:
         seed = self._config["seed"]
         model = self._model
         if section["start"] == "previous" and before is not None:
-            model = dataclasses.replace(model, trainable=self._trainable(before))
+            model = dataclasses.replace(model, trainable=self._trainable(before, model))
         batches = Batches(
             examples=examples,
             rows=section["rows"],
             length=section["length"],
             seed=1000 * seed + number,
+            own=sharding.own_rows(self._mesh, section["rows"]),
         )
-        with metrics.Metrics(folder / "metrics.jsonl") as log:
+        lead = self._hosts.lead
+        with metrics.Metrics(folder / "metrics.jsonl" if lead else None) as log:
             trainable, facts = loop.fit(
                 model,
                 batches,
@@ -120,13 +127,13 @@ class Learner:
                 epochs=section["epochs"],
                 accumulate=section["accumulate"],
                 seed=1000 * seed + number,
-                progress=sys.stderr.isatty(),
+                progress=lead and sys.stderr.isatty(),
                 label=f"tune round {number}",
                 log=log.log,
             )
         metadata = checkpoint.Metadata(
             base=self._section["path"],
-            base_hash=self._base_hash,
+            base_hash=self._base_hash(model),
             param_dtype=self._section["param_dtype"],
             quantise=self._section["quantise"],
             lora=self._lora,
@@ -151,8 +158,8 @@ class Learner:
         from eef_jax.engine.sampling import Sampling
         from eef_jax.policies.local import LocalPolicy
 
-        engine = self._engine
-        adapter = engine.base if folder is None else engine.load(self._trainable(folder))
+        engine, player = self._engine, self._player
+        adapter = engine.base if folder is None else engine.load(self._trainable(folder, player))
         options = dict(sampling)
         policy = LocalPolicy(
             engine,
@@ -176,7 +183,7 @@ class Learner:
         from eef_jax.engine.shapes import Shapes
 
         return Engine(
-            self._model, stop_ids=self.chat.stop_ids, shapes=Shapes(**self._config["engine"])
+            self._player, stop_ids=self.chat.stop_ids, shapes=Shapes(**self._config["engine"])
         )
 
     @functools.cached_property
@@ -208,6 +215,25 @@ class Learner:
 
     @functools.cached_property
     def _model(self) -> "Model":
+        """The base as it is tuned, over the devices of all processes."""
+        return self._load(self._mesh)
+
+    @functools.cached_property
+    def _player(self) -> "Model":
+        """The base as it plays: with several processes a second one, on this one's own devices."""
+        if self._hosts.processes == 1:
+            return self._model
+        import jax
+
+        from eef_jax import sharding
+        from eef_jax.models import hf, room
+
+        mesh = sharding.make_mesh(self._config["local_mesh"], jax.local_devices())
+        options = {name: self._section[name] for name in ("param_dtype", "quantise")}
+        room.check(hf.outline(self.path, lora=self._lora, **options), mesh)
+        return self._load(mesh)
+
+    def _load(self, mesh: "Mesh") -> "Model":
         from eef_jax.models import hf, peft
 
         section = self._section
@@ -217,24 +243,27 @@ class Learner:
             dtype=section["dtype"],
             param_dtype=section["param_dtype"],
             quantise=section["quantise"],
-            mesh=self._mesh,
+            mesh=mesh,
             seed=self._config["seed"],
         )
         if not section["adapter"]:
             return model
-        adapter = peft.load(section["adapter"], model, mesh=self._mesh)
+        adapter = peft.load(section["adapter"], model, mesh=mesh)
         return dataclasses.replace(model, trainable=adapter)
 
-    @functools.cached_property
-    def _base_hash(self) -> str:
+    def _base_hash(self, model: "Model") -> str:
+        """Hash of the base, of which `model` is one of the two copies: both give the same."""
         from eef_jax.models.base import content_hash
 
-        return content_hash(self._model.frozen)
+        if self._hash is None:
+            self._hash = content_hash(model.frozen)
+        return self._hash
 
-    def _trainable(self, folder: epath.Path) -> "nnx.State":
+    def _trainable(self, folder: epath.Path, model: "Model") -> "nnx.State":
+        """A checkpoint's parameters, where those of `model` lie."""
         from eef_jax import checkpoint
 
         trainable, _ = checkpoint.load_trainable(
-            checkpoint.locate(folder), self._model.trainable, base_hash=self._base_hash
+            checkpoint.locate(folder), model.trainable, base_hash=self._base_hash(model)
         )
         return trainable

@@ -1,8 +1,10 @@
 """A lock on a work folder, so that two runs never write the same files.
 
 On a local disk the kernel holds it (flock) and frees it when the process dies, however it dies. An
-object store has no such thing: there the lock file is all there is, taken over when it names a dead
-process of this very machine. Knows nothing of what the folder holds.
+object store has no such thing: there the lock file is all there is, and its holder rewrites it
+again and again. It is taken over when it names a dead process of this very machine, or when another
+machine's falls silent (a preempted one leaves its lock behind). Knows nothing of what the folder
+holds.
 """
 
 import contextlib
@@ -10,6 +12,7 @@ import fcntl
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +22,14 @@ from etils import epath
 
 from eef_jax import files
 from eef_jax.errors import ConfigError
+
+_BEAT_S = 20.0  # how often a lock in an object store is rewritten
+_SILENCE_S = 90.0  # a lock that stays as it is for so long is nobody's; no clocks are compared
+
+
+def holder(path: epath.Path) -> dict[str, Any]:
+    """Who holds the lock at `path`, the same as long as it is held; {} where there is none."""
+    return _who(_read(path))
 
 
 @contextlib.contextmanager
@@ -52,17 +63,48 @@ def _hold_local(path: epath.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hold_remote(path: epath.Path) -> Iterator[None]:
-    if path.exists() and not _is_stale(holder := _read(path)):
-        raise _in_use(path, holder)
+    if path.exists() and not (_is_stale(found := _read(path)) or _is_silent(path, found)):
+        raise _in_use(path, found)
     mine = _owner()
     path.write_text(json.dumps(mine))
-    if (holder := _read(path)) != mine:  # another process came between
-        raise _in_use(path, holder)
+    if (found := _read(path)) != mine:  # another process came between
+        raise _in_use(path, found)
+    closing = threading.Event()
+    beats = threading.Thread(target=_beat, args=(path, mine, closing), name="eef-lock", daemon=True)
+    beats.start()
     try:
         yield
     finally:
-        if _read(path) == mine:
+        closing.set()
+        beats.join()
+        if holder(path) == mine:
             path.unlink()
+
+
+def _beat(path: epath.Path, mine: dict[str, Any], closing: threading.Event) -> None:
+    """Show that the holder lives, until it is done or the lock is another one's."""
+    number = 0
+    while not closing.wait(_BEAT_S):
+        number += 1
+        with contextlib.suppress(OSError):  # the store will be there again at the next beat
+            if holder(path) == mine:
+                path.write_text(json.dumps(mine | {"beat": number}))
+
+
+def _is_silent(path: epath.Path, found: dict[str, Any]) -> bool:
+    """Whether the lock of another machine is not rewritten any more; waits to find out."""
+    if found.get("host") == socket.gethostname():
+        return False
+    end = time.monotonic() + _SILENCE_S
+    while time.monotonic() < end:
+        time.sleep(_SILENCE_S / 10)
+        if path.exists() and _read(path) != found:
+            return False
+    return True
+
+
+def _who(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != "beat"}
 
 
 def _owner() -> dict[str, Any]:

@@ -6,7 +6,7 @@ Reads flags, calls `pipeline.run`, prints its table.
 from absl import flags
 from ml_collections import config_flags
 
-from eef_jax import cli
+from eef_jax import cli, distributed
 from eef_jax.errors import ConfigError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -21,6 +21,7 @@ _STAGES = flags.DEFINE_list(
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Delete what a run with another config left in the work folder."
 )
+distributed.define_flags()
 
 
 def main() -> None:
@@ -34,14 +35,16 @@ def main() -> None:
     default = (
         f"runs/{config['env']['name']}-{method['name']}-x{method['rollouts']}-{config['seed']}"
     )
-    print(
-        pipeline.run(
+    with distributed.from_flags() as hosts:
+        table = pipeline.run(
             config,
             _WORKDIR.value or default,
             stages=tuple(_STAGES.value or pipeline.STAGES),
             overwrite=_OVERWRITE.value,
+            hosts=hosts,
         )
-    )
+        if hosts.lead:
+            print(table)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, SupportsFloat
+from typing import Any, SupportsFloat, TextIO
 
 from etils import epath
 
@@ -15,19 +15,21 @@ class Metrics:
 
     On a local disk each line is there at once and a file that exists is continued. An object store
     cannot append: there the lines are written when the metrics are closed, after those that the
-    object already holds.
+    object already holds. Without a path nothing is written: only the lead of a run keeps metrics.
 
     Example:
         >>> with Metrics(folder / "metrics.jsonl") as metrics:
         ...     metrics.log(10, {"loss": 0.5, "tokens_per_second": 8000})
     """
 
-    def __init__(self, path: epath.PathLike):
-        self._path = epath.Path(path)
+    def __init__(self, path: epath.PathLike | None):
+        self._path = None if path is None else epath.Path(path)
         self._lines: list[str] = []
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        local = files.is_local(self._path)
-        self._file = open(self._path, "a", encoding="utf-8") if local else None  # noqa: SIM115
+        self._file: TextIO | None = None
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if files.is_local(self._path):
+                self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
 
     def log(self, step: int, scalars: Mapping[str, SupportsFloat]) -> None:
         """Write one line: the step and the scalars (numbers, NumPy's and JAX's included).
@@ -45,7 +47,7 @@ class Metrics:
         """Write what is not written yet; closing twice is fine."""
         if self._file:
             self._file.close()
-        elif self._lines:
+        elif self._lines and self._path is not None:
             before = self._path.read_text() if self._path.exists() else ""
             files.write_text(self._path, before + "".join(self._lines))
             self._lines = []

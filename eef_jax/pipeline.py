@@ -6,19 +6,21 @@ hands its sections to the parts; it knows what follows what, and none of the par
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from etils import epath
 
-from eef_jax import evaluation, plugins, records, report, rollout, store
+from eef_jax import evaluation, gather, plugins, records, report, rollout, store
 from eef_jax.data import encode, tfrecord
 from eef_jax.envs.base import Env
 from eef_jax.errors import ConfigError, DataError, near
+from eef_jax.hosts import ALONE, Hosts
 from eef_jax.learner import Learner
 from eef_jax.methods.base import Method, Pool
 from eef_jax.policies.base import Policy
@@ -26,6 +28,8 @@ from eef_jax.store import Stage, Workdir
 from eef_jax.types import Episode, Selection, Task, Trajectory
 
 STAGES = ("expert", "explore", "select", "tune", "evaluate", "report")
+
+_PARTS = "parts"  # of a stage's folder: what each process played, until it is merged
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +44,7 @@ class _Run:
     method: Method
     learner: Learner
     stages: Collection[str]
+    hosts: Hosts
     provenance: dict[str, Any]
 
     @property
@@ -54,6 +59,7 @@ def run(
     *,
     stages: Collection[str] = STAGES,
     overwrite: bool = False,
+    hosts: Hosts = ALONE,
 ) -> str:
     """Run a config's stages, or the rest of them, and return the report's terminal table.
 
@@ -62,6 +68,7 @@ def run(
         workdir: folder of the run, local or in an object store.
         stages: kinds of stages to run; what others would make must be there.
         overwrite: delete what a run with another config left in `workdir`.
+        hosts: the processes of the run; all call this alike, on one work folder.
 
     Raises:
         ConfigError: for a config or work folder that cannot be used, before anything is written.
@@ -71,14 +78,15 @@ def run(
         if stage not in STAGES:
             raise ConfigError(f"unknown stage {stage!r} in --stages: {near(stage, STAGES)}")
     env, method = make_env(config), make_method(config)
-    with store.open_workdir(workdir, config, overwrite=overwrite) as work:
+    with _open(hosts, workdir, config, stages, overwrite) as work:
         this = _Run(
             config=config,
             work=work,
             env=env,
             method=method,
-            learner=Learner(config),
+            learner=Learner(config, hosts),
             stages=stages,
+            hosts=hosts,
             provenance=store.provenance(config, config["seed"]),
         )
         try:
@@ -86,9 +94,37 @@ def run(
                 _play_through(this)
         finally:
             env.close()
-        if "report" in stages:
+        if "report" in stages and hosts.lead:
             report.write(work)
-    return report.table(work)
+        return report.table(work)
+
+
+@contextlib.contextmanager
+def _open(
+    hosts: Hosts, workdir: str, config: dict[str, Any], stages: Collection[str], overwrite: bool
+) -> Iterator[Workdir]:
+    """The work folder: locked by the lead, used by all processes."""
+    mine = json.dumps([store.config_hash(config), sorted(stages), overwrite])
+    if (leads := hosts.agree(mine)) != mine:
+        raise ConfigError(
+            f"process {hosts.process} was started with {mine} (config hash, stages, overwrite), "
+            f"process 0 with {leads}: start all processes with the same command"
+        )
+    if hosts.lead:
+        with store.open_workdir(workdir, config, overwrite=overwrite) as work:
+            hosts.agree(work.holder())
+            yield work
+            hosts.meet()
+        return
+    work = Workdir(root=epath.Path(workdir), config=store.plain(config))
+    holder = hosts.agree("")  # waits until the lead holds it
+    if work.holder() != holder:
+        raise ConfigError(
+            f"{workdir} is not the same folder for process {hosts.process} as for process 0: take "
+            "a --workdir in storage that all machines share, or gs://"
+        )
+    yield work
+    hosts.meet()
 
 
 def _play_through(this: _Run) -> None:
@@ -132,6 +168,28 @@ def play(
     )
 
 
+def play_together(
+    env: Env,
+    policy: Policy,
+    episodes: Sequence[Episode],
+    config: dict[str, Any],
+    *,
+    hosts: Hosts,
+    folder: epath.Path,
+    provenance: dict[str, Any],
+) -> tuple[list[Trajectory], dict[str, float]]:
+    """Play episodes on all processes, their parts meeting in `folder`; see `gather.gather`."""
+    played = play(
+        env,
+        policy,
+        gather.share(episodes, hosts),
+        config,
+        provenance=provenance,
+        progress=None if hosts.lead else False,
+    )
+    return gather.gather(folder, episodes, played, policy.spent(), hosts)
+
+
 def from_start(
     tasks: Sequence[Task], max_steps: int, *, prefix: str, round: int = 0
 ) -> list[Episode]:
@@ -148,22 +206,29 @@ def from_start(
     ]
 
 
-def _stage(this: _Run, name: str, make: Callable[[Stage], dict[str, Any]]) -> Stage:
-    """Run one stage unless it is done."""
-    stage = this.work.stage(name)
-    if stage.done():
+def _stage(
+    this: _Run, name: str, make: Callable[[Stage], dict[str, Any]], *, together: bool = False
+) -> Stage:
+    """Run one stage unless it is done: on the lead, or on all processes together."""
+    stage, hosts = this.work.stage(name), this.hosts
+    if hosts.agree(str(stage.done())) == str(True):
         return stage
     if name.rpartition("/")[2] not in this.stages:
         raise DataError(
             f"{stage.folder} is not finished and --stages leaves it out: run it first (without "
             "--stages all are run, finished ones are skipped)"
         )
-    stage.start()
     begun = time.monotonic()
-    counts = make(stage)
-    counts["seconds"] = round(time.monotonic() - begun, 2)
-    stage.commit(counts, this.provenance)
-    _log.info("%s: %s", name, json.dumps({k: v for k, v in counts.items() if k in _SHOWN}))
+    if hosts.lead:
+        stage.start()
+    hosts.meet()  # nobody writes into a folder that is still to be cleared
+    counts = make(stage) if together or hosts.lead else {}
+    hosts.meet()
+    if hosts.lead:
+        counts["seconds"] = round(time.monotonic() - begun, 2)
+        stage.commit(counts, this.provenance)
+        _log.info("%s: %s", name, json.dumps({k: v for k, v in counts.items() if k in _SHOWN}))
+    hosts.meet()  # nobody reads what is not committed
     return stage
 
 
@@ -213,12 +278,21 @@ def _explore(this: _Run, pool: Pool, tasks: Sequence[Task], number: int) -> tupl
             this.config["explore"],
             seed=1000 * this.config["seed"] + number,
         ) as policy:
-            trajectories = play(this.env, policy, episodes, this.config, provenance=this.provenance)
-            counts = _counts(trajectories) | {"tokens": policy.spent()}
-        records.write_trajectories(stage.folder, trajectories)
-        return counts
+            trajectories, tokens = play_together(
+                this.env,
+                policy,
+                episodes,
+                this.config,
+                hosts=this.hosts,
+                folder=stage.folder / _PARTS,
+                provenance=this.provenance,
+            )
+        if this.hosts.lead:
+            records.write_trajectories(stage.folder, trajectories)
+        return _counts(trajectories) | {"tokens": tokens}
 
-    return records.read_trajectories(_stage(this, f"round_{number}/explore", make).folder)
+    stage = _stage(this, f"round_{number}/explore", make, together=True)
+    return records.read_trajectories(stage.folder)
 
 
 def _select(this: _Run, pool: Pool, tasks: Sequence[Task], number: int) -> None:
@@ -253,7 +327,7 @@ def _tune(this: _Run, number: int) -> None:
         before = this.work.stage(f"round_{number - 1}/tune").folder if number else None
         return this.learner.tune(examples, stage.folder, before=before, number=number)
 
-    _stage(this, f"round_{number}/tune", make)
+    _stage(this, f"round_{number}/tune", make, together=True)
 
 
 def _evaluate(this: _Run, number: int) -> None:
@@ -262,14 +336,20 @@ def _evaluate(this: _Run, number: int) -> None:
     def make(stage: Stage) -> dict[str, Any]:
         checkpoint = this.work.stage(f"round_{number}/tune").folder
         trajectories, tokens = evaluate(
-            this.env, this.learner, checkpoint, this.config, provenance=this.provenance
+            this.env,
+            this.learner,
+            checkpoint,
+            this.config,
+            hosts=this.hosts,
+            folder=stage.folder / _PARTS,
+            provenance=this.provenance,
         )
-        records.write_trajectories(stage.folder, trajectories)
-        scores = evaluation.summary(trajectories)
-        store.write_json(stage.folder / "scores.json", scores)
+        if this.hosts.lead:
+            records.write_trajectories(stage.folder, trajectories)
+            store.write_json(stage.folder / "scores.json", evaluation.summary(trajectories))
         return _counts(trajectories) | {"tokens": tokens}
 
-    _stage(this, f"round_{number}/evaluate", make)
+    _stage(this, f"round_{number}/evaluate", make, together=True)
 
 
 def evaluate(
@@ -278,16 +358,22 @@ def evaluate(
     checkpoint: epath.Path | None,
     config: dict[str, Any],
     *,
+    hosts: Hosts = ALONE,
+    folder: epath.Path,
     provenance: dict[str, Any],
-) -> tuple[list[Trajectory], dict[str, Any]]:
-    """Play a split's tasks once with a checkpoint (None: the base): attempts and tokens spent."""
+) -> tuple[list[Trajectory], dict[str, float]]:
+    """Play a split's tasks once with a checkpoint (None: the base): attempts and tokens spent.
+
+    With several processes these are the lead's to use; their parts meet in `folder`.
+    """
     section = dict(config["evaluate"])
     split = section.pop("split")
     max_steps = config["rollout"]["max_steps"] or env.max_steps
     episodes = from_start(env.tasks(split), max_steps, prefix="evaluate")
     with learner.policy(checkpoint, section, seed=1000 * config["seed"]) as policy:
-        trajectories = play(env, policy, episodes, config, provenance=provenance)
-        return trajectories, policy.spent()
+        return play_together(
+            env, policy, episodes, config, hosts=hosts, folder=folder, provenance=provenance
+        )
 
 
 def _counts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:

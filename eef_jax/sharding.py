@@ -99,6 +99,15 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(RULES["batch"], RULES["sequence"]))
 
 
+def own_rows(mesh: Mesh, rows: int) -> tuple[int, ...]:
+    """Numbers of the rows of a batch that this process's devices hold, ascending."""
+    lies = NamedSharding(mesh, PartitionSpec(RULES["batch"]))
+    held = lies.addressable_devices_indices_map((rows,)).values()
+    return tuple(
+        sorted({row for index in held for row in range(rows)[(index or (slice(None),))[0]]})
+    )
+
+
 def constrain(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     """Keep an activation where the rules say, under `jax.set_mesh`; without a mesh do nothing."""
     mesh = jax.sharding.get_abstract_mesh()

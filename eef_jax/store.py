@@ -13,6 +13,7 @@ manifests and hashes; not what the files mean (trajectories: `records`).
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -29,6 +30,7 @@ __all__ = [
     "Workdir",
     "config_hash",
     "open_workdir",
+    "plain",
     "provenance",
     "read_json",
     "read_workdir",
@@ -146,6 +148,10 @@ class Workdir:
     def stage(self, name: str) -> Stage:
         """The stage `name`, e.g. `expert` or `round_1/explore`; nothing is made yet."""
         return Stage(name=name, folder=self.root / name)
+
+    def holder(self) -> str:
+        """Who holds the folder's lock, as JSON."""
+        return json.dumps(lock.holder(self.root / LOCK))
 
 
 @contextlib.contextmanager

@@ -64,3 +64,8 @@ def test_an_optimizer_state_lies_where_its_parameters_lie():
 def test_constrain_does_nothing_without_a_mesh():
     x = jnp.ones((4, 4))
     assert sharding.constrain(x, ("batch", None)) is x
+
+
+@pytest.mark.parametrize("sizes", [{"data": 8}, {"fsdp": 2, "tensor": 4}, {"context": 8}])
+def test_one_process_holds_all_rows(sizes):
+    assert sharding.own_rows(sharding.make_mesh(sizes), 16) == tuple(range(16))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from eef_jax.errors import ConfigError, DataError
+from eef_jax.errors import DataError
 from eef_jax.types import Example
 
 Batch = dict[str, np.ndarray]
@@ -40,6 +40,21 @@ class Plan:
     padding: float
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What a batch holds.
+
+    Attributes:
+        tokens: of examples.
+        learned: of these, how many have a loss weight.
+        slots: tokens that the batch has room for.
+    """
+
+    tokens: int
+    learned: int
+    slots: int
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Batches:
     """Packed batches of a list of examples.
@@ -63,8 +78,8 @@ class Batches:
         length: tokens of a row.
         seed: of the order.
         shuffle: whether examples change their order (and neighbours) each epoch.
-        process: number of this host among `processes`; it gets its own part of a batch's rows.
-        processes: number of hosts.
+        own: numbers of the rows of a batch that this process lays out, ascending (those its devices
+            hold, `sharding.own_rows`); None for all.
         targets: n; by default a quarter more than rows of average examples would need.
     """
 
@@ -73,8 +88,7 @@ class Batches:
     length: int
     seed: int = 0
     shuffle: bool = True
-    process: int = 0
-    processes: int = 1
+    own: tuple[int, ...] | None = None
     targets: int = 0
 
     def __post_init__(self) -> None:
@@ -82,15 +96,9 @@ class Batches:
 
         Raises:
             DataError: when there is no example, or one that no row can hold.
-            ConfigError: when hosts do not divide the rows.
         """
         if not self.examples:
             raise DataError("no example to train on; see the counts of the selection stage")
-        if self.rows % self.processes:
-            raise ConfigError(
-                f"a batch of {self.rows} rows does not divide among {self.processes} processes; "
-                "change config.train.rows to a multiple"
-            )
         sizes = np.array([len(example.tokens) for example in self.examples])
         longest = int(sizes.argmax())
         if sizes[longest] > self.length:
@@ -136,22 +144,41 @@ class Batches:
 
     def iterate(self, start: Position | None = None) -> Iterator[tuple[Batch, Position]]:
         """Yield batches without end, each with the position of the one after it."""
-        epoch, index = dataclasses.astuple(start or Position())
+        here = self._settled(start or Position())
         while True:
-            plan = self.plan(epoch)
-            count = len(plan.rows) // self.rows
-            while index < count:
-                index += 1
-                here = plan.rows[(index - 1) * self.rows : index * self.rows]
-                after = Position(epoch=epoch, index=index)
-                yield self._batch(here), after if index < count else Position(epoch=epoch + 1)
-            epoch, index = epoch + 1, 0
+            after = self._settled(dataclasses.replace(here, index=here.index + 1))
+            yield self._batch(self._rows(here)), after
+            here = after
+
+    def load(self, position: Position) -> Load:
+        """What the whole batch at a position holds, the other processes' rows included."""
+        sizes: np.ndarray = self._sizes  # type: ignore[attr-defined]
+        held = [number for row in self._rows(position) for number in row]
+        tokens, learned = sizes[held].sum(axis=0).tolist() if held else (0, 0)
+        return Load(tokens=tokens, learned=learned, slots=self.rows * self.length)
+
+    def _settled(self, position: Position) -> Position:
+        """The same place; after an epoch's last batch that is the next one's first."""
+        ended = position.index * self.rows >= len(self._planned(position.epoch).rows)
+        return Position(epoch=position.epoch + 1) if ended else position
+
+    def _rows(self, position: Position) -> Sequence[Sequence[int]]:
+        """The examples of each row of the batch at a position."""
+        first = position.index * self.rows
+        return self._planned(position.epoch).rows[first : first + self.rows]
+
+    def _planned(self, epoch: int) -> Plan:
+        """The plan of an epoch; the last one asked for is kept."""
+        kept: tuple[int, Plan] | None = getattr(self, "_last", None)
+        if kept is None or kept[0] != epoch:
+            kept = epoch, self.plan(epoch)
+            object.__setattr__(self, "_last", kept)
+        return kept[1]
 
     def _batch(self, rows: Sequence[Sequence[int]]) -> Batch:
-        """Lay out this host's part of a batch."""
-        share = self.rows // self.processes
-        rows = rows[self.process * share : (self.process + 1) * share]
-        batch = empty(share, self.length, self.targets)
+        """Lay out this process's part of a batch."""
+        rows = rows if self.own is None else [rows[number] for number in self.own]
+        batch = empty(len(rows), self.length, self.targets)
         for row, numbers in enumerate(rows):
             at = learned = 0
             for segment, number in enumerate(numbers, start=1):

@@ -10,13 +10,14 @@ import hashlib
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
 from eef_jax.errors import ConfigError, near
 from eef_jax.models.rope import RopeScaling
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from eef_jax.models.decoder import Decoder
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+_PIECE = 256 << 20  # bytes
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "silu": jax.nn.silu,
@@ -214,14 +217,42 @@ def content_hash(state: nnx.State) -> str:
     """SHA-256 over the paths, types, shapes and bytes of a state, as a hex string.
 
     A checkpoint names the frozen weights it belongs to by it instead of storing them. Equal weights
-    give equal hashes on any mesh.
+    give equal hashes on any mesh; where it spans processes, all of them call this.
     """
     digest = hashlib.sha256()
     for path, variable in sorted(nnx.to_flat_state(state), key=lambda item: str(item[0])):
-        value = np.asarray(jax.device_get(variable[...]))
+        value = variable[...]
         digest.update(f"{path} {value.dtype} {value.shape}\n".encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
+        for piece in _pieces(value):
+            digest.update(np.ascontiguousarray(piece).tobytes())
     return digest.hexdigest()
+
+
+def _pieces(array: jax.Array) -> Iterator[np.ndarray]:
+    """An array's values on the host, along its first axis.
+
+    What lies in other processes comes over the devices, so no more than `_PIECE` bytes at a time.
+    """
+    if array.is_fully_addressable or array.is_fully_replicated:
+        yield np.asarray(jax.device_get(array))
+    else:
+        yield from gathered(array)
+
+
+def gathered(array: jax.Array, piece: int = _PIECE) -> Iterator[np.ndarray]:
+    """An array's values, fetched from all devices in pieces of so many bytes."""
+    lies = array.sharding
+    assert isinstance(lies, NamedSharding), f"an array over processes without a mesh: {lies}"
+    cut = _cutter(NamedSharding(lies.mesh, PartitionSpec()))
+    size = max(1, piece * array.shape[0] // array.nbytes)
+    for start in range(0, array.shape[0], size):
+        yield np.asarray(cut(array, start, min(size, array.shape[0] - start)))
+
+
+@functools.cache
+def _cutter(lies: NamedSharding) -> Callable[[jax.Array, int, int], jax.Array]:
+    """Cuts (array, start, size) along the first axis; the piece lies on all devices."""
+    return jax.jit(jax.lax.dynamic_slice_in_dim, static_argnums=2, out_shardings=lies)
 
 
 def families() -> dict[str, ModuleType]:

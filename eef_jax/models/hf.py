@@ -120,21 +120,29 @@ def load(
     return _model(decoder, filled, config, lora)
 
 
-def outline(path: epath.PathLike, *, param_dtype: DTypeLike = "float32") -> Model:
-    """A folder's model in full tuning, with shapes (`jax.ShapeDtypeStruct`) in place of values.
+def outline(
+    path: epath.PathLike,
+    *,
+    lora: LoraConfig | None = None,
+    param_dtype: DTypeLike = "float32",
+    quantise: str = "",
+) -> Model:
+    """What `load` would read, with shapes (`jax.ShapeDtypeStruct`) in place of values.
 
     Raises:
         ConfigError: as for `load`.
         DataError: config.json is missing or asks for what the decoder does not compute.
     """
     config = read_config(epath.Path(path))
-    decoder = _blank(config, None, "", dtype="float32", param_dtype=param_dtype, attention="xla")
+    decoder = _blank(
+        config, lora, quantise, dtype="float32", param_dtype=param_dtype, attention="xla"
+    )
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = {
         at: leaf.replace(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here))
         for at, leaf in nnx.to_flat_state(nnx.state(decoder, nnx.Param))
     }
-    return _model(decoder, shapes, config, None)
+    return _model(decoder, shapes, config, lora)
 
 
 def read_config(folder: epath.Path) -> ModelConfig:

@@ -5,6 +5,7 @@ that a sharding rule never has to guess an adapter's layout from its base's. The
 or one that was quantised (see `quantise`). Knows no files.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ from eef_jax.models.quantise import Quantised
 
 if TYPE_CHECKING:
     from eef_jax.models.decoder import Decoder
+
+
+# From here on a weight's own gradient costs more than the thin products that avoid it.
+_WIDE = 8
 
 
 class Linear(nnx.Module):
@@ -71,6 +76,9 @@ class Linear(nnx.Module):
         if not dropping and x.dtype == jnp.float32 and rows * (d_in + d_out) > d_in * d_out:
             # With this many rows, adding a b to w once is less work than taking each row through
             # a and b. Not in bfloat16, whose sum would round small updates away.
+            if d_in * d_out > _WIDE * self.lora_a.shape[1] * (d_in + d_out):
+                a, b = self.lora_a[...], self.lora_b[...]
+                return _folded_product(self.scale, x, weight, a, b)
             return x @ (weight + self.update())
         return x @ weight + self._low_rank(x, dropout_key)
 
@@ -92,6 +100,38 @@ class Linear(nnx.Module):
         if not self.adapted:
             return weight
         return (weight.astype(jnp.float32) + self.update()).astype(weight.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _folded_product(
+    scale: float, x: jax.Array, weight: jax.Array, a: jax.Array, b: jax.Array
+) -> jax.Array:
+    """The product x (w + scale a b), whose gradients go through a and b alone; w gets none.
+
+    Taken as it stands, the sum's gradient is of the weight's size, a third of all the work of a
+    step: forth and back for 2,304 rows of [576, 1536], 230 ms of CPU time instead of 125.
+    """
+    return x @ (weight + scale * (a @ b))
+
+
+def _folded_forward(
+    scale: float, x: jax.Array, weight: jax.Array, a: jax.Array, b: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    return _folded_product(scale, x, weight, a, b), (x, weight, a, b)
+
+
+def _folded_backward(
+    scale: float, kept: tuple[jax.Array, ...], dy: jax.Array
+) -> tuple[jax.Array, None, jax.Array, jax.Array]:
+    x, weight, a, b = kept
+    rows = tuple(range(x.ndim - 1))
+    low = scale * (dy @ b.T)
+    da = jnp.tensordot(x, low, (rows, rows))
+    db = jnp.tensordot(scale * (x @ a), dy, (rows, rows))
+    return dy @ weight.T + low @ a.T, None, da, db
+
+
+_folded_product.defvjp(_folded_forward, _folded_backward)
 
 
 def adapt(decoder: "Decoder", lora: LoraConfig, modules: Mapping[tuple[Any, ...], str]) -> None:

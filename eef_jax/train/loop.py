@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from eef_jax import sharding
-from eef_jax.data.batches import Batches, Position
+from eef_jax.data.batches import Batches, Load, Position
 from eef_jax.errors import ConfigError
 from eef_jax.models.base import Model
 from eef_jax.train import state as state_lib
@@ -74,8 +74,8 @@ def fit(
 
     Returns:
         The parameters with the best score (without `on_eval` the last), and JSON facts: `steps`
-        (updates done in all), `loss` (mean of the last tenth of the steps), and of this host's part
-        of the data `tokens`, `weighted_tokens`, `padding` (share), `seconds`, `tokens_per_s`; with
+        (updates done in all), `loss` (mean of the last tenth of the steps), and of the steps done
+        here `tokens`, `weighted_tokens`, `padding` (share), `seconds`, `tokens_per_s`; with
         `on_eval` also `best_score`, `best_step` and `scores` (pairs of step and score).
 
     Raises:
@@ -95,12 +95,14 @@ def fit(
     meter = _Meter(total=total, done=done, label=label, progress=progress, log=log)
     best = _Best(patience=patience)
 
+    here = first
     for batch, position in batches.iterate(first):
         if done >= total:
             break
         state, scalars = step(state, frozen, step_lib.put_batch(batch, mesh, rows=batches.rows))
         done += 1
-        meter.add(done, batch, scalars)
+        meter.add(done, batches.load(here), scalars)
+        here = position
         if on_eval and (done == total or (eval_every and done % eval_every == 0)):
             best.offer(state.trainable, on_eval(state.trainable, done), done)
             if best.exhausted:
@@ -155,14 +157,12 @@ class _Meter:
         self._tokens = self._slots = self._learned = 0
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
 
-    def add(
-        self, number: int, batch: Mapping[str, np.ndarray], scalars: dict[str, jax.Array]
-    ) -> None:
+    def add(self, number: int, load: Load, scalars: dict[str, jax.Array]) -> None:
         self._flush()
         self._done, self._pending = number, (number, scalars)
-        self._tokens += int(np.count_nonzero(batch["segment_ids"]))
-        self._slots += batch["segment_ids"].size
-        self._learned += int(np.count_nonzero(batch["weights"]))
+        self._tokens += load.tokens
+        self._slots += load.slots
+        self._learned += load.learned
 
     def close(self) -> dict[str, Any]:
         self._flush()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eef_jax.data.batches import Batches, Position
-from eef_jax.errors import ConfigError, DataError
+from eef_jax.errors import DataError
 from eef_jax.types import Example
 
 
@@ -98,14 +98,23 @@ def test_any_position_resumes_the_same_stream():
             assert at == also_at
 
 
-def test_hosts_share_a_batch_by_rows():
-    whole = first(make(), 2)
-    halves = [first(make(process=process, processes=2), 2) for process in range(2)]
+def test_a_process_lays_out_its_own_rows():
+    whole = first(make(rows=4), 2)
+    evens, odds = (first(make(rows=4, own=own), 2) for own in ((0, 2), (1, 3)))
     for step, (batch, position) in enumerate(whole):
-        assert halves[0][step][1] == position
-        parts = [half[step][0] for half in halves]
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in batch}
-        assert_equal(batch, joined)
+        assert evens[step][1] == odds[step][1] == position
+        assert_equal({name: value[0::2] for name, value in batch.items()}, evens[step][0])
+        assert_equal({name: value[1::2] for name, value in batch.items()}, odds[step][0])
+
+
+def test_the_load_is_the_whole_batchs():
+    batches, here = make(), Position()
+    for batch, after in first(batches, 7):
+        load = make(own=(0,)).load(here)
+        assert load.tokens == np.count_nonzero(batch["segment_ids"])
+        assert load.learned == np.count_nonzero(batch["weights"])
+        assert load.slots == batch["tokens"].size
+        here = after
 
 
 def test_what_does_not_fit_is_refused():
@@ -113,7 +122,5 @@ def test_what_does_not_fit_is_refused():
         make(sizes=(5, 4, 3, 9))
     with pytest.raises(DataError, match="no example to train on"):
         make(sizes=())
-    with pytest.raises(ConfigError, match="does not divide among 2 processes"):
-        make(rows=3, processes=2)
     with pytest.raises(DataError, match="'1' has 2 learned tokens, a row's bound is 1"):
         make(targets=1)

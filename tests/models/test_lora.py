@@ -9,7 +9,7 @@ from flax import nnx
 from eef_jax.errors import ConfigError
 from eef_jax.models import base
 from eef_jax.models.base import TARGETS, LoraConfig
-from eef_jax.models.lora import Linear
+from eef_jax.models.lora import Linear, _folded_product
 from tests.models.toys import forward, loud, rows, toy
 
 
@@ -111,3 +111,21 @@ def test_a_useless_adapter_is_refused(options, said):
 def test_targets_are_the_projections_of_a_block():
     layer = toy(LoraConfig(rank=2)).decoder.layers[0]
     assert [part.adapted for part in layer.projections()] == [True] * len(TARGETS)
+
+
+def test_gradients_of_a_wide_projection_go_through_the_adapter_alone():
+    # Wide enough that the sum's own gradient is not computed; the maths is the same.
+    rng = np.random.default_rng(0)
+    shapes = {"x": (2, 24, 32), "weight": (32, 40), "a": (32, 2), "b": (2, 40)}
+    given = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes.values()]
+
+    def plain(x, weight, a, b):
+        return jnp.sum(jnp.sin(x @ (weight + 0.5 * (a @ b))))
+
+    def ours(x, weight, a, b):
+        return jnp.sum(jnp.sin(_folded_product(0.5, x, weight, a, b)))
+
+    assert plain(*given) == ours(*given)
+    wanted, got = (jax.jit(jax.grad(f, argnums=(0, 2, 3)))(*given) for f in (plain, ours))
+    for left, right in zip(wanted, got, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-4)

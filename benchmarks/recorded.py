@@ -1,0 +1,46 @@
+"""Trajectories to measure training on: the scripted expert's on the embedded shop.
+
+Deterministic, and needs no network: the catalogue ships with the package, the expert reads only
+what an agent reads. Knows no step of training and no contender.
+"""
+
+from configs import webshop
+from eef_jax import pipeline, plugins
+from eef_jax.data import encode
+from eef_jax.text.chat import ChatTokenizer
+from eef_jax.types import KEPT_ALL, Example, Selection
+
+
+def record(model: str, count: int) -> list[Example]:
+    """The expert's first `count` train tasks, all of its messages learned.
+
+    Args:
+        model: Hugging Face folder whose chat template and tokenizer turn them into ids.
+        count: how many; there are 600 train tasks.
+    """
+    config = webshop.get_config("demo").to_dict()
+    section = {k: v for k, v in config["expert"].items() if k not in ("name", "trajectories")}
+    env = pipeline.make_env(config)
+    try:
+        expert = plugins.make(
+            "experts", config["expert"]["name"], {"env": env, "render": env.render, **section}
+        )
+        episodes = pipeline.from_start(
+            env.tasks("train")[:count], env.max_steps, prefix=f"expert/{expert.name}"
+        )
+        played = pipeline.play(env, expert, episodes, config, source="expert", progress=False)
+    finally:
+        env.close()
+    selections = [
+        Selection(
+            trajectory=trajectory,
+            weights=(1.0,) * len(trajectory.steps),
+            reasons=(KEPT_ALL,) * len(trajectory.steps),
+            role="recorded",
+        )
+        for trajectory in played
+    ]
+    chat = ChatTokenizer.load(model)
+    examples, counts = encode.encode_all(selections, env.prompt, chat, max_length=1 << 20)
+    assert counts.examples == count, counts
+    return examples

@@ -1,0 +1,50 @@
+"""The processes of one run: who this one is, and how it waits for the others.
+
+A run of one process is the plain case and needs nothing. Several share the work folder: process 0,
+the lead, alone writes what a run leaves behind; all play and train. Knows neither JAX nor files
+(how processes find each other: `distributed`).
+"""
+
+from typing import Protocol
+
+
+class Hosts(Protocol):
+    """The processes of a run, as one of them sees them.
+
+    All processes make the same calls in the same order.
+
+    Attributes:
+        process: number of this process, from 0.
+        processes: how many there are.
+    """
+
+    process: int
+    processes: int
+
+    @property
+    def lead(self) -> bool:
+        """Whether this process writes what the run leaves behind."""
+
+    def meet(self) -> None:
+        """Wait until all processes are here."""
+
+    def agree(self, value: str) -> str:
+        """The lead's value, on all processes."""
+
+
+class Alone:
+    """The only process of a run."""
+
+    process = 0
+    processes = 1
+    lead = True
+
+    def meet(self) -> None:
+        """Nobody to wait for."""
+
+    def agree(self, value: str) -> str:
+        """Its own value."""
+        return value
+
+
+ALONE = Alone()

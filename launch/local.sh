@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Several processes of one run on this machine: to try out what a cluster does.
+#
+#   launch/local.sh [--dry-run] [--processes=2] [--port=8476] -- --config=... --workdir=...
+#
+# All processes write to this terminal. PYTHON picks the interpreter.
+set -euo pipefail
+
+dry_run=false processes=2 port=8476
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --dry-run) dry_run=true ;;
+    --processes=*) processes=${1#*=} ;;
+    --port=*) port=${1#*=} ;;
+    --) shift; break ;;
+    *) echo "unknown option $1: see the head of $0; the run's own flags come after --" >&2; exit 2 ;;
+  esac
+  shift
+done
+
+pids=()
+for ((process = 0; process < processes; process++)); do
+  command=("${PYTHON:-python}" -m eef_jax.main --coordinator="127.0.0.1:$port"
+    --processes="$processes" --process="$process" "$@")
+  if $dry_run; then
+    printf '%q ' "${command[@]}"
+    echo '&'
+  else
+    "${command[@]}" &
+    pids+=($!)
+  fi
+done
+
+# One that fails makes the others end, too: wait for all of them.
+failed=0
+for pid in ${pids[@]+"${pids[@]}"}; do
+  wait "$pid" || failed=1
+done
+exit $failed
