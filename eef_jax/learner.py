@@ -46,6 +46,11 @@ class Learner:
     @functools.cached_property
     def path(self) -> str:
         """Folder of the base model."""
+        if self._section["architecture"] and not self._section["path"]:
+            raise ConfigError(
+                "this preset ships no weights: name its Hugging Face folder with "
+                "--config.model.path=FOLDER (eef_jax.compile alone needs none)"
+            )
         return self._section["path"] or NANO
 
     @functools.cached_property
@@ -73,6 +78,7 @@ class Learner:
             JSON facts about the training (steps, tokens, loss, seconds).
         """
         from eef_jax import checkpoint
+        from eef_jax.analysis import fitting
         from eef_jax.data.batches import Batches
         from eef_jax.train import loop
         from eef_jax.train.optim import OptimizerConfig
@@ -88,14 +94,24 @@ class Learner:
             length=section["length"],
             seed=1000 * seed + number,
         )
+        optimizer = OptimizerConfig(**section["optimizer"])
+        accumulate = fitting.accumulate(
+            section["micro_batch"],
+            model,
+            mesh=self._mesh,
+            rows=batches.rows,
+            length=batches.length,
+            learned=batches.targets,
+            optimizer=optimizer,
+        )
         with metrics.Metrics(folder / "metrics.jsonl") as log:
             trainable, facts = loop.fit(
                 model,
                 batches,
                 mesh=self._mesh,
-                optimizer=OptimizerConfig(**section["optimizer"]),
+                optimizer=optimizer,
                 epochs=section["epochs"],
-                accumulate=section["accumulate"],
+                accumulate=accumulate,
                 seed=1000 * seed + number,
                 progress=sys.stderr.isatty(),
                 label=f"tune round {number}",
@@ -189,6 +205,9 @@ class Learner:
             dtype=section["dtype"],
             param_dtype=section["param_dtype"],
             quantise=section["quantise"],
+            attention=section["attention"],
+            scan=section["scan_layers"],
+            remat=self._config["train"]["remat"],
             mesh=self._mesh,
             seed=self._config["seed"],
         )

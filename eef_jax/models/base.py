@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 
 from eef_jax.errors import ConfigError, near
+from eef_jax.models import layout
 from eef_jax.models.rope import RopeScaling
 
 if TYPE_CHECKING:
@@ -214,11 +215,12 @@ def content_hash(state: nnx.State) -> str:
     """SHA-256 over the paths, types, shapes and bytes of a state, as a hex string.
 
     A checkpoint names the frozen weights it belongs to by it instead of storing them. Equal weights
-    give equal hashes on any mesh.
+    give equal hashes on any mesh and in any layout of the layers.
     """
     digest = hashlib.sha256()
-    for path, variable in sorted(nnx.to_flat_state(state), key=lambda item: str(item[0])):
-        value = np.asarray(jax.device_get(variable[...]))
+    named = layout.names(state)
+    for path in sorted(named, key=str):
+        value = layout.value(*named[path])
         digest.update(f"{path} {value.dtype} {value.shape}\n".encode())
         digest.update(np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()
