@@ -29,7 +29,7 @@ _FREE = frozenset(
     "partition-id replica-id opt-barrier optimization-barrier iota".split()
 )
 _SLICES = ("dynamic-slice", "slice", "gather")
-_MESH = re.compile(r"mesh\[([^\]]*)\]\s*\{([^}]*)\}")
+_MESH = re.compile(r"mesh\[([^\]]*)\][^{]*\{([^}]*)\}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +128,9 @@ class _Walk:
         self.wires += dearest.wires
         self.times += dearest.times
 
-    def _work(self, computation: Computation, one: Instruction, times: int) -> None:
+    def _work(
+        self, computation: Computation, one: Instruction, times: int, *, inside: bool = False
+    ) -> None:
         """FLOPs and wires of an instruction and of what it calls (fusions, asynchronous parts)."""
         kind = one.opcode.removesuffix("-start")
         if one.opcode == "dot":
@@ -141,19 +143,21 @@ class _Walk:
             self.kernel_flops += times * flops
             self.flops += times * flops
         elif kind in COLLECTIVES:
-            self._collective(computation, one, kind, times)
+            arrived = self._collective(computation, one, kind, times)
+            self.memory += times * arrived if inside else 0.0
         elif one.opcode in ("fusion", "async-start"):
             inner = self._module.computations[one.called("calls") or ""]
             for part in inner.values():
-                self._work(inner, part, times)
+                self._work(inner, part, times, inside=True)
 
     def _collective(
         self, computation: Computation, one: Instruction, kind: str, times: int
-    ) -> None:
+    ) -> float:
+        """Count a collective once; the bytes of main memory that what arrives is written to."""
         # What the compiler splits into steps between other work keeps its channel in all of them.
         channel = re.search(r"channel_id=(\d+)", one.text)
         if channel and channel[1] in self._channels:
-            return
+            return 0.0
         if channel:
             self._channels.add(channel[1])
         group = _group(one.text)
@@ -169,6 +173,7 @@ class _Walk:
         }.get(kind, sent)
         self.wires[kind, group] += times * wire  # type: ignore[assignment]
         self.times[kind, group] += times
+        return _far(one.shapes)
 
     def _traffic(self, computation: Computation, one: Instruction) -> float:
         """Bytes of main memory that an instruction reads and writes."""
@@ -219,12 +224,14 @@ class _Walk:
 
     def _written(self, one: Instruction, inner: Computation) -> float:
         root = next(part for part in inner.values() if part.root)
+        if root.opcode == "custom-call" and "tpu_custom_call" not in root.text:
+            return 0.0  # the start or the end of a collective, which counts itself
         parts = [inner[name] for name in root.operands] if root.opcode == "tuple" else [root]
         if len(parts) != len(one.shapes):
             return _far(one.shapes)
         total = 0.0
         for part, shape in zip(parts, one.shapes, strict=True):
-            if shape.space or part.opcode == "parameter":
+            if shape.space or part.opcode in ("parameter", *COLLECTIVES):
                 continue
             changed = _updated(inner, part)
             total += shape.bytes if changed is None else min(changed, shape.bytes)

@@ -4,6 +4,7 @@ Knows the sections of a config; describes devices, never touches any.
 """
 
 import dataclasses
+import importlib.util
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -13,12 +14,15 @@ from etils import epath
 from jax.sharding import Mesh
 
 from eef_jax import kernels, sharding
-from eef_jax.analysis import fitting, programs
+from eef_jax.analysis import fitting, programs, work
 from eef_jax.analysis.chips import Chip, chip_of
+from eef_jax.data.batches import empty
 from eef_jax.errors import ConfigError
+from eef_jax.kernels import splash
 from eef_jax.models import hf
 from eef_jax.models.base import TARGETS, LoraConfig, Model, ModelConfig, family
 from eef_jax.train.optim import OptimizerConfig
+from eef_jax.train.step import CHUNK
 
 PROGRAMS = ("train", "prefill", "decode")
 
@@ -36,6 +40,7 @@ class Plan:
         rows: of the global batch.
         length: tokens of a row.
         accumulate: micro-batches.
+        expected: FLOPs of a device in a training step, by hand (`work.done`).
         programs: in the order of `PROGRAMS`.
     """
 
@@ -47,6 +52,7 @@ class Plan:
     rows: int
     length: int
     accumulate: int
+    expected: float
     programs: tuple[programs.Program, ...]
 
     @property
@@ -108,11 +114,27 @@ def plan(
         chip=chip_of(devices),
         mesh=mesh,
         local=local,
-        parameters=programs.work.parameters(tuned),
+        parameters=work.parameters(tuned),
         rows=train["rows"],
         length=train["length"],
         accumulate=parts,
+        expected=expected(config, tuned, mesh, **sizes),
         programs=tuple(make[name]() for name in PROGRAMS if name in wanted),
+    )
+
+
+def expected(
+    config: Mapping[str, Any], model: Model, mesh: Mesh, *, rows: int, length: int, learned: int
+) -> float:
+    """FLOPs of a device in a training step by hand, with splash attention."""
+    load = programs.load(mesh, empty(rows, length, learned))
+    share = work.seen(length, splash.block(length))
+    return work.done(
+        model,
+        load,
+        remat=config["train"]["remat"],
+        attention=work.attention(model.config, load, share=share),
+        chunked=learned > CHUNK,
     )
 
 
@@ -130,7 +152,7 @@ def described(topology: str) -> list[Any]:
         return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
     except Exception as error:  # of several types, by what is missing
         text = str(error)
-        if "libtpu" in text.lower() and "not" in text.lower() and "topology" not in text.lower():
+        if "not installed" in text or importlib.util.find_spec("libtpu") is None:
             raise ConfigError(
                 "compiling for TPUs needs libtpu, which runs on any Linux machine: "
                 "pip install 'eef-jax[tpu-aot]'"

@@ -101,7 +101,7 @@ def done(model: Model, load: Load, *, remat: str, attention: float, chunked: boo
     return layers + load.learned * head * load.share + mixing
 
 
-def seen(config: ModelConfig, length: int, block: int) -> float:
+def seen(length: int, block: int) -> float:
     """Share of the score matrix that a causal kernel of such blocks computes."""
     blocks = max(length // block, 1)
     return (blocks + 1) / (2 * blocks)

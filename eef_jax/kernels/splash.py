@@ -102,14 +102,14 @@ def _kernel(
         mask: masks.Mask = masks.CausalMask((t, s), offset=offset)
     else:
         mask = masks.LocalMask((t, s), window_size=(window - 1, 0), offset=offset)
-    q_block, kv_block = _block(t), _block(s)
+    q_tile, kv_tile = block(t), block(s)
     sizes = kernel.BlockSizes(
-        block_q=q_block,
-        block_kv=kv_block,
-        block_kv_compute=min(kv_block, 512),
-        block_q_dkv=q_block,
-        block_kv_dkv=kv_block,
-        block_kv_dkv_compute=min(kv_block, 512),
+        block_q=q_tile,
+        block_kv=kv_tile,
+        block_kv_compute=min(kv_tile, 512),
+        block_q_dkv=q_tile,
+        block_kv_dkv=kv_tile,
+        block_kv_dkv_compute=min(kv_tile, 512),
         use_fused_bwd_kernel=True,
     )
     return kernel.make_splash_mqa_single_device(
@@ -139,11 +139,11 @@ def flops(name: str, operands: Sequence[Any]) -> float:
     floats = [x for x in operands if x.dtype in ("bf16", "f32", "f16") and len(x.dims) >= 3]
     queries = next(x for x in floats if len(x.dims) >= 4)
     t, s = queries.dims[-2], next(x for x in floats if x is not queries).dims[-2]
-    seen = (s - t + (t + _block(t)) / 2) / s
+    seen = (s - t + (t + block(t)) / 2) / s
     return 2.0 * math.prod(queries.dims) * s * seen * (2 if "fwd" in name else 5)
 
 
-def _block(tokens: int) -> int:
+def block(tokens: int) -> int:
     """The largest tile that divides a number of tokens."""
     return next(size for size in (BLOCK, 512, 384, 256, LANES) if tokens % size == 0)
 

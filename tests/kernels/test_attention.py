@@ -44,7 +44,7 @@ def written_out(q, k, v, segments, scores=PLAIN):
 
 
 def run(name: str):
-    """An implementation as a CPU can run it: splash's steps are interpreted, cuDNN's call is XLA's."""
+    """An implementation as a CPU runs it: splash's steps interpreted, cuDNN's call by XLA."""
     if name == "cudnn":
         return functools.partial(cudnn.attention, implementation="xla")
     return functools.partial(kernels.attention, implementation=name)
