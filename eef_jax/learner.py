@@ -80,6 +80,7 @@ class Learner:
         from eef_jax import checkpoint
         from eef_jax.analysis import fitting
         from eef_jax.data.batches import Batches
+        from eef_jax.models import layout
         from eef_jax.train import loop
         from eef_jax.train.optim import OptimizerConfig
 
@@ -127,7 +128,7 @@ class Learner:
             step=facts["steps"],
             facts={"round": number, "seed": seed, "examples": len(examples)},
         )
-        checkpoint.save(folder / checkpoint.FOLDER, trainable, metadata)
+        checkpoint.save(folder / checkpoint.FOLDER, layout.unstacked(trainable), metadata)
         return {"examples": len(examples), **facts}
 
     @contextlib.contextmanager
@@ -142,10 +143,11 @@ class Learner:
             seed: decides what is drawn, together with each request.
         """
         from eef_jax.engine.sampling import Sampling
+        from eef_jax.models import layout
         from eef_jax.policies.local import LocalPolicy
 
         trainable = self._model.trainable if folder is None else self._trainable(folder)
-        self._engine.set_trainable(trainable)
+        self._engine.set_trainable(layout.unstacked(trainable))
         policy = LocalPolicy(
             self._engine,
             self.chat,
@@ -162,9 +164,12 @@ class Learner:
     def _engine(self) -> "Engine":
         from eef_jax.engine.decode import Shapes
         from eef_jax.engine.scheduler import Engine
+        from eef_jax.models import hf
 
         return Engine(
-            self._model, stop_ids=self.chat.stop_ids, shapes=Shapes(**self._config["engine"])
+            hf.unrolled(self._model),
+            stop_ids=self.chat.stop_ids,
+            shapes=Shapes(**self._config["engine"]),
         )
 
     @functools.cached_property
@@ -224,8 +229,11 @@ class Learner:
 
     def _trainable(self, folder: epath.Path) -> "nnx.State":
         from eef_jax import checkpoint
+        from eef_jax.models import layout
 
+        # A checkpoint has each layer under its own name, whatever the layout that was trained.
+        like = self._model.trainable
         trainable, _ = checkpoint.load_trainable(
-            checkpoint.locate(folder), self._model.trainable, base_hash=self._base_hash
+            checkpoint.locate(folder), layout.unstacked(like), base_hash=self._base_hash
         )
-        return trainable
+        return layout.restacked(trainable, like)

@@ -21,6 +21,7 @@ MESH_AXES = ("data", "fsdp", "tensor", "context")
 # Logical axis -> mesh axes. What is not named here is replicated.
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
+    "replica": ("data",),  # rows while fsdp spreads something else
     "sequence": ("context",),
     "embed": ("fsdp",),
     "vocab": ("tensor",),

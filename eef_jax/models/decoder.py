@@ -155,9 +155,9 @@ class Decoder(nnx.Module):
     def embedded(self, tokens: jax.Array) -> jax.Array:
         """What the first layer is given for ids i32[b, t]: [b, t, d]."""
         x = jnp.take(self.embed[...], tokens, axis=0, mode="clip").astype(self.dtype)
-        # Each device looks all rows up in its part of the width, then rows change places: what
-        # travels is as large as the activations, not as the table.
-        x = constrain(x, (None, "sequence", "embed"))
+        # Devices of fsdp look all their rows up in their part of the width, then rows change
+        # places: what travels is as large as the activations, not as the table.
+        x = constrain(x, ("replica", "sequence", "embed"))
         if self.config.embedding_scale != 1.0:
             x = x * jnp.asarray(self.config.embedding_scale, self.dtype)
         return constrain(x, ("batch", "sequence", None))
