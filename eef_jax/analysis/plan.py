@@ -146,6 +146,8 @@ def described(topology: str) -> list[Any]:
     """
     # Without it libtpu asks a cloud's metadata server, which no other machine has, for minutes.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    # It drives no chip here, so several processes may load it at once, whatever locks others left.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     from jax.experimental import topologies
 
     try:
