@@ -35,8 +35,12 @@ def base() -> config_dict.ConfigDict:
         {
             # A Hugging Face folder; "nano:NAME", a base that ships; "": the one for WebShop.
             "path": "",
+            # Fields of a config.json: what `eef_jax.compile` compiles where there is no folder.
+            "architecture": {},
             "dtype": "float32",
             "param_dtype": "float32",
+            "attention": "auto",  # "xla", "splash", "cudnn"; "auto": what the devices have
+            "scan_layers": False,  # stack layers: a step compiles one of them, however many
             "quantise": "",  # "int8" or "nf4": the projections of the base, under an adapter
             "adapter": "",  # a PEFT folder to start from; rank, alpha, targets, rslora are its own
             "lora": {
@@ -72,7 +76,10 @@ def base() -> config_dict.ConfigDict:
             "epochs": 3,
             "rows": 8,
             "length": 1024,
-            "accumulate": 1,
+            # Rows that one device (of the mesh's data and fsdp) computes at a time; 0: all of its
+            # rows; "auto": as many as fit its memory.
+            "micro_batch": config_dict.placeholder(object),
+            "remat": "none",  # what is kept for the way back: "none", "dots", "block", "offload"
             "optimizer": {
                 "name": "adamw",
                 "learning_rate": 1e-3,
@@ -84,6 +91,7 @@ def base() -> config_dict.ConfigDict:
             },
         }
     )
+    config.train.micro_batch = 0
     config.evaluate = config_dict.ConfigDict(
         {"split": "test", "temperature": 0.0, "max_new_tokens": 32}
     )

@@ -70,14 +70,16 @@ def llama3_8b() -> config_dict.ConfigDict:
         }
     )
     config.model.dtype = "bfloat16"
+    config.model.scan_layers = True
+    config.train.remat = "block"
     config.engine.slots = 32
     config.engine.max_context = 8192
     config.rollout.workers = 32  # threads that wait for JVMs
     config.explore.max_new_tokens = 128
     config.evaluate.max_new_tokens = 128
     config.train.length = 8192
-    config.train.rows = 1
-    config.train.accumulate = 16
+    config.train.rows = 16
+    config.train.micro_batch = 1
     config.train.optimizer.learning_rate = 2e-4
     return config
 

@@ -9,6 +9,12 @@ Paper: 62.0 % win rate with two experts, 58.4 % with one (Llama-3-8B, 500 test t
 | official | the demo on the official files, given by path (below) | 2 CPU cores |
 | smollm2 | SmolLM2-135M from `--config.model.path` | CPU for a few goals, else one accelerator |
 | served | smollm2, its expert behind an OpenAI-compatible server | the same |
+| qwen2_5_1_5b | Qwen2.5-1.5B-Instruct from `--config.model.path` | v5e:2x2, or one GPU of 40 GB |
+| llama3_8b | Llama-3.1-8B-Instruct, likewise | v5e:4x4, v6e:4x4 |
+| llama3_70b | Llama-3.1-70B-Instruct, likewise | v6e:16x16, v5p:4x4x8 |
+
+The last three need no weights to be compiled ahead of time (docs/scaling.md); training one adapter
+row a chip at a time, they take any larger slice with `--config.train.rows=CHIPS`.
 
 The official products: `--config.env.data_dir=FOLDER`, a folder that
 `python -m eef_jax.envs.webshop.import_data` made; or, imported anew at each start,
@@ -17,7 +23,7 @@ The official products: `--config.env.data_dir=FOLDER`, a folder that
 
 from ml_collections import config_dict
 
-from configs import common
+from configs import architectures, common
 
 
 def get_config(preset: str | None = None) -> config_dict.ConfigDict:
@@ -28,6 +34,9 @@ def get_config(preset: str | None = None) -> config_dict.ConfigDict:
         "official": official,
         "smollm2": smollm2,
         "served": served,
+        "qwen2_5_1_5b": qwen2_5_1_5b,
+        "llama3_8b": llama3_8b,
+        "llama3_70b": llama3_70b,
     }
     common.choose(presets, preset, "demo")
     return presets[preset or "demo"]()
@@ -150,4 +159,34 @@ def served() -> config_dict.ConfigDict:
             "budget": 0.0,
         }
     )
+    return config
+
+
+def qwen2_5_1_5b() -> config_dict.ConfigDict:
+    """Qwen2.5-1.5B-Instruct on four chips of 16 GB; needs `--config.model.path=FOLDER`."""
+    return _sharded(architectures.QWEN2_5_1_5B, rows=4)
+
+
+def llama3_8b() -> config_dict.ConfigDict:
+    """Llama-3.1-8B-Instruct on 16 chips; needs `--config.model.path=FOLDER`."""
+    return _sharded(architectures.LLAMA3_8B, rows=16)
+
+
+def llama3_70b() -> config_dict.ConfigDict:
+    """Llama-3.1-70B-Instruct on 256 chips of 32 GB; needs `--config.model.path=FOLDER`."""
+    return _sharded(architectures.LLAMA3_70B, rows=256)
+
+
+def _sharded(architecture: dict, *, rows: int) -> config_dict.ConfigDict:
+    """LoRA of rank 16 on rows of 4,096 tokens: weights spread over all chips, a row a chip."""
+    config = smollm2()
+    config.model.architecture = config_dict.ConfigDict(architecture)
+    config.model.dtype = "bfloat16"
+    config.model.param_dtype = "bfloat16"
+    config.model.scan_layers = True
+    config.mesh.update({"data": 1, "fsdp": -1})
+    config.train.rows = rows
+    config.train.micro_batch = 1
+    config.train.remat = "block"
+    config.engine.slots = 32
     return config

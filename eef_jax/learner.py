@@ -74,6 +74,11 @@ class Learner:
     @functools.cached_property
     def path(self) -> str:
         """Folder of the base model."""
+        if self._section["architecture"] and not self._section["path"]:
+            raise ConfigError(
+                "this preset ships no weights: name its Hugging Face folder with "
+                "--config.model.path=FOLDER (eef_jax.compile alone needs none)"
+            )
         return find_base(self._section["path"])
 
     @functools.cached_property
@@ -101,7 +106,9 @@ class Learner:
             JSON facts about the training (steps, tokens, loss, seconds).
         """
         from eef_jax import checkpoint, sharding
+        from eef_jax.analysis import fitting
         from eef_jax.data.batches import Batches
+        from eef_jax.models import layout
         from eef_jax.train import loop
         from eef_jax.train.optim import OptimizerConfig
 
@@ -117,15 +124,25 @@ class Learner:
             seed=1000 * seed + number,
             own=sharding.own_rows(self._mesh, section["rows"]),
         )
+        optimizer = OptimizerConfig(**section["optimizer"])
+        accumulate = fitting.accumulate(
+            section["micro_batch"],
+            model,
+            mesh=self._mesh,
+            rows=batches.rows,
+            length=batches.length,
+            learned=batches.targets,
+            optimizer=optimizer,
+        )
         lead = self._hosts.lead
         with metrics.Metrics(folder / "metrics.jsonl" if lead else None) as log:
             trainable, facts = loop.fit(
                 model,
                 batches,
                 mesh=self._mesh,
-                optimizer=OptimizerConfig(**section["optimizer"]),
+                optimizer=optimizer,
                 epochs=section["epochs"],
-                accumulate=section["accumulate"],
+                accumulate=accumulate,
                 seed=1000 * seed + number,
                 progress=lead and sys.stderr.isatty(),
                 label=f"tune round {number}",
@@ -141,7 +158,7 @@ class Learner:
             step=facts["steps"],
             facts={"round": number, "seed": seed, "examples": len(examples)},
         )
-        checkpoint.save(folder / checkpoint.FOLDER, trainable, metadata)
+        checkpoint.save(folder / checkpoint.FOLDER, layout.unstacked(trainable), metadata)
         return {"examples": len(examples), **facts}
 
     @contextlib.contextmanager
@@ -216,24 +233,26 @@ class Learner:
     @functools.cached_property
     def _model(self) -> "Model":
         """The base as it is tuned, over the devices of all processes."""
-        return self._load(self._mesh)
+        return self._load(self._mesh, scan=self._section["scan_layers"])
 
     @functools.cached_property
     def _player(self) -> "Model":
         """The base as it plays: with several processes a second one, on this one's own devices."""
+        from eef_jax.models import hf
+
         if self._hosts.processes == 1:
-            return self._model
+            return hf.unrolled(self._model)
         import jax
 
         from eef_jax import sharding
-        from eef_jax.models import hf, room
+        from eef_jax.models import room
 
         mesh = sharding.make_mesh(self._config["local_mesh"], jax.local_devices())
         options = {name: self._section[name] for name in ("param_dtype", "quantise")}
         room.check(hf.outline(self.path, lora=self._lora, **options), mesh)
-        return self._load(mesh)
+        return self._load(mesh, scan=False)
 
-    def _load(self, mesh: "Mesh") -> "Model":
+    def _load(self, mesh: "Mesh", *, scan: bool) -> "Model":
         from eef_jax.models import hf, peft
 
         section = self._section
@@ -243,6 +262,9 @@ class Learner:
             dtype=section["dtype"],
             param_dtype=section["param_dtype"],
             quantise=section["quantise"],
+            attention=section["attention"],
+            scan=scan,
+            remat=self._config["train"]["remat"],
             mesh=mesh,
             seed=self._config["seed"],
         )
@@ -262,8 +284,11 @@ class Learner:
     def _trainable(self, folder: epath.Path, model: "Model") -> "nnx.State":
         """A checkpoint's parameters, where those of `model` lie."""
         from eef_jax import checkpoint
+        from eef_jax.models import layout
 
+        # A checkpoint has each layer under its own name, whatever the layout that was trained.
+        like = model.trainable
         trainable, _ = checkpoint.load_trainable(
-            checkpoint.locate(folder), model.trainable, base_hash=self._base_hash(model)
+            checkpoint.locate(folder), layout.unstacked(like), base_hash=self._base_hash(model)
         )
-        return trainable
+        return layout.restacked(trainable, like)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from eef_jax.errors import ConfigError, near
@@ -20,6 +21,7 @@ MESH_AXES = ("data", "fsdp", "tensor", "context")
 # Logical axis -> mesh axes. What is not named here is replicated.
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
+    "replica": ("data",),  # rows while fsdp spreads something else
     "sequence": ("context",),
     "embed": ("fsdp",),
     "vocab": ("tensor",),
@@ -50,8 +52,17 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     shape = [len(devices) // fixed if size == -1 else size for size in shape]
     if math.prod(shape) != len(devices):
         raise ConfigError(f"mesh {dict(sizes)} {_expected(len(devices))}")
-    grid = np.array(devices, dtype=object).reshape(shape)
+    grid = _arranged(devices, shape)
     return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+
+
+def _arranged(devices: Sequence[jax.Device], shape: Sequence[int]) -> np.ndarray:
+    """Devices in the mesh's shape; a TPU's so that neighbours in it are neighbours on the torus."""
+    if devices[0].platform == "tpu" and len(devices) > 1:
+        return mesh_utils.create_device_mesh(
+            shape, devices, contiguous_submeshes=False, allow_split_physical_axes=True
+        )
+    return np.array(devices, dtype=object).reshape(shape)
 
 
 def spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Any) -> PartitionSpec:
@@ -94,6 +105,15 @@ def place(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, shardings(tree, mesh))
 
 
+def abstract(tree: Any, mesh: Mesh) -> Any:
+    """Shapes and types of a tree's arrays, each with the place that `shardings` says."""
+    return jax.tree.map(
+        lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at),
+        tree,
+        shardings(tree, mesh),
+    )
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Where a batch [rows, length] lies."""
     return NamedSharding(mesh, PartitionSpec(RULES["batch"], RULES["sequence"]))
@@ -114,6 +134,37 @@ def constrain(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     if mesh.empty or mesh.size == 1:
         return x
     return jax.lax.with_sharding_constraint(x, spec(axes, x.shape, mesh))
+
+
+def gathered(weight: jax.Array, axes: Sequence[str | None]) -> jax.Array:
+    """A weight as its product wants it: whole along fsdp, still in parts along tensor.
+
+    Said where the weight is used, it fixes what fsdp means: weights travel, in the type they are
+    used in, and activations stay. Left to the partitioner, the latter may travel instead.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.shape.get("fsdp", 1) == 1:
+        return weight
+    parts = [_without(part, "fsdp") for part in spec(axes, weight.shape, mesh)]
+    return jax.lax.with_sharding_constraint(weight, PartitionSpec(*parts))
+
+
+def _without(part: tuple[str, ...] | str | None, axis: str) -> tuple[str, ...] | None:
+    """One dimension's mesh axes less one of them."""
+    names = (part,) if isinstance(part, str) else part or ()
+    return tuple(name for name in names if name != axis) or None
+
+
+def kept(tree: Any) -> Any:
+    """Constrain each parameter-like leaf of a tree to where its own `axes` say."""
+
+    def of(leaf: Any) -> Any:
+        if not isinstance(leaf, nnx.Variable):
+            return leaf
+        axes = leaf.get_metadata().get("axes", (None,) * leaf.ndim)
+        return leaf.replace(constrain(leaf.get_value(), axes))
+
+    return jax.tree.map(of, tree, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 
 
 def _expected(count: int) -> str:

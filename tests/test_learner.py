@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from etils import epath
 
-from configs import common
+from configs import common, webshop
 from eef_jax import checkpoint, export
 from eef_jax.errors import ConfigError
 from eef_jax.learner import NANO, Learner, find_base
+from eef_jax.models import peft, tensors
 from eef_jax.types import Example
 from tests.test_export import folder  # noqa: F401 (a fixture)
 
@@ -53,3 +54,23 @@ def test_bases_that_ship_are_found_by_name():
     assert find_base("some/folder") == "some/folder"
     with pytest.raises(ConfigError, match=r"'nano:bass'.* did you mean base.*nano\.pretrain"):
         find_base("nano:bass")
+
+
+def test_stacked_layers_are_stored_and_exported_like_any_others(folder, tmp_path):  # noqa: F811
+    plain, scanned = config(folder), config(folder, scan_layers=True)
+    scanned["train"]["remat"], scanned["mesh"] = "block", {"data": 2, "fsdp": 4}
+    found = []
+    for name, settings in (("plain", plain), ("scanned", scanned)):
+        tune(settings, tmp_path / name)
+        out = export.export(tmp_path / name, tmp_path / f"{name}_out", format="peft")
+        found.append(tensors.open_file(out / peft.WEIGHTS)[0])
+    assert set(found[0]) == set(found[1])
+    for key, stored in found[0].items():
+        whole = (slice(None), slice(None))
+        np.testing.assert_allclose(found[1][key].read(whole), stored.read(whole), atol=1e-4)
+
+
+def test_a_preset_of_a_shape_alone_asks_for_its_folder():
+    settings = webshop.get_config("llama3_8b").to_dict()
+    with pytest.raises(ConfigError, match=r"--config.model.path=FOLDER"):
+        _ = Learner(settings).path

@@ -51,49 +51,19 @@ class Steps:
     draws: Draws
 
 
-class Programs:
-    """The decoder's compiled programs over one cache.
+class Traced:
+    """What the programs do, as functions to be compiled: of a model's shape alone.
 
     Args:
-        model: decoder and weights.
+        model: a decoder; its weights may be shapes.
         shapes: sizes, none of them open.
-
-    Attributes:
-        cache: the pages.
     """
 
     def __init__(self, model: Model, shapes: Shapes):
         self._shapes = shapes
         self._graphdef = model.graphdef
-        self._mesh = _mesh(model)
-        # Flattened once: walking a state's Python objects would cost as much as a decode step.
-        self._frozen, self._frozen_def = jax.tree.flatten(model.frozen)
+        self._frozen_def = jax.tree.structure(model.frozen)
         self._adapter_def = jax.tree.structure(model.trainable)
-        self._model_config, self._dtype = model.config, model.decoder.dtype
-        self.cache: Cache = self._empty_cache()
-        self._prefill = self._jit(self._prefill_tokens)
-        self._decode = self._jit(self._decode_steps)
-        self._copy = self._jit(copy_pages)
-
-    @property
-    def compiles(self) -> int:
-        """Number of programs compiled so far."""
-        return sum(f._cache_size() for f in (self._prefill, self._decode, self._copy))
-
-    def leaves(self, trainable: nnx.State) -> Leaves:
-        """The arrays of an adapter, to be passed to `prefill` and `decode`."""
-        leaves, structure = jax.tree.flatten(trainable)
-        if structure != self._adapter_def:  # type: ignore[operator]
-            raise ValueError(f"an adapter of {self._adapter_def} was expected, got {structure}")
-        return leaves
-
-    def compile_all(self, adapter: Leaves) -> None:
-        """Compile every program and bucket by running it on nothing."""
-        for width in self._shapes.widths:
-            self.prefill(adapter, self.no_chunks(width), np.zeros(self._shapes.tokens, np.int32))
-        self.decode(adapter, self.no_steps())
-        self.copy([])
-        jax.block_until_ready(self.cache)
 
     def no_chunks(self, width: int) -> Chunks:
         """A prefill of padding, as numpy arrays to be filled."""
@@ -117,6 +87,108 @@ class Programs:
             table=np.full((slots, self._shapes.width), self._shapes.pages, np.int32),
             draws=Draws.empty(slots),
         )
+
+    def _decoder(self, frozen: Leaves, adapter: Leaves) -> Any:
+        return merge(
+            self._graphdef,
+            jax.tree.unflatten(self._frozen_def, frozen),
+            jax.tree.unflatten(self._adapter_def, adapter),
+        )
+
+    def prefill_tokens(
+        self, cache: Cache, frozen: Leaves, adapter: Leaves, chunks: Chunks, tokens: jax.Array
+    ) -> Cache:
+        """See `Programs.prefill`."""
+        return self._decoder(frozen, adapter).extend(tokens, chunks, cache)[1]
+
+    def decode_steps(
+        self, cache: Cache, frozen: Leaves, adapter: Leaves, steps: Steps
+    ) -> tuple[Cache, jax.Array, jax.Array]:
+        """See `Programs.decode`."""
+        n = len(steps.forced)
+
+        def going(state: tuple[Any, ...]) -> jax.Array:
+            step, _, positions, *_ = state
+            return (step < n) & jnp.any(positions >= 0)
+
+        def one(state: tuple[Any, ...]) -> tuple[Any, ...]:
+            return self._step(frozen, adapter, steps, state)
+
+        _, _, _, cache, ids, logprobs = jax.lax.while_loop(going, one, _start(cache, steps))
+        return cache, ids, logprobs
+
+    def decode_step(
+        self, cache: Cache, frozen: Leaves, adapter: Leaves, steps: Steps
+    ) -> tuple[Any, ...]:
+        """One step of `decode_steps`, whatever the rows; for accounts of what it takes."""
+        return self._step(frozen, adapter, steps, _start(cache, steps))
+
+    def _step(
+        self, frozen: Leaves, adapter: Leaves, steps: Steps, state: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        step, tokens, positions, cache, ids, logprobs = state
+        decoder = self._decoder(frozen, adapter)
+        rows = Rows(positions=positions, table=steps.table, attention=self._shapes.attention)
+        hidden, cache = decoder.extend(tokens, rows, cache)
+        drawn, logprob = sample(decoder.logits(hidden), steps.draws, positions + 1)
+        forced = steps.forced[step]
+        drawn = jnp.where(forced >= 0, forced, drawn)
+        live = positions >= 0
+        ids = ids.at[step].set(jnp.where(live, drawn, NO_ID))
+        logprobs = logprobs.at[step].set(logprob)
+        stopped = jnp.any(drawn[:, None] == steps.draws.stops, axis=1) & (forced < 0)
+        ended = ~live | stopped | (positions >= steps.last)
+        return step + 1, drawn, jnp.where(ended, -1, positions + 1), cache, ids, logprobs
+
+
+def _start(cache: Cache, steps: Steps) -> tuple[Any, ...]:
+    """What a decode goes through its steps with: step, tokens, positions, cache, results."""
+    ids = jnp.full(steps.forced.shape, NO_ID, jnp.int32)
+    logprobs = jnp.zeros(steps.forced.shape, jnp.float32)
+    return jnp.zeros((), jnp.int32), steps.tokens, steps.positions, cache, ids, logprobs
+
+
+class Programs(Traced):
+    """The decoder's compiled programs over one cache.
+
+    Args:
+        model: decoder and weights.
+        shapes: sizes, none of them open.
+
+    Attributes:
+        cache: the pages.
+    """
+
+    def __init__(self, model: Model, shapes: Shapes):
+        super().__init__(model, shapes)
+        self._mesh = _mesh(model)
+        # Flattened once: walking a state's Python objects would cost as much as a decode step.
+        self._frozen = jax.tree.leaves(model.frozen)
+        self._model_config, self._dtype = model.config, model.decoder.dtype
+        self.cache: Cache = self._empty_cache()
+        self._prefill = self._jit(self.prefill_tokens)
+        self._decode = self._jit(self.decode_steps)
+        self._copy = self._jit(copy_pages)
+
+    @property
+    def compiles(self) -> int:
+        """Number of programs compiled so far."""
+        return sum(f._cache_size() for f in (self._prefill, self._decode, self._copy))
+
+    def leaves(self, trainable: nnx.State) -> Leaves:
+        """The arrays of an adapter, to be passed to `prefill` and `decode`."""
+        leaves, structure = jax.tree.flatten(trainable)
+        if structure != self._adapter_def:  # type: ignore[operator]
+            raise ValueError(f"an adapter of {self._adapter_def} was expected, got {structure}")
+        return leaves
+
+    def compile_all(self, adapter: Leaves) -> None:
+        """Compile every program and bucket by running it on nothing."""
+        for width in self._shapes.widths:
+            self.prefill(adapter, self.no_chunks(width), np.zeros(self._shapes.tokens, np.int32))
+        self.decode(adapter, self.no_steps())
+        self.copy([])
+        jax.block_until_ready(self.cache)
 
     def prefill(self, adapter: Leaves, chunks: Chunks, tokens: np.ndarray) -> None:
         """Write runs of tokens i32[t] into the cache."""
@@ -173,54 +245,6 @@ class Programs:
     def _within(self) -> contextlib.AbstractContextManager[Any]:
         """The mesh, which the decoder constrains its activations to."""
         return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
-
-    def _decoder(self, frozen: Leaves, adapter: Leaves) -> Any:
-        return merge(
-            self._graphdef,
-            jax.tree.unflatten(self._frozen_def, frozen),
-            jax.tree.unflatten(self._adapter_def, adapter),
-        )
-
-    def _prefill_tokens(
-        self, cache: Cache, frozen: Leaves, adapter: Leaves, chunks: Chunks, tokens: jax.Array
-    ) -> Cache:
-        return self._decoder(frozen, adapter).extend(tokens, chunks, cache)[1]
-
-    def _decode_steps(
-        self, cache: Cache, frozen: Leaves, adapter: Leaves, steps: Steps
-    ) -> tuple[Cache, jax.Array, jax.Array]:
-        decoder = self._decoder(frozen, adapter)
-        n = len(steps.forced)
-
-        def going(state: tuple[Any, ...]) -> jax.Array:
-            step, _, positions, *_ = state
-            return (step < n) & jnp.any(positions >= 0)
-
-        def one(state: tuple[Any, ...]) -> tuple[Any, ...]:
-            step, tokens, positions, cache, ids, logprobs = state
-            rows = Rows(positions=positions, table=steps.table, attention=self._shapes.attention)
-            hidden, cache = decoder.extend(tokens, rows, cache)
-            drawn, logprob = sample(decoder.logits(hidden), steps.draws, positions + 1)
-            forced = steps.forced[step]
-            drawn = jnp.where(forced >= 0, forced, drawn)
-            live = positions >= 0
-            ids = ids.at[step].set(jnp.where(live, drawn, NO_ID))
-            logprobs = logprobs.at[step].set(logprob)
-            stopped = jnp.any(drawn[:, None] == steps.draws.stops, axis=1) & (forced < 0)
-            ended = ~live | stopped | (positions >= steps.last)
-            return step + 1, drawn, jnp.where(ended, -1, positions + 1), cache, ids, logprobs
-
-        shape = steps.forced.shape
-        state = (
-            jnp.zeros((), jnp.int32),
-            steps.tokens,
-            steps.positions,
-            cache,
-            jnp.full(shape, NO_ID, jnp.int32),
-            jnp.zeros(shape, jnp.float32),
-        )
-        _, _, _, cache, ids, logprobs = jax.lax.while_loop(going, one, state)
-        return cache, ids, logprobs
 
 
 def _mesh(model: Model) -> Mesh | None:

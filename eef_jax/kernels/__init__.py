@@ -1,27 +1,71 @@
 """The attention registry: several implementations, all taking and giving the same arrays.
 
-`IMPLEMENTATIONS` maps a name to a causal self-attention for packed rows, `DECODING` to the
-attention of one new token a row to a paged cache. `xla` and `gathered` run everywhere and are the
-references that any other one is tested against. Knows nothing of models.
+| name | runs on | what it is |
+|---|---|---|
+| xla | everything | plain operations; the reference that the others are tested against |
+| splash | TPU | JAX's block-sparse flash attention in Pallas, a device's part under `shard_map` |
+| cudnn | NVIDIA GPU, 16-bit types | cuDNN's fused attention, likewise |
+
+`auto` means the one for the devices at hand. `DECODING` likewise maps a name to the attention of
+one new token a row to a paged cache: `gathered` runs everywhere and is the reference, `pages` is
+the fast one on CPU. Knows nothing of models.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
 from eef_jax.errors import ConfigError, near
-from eef_jax.kernels import paged, xla
+from eef_jax.kernels import cudnn, paged, splash, xla
 from eef_jax.kernels.paged import chunks as chunks
 from eef_jax.kernels.scores import Scores as Scores
 
 Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, Scores], jax.Array]
 Decoding = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, Scores], jax.Array]
 
-IMPLEMENTATIONS: dict[str, Attention] = {"xla": xla.attention}
+IMPLEMENTATIONS: dict[str, Attention] = {
+    "xla": xla.attention,
+    "splash": splash.attention,
+    "cudnn": cudnn.attention,
+}
 DECODING: dict[str, Decoding] = {"pages": paged.pages_in_place, "gathered": paged.gathered}
 # What multiplies pages where they lie can serve a page to one row only.
 ONE_READER = frozenset({"pages"})
+
+
+class Bounded(Protocol):
+    """What a choice depends on; a model's shape has it."""
+
+    @property
+    def attention_softcap(self) -> float | None:
+        """Bound of the scores."""
+
+
+def chosen(name: str, mesh: Mesh | None, dtype: DTypeLike, model: Bounded) -> str:
+    """The implementation that a config's name means.
+
+    Args:
+        name: in `IMPLEMENTATIONS`, or "auto".
+        mesh: the devices; None for the default one.
+        dtype: what attention is computed in.
+        model: whether its scores are bounded.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+    if name not in (*IMPLEMENTATIONS, "auto"):
+        raise ConfigError(f"unknown attention {name!r}: {near(name, [*IMPLEMENTATIONS, 'auto'])}")
+    if name != "auto":
+        return name
+    device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+    if device.platform == "tpu":
+        return "splash"
+    fused = jnp.dtype(dtype).itemsize == 2 and model.attention_softcap is None
+    return "cudnn" if device.platform == "gpu" and fused else "xla"
 
 
 def attention(

@@ -20,6 +20,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 from eef_jax.errors import ConfigError, near
+from eef_jax.models import layout
 from eef_jax.models.rope import RopeScaling
 
 if TYPE_CHECKING:
@@ -217,11 +218,14 @@ def content_hash(state: nnx.State) -> str:
     """SHA-256 over the paths, types, shapes and bytes of a state, as a hex string.
 
     A checkpoint names the frozen weights it belongs to by it instead of storing them. Equal weights
-    give equal hashes on any mesh; where it spans processes, all of them call this.
+    give equal hashes on any mesh and in any layout of the layers; where a mesh spans processes, all
+    of them call this.
     """
     digest = hashlib.sha256()
-    for path, variable in sorted(nnx.to_flat_state(state), key=lambda item: str(item[0])):
-        value = variable[...]
+    named = layout.names(state)
+    for path in sorted(named, key=str):
+        variable, row = named[path]
+        value = variable.get_value() if row is None else variable.get_value()[row]
         digest.update(f"{path} {value.dtype} {value.shape}\n".encode())
         for piece in _pieces(value):
             digest.update(np.ascontiguousarray(piece).tobytes())

@@ -7,17 +7,20 @@ family's name: what families do differently are fields of `ModelConfig`.
 Legend: b batch, t tokens, d model, v vocabulary.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from eef_jax.models import depth
 from eef_jax.models.base import ModelConfig
 from eef_jax.models.block import Block
 from eef_jax.models.cache import Cache, Spot
 from eef_jax.models.norm import norm
 from eef_jax.models.rope import Rotation, rotation
-from eef_jax.sharding import constrain
+from eef_jax.sharding import constrain, gathered
 
 
 class Decoder(nnx.Module):
@@ -30,6 +33,7 @@ class Decoder(nnx.Module):
         dtype: type the layers compute in.
         param_dtype: type the parameters are stored in.
         attention: name in the attention registry (`eef_jax.kernels`).
+        remat: what is kept for the way back, a name in `depth.POLICIES`.
     """
 
     def __init__(
@@ -39,7 +43,9 @@ class Decoder(nnx.Module):
         dtype: DTypeLike,
         param_dtype: DTypeLike,
         attention: str,
+        remat: str = "none",
     ) -> None:
+        depth.check_policy(remat)
         shape = (config.vocab_size, config.d_model)
         self.embed = nnx.Param(jnp.zeros(shape, param_dtype), axes=("vocab", "embed"))
         self.layers = nnx.List(
@@ -54,6 +60,8 @@ class Decoder(nnx.Module):
         )
         self.config = config
         self.dtype = jnp.dtype(dtype)
+        self.remat = remat
+        self.scanned = False  # whether the layers are stacks; see `layout.stack`
 
     def __call__(
         self,
@@ -76,10 +84,13 @@ class Decoder(nnx.Module):
         """
         x = self.embedded(tokens)
         turns = self.rotations(positions)
-        for index, layer in enumerate(self.layers):
+
+        def layer(block: Block, kind: int, index: jax.Array | int, x: jax.Array) -> jax.Array:
             key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
-            x = layer(x, turns[index], segment_ids, key)
-            x = constrain(x, ("batch", "sequence", None))
+            x = block(x, turns[kind], segment_ids, key)
+            return constrain(x, ("batch", "sequence", None))
+
+        x = depth.through(self.layers, layer, x, scanned=self.scanned, remat=self.remat)
         return self.norm(x)
 
     def extend(self, tokens: jax.Array, spot: Spot, cache: Cache) -> tuple[jax.Array, Cache]:
@@ -104,22 +115,37 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Map [..., d] to float32 scores of the next token [..., v]."""
+        return self.scorer(hidden.dtype)(hidden)
+
+    def scorer(self, dtype: DTypeLike) -> Callable[[jax.Array], jax.Array]:
+        """`logits` for many calls: its weight is gathered once, in the type of what it is given.
+
+        Inside a loop over chunks of tokens it would travel once a chunk.
+        """
         if self.head is None:
-            weight, contract = self.embed[...], 1
+            weight, axes, contract = self.embed[...], ("vocab", "embed"), 1
         else:
-            weight, contract = self.head[...], 0
-        scores = jax.lax.dot_general(
-            hidden,
-            weight.astype(hidden.dtype),
-            (((hidden.ndim - 1,), (contract,)), ((), ())),
-            preferred_element_type=jnp.float32,
-        )
-        cap = self.config.logit_softcap
-        return scores if cap is None else cap * jnp.tanh(scores / cap)
+            weight, axes, contract = self.head[...], ("embed", "vocab"), 0
+        weight = gathered(weight.astype(dtype), axes)
+
+        def scores_of(hidden: jax.Array) -> jax.Array:
+            scores = jax.lax.dot_general(
+                hidden,
+                weight,
+                (((hidden.ndim - 1,), (contract,)), ((), ())),
+                preferred_element_type=jnp.float32,
+            )
+            cap = self.config.logit_softcap
+            return scores if cap is None else cap * jnp.tanh(scores / cap)
+
+        return scores_of
 
     def embedded(self, tokens: jax.Array) -> jax.Array:
         """What the first layer is given for ids i32[b, t]: [b, t, d]."""
         x = jnp.take(self.embed[...], tokens, axis=0, mode="clip").astype(self.dtype)
+        # Devices of fsdp look all their rows up in their part of the width, then rows change
+        # places: what travels is as large as the activations, not as the table.
+        x = constrain(x, ("replica", "sequence", "embed"))
         if self.config.embedding_scale != 1.0:
             x = x * jnp.asarray(self.config.embedding_scale, self.dtype)
         return constrain(x, ("batch", "sequence", None))

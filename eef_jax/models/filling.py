@@ -15,7 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from eef_jax import sharding
-from eef_jax.models import names, tensors
+from eef_jax.models import layout, names, tensors
 from eef_jax.models.decoder import Decoder
 from eef_jax.models.quantise import Quantised
 
@@ -40,6 +40,47 @@ def leaves_of(decoder: Decoder) -> Leaves:
     return leaves
 
 
+def canonical(leaves: Leaves) -> dict[names.Path, jax.ShapeDtypeStruct]:
+    """Shape and type of each leaf under its layer's own name, whatever the layout."""
+    return {
+        name: jax.ShapeDtypeStruct(_own_shape(leaf), _variable(leaf).dtype)
+        for path, leaf in leaves.items()
+        for name in layout.held(path, _variable(leaf))
+    }
+
+
+def joined(path: names.Path, leaf: Leaf, source_of: Callable[[names.Path], Source]) -> Source:
+    """Where the parts of a leaf come from; a stack's from each of its layers.
+
+    Args:
+        path: where the leaf sits.
+        leaf: the parameter, or the quantised weight.
+        source_of: makes the source of one layer's parameter by its own name.
+    """
+    sources = [source_of(name) for name in layout.held(path, _variable(leaf))]
+    if not _is_stack(leaf):
+        return sources[0]
+
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+        return np.stack([source(index[1:]) for source in sources[index[0]]])
+
+    return part
+
+
+def _variable(leaf: Leaf) -> nnx.Variable:
+    return leaf.codes if isinstance(leaf, Quantised) else leaf
+
+
+def _is_stack(leaf: Leaf) -> bool:
+    return "layers" in _variable(leaf).get_metadata()
+
+
+def _own_shape(leaf: Leaf) -> tuple[int, ...]:
+    """One layer's shape."""
+    shape = tuple(leaf.shape)
+    return shape[1:] if isinstance(leaf, nnx.Variable) and _is_stack(leaf) else shape
+
+
 def place(
     path: names.Path, leaf: Leaf, source: Source, mesh: Mesh | None
 ) -> dict[names.Path, nnx.Variable]:
@@ -57,12 +98,21 @@ def place(
         The filled variables by their paths: one, or a quantised weight's.
     """
     if isinstance(leaf, Quantised):
-        parts = leaf.encode(source((slice(None), slice(None))))
+        parts = _encoded(leaf, source)
         return {
             (*path, name): _put(getattr(leaf, name), value.__getitem__, mesh)
             for name, value in parts.items()
         }
     return {path: _put(leaf, source, mesh)}
+
+
+def _encoded(leaf: Quantised, source: Source) -> dict[str, np.ndarray]:
+    whole = (slice(None), slice(None))
+    if not _is_stack(leaf):
+        return leaf.encode(source(whole))
+    layers = range(leaf.codes.shape[0])
+    each = [leaf.encode(source((slice(i, i + 1), *whole))[0]) for i in layers]
+    return {name: np.stack([one[name] for one in each]) for name in each[0]}
 
 
 def _put(variable: nnx.Variable, source: Source, mesh: Mesh | None) -> nnx.Variable:
@@ -81,12 +131,12 @@ def _put(variable: nnx.Variable, source: Source, mesh: Mesh | None) -> nnx.Varia
 def read(
     stored: tensors.Stored, path: names.Path, leaf: Leaf, index: tuple[slice, ...]
 ) -> np.ndarray:
-    """A part of a stored tensor as the decoder has it, read into memory of its own.
+    """A part of a layer's stored tensor as the decoder has it, read into memory of its own.
 
     The memory is aligned as XLA wants it, so that on a CPU it becomes the device's array without
     another copy.
     """
-    turned = names.turned(len(leaf.shape), path)
+    turned = names.turned(len(stored.shape), path)
     view = stored.read(index[::-1]).T if turned else stored.read(index)
     dtype = np.dtype(np.float32 if isinstance(leaf, Quantised) else leaf.dtype)
     out = _aligned(view.shape, dtype)
@@ -106,14 +156,16 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def faults(
-    stored: Mapping[str, names.Path], found: Mapping[str, tensors.Stored], leaves: Leaves
+    stored: Mapping[str, names.Path],
+    found: Mapping[str, tensors.Stored],
+    leaves: Mapping[names.Path, jax.ShapeDtypeStruct],
 ) -> list[str]:
     """All that is wrong with a file's tensors, a line each.
 
     Args:
         stored: name -> path, of what it must hold.
         found: name -> tensor, of what it does.
-        leaves: the parameters to fill.
+        leaves: the parameters to fill, by their layers' own names; they have a shape.
     """
     problems = [f"missing: {name}" for name in stored if name not in found]
     problems += [f"unexpected: {name}" for name in sorted(found) if name not in stored]

@@ -5,6 +5,7 @@ gets its shard straight from the file's pages, one tensor after the other, so th
 holds a second copy of the model. Knows no tokenizer.
 """
 
+import dataclasses
 import functools
 import json
 from collections.abc import Mapping
@@ -18,12 +19,12 @@ from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from eef_jax import files
+from eef_jax import files, kernels
 from eef_jax.errors import ConfigError, DataError
-from eef_jax.models import names, tensors
+from eef_jax.models import layout, names, tensors
 from eef_jax.models.base import LoraConfig, Model, ModelConfig, family
 from eef_jax.models.decoder import Decoder
-from eef_jax.models.filling import Source, faults, leaves_of, place, read
+from eef_jax.models.filling import Leaf, Source, canonical, faults, joined, leaves_of, place, read
 from eef_jax.models.initial import initial
 from eef_jax.models.lora import Linear, adapt
 from eef_jax.models.quantise import quantise_projections
@@ -39,6 +40,8 @@ def init(
     param_dtype: DTypeLike = "float32",
     quantise: str = "",
     attention: str = "xla",
+    scan: bool = False,
+    remat: str = "none",
     mesh: Mesh | None = None,
     seed: int = 0,
 ) -> Model:
@@ -50,7 +53,9 @@ def init(
         dtype: type the layers compute in.
         param_dtype: type the parameters are stored in (an adapter's are float32).
         quantise: `int8` or `nf4`: how the projections' weights are stored instead; "" for not.
-        attention: name in the attention registry.
+        attention: name in the attention registry, or "auto" for what the devices have.
+        scan: stack the layers, so that training compiles one of them (see `layout`).
+        remat: what training keeps for the way back, a name in `depth.POLICIES`.
         mesh: where the parameters go; None leaves them on the default device.
         seed: makes the weights.
 
@@ -58,11 +63,24 @@ def init(
         ConfigError: for an adapter that fits no projection, or quantised weights without one.
     """
     decoder = _blank(
-        config, lora, quantise, dtype=dtype, param_dtype=param_dtype, attention=attention
+        config,
+        lora,
+        quantise,
+        scan,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        attention=kernels.chosen(attention, mesh, dtype, config),
+        remat=remat,
     )
+    leaves = leaves_of(decoder)
+    shapes = {name: leaf.shape for name, leaf in canonical(leaves).items()}
+
+    def source_of(name: names.Path) -> Source:
+        return initial(name, shapes[name], seed).__getitem__
+
     filled: dict[names.Path, nnx.Variable] = {}
-    for path, leaf in leaves_of(decoder).items():
-        filled |= place(path, leaf, initial(path, leaf.shape, seed).__getitem__, mesh)
+    for path, leaf in leaves.items():
+        filled |= place(path, leaf, joined(path, leaf, source_of), mesh)
     return _model(decoder, filled, config, lora)
 
 
@@ -74,6 +92,8 @@ def load(
     param_dtype: DTypeLike = "float32",
     quantise: str = "",
     attention: str = "xla",
+    scan: bool = False,
+    remat: str = "none",
     mesh: Mesh | None = None,
     seed: int = 0,
 ) -> Model:
@@ -81,11 +101,13 @@ def load(
 
     Args:
         path: the folder.
-        lora: as for `init`, and so are the next five.
+        lora: as for `init`, and so are the next seven.
         dtype: see `init`.
         param_dtype: see `init`.
         quantise: see `init`.
         attention: see `init`.
+        scan: see `init`.
+        remat: see `init`.
         mesh: see `init`.
         seed: makes the adapter's first half (its second is 0: a fresh adapter changes nothing).
 
@@ -97,12 +119,20 @@ def load(
     folder = epath.Path(path)
     config = read_config(folder)
     decoder = _blank(
-        config, lora, quantise, dtype=dtype, param_dtype=param_dtype, attention=attention
+        config,
+        lora,
+        quantise,
+        scan,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        attention=kernels.chosen(attention, mesh, dtype, config),
+        remat=remat,
     )
     leaves = leaves_of(decoder)
-    stored = names.stored(config, leaves)
+    own = canonical(leaves)
+    stored = names.stored(config, own)
     found = _needed(config, names.known_as(config, tensors.open_folder(folder)))
-    if problems := faults(stored, found, leaves):
+    if problems := faults(stored, found, own):
         lines = "\n  ".join(problems)
         raise DataError(
             f"{folder} does not hold the tensors its config.json describes:\n  {lines}\n"
@@ -111,12 +141,14 @@ def load(
     of = {leaf_path: found[name] for name, leaf_path in stored.items()}
     filled: dict[names.Path, nnx.Variable] = {}
     for leaf_path, leaf in leaves.items():
-        if leaf_path in of:
-            source: Source = functools.partial(read, of[leaf_path], leaf_path, leaf)
-        else:
-            assert isinstance(leaf, nnx.LoRAParam), f"no name in TENSORS means {leaf_path}"
-            source = initial(leaf_path, leaf.shape, seed).__getitem__
-        filled |= place(leaf_path, leaf, source, mesh)
+
+        def source_of(name: names.Path, leaf: Leaf = leaf) -> Source:
+            if name in of:
+                return functools.partial(read, of[name], name, leaf)
+            assert isinstance(leaf, nnx.LoRAParam), f"no name in TENSORS means {name}"
+            return initial(name, own[name].shape, seed).__getitem__
+
+        filled |= place(leaf_path, leaf, joined(leaf_path, leaf, source_of), mesh)
     return _model(decoder, filled, config, lora)
 
 
@@ -134,15 +166,50 @@ def outline(
         DataError: config.json is missing or asks for what the decoder does not compute.
     """
     config = read_config(epath.Path(path))
-    decoder = _blank(
-        config, lora, quantise, dtype="float32", param_dtype=param_dtype, attention="xla"
-    )
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = {
-        at: leaf.replace(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here))
-        for at, leaf in nnx.to_flat_state(nnx.state(decoder, nnx.Param))
-    }
+    model = abstract(config, lora=lora, quantise=quantise, param_dtype=param_dtype)
+
+    def placed(state: nnx.State) -> nnx.State:
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), state
+        )
+
+    return dataclasses.replace(
+        model, frozen=placed(model.frozen), trainable=placed(model.trainable)
+    )
+
+
+def abstract(
+    config: ModelConfig,
+    *,
+    lora: LoraConfig | None = None,
+    dtype: DTypeLike = "float32",
+    param_dtype: DTypeLike = "float32",
+    quantise: str = "",
+    attention: str = "xla",
+    scan: bool = False,
+    remat: str = "none",
+) -> Model:
+    """A model of shapes (`jax.ShapeDtypeStruct`) in place of values: nothing is allocated.
+
+    What programs are compiled from ahead of time. Arguments and errors are those of `init`.
+    """
+    options = {"dtype": dtype, "param_dtype": param_dtype, "attention": attention, "remat": remat}
+    decoder = _blank(config, lora, quantise, scan, **options)
+    shapes = dict(nnx.to_flat_state(nnx.state(decoder, nnx.Param)))
     return _model(decoder, shapes, config, lora)
+
+
+def unrolled(model: Model) -> Model:
+    """The model with each layer for itself, as sampling and files want it; itself where it is so.
+
+    Layers are slices of the stacks, made beside them on their devices.
+    """
+    decoder = model.decoder
+    if not decoder.scanned:
+        return model
+    layout.unstack(decoder)
+    return _taken_apart(decoder, model.config, model.lora)
 
 
 def read_config(folder: epath.Path) -> ModelConfig:
@@ -190,7 +257,7 @@ def save(
     """
     folder = epath.Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    decoder = model.decoder
+    decoder = unrolled(model).decoder
     leaves = leaves_of(decoder)
     stored = names.stored(model.config, leaves)
 
@@ -235,7 +302,9 @@ def _folded(decoder: Decoder, path: names.Path) -> jax.Array:
     return getattr(owner, path[-1])[...]
 
 
-def _blank(config: ModelConfig, lora: LoraConfig | None, quantise: str, **options: Any) -> Decoder:
+def _blank(
+    config: ModelConfig, lora: LoraConfig | None, quantise: str, scan: bool, **options: Any
+) -> Decoder:
     """A decoder of shapes, with nothing allocated."""
     if quantise and lora is None:
         raise ConfigError(
@@ -249,6 +318,8 @@ def _blank(config: ModelConfig, lora: LoraConfig | None, quantise: str, **option
             adapt(decoder, lora, names.modules(config))
         if quantise:
             quantise_projections(decoder, quantise)
+        if scan:
+            layout.stack(decoder)
         return decoder
 
     return nnx.eval_shape(build)
@@ -260,8 +331,12 @@ def _model(
     config: ModelConfig,
     lora: LoraConfig | None,
 ) -> Model:
-    kind = nnx.Param if lora is None else nnx.LoRAParam
     decoder = nnx.merge(nnx.graphdef(decoder), nnx.from_flat_state(filled))
+    return _taken_apart(decoder, config, lora)
+
+
+def _taken_apart(decoder: Decoder, config: ModelConfig, lora: LoraConfig | None) -> Model:
+    kind = nnx.Param if lora is None else nnx.LoRAParam
     graphdef, *states = nnx.split(decoder, kind, ...)
     trainable, frozen = states
     return Model(config=config, lora=lora, graphdef=graphdef, frozen=frozen, trainable=trainable)

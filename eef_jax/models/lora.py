@@ -18,6 +18,7 @@ from eef_jax.errors import ConfigError
 from eef_jax.models.base import LoraConfig, matches
 from eef_jax.models.names import at
 from eef_jax.models.quantise import Quantised
+from eef_jax.sharding import gathered
 
 if TYPE_CHECKING:
     from eef_jax.models.decoder import Decoder
@@ -68,7 +69,7 @@ class Linear(nnx.Module):
         if isinstance(self.weight, Quantised):
             y = self.weight.product(x)
             return y + self._low_rank(x, dropout_key) if self.adapted else y
-        weight = self.weight[...].astype(x.dtype)
+        weight = gathered(self.weight[...].astype(x.dtype), self.axes)
         if not self.adapted:
             return x @ weight
         dropping = dropout_key is not None and self.dropout > 0.0
@@ -86,8 +87,9 @@ class Linear(nnx.Module):
         if dropout_key is not None and self.dropout > 0.0:
             keep = jax.random.bernoulli(dropout_key, 1.0 - self.dropout, x.shape)
             x = jnp.where(keep, x / (1.0 - self.dropout), 0).astype(x.dtype)
-        low = x @ self.lora_a[...].astype(x.dtype)
-        return (low * self.scale) @ self.lora_b[...].astype(x.dtype)
+        a = gathered(self.lora_a[...].astype(x.dtype), (self.axes[0], "rank"))
+        b = gathered(self.lora_b[...].astype(x.dtype), ("rank", self.axes[1]))
+        return ((x @ a) * self.scale) @ b
 
     def update(self) -> jax.Array:
         """What the adapter adds to the weight, float32[in, out]."""

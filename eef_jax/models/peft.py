@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from eef_jax import files
 from eef_jax.errors import ConfigError, DataError
-from eef_jax.models import filling, hf, names, tensors
+from eef_jax.models import filling, hf, layout, names, tensors
 from eef_jax.models.base import TARGETS, LoraConfig, Model, ModelConfig, content_hash
 
 WEIGHTS = "adapter_model.safetensors"
@@ -49,16 +49,15 @@ def save(model: Model, path: epath.PathLike, *, base: str) -> None:
         raise ConfigError(
             "all parameters of this model were tuned, there is no adapter: write it merged"
         )
-    leaves = dict(nnx.to_flat_state(model.trainable))
+    leaves = layout.names(model.trainable)
     stored = _stored(model.config, leaves)
     plan = {
-        name: tensors.Planned(dtype=np.dtype(leaves[at].dtype), shape=leaves[at].shape[::-1])
-        for name, at in stored.items()
+        name: tensors.Planned(dtype=np.dtype(variable.dtype), shape=variable.shape[-2:][::-1])
+        for name, (variable, _) in ((name, leaves[at]) for name, at in stored.items())
     }
 
     def produce(name: str) -> np.ndarray:
-        value = np.asarray(jax.device_get(leaves[stored[name]][...]))
-        return names.oriented(value, stored[name])
+        return names.oriented(layout.value(*leaves[stored[name]]), stored[name])
 
     folder = epath.Path(path)
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,18 +124,23 @@ def load(path: epath.PathLike, model: Model, *, mesh: Mesh | None = None) -> nnx
     folder = epath.Path(path).expanduser()
     found, metadata = tensors.open_file(folder / WEIGHTS)
     leaves: filling.Leaves = dict(nnx.to_flat_state(model.trainable))
-    stored = _stored(model.config, leaves)
-    if problems := filling.faults(stored, found, leaves):
+    own = filling.canonical(leaves)
+    stored = _stored(model.config, own)
+    if problems := filling.faults(stored, found, own):
         lines = "\n  ".join(problems)
         raise DataError(
             f"{folder} holds another adapter than its {CONFIG} and the base say:\n  {lines}\n"
             "load the base that it was tuned on, or copy the folder again"
         )
     _check_base(folder, metadata, model)
+    of = {at: found[name] for name, at in stored.items()}
     filled: dict[names.Path, nnx.Variable] = {}
-    for name, at in stored.items():
-        source = functools.partial(filling.read, found[name], at, leaves[at])
-        filled |= filling.place(at, leaves[at], source, mesh)
+    for at, leaf in leaves.items():
+
+        def source_of(name: names.Path, leaf: filling.Leaf = leaf) -> filling.Source:
+            return functools.partial(filling.read, of[name], name, leaf)
+
+        filled |= filling.place(at, leaf, filling.joined(at, leaf, source_of), mesh)
     return nnx.from_flat_state(filled)
 
 

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from eef_jax.sharding import constrain
+
 Head = Callable[[Float[Array, "b c d"]], Float[Array, "b c v"]]
 
 
@@ -52,7 +54,10 @@ def weighted_nll(
     if chunks == 1:
         return _nll(head, hidden, labels, scales)
     parts = [
-        jnp.moveaxis(x.reshape(x.shape[0], chunks, -1, *x.shape[2:]), 1, 0)
+        constrain(
+            jnp.moveaxis(x.reshape(x.shape[0], chunks, -1, *x.shape[2:]), 1, 0),
+            (None, "batch", "sequence") + (None,) * (x.ndim - 2),
+        )
         for x in (hidden, labels, scales)
     ]
 

@@ -4,6 +4,9 @@ Knows parameters only as a tree of arrays; accumulation is the step's affair.
 """
 
 import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -17,7 +20,8 @@ class OptimizerConfig:
     """How parameters are updated.
 
     Attributes:
-        name: `adamw`, `lion` or `sgd`.
+        name: of an optimizer in optax that needs no more than a learning rate (`adamw`, `lion`,
+            `sgd`, `adafactor`, ...); of the fields below it gets those that it takes.
         learning_rate: the peak.
         schedule: from the peak on: `constant`, `linear` or `cosine` down to `final` of it.
         warmup: share of the steps in which the rate rises linearly from 0 (0-1).
@@ -66,24 +70,48 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     """Build the optimizer for a run of `steps` steps.
 
     Raises:
-        ConfigError: for an unknown name or schedule.
+        ConfigError: for an unknown name or schedule, or a decay that the optimizer has not.
     """
     rate = make_schedule(config, steps)
-    known = {
-        "adamw": lambda: optax.adamw(
-            rate, config.b1, config.b2, weight_decay=config.weight_decay, mask=_matrices
-        ),
-        "lion": lambda: optax.lion(
-            rate, config.b1, config.b2, weight_decay=config.weight_decay, mask=_matrices
-        ),
-        "sgd": lambda: optax.sgd(rate, config.b1 or None),
-    }
+    known = _optimizers()
     if config.name not in known:
         raise ConfigError(f"unknown optimizer {config.name!r}: {near(config.name, known)}")
-    optimizer = known[config.name]()
+    make = known[config.name]
+    settings: dict[str, Any] = {
+        "b1": config.b1,
+        "b2": config.b2,
+        "weight_decay": config.weight_decay,
+    }
+    if config.name == "sgd":
+        settings = {"momentum": config.b1 or None}
+    takes = inspect.signature(make).parameters
+    given = {name: value for name, value in settings.items() if name in takes}
+    if "weight_decay" in given and "mask" in takes:
+        given["mask"] = _matrices
+    if config.weight_decay and "weight_decay" not in given:
+        raise ConfigError(
+            f"optimizer {config.name!r} decays no weights, weight_decay = {config.weight_decay}: "
+            "set it to 0 or take adamw"
+        )
+    optimizer = make(learning_rate=rate, **given)
     if config.clip:
         optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optimizer)
     return optimizer
+
+
+@functools.cache
+def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
+    """Those of optax that need nothing but a learning rate, by name."""
+    found: dict[str, Callable[..., optax.GradientTransformation]] = {}
+    for name, make in vars(optax).items():
+        if not inspect.isfunction(make) or name.startswith("_"):
+            continue
+        parameters = inspect.signature(make).parameters
+        required = [p.name for p in parameters.values() if p.default is p.empty]
+        searches = {"linesearch", "f_min"} & set(parameters)  # ask for the loss itself
+        if "learning_rate" in parameters and required in ([], ["learning_rate"]) and not searches:
+            found[name] = make
+    return found
 
 
 def _matrices(params: Any) -> Any:

@@ -56,6 +56,12 @@ def shardings(model: Model, optimizer: optax.GradientTransformation, *, mesh: Me
     return sharding.shardings(shapes, mesh)
 
 
+def abstract(model: Model, optimizer: optax.GradientTransformation, *, mesh: Mesh) -> TrainState:
+    """A run's state as shapes with places: what a step is compiled from ahead of time."""
+    shapes = jax.eval_shape(lambda trainable: _fresh(trainable, optimizer, 0), model.trainable)
+    return sharding.abstract(shapes, mesh)
+
+
 def _fresh(trainable: nnx.State, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -23,6 +23,8 @@ from eef_jax.train import state as state_lib
 from eef_jax.train.losses import weighted_nll
 from eef_jax.train.state import TrainState
 
+CHUNK = 128  # learned tokens of a row whose logits exist at one time
+
 DeviceBatch = dict[str, jax.Array]
 Scalars = dict[str, jax.Array]
 Step = Callable[[TrainState, nnx.State, DeviceBatch], tuple[TrainState, Scalars]]
@@ -34,7 +36,7 @@ def make_step(
     *,
     mesh: Mesh,
     accumulate: int = 1,
-    chunk: int = 128,
+    chunk: int = CHUNK,
 ) -> Step:
     """Compile-once update step.
 
@@ -53,7 +55,26 @@ def make_step(
         A function (state, frozen, batch) -> (state, scalars). The state is donated. Scalars: `loss`
         (nats a learned token), `weight` (sum of weights), `grad_norm` (before clipping).
     """
-    graphdef = model.graphdef
+    jitted = _jitted(model, optimizer, mesh=mesh, accumulate=accumulate, chunk=chunk)
+
+    def step(
+        state: TrainState, frozen: nnx.State, batch: DeviceBatch
+    ) -> tuple[TrainState, Scalars]:
+        with jax.set_mesh(mesh):  # the decoder constrains its activations to it
+            return jitted(state, frozen, batch)
+
+    return step
+
+
+def _jitted(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    *,
+    mesh: Mesh,
+    accumulate: int,
+    chunk: int,
+) -> Any:
+    graphdef, kept = model.graphdef, sharding.kept
 
     def loss_sum(
         trainable: nnx.State, frozen: nnx.State, batch: DeviceBatch, key: Key[Array, ""]
@@ -61,7 +82,7 @@ def make_step(
         decoder = merge(graphdef, frozen, trainable)
         hidden = decoder(batch["tokens"], batch["positions"], batch["segment_ids"], dropout_key=key)
         return weighted_nll(
-            decoder.logits,
+            decoder.scorer(hidden.dtype),
             hidden,
             batch["tokens"],
             batch["weights"],
@@ -75,8 +96,8 @@ def make_step(
         weight = jnp.sum(batch["weights"])
         key = jax.random.fold_in(state.key, state.step)
         total, grads = _accumulated(
-            lambda part, part_key: jax.value_and_grad(loss_sum)(
-                state.trainable, frozen, part, part_key
+            lambda part, part_key: kept(
+                jax.value_and_grad(loss_sum)(state.trainable, frozen, part, part_key)
             ),
             batch,
             key,
@@ -96,20 +117,43 @@ def make_step(
 
     replicated = NamedSharding(mesh, PartitionSpec())
     state_lies = state_lib.shardings(model, optimizer, mesh=mesh)
-    jitted = jax.jit(
+    return jax.jit(
         update,
         in_shardings=(state_lies, sharding.shardings(model.frozen, mesh), batch_shardings(mesh)),
         out_shardings=(state_lies, replicated),
         donate_argnums=0,
     )
 
-    def step(
-        state: TrainState, frozen: nnx.State, batch: DeviceBatch
-    ) -> tuple[TrainState, Scalars]:
-        with jax.set_mesh(mesh):  # the decoder constrains its activations to it
-            return jitted(state, frozen, batch)
 
-    return step
+def lower(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    batch: Mapping[str, np.ndarray],
+    *,
+    mesh: Mesh,
+    accumulate: int = 1,
+    chunk: int = CHUNK,
+) -> jax.stages.Lowered:
+    """The step's program for batches like this one, to be compiled ahead of time.
+
+    Args:
+        model: may be abstract (`hf.abstract`); on a mesh of described devices nothing ever runs.
+        optimizer: as for `make_step`, and so are the rest.
+        batch: a whole global batch, such as `data.batches.empty`.
+        mesh: see `make_step`.
+        accumulate: see `make_step`.
+        chunk: see `make_step`.
+    """
+    lies = batch_shardings(mesh)
+    like = {
+        name: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=lies[name])
+        for name, value in batch.items()
+    }
+    state = state_lib.abstract(model, optimizer, mesh=mesh)
+    frozen = sharding.abstract(model.frozen, mesh)
+    jitted = _jitted(model, optimizer, mesh=mesh, accumulate=accumulate, chunk=chunk)
+    with jax.set_mesh(mesh):
+        return jitted.lower(state, frozen, like)
 
 
 def batch_shardings(mesh: Mesh) -> dict[str, NamedSharding]:
@@ -135,12 +179,17 @@ def check_rows(rows: int, *, mesh: Mesh, accumulate: int) -> None:
     Raises:
         ConfigError: when it does not.
     """
-    ways = accumulate * math.prod(mesh.shape[axis] for axis in sharding.RULES["batch"])
-    if rows % ways:
+    parts = accumulate * ways(mesh)
+    if rows % parts:
         raise ConfigError(
             f"a batch of {rows} rows does not split into {accumulate} micro-batches over the "
-            f"{ways // accumulate} data devices; set config.train.rows to a multiple of {ways}"
+            f"{ways(mesh)} data devices; set config.train.rows to a multiple of {parts}"
         )
+
+
+def ways(mesh: Mesh) -> int:
+    """Number of devices that rows are spread over."""
+    return math.prod(mesh.shape[axis] for axis in sharding.RULES["batch"])
 
 
 def _accumulated(

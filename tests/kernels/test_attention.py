@@ -1,5 +1,7 @@
 """Every implementation in the registry, and attention to a cache, against attention in full."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 
 from eef_jax import kernels
 from eef_jax.errors import ConfigError
-from eef_jax.kernels import Scores
+from eef_jax.kernels import Scores, cudnn, splash
+from eef_jax.sharding import make_mesh
 
 LENGTH = 150  # more than one query block, the last one ragged
 PLAIN = Scores(scale=8**-0.5)
@@ -40,9 +43,20 @@ def written_out(q, k, v, segments, scores=PLAIN):
     return jnp.einsum("bnts,bnsh->bnth", jax.nn.softmax(scored, axis=-1), v)
 
 
+def run(name: str):
+    """An implementation as a CPU runs it: splash's steps interpreted, cuDNN's call by XLA."""
+    if name == "cudnn":
+        return functools.partial(cudnn.attention, implementation="xla")
+    return functools.partial(kernels.attention, implementation=name)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", sorted(kernels.IMPLEMENTATIONS))
 def test_outputs_and_gradients(name, kind):
+    if name == "cudnn" and KINDS[kind].softcap is not None:
+        with pytest.raises(ConfigError, match="bounds no scores"):
+            kernels.attention(*inputs(), KINDS[kind], implementation=name)
+        return
     *qkv, segments = inputs(kv_heads=4 if kind == "plain" else 2)
     weights = jax.random.normal(jax.random.key(1), qkv[0].shape)
 
@@ -50,7 +64,7 @@ def test_outputs_and_gradients(name, kind):
         loss = lambda q, k, v: (weights * attend(q, k, v, segments, KINDS[kind])).sum()
         return jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(*qkv)
 
-    got = total(lambda *x: kernels.attention(*x, implementation=name))
+    got = total(run(name))
     expected = total(written_out)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, expected)
 
@@ -107,7 +121,7 @@ def test_large_scores_neither_overflow_nor_vanish():
 def test_bfloat16_scores_are_summed_in_float32(name):
     *qkv, segments = inputs()
     half = [x.astype(jnp.bfloat16) for x in qkv]
-    got = kernels.attention(*half, segments, PLAIN, implementation=name)
+    got = run(name)(*half, segments, PLAIN)
     assert got.dtype == jnp.bfloat16
     # What is left is the rounding of inputs, weights and outputs: 8 bits each.
     expected = written_out(*(x.astype(jnp.float32) for x in half), segments)
@@ -115,5 +129,52 @@ def test_bfloat16_scores_are_summed_in_float32(name):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="known: xla"):
+    with pytest.raises(ConfigError, match="known: cudnn, splash, xla"):
         kernels.attention(*inputs(), PLAIN, implementation="splash!")
+
+
+@pytest.mark.parametrize("name", sorted(kernels.IMPLEMENTATIONS))
+@pytest.mark.parametrize("sizes", [{"data": 2, "tensor": 2, "context": 2}, {"context": 4}])
+def test_parts_of_a_mesh_give_the_whole(name, sizes):
+    *qkv, segments = inputs()
+    q, k, v = (jnp.pad(x, [(0, 0), (0, 0), (0, 10), (0, 0)]) for x in qkv)  # 160 divides by 4
+    segments = jnp.pad(segments, [(0, 0), (0, 10)])
+    expected = run("xla")(q, k, v, segments, KINDS["window"])
+    count = 8 if "data" in sizes else 4
+    with jax.set_mesh(make_mesh(sizes, jax.devices()[:count])):
+        got = jax.jit(run(name), static_argnums=4)(q, k, v, segments, KINDS["window"])
+    np.testing.assert_allclose(got[:, :, :150], expected[:, :, :150], atol=1e-5)
+
+
+def test_a_mesh_that_does_not_divide_the_heads_is_refused():
+    *qkv, segments = inputs(n=3, kv_heads=3)
+    mesh = make_mesh({"tensor": 2}, jax.devices()[:2])
+    with jax.set_mesh(mesh), pytest.raises(ConfigError, match="tensor of 2 does not divide 3"):
+        kernels.attention(*qkv, segments, PLAIN, implementation="splash")
+
+
+def test_auto_is_what_the_devices_have():
+    class Unbounded:
+        attention_softcap = None
+
+    assert kernels.chosen("auto", None, "float32", Unbounded()) == "xla"
+    assert kernels.chosen("splash", None, "float32", Unbounded()) == "splash"
+    with pytest.raises(ConfigError, match="did you mean splash"):
+        kernels.chosen("splsh", None, "float32", Unbounded())
+
+
+def test_cudnn_refuses_wide_types():
+    with pytest.raises(ConfigError, match="not float32"):
+        kernels.attention(*inputs(), PLAIN, implementation="cudnn")
+
+
+def test_the_kernel_s_work_is_two_products_forth_and_five_back():
+    class Array:
+        def __init__(self, dtype, *dims):
+            self.dtype, self.dims = dtype, dims
+
+    operands = [Array("s8", 1, 2, 2), Array("bf16", 8, 4, 2048, 128), Array("bf16", 8, 2048, 128)]
+    square = 2.0 * 32 * 2048 * 2048 * 128
+    assert splash.flops("splash_mqa_fwd_segmented", operands) == 2 * square * 3 / 4
+    assert splash.flops("splash_mqa_dkv_segmented", operands) == 5 * square * 3 / 4
+    assert splash.flops("ragged", operands) == 0.0

@@ -22,7 +22,7 @@ def test_schedules_warm_up_to_the_peak_and_end_at_their_final_share(schedule, ha
     assert rate(50) == pytest.approx(2.0 * last)
 
 
-@pytest.mark.parametrize("name", ["adamw", "lion", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "lion", "sgd", "adafactor", "rmsprop"])
 def test_every_optimizer_descends(name):
     optimizer = make_optimizer(OptimizerConfig(name=name, learning_rate=0.1, warmup=0.0), 10)
     params = {"w": jnp.ones((2, 2))}
@@ -39,6 +39,11 @@ def test_decay_spares_vectors():
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)
     assert float(updates["matrix"][0, 0]) == pytest.approx(-0.05)
     assert float(updates["norm"][0]) == 0.0
+
+
+def test_a_decay_that_the_optimizer_has_not_is_refused():
+    with pytest.raises(ConfigError, match=r"'sgd' decays no weights, weight_decay = 0\.1"):
+        make_optimizer(OptimizerConfig(name="sgd", weight_decay=0.1), 10)
 
 
 @pytest.mark.parametrize(("field", "value"), [("name", "adamm"), ("schedule", "cosin")])

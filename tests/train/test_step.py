@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from eef_jax import sharding
+from eef_jax.analysis import hlo
+from eef_jax.data.batches import empty
 from eef_jax.errors import ConfigError
+from eef_jax.models import hf, layout
 from eef_jax.sharding import make_mesh
 from eef_jax.train import state as state_lib
 from eef_jax.train.optim import OptimizerConfig, make_optimizer
-from eef_jax.train.step import check_rows, make_step, put_batch
+from eef_jax.train.step import check_rows, lower, make_step, put_batch
 from tests.train import toy
 
 # SGD at rate 1 without clipping: the change of a parameter is its gradient.
@@ -24,17 +28,17 @@ SGD = make_optimizer(
 )
 
 
-def update(batches, *, mesh=None, lora=toy.LORA, accumulate=1, optimizer=SGD):
+def update(batches, *, mesh=None, lora=toy.LORA, scan=False, accumulate=1, optimizer=SGD):
     """Loss and gradient of the first batch."""
     mesh = mesh or toy.one_device()
-    model = toy.model(lora)
+    model = toy.model(lora, scan)
     state = state_lib.create(model, optimizer, mesh=mesh, seed=0)
     step = make_step(model, optimizer, mesh=mesh, accumulate=accumulate)
     batch, _ = next(batches.iterate())
     placed = put_batch(batch, mesh, rows=batches.rows)
     new, scalars = step(state, model.frozen, placed)
     grads = jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), model.trainable, new.trainable)
-    return float(scalars["loss"]), grads, new
+    return float(scalars["loss"]), layout.unstacked(grads), new
 
 
 def assert_close(left, right):
@@ -52,16 +56,25 @@ def alone(lora=toy.LORA):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "lora"),
+    ("sizes", "lora", "scan"),
     [
-        ({"data": 8}, toy.LORA),
-        ({"data": 2, "tensor": 4}, toy.LORA),
-        ({"fsdp": 2, "tensor": 4}, None),
+        ({"data": 8}, toy.LORA, False),
+        ({"data": 2, "tensor": 4}, toy.LORA, False),
+        ({"fsdp": 2, "tensor": 4}, None, False),
+        ({"fsdp": 8}, toy.LORA, True),
+        ({"data": 2, "fsdp": 2, "tensor": 2}, toy.LORA, True),
+        ({"data": 2, "tensor": 2, "context": 2}, toy.LORA, True),
+        ({"fsdp": 2, "tensor": 2, "context": 2}, None, True),
     ],
-    ids=["lora 8x1", "lora 2x4", "full 2x4"],
+    ids=["8x1", "2x4", "full 2x4", "fsdp 8", "2x2x2", "2x2x2 context", "full 2x2x2 context"],
 )
-def test_meshes_change_nothing(sizes, lora):
-    assert_close(alone(lora), update(toy.batches(), lora=lora, mesh=make_mesh(sizes)))
+def test_meshes_change_nothing(sizes, lora, scan):
+    spread = update(toy.batches(), lora=lora, scan=scan, mesh=make_mesh(sizes))
+    assert_close(alone(lora), spread)
+
+
+def test_scanned_layers_change_nothing():
+    assert_close(alone(), update(toy.batches(), scan=True))
 
 
 def test_parameters_and_moments_lie_where_the_rules_say():
@@ -75,13 +88,52 @@ def test_parameters_and_moments_lie_where_the_rules_say():
     assert moments and all(leaf.sharding.spec == spec for leaf in moments)
 
 
-def test_accumulation_changes_nothing():
-    assert_close(alone(), update(toy.batches(), accumulate=4))
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulation_changes_nothing(accumulate):
+    assert_close(alone(), update(toy.batches(), accumulate=accumulate))
 
 
-def test_accumulation_over_a_mesh_changes_nothing():
-    spread = update(toy.batches(), mesh=make_mesh({"data": 2, "tensor": 4}), accumulate=2)
+@pytest.mark.parametrize("sizes", [{"data": 2, "tensor": 4}, {"data": 2, "fsdp": 2, "tensor": 2}])
+def test_accumulation_over_a_mesh_changes_nothing(sizes):
+    spread = update(toy.batches(), mesh=make_mesh(sizes), accumulate=2, scan=True)
     assert_close(alone(), spread)
+
+
+def test_the_step_compiles_once_and_leaves_its_state_where_it_was():
+    mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    model, adam = toy.model(scan=True), make_optimizer(OptimizerConfig(), 3)
+    state = state_lib.create(model, adam, mesh=mesh, seed=0)
+    frozen = sharding.place(model.frozen, mesh)
+    step, compiled = make_step(model, adam, mesh=mesh), []
+    expected = [leaf.sharding for leaf in jax.tree.leaves(state)]
+
+    def heard(event, seconds, **_):
+        compiled.append(event)
+
+    for number, (batch, _) in zip(range(3), toy.batches().iterate(), strict=False):
+        state, scalars = step(state, frozen, put_batch(batch, mesh, rows=8))
+        assert np.isfinite(float(scalars["loss"]))
+        assert [leaf.sharding for leaf in jax.tree.leaves(state)] == expected
+        if number == 0:
+            jax.monitoring.register_event_duration_secs_listener(heard)
+    assert not [event for event in compiled if "backend_compile" in event]
+    stacked = state.trainable["layers"][0]["q_proj"]
+    assert tuple(stacked["lora_a"].sharding.spec) == (None, "fsdp", None)
+    assert tuple(stacked["lora_b"].sharding.spec) == (None, None, "tensor")
+
+
+@pytest.mark.parametrize(("chunk", "whole"), [(128, False), (512, True)])
+def test_logits_of_all_tokens_never_exist(chunk, whole):
+    config = dataclasses.replace(toy.CONFIG, vocab_size=640)
+    model = hf.abstract(config, lora=toy.LORA, scan=True, remat="block", dtype="bfloat16")
+    batch = empty(1, 512, 512)
+    lowered = lower(model, SGD, batch, mesh=toy.one_device(), chunk=chunk)
+    made = hlo.parse(lowered.compile().as_text())
+    largest = max(
+        shape.size for one in made.instructions() for shape in one.shapes if 640 in shape.dims
+    )
+    assert (largest >= 512 * 640) == whole
+    assert largest >= chunk * 640
 
 
 def test_packed_equals_unpacked():

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from eef_jax.data.batches import Batches
-from eef_jax.models import hf
+from eef_jax.models import hf, layout
 from eef_jax.models.base import LoraConfig, Model, ModelConfig
 from eef_jax.sharding import make_mesh
 from eef_jax.train.optim import OptimizerConfig
@@ -25,7 +25,11 @@ def one_device():
 
 
 @functools.cache
-def model(lora: LoraConfig | None = LORA) -> Model:
+def model(lora: LoraConfig | None = LORA, scan: bool = False) -> Model:
+    if scan:  # what pods train: stacked layers that are computed again on the way back
+        stacked = hf.init(CONFIG, lora=lora, scan=True, remat="block")
+        trainable = layout.restacked(model(lora).trainable, stacked.trainable)
+        return dataclasses.replace(stacked, trainable=trainable)
     made = hf.init(CONFIG, lora=lora)
     if lora is None:
         return made

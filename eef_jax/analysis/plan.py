@@ -1,0 +1,214 @@
+"""A config's programs for a TPU slice: the mesh, the model of shapes, training, prefill, decode.
+
+Knows the sections of a config; describes devices, never touches any.
+"""
+
+import dataclasses
+import importlib.util
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+from jax.sharding import Mesh
+
+from eef_jax import kernels, sharding
+from eef_jax.analysis import fitting, programs, work
+from eef_jax.analysis.chips import Chip, chip_of
+from eef_jax.data.batches import empty
+from eef_jax.engine.shapes import Shapes
+from eef_jax.errors import ConfigError
+from eef_jax.kernels import splash
+from eef_jax.models import hf
+from eef_jax.models.base import TARGETS, LoraConfig, Model, ModelConfig, family
+from eef_jax.train.optim import OptimizerConfig
+from eef_jax.train.step import CHUNK
+
+PROGRAMS = ("train", "prefill", "decode")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What was compiled.
+
+    Attributes:
+        topology: the slice, such as `v5e:4x4`.
+        chip: its kind.
+        mesh: of training.
+        local: of the engine: the devices of one process.
+        parameters: of the model.
+        rows: of the global batch.
+        length: tokens of a row.
+        accumulate: micro-batches.
+        expected: FLOPs of a device in a training step, by hand (`work.done`).
+        programs: in the order of `PROGRAMS`.
+    """
+
+    topology: str
+    chip: Chip
+    mesh: Mesh
+    local: Mesh
+    parameters: int
+    rows: int
+    length: int
+    accumulate: int
+    expected: float
+    programs: tuple[programs.Program, ...]
+
+    @property
+    def resident(self) -> float:
+        """Bytes on a device while a run goes on: what all programs are given, and the largest rest.
+
+        Training and sampling take turns, but each keeps its copy of the base: spread over all
+        devices for the one, whole on each process's devices for the other.
+        """
+        given = {one.name: one.memory.arguments for one in self.programs}
+        engine = max((given[n] for n in ("prefill", "decode") if n in given), default=0)
+        most = max(one.memory.total - one.memory.arguments for one in self.programs)
+        return given.get("train", 0) + engine + most
+
+
+def plan(
+    config: Mapping[str, Any],
+    topology: str,
+    *,
+    wanted: Sequence[str] = PROGRAMS,
+    learned: float = 1.0,
+) -> Plan:
+    """Compile a config's programs for a slice.
+
+    Args:
+        config: plain sections, as in `configs/common.py`.
+        topology: a TPU slice, such as `v5e:4x4`.
+        wanted: which of `PROGRAMS`.
+        learned: share of a row's tokens that may be learned (0-1].
+
+    Raises:
+        ConfigError: for an unknown slice, a missing extra, a config that does not fit, or a
+            program that does not (`programs.OutOfMemory`).
+    """
+    devices = described(topology)
+    shape, train = shape_of(config["model"]), config["train"]
+    mesh = sharding.make_mesh(config["mesh"], devices)
+    local = engine_mesh(shape, devices)
+    optimizer = OptimizerConfig(**train["optimizer"])
+    tuned = model_of(config, shape, mesh, scan=config["model"]["scan_layers"])
+    sizes = {
+        "rows": train["rows"],
+        "length": train["length"],
+        "learned": max(math.ceil(learned * train["length"]), 1),
+    }
+    parts = fitting.accumulate(train["micro_batch"], tuned, mesh=mesh, optimizer=optimizer, **sizes)
+    sampled = model_of(config, shape, local, scan=False)
+    shapes = Shapes(**config["engine"])
+    shapes = dataclasses.replace(
+        shapes,
+        attention=shapes.attention or "gathered",
+        pages=shapes.pages or shapes.slots * shapes.width,
+    )
+    make = {
+        "train": lambda: programs.train(
+            tuned, mesh=mesh, accumulate=parts, optimizer=optimizer, **sizes
+        ),
+        "prefill": lambda: programs.prefill(sampled, mesh=local, shapes=shapes),
+        "decode": lambda: programs.decode(sampled, mesh=local, shapes=shapes),
+    }
+    return Plan(
+        topology=topology,
+        chip=chip_of(devices),
+        mesh=mesh,
+        local=local,
+        parameters=work.parameters(tuned),
+        rows=train["rows"],
+        length=train["length"],
+        accumulate=parts,
+        expected=expected(config, tuned, mesh, **sizes),
+        programs=tuple(make[name]() for name in PROGRAMS if name in wanted),
+    )
+
+
+def expected(
+    config: Mapping[str, Any], model: Model, mesh: Mesh, *, rows: int, length: int, learned: int
+) -> float:
+    """FLOPs of a device in a training step by hand, with splash attention."""
+    load = programs.load(mesh, empty(rows, length, learned))
+    share = work.seen(length, splash.block(length))
+    return work.done(
+        model,
+        load,
+        remat=config["train"]["remat"],
+        attention=work.attention(model.config, load, share=share),
+        chunked=learned > CHUNK,
+    )
+
+
+def described(topology: str) -> list[Any]:
+    """The devices of a slice that need not be there.
+
+    Raises:
+        ConfigError: libtpu is not installed, or knows no such slice.
+    """
+    # Without it libtpu asks a cloud's metadata server, which no other machine has, for minutes.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    # It drives no chip here, so several processes may load it at once, whatever locks others left.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    from jax.experimental import topologies
+
+    try:
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
+    except Exception as error:  # of several types, by what is missing
+        text = str(error)
+        if "not installed" in text or importlib.util.find_spec("libtpu") is None:
+            raise ConfigError(
+                "compiling for TPUs needs libtpu, which runs on any Linux machine: "
+                "pip install 'eef-jax[tpu-aot]'"
+            ) from error
+        raise ConfigError(
+            f"no TPU slice {topology!r} ({text.splitlines()[0]}): name a chip and its grid, such "
+            "as v5e:4x4, v5e:16x16, v6e:4x4 or v5p:2x2x1"
+        ) from error
+
+
+def shape_of(section: Mapping[str, Any]) -> ModelConfig:
+    """The model's shape: of its folder's config.json, or of the config's own fields.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if section["path"]:
+        return hf.read_config(epath.Path(section["path"]).expanduser())
+    raw = dict(section["architecture"])
+    if not raw:
+        raise ConfigError(
+            "nothing says what model to compile: set config.model.path to a Hugging Face folder "
+            "(its config.json is enough), or take a preset with config.model.architecture"
+        )
+    return family(raw["model_type"]).config_from_hf(raw)
+
+
+def model_of(config: Mapping[str, Any], shape: ModelConfig, mesh: Mesh, *, scan: bool) -> Model:
+    """The model of a config as shapes, as it lies on a mesh."""
+    section = config["model"]
+    lora = dict(section["lora"])
+    targets = lora.pop("targets")
+    chosen = TARGETS if targets == "all" else tuple(targets.split(","))
+    adapter = LoraConfig(targets=chosen, **lora) if lora.pop("enable") else None
+    return hf.abstract(
+        shape,
+        lora=adapter,
+        dtype=section["dtype"],
+        param_dtype=section["param_dtype"],
+        quantise=section["quantise"],
+        attention=kernels.chosen(section["attention"], mesh, section["dtype"], shape),
+        scan=scan,
+        remat=config["train"]["remat"],
+    )
+
+
+def engine_mesh(shape: ModelConfig, devices: Sequence[Any]) -> Mesh:
+    """One process's devices: heads spread as far as they go, conversations over the rest."""
+    first = min(device.process_index for device in devices)
+    local = [device for device in devices if device.process_index == first]
+    tensor = math.gcd(shape.n_kv_heads, len(local))
+    return sharding.make_mesh({"data": -1, "tensor": tensor}, local)

@@ -1,0 +1,242 @@
+"""The programs of a run, compiled ahead of time for described devices, and what they take.
+
+A program that does not fit is an error with the compiler's own reason and the settings that help.
+Knows configs' parts as arguments; prints nothing.
+"""
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from eef_jax import kernels, sharding
+from eef_jax.analysis import chips, count, hlo, work
+from eef_jax.analysis.roofline import Roofline, roofline
+from eef_jax.data.batches import empty
+from eef_jax.engine.programs import Traced
+from eef_jax.engine.shapes import Shapes
+from eef_jax.errors import ConfigError
+from eef_jax.models.base import Model
+from eef_jax.models.cache import AXES, init_cache
+from eef_jax.train import step as step_lib
+from eef_jax.train.optim import OptimizerConfig, make_optimizer
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes on one device, by the compiler's own account.
+
+    Attributes:
+        arguments: what the program is given.
+        temporaries: what it needs beside.
+        outputs: results that take no argument's place.
+        code: of the program itself.
+    """
+
+    arguments: int
+    temporaries: int
+    outputs: int
+    code: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.arguments + self.temporaries + self.outputs + self.code
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A compiled program.
+
+    Attributes:
+        name: `train`, `prefill` or `decode`.
+        memory: on one device.
+        counts: what one device does.
+        roofline: how long that takes.
+        useful: FLOPs of one device that the task asks for.
+        seconds: that compiling took.
+    """
+
+    name: str
+    memory: Memory
+    counts: count.Counts
+    roofline: Roofline
+    useful: float
+    seconds: float
+
+
+class OutOfMemory(ConfigError):
+    """A program does not fit its devices' memory."""
+
+
+def train(
+    model: Model,
+    *,
+    mesh: Mesh,
+    rows: int,
+    length: int,
+    learned: int,
+    accumulate: int = 1,
+    optimizer: OptimizerConfig | None = None,
+) -> Program:
+    """Compile the training step.
+
+    Args:
+        model: abstract.
+        mesh: of described or real devices.
+        rows: of the global batch.
+        length: tokens of a row.
+        learned: learned tokens of a row at most.
+        accumulate: micro-batches.
+        optimizer: by default AdamW.
+
+    Raises:
+        OutOfMemory: it does not fit.
+    """
+    transform = make_optimizer(optimizer or OptimizerConfig(), 1000)
+    batch = empty(rows, length, learned)
+    lowered = step_lib.lower(model, transform, batch, mesh=mesh, accumulate=accumulate)
+    return compiled("train", lowered, mesh, useful=work.useful(model, load(mesh, batch)))
+
+
+def load(mesh: Mesh, batch: Any) -> work.Load:
+    """One device's share of a batch."""
+    rows, length = batch["tokens"].shape
+    return work.Load(
+        tokens=rows * length / (mesh.size / mesh.shape["tensor"]),
+        learned=rows * batch["targets"].shape[1] / (mesh.size / mesh.shape["tensor"]),
+        length=length,
+        share=1 / mesh.shape["tensor"],
+    )
+
+
+def prefill(model: Model, *, mesh: Mesh, shapes: Shapes) -> Program:
+    """Compile the engine's prefill, of runs that lie as deep as a conversation can.
+
+    Args:
+        model: abstract.
+        mesh: of one process's devices.
+        shapes: the engine's.
+
+    Raises:
+        OutOfMemory: it does not fit.
+    """
+    traced = Traced(model, shapes)
+    chunks, tokens = traced.no_chunks(shapes.width), np.zeros(shapes.tokens, np.int32)
+    lowered = _lowered_on_cache(traced.prefill_tokens, model, mesh, shapes, chunks, tokens)
+    useful = 2.0 * work.sizes(model).body * shapes.tokens / mesh.size
+    return compiled("prefill", lowered, mesh, useful=useful)
+
+
+def decode(model: Model, *, mesh: Mesh, shapes: Shapes) -> Program:
+    """Compile the engine's decoding of one token for every slot; arguments as for `prefill`.
+
+    Raises:
+        OutOfMemory: it does not fit.
+    """
+    traced = Traced(model, shapes)
+    lowered = _lowered_on_cache(traced.decode_step, model, mesh, shapes, traced.no_steps())
+    n = work.sizes(model)
+    useful = 2.0 * (n.body + n.head) * shapes.slots / mesh.size
+    return compiled("decode", lowered, mesh, useful=useful)
+
+
+def _lowered_on_cache(
+    run: Callable[..., Any], model: Model, mesh: Mesh, shapes: Shapes, *rest: Any
+) -> jax.stages.Lowered:
+    """Lower a program of the engine, (cache, frozen, adapter, ...), on a mesh."""
+    cache = jax.eval_shape(
+        lambda: init_cache(
+            model.config, pages=shapes.pages, page=shapes.page, dtype=model.decoder.dtype
+        )
+    )
+
+    def placed(leaf: Any, axes: Sequence[str | None]) -> jax.ShapeDtypeStruct:
+        lies = NamedSharding(mesh, sharding.spec(axes, leaf.shape, mesh))
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies)
+
+    states = [
+        jax.tree.leaves(sharding.abstract(state, mesh)) for state in (model.frozen, model.trainable)
+    ]
+    small = [jax.tree.map(lambda leaf: placed(leaf, [None] * leaf.ndim), part) for part in rest]
+    with jax.set_mesh(mesh):
+        jitted = jax.jit(run, donate_argnums=0)
+        return jitted.lower(jax.tree.map(lambda leaf: placed(leaf, AXES), cache), *states, *small)
+
+
+def compiled(name: str, lowered: jax.stages.Lowered, mesh: Mesh, *, useful: float) -> Program:
+    """Compile and account for a program on TPUs.
+
+    Raises:
+        OutOfMemory: it does not fit.
+    """
+    began = time.monotonic()
+    program = build(name, lowered)
+    seconds = time.monotonic() - began
+    counts = count.count(hlo.parse(program.as_text() or ""), kernel=kernels.splash.flops)
+    where = chips.slice_of(list(mesh.devices.flat))
+    return Program(
+        name=name,
+        memory=memory(program),
+        counts=counts,
+        roofline=roofline(counts, where, useful=useful),
+        useful=useful,
+        seconds=seconds,
+    )
+
+
+def build(name: str, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compile a program.
+
+    Raises:
+        OutOfMemory: it does not fit; with the compiler's reason and what would help.
+    """
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise OutOfMemory(
+            f"the {name} program does not fit: {reason(str(error))}\n{HELP[name]}"
+        ) from error
+
+
+def reason(error: str) -> str:
+    """The compiler's own sentence on memory, without the list of buffers."""
+    found = re.search(r"(Ran out of memory[^\n]*|Used [^\n]*)", error)
+    used = re.search(r"Used [^\n]*", error)
+    lines = [found[1]] if found else [error.splitlines()[0]]
+    if used and used[0] not in lines[0]:
+        lines.append(used[0].strip())
+    return " ".join(lines)
+
+
+def memory(program: jax.stages.Compiled) -> Memory:
+    """The compiler's account of a program's memory on one device."""
+    stats: Any = program.memory_analysis()
+    return Memory(
+        arguments=stats.argument_size_in_bytes,
+        temporaries=stats.temp_size_in_bytes,
+        outputs=stats.output_size_in_bytes - stats.alias_size_in_bytes,
+        code=stats.generated_code_size_in_bytes,
+    )
+
+
+_ENGINE = (
+    "what helps, in this order: fewer config.engine.slots, a shorter config.engine.max_context, "
+    "config.model.quantise='int8', more chips on a host"
+)
+HELP = {
+    "train": (
+        "what helps, in this order: config.train.micro_batch=1 (or 'auto'), "
+        "config.train.remat='block' or 'offload', a larger config.mesh.fsdp, config.mesh.context "
+        "for long rows, config.model.quantise='int8', a larger slice"
+    ),
+    "prefill": _ENGINE,
+    "decode": _ENGINE,
+}

@@ -1,0 +1,45 @@
+"""Compile a run's programs for a TPU slice that is not there.
+
+`python -m eef_jax.compile --config=configs/webshop.py:llama3_8b --topology=v5e:4x4` needs a CPU and
+the extra `tpu-aot`; no weights, a config.json's fields are enough. It prints what each program
+takes of a chip's memory, does and sends, its shortest and longest time, and the share of the peak
+that is useful. A program that does not fit is an error that says why and what helps; exit code 1.
+"""
+
+import os
+
+from absl import flags
+from ml_collections import config_flags
+
+from eef_jax import cli
+from eef_jax.errors import ConfigError
+
+
+def main() -> None:
+    """Read the flags, compile, print."""
+    # The programs are for chips that are not here: whatever is here stays untouched.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    from eef_jax.analysis import plan, table
+
+    values = flags.FLAGS
+    wanted = tuple(values.programs)
+    unknown = [name for name in wanted if name not in plan.PROGRAMS]
+    if unknown or not wanted:
+        raise ConfigError(f"unknown programs {unknown}: choose from {', '.join(plan.PROGRAMS)}")
+    if not values.topology:
+        raise ConfigError("--topology names no slice: such as --topology=v5e:4x4")
+    made = plan.plan(
+        values.config.to_dict(), values.topology, wanted=wanted, learned=values.learned
+    )
+    print("\n".join(table.lines(made)))
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "The run.", lock_config=True)
+    flags.DEFINE_string("topology", "", "TPU slice, such as v5e:4x4.")
+    flags.DEFINE_list("programs", "train,prefill,decode", "What to compile.")
+    flags.DEFINE_float(
+        "learned", 1.0, "Share of a row's tokens that may be learned.", lower_bound=0.0
+    )
+    flags.mark_flag_as_required("config")
+    cli.run(main)

@@ -1,0 +1,87 @@
+"""The command line for slices that are not there: what it prints and refuses."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+
+import pytest
+
+from configs import architectures, webshop
+from eef_jax.analysis import plan, table, work
+from eef_jax.errors import ConfigError
+from eef_jax.models import hf
+from eef_jax.models.base import family
+
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="the extra tpu-aot is not installed"
+)
+
+TINY = {
+    **architectures.LLAMA3_8B,
+    "vocab_size": 1024,
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"), [("QWEN2_5_1_5B", 1.54), ("LLAMA3_8B", 8.03), ("LLAMA3_70B", 70.55)]
+)
+def test_architectures_have_the_size_that_their_names_say(name, billions):
+    raw = getattr(architectures, name)
+    model = hf.abstract(family(raw["model_type"]).config_from_hf(raw), scan=True)
+    assert round(work.parameters(model) / 1e9, 2) == billions
+
+
+def config(**changes):
+    made = webshop.get_config("llama3_8b")
+    made.model.architecture = {}
+    made.model.architecture = {**TINY, **changes}
+    made.train.rows = 4
+    made.train.length = 512
+    made.engine.slots = 4
+    made.engine.max_context = 128
+    return made.to_dict()
+
+
+@needs_libtpu
+def test_a_slice_that_is_not_there_is_compiled_for():
+    made = plan.plan(config(), "v5e:2x2", learned=0.25)
+    assert [one.name for one in made.programs] == list(plan.PROGRAMS)
+    train = made.programs[0]
+    assert 0 < train.memory.total < made.chip.memory
+    assert 0.95 < train.counts.flops / made.expected < 1.05
+    assert {wire.kind for wire in train.counts.wires} >= {"all-gather"}
+    assert train.roofline.mfu_alone < train.roofline.mfu < 1
+    text = "\n".join(table.lines(made))
+    assert re.search(r"^ +train .* % .* - ", text, re.MULTILINE)
+    assert "15.75 GiB a chip" in text
+
+
+@needs_libtpu
+def test_an_unknown_slice_is_refused():
+    with pytest.raises(ConfigError, match=r"no TPU slice 'v5e:3x5'"):
+        plan.described("v5e:3x5")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
+def test_without_libtpu_the_extra_is_named():
+    with pytest.raises(ConfigError, match=r"eef-jax\[tpu-aot\]"):
+        plan.described("v5e:4x4")
+
+
+def test_a_preset_without_a_shape_is_refused():
+    with pytest.raises(ConfigError, match=r"config.model.path .* config.model.architecture"):
+        plan.shape_of(webshop.get_config("demo").model)
+
+
+def test_mistakes_are_one_message():
+    command = [sys.executable, "-m", "eef_jax.compile", "--config=configs/webshop.py:llama3_8b"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ConfigError: --topology names no slice" in done.stderr
+    assert "Traceback" not in done.stderr
