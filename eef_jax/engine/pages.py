@@ -166,6 +166,8 @@ class Pages:
                 self._new(chain, marks[start : start + self.size], computed=0)
                 start += self.size
         except OutOfPages:
+            for _, target in copies:
+                self._computed[target] = 0  # nobody will copy them
             self._hold_sources(match, -1)
             self.release(chain)
             raise

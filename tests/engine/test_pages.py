@@ -113,6 +113,24 @@ def test_pages_that_are_read_are_never_evicted(pages):
     compute(pages, ids(*range(50, 66)))
 
 
+def test_pages_that_could_not_all_be_had_leave_no_copy_behind():
+    pages = Pages(4, 4, one_reader=True)
+    held, _ = compute(pages, ids(1, 2, 3, 4, 5, 6))
+    marks = ids(1, 2, 3, 4, 5, 6, 7, 8, 9)  # two copies, and no page for the rest
+    with pytest.raises(OutOfPages):
+        pages.take(ROOT, marks, pages.match(ROOT, marks))
+    pages.check()
+    assert pages.held == 2
+    pages.release(held)
+    assert pages.match(ROOT, marks).full == ((held_page(pages),),)
+
+
+def held_page(pages):
+    """The only page that holds the first four marks."""
+    (page,) = pages.match(ROOT, ids(1, 2, 3, 4)).full[0]
+    return page
+
+
 def test_drawing_goes_on_in_pages_whose_tokens_are_not_known_beforehand(pages):
     chain, _ = compute(pages, ids(1, 2, 3))
     pages.grow(chain)
