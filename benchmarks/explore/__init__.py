@@ -1,0 +1,1 @@
+"""The runners of `benchmarks.exploration`: one workload, an engine each, one JSON line each."""
