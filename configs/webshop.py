@@ -83,6 +83,8 @@ def demo() -> config_dict.ConfigDict:
         }
     )
     config.method.rounds = 2
+    # A decode step on CPU reads the whole cache; episodes fill four pages on average.
+    config.engine.pages = 256
     config.explore.temperature = 0.8
     config.train.length = 768
     config.train.rows = 4
@@ -189,4 +191,5 @@ def _sharded(architecture: dict, *, rows: int) -> config_dict.ConfigDict:
     config.train.micro_batch = 1
     config.train.remat = "block"
     config.engine.slots = 32
+    config.engine.pages = 0
     return config
