@@ -2,8 +2,9 @@
 
 One workload (`explore/workload.py`), the same ids for every engine, greedy, in float32 on the same
 cores, each engine in a process of its own, one at a time. The order rotates from one repeat to the
-next, and what is compared are medians of this run: figures of different runs or machines say
-nothing about each other. `--variants` times the engine without what it saves.
+next, and what is compared are medians of each repeat's ratios: figures of different repeats or
+machines say nothing about each other. `--variants` times the engine without what it saves. Repeats
+are added to the file of results as they end, so a long comparison may be made in parts.
 """
 
 import json
@@ -16,6 +17,7 @@ from typing import Any
 
 from absl import flags
 
+from benchmarks.explore.workload import Workload
 from benchmarks.figure import Figure, table
 from eef_jax import cli, provenance
 from eef_jax.errors import ConfigError
@@ -23,7 +25,9 @@ from eef_jax.errors import ConfigError
 HERE = Path(__file__).parent
 PEERS = ("vllm", "hf", "tunix")
 VARIANTS = ("no_turns", "no_sharing", "neither")
-# Episodes a second over the peer's.
+TIE = 1e-3  # logits; two engines may take different ones of ids that are closer
+EXACT = ("vllm", "hf")  # whose ids must be ours but for ties
+# Episodes a second over theirs.
 WANTED = {"vllm": 1.0, "hf": 10.0, "tunix": 10.0, "neither": 3.0}
 
 FLAGS = flags.FLAGS
@@ -31,8 +35,8 @@ MODEL = flags.DEFINE_string("model", None, "Hugging Face folder", required=True)
 PEER = flags.DEFINE_multi_string("peer", [], "vllm, hf or tunix = its interpreter")
 WITH = flags.DEFINE_bool("variants", True, "time the engine without what it saves, too")
 EXPERTS = flags.DEFINE_integer("experts", 8, "expert trajectories, 6 episodes each", lower_bound=1)
-REPEATS = flags.DEFINE_integer("repeats", 3, "times that everything is timed", lower_bound=1)
-RESULTS = flags.DEFINE_string("results", "", "JSON file to keep the figures in")
+REPEATS = flags.DEFINE_integer("repeats", 3, "times that everything is timed now", lower_bound=1)
+RESULTS = flags.DEFINE_string("results", "", "JSON file that repeats are added to")
 
 
 def contenders(peers: list[str]) -> dict[str, list[str]]:
@@ -50,8 +54,13 @@ def contenders(peers: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def run(command: list[str], *arguments: str) -> dict[str, Any]:
+def run(command: list[str], *arguments: str, given: str = "") -> dict[str, Any]:
     """A runner's result.
+
+    Args:
+        command: the runner.
+        *arguments: its arguments.
+        given: its standard input.
 
     Raises:
         ConfigError: it failed; with the end of what it printed.
@@ -62,6 +71,7 @@ def run(command: list[str], *arguments: str) -> dict[str, Any]:
         [*command, *arguments],
         cwd=HERE.parent,
         env=os.environ | large,
+        input=given,
         capture_output=True,
         text=True,
         check=False,
@@ -81,50 +91,97 @@ def agreement(one: dict[str, Any], other: dict[str, Any]) -> float:
     return sum(a == b for a, b in pairs) / len(pairs)
 
 
-def measure(model: str, found: dict[str, list[str]], *, experts: int, repeats: int) -> Any:
-    """Results by contender, one a repeat, in rotated order."""
+def partings(one: dict[str, Any], other: dict[str, Any], workload: Workload) -> list[list[Any]]:
+    """[ids before, one id, the other] where each episode's answers first differ, if they do."""
+    found = []
+    for (expert, state, mine), (*_, theirs) in zip(one["outputs"], other["outputs"], strict=True):
+        pairs = enumerate(zip(mine, theirs, strict=True))
+        turn = next((turn for turn, (a, b) in pairs if a != b), None)
+        if turn is not None:
+            a, b = mine[turn], theirs[turn]
+            at = next(i for i in range(len(a)) if a[i] != b[i])
+            before = workload.before((expert, state), mine[:turn]) + a[:at]
+            found.append([before, a[at], b[at]])
+    return found
+
+
+def repeat(model: str, found: dict[str, list[str]], *, experts: int, number: int) -> dict[str, Any]:
+    """Time everything once: seconds, tokens, agreement with ours and its largest tie, by name."""
     names = list(found)
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for repeat in range(repeats):
-        for name in names[repeat % len(names) :] + names[: repeat % len(names)]:
-            variant = [name] if name in VARIANTS else []
-            results[name].append(run(found[name], model, str(experts), *variant))
-            seconds = results[name][-1]["seconds"]
-            print(f"repeat {repeat + 1}: {name} {seconds:.1f} s", file=sys.stderr, flush=True)
-    return results
+    names = names[number % len(names) :] + names[: number % len(names)]
+    results = {}
+    for name in names:
+        variant = [name] if name in VARIANTS else []
+        results[name] = run(found[name], model, str(experts), *variant)
+        print(f"{name} {results[name]['seconds']:.1f} s", file=sys.stderr, flush=True)
+    kept: dict[str, Any] = {"made_by": provenance.provenance({}, 0), "experts": experts}
+    for name, result in results.items():
+        kept[name] = {
+            "seconds": result["seconds"],
+            "agreement": agreement(results["full"], result),
+            "tokens": result.get("tokens", {}),
+        }
+        apart = partings(results["full"], result, Workload(experts=experts))
+        if apart and name in EXACT:
+            lines = "\n".join(map(json.dumps, apart))
+            ties = run([sys.executable, "-m", "benchmarks.explore.ties"], model, given=lines)
+            kept[name]["apart"] = max(ties["apart"])
+    return kept
 
 
-def lines(results: dict[str, list[dict[str, Any]]]) -> list[str]:
+def lines(repeats: list[dict[str, Any]]) -> list[str]:
     """The table of times."""
-    full = results["full"]
     rows = [
         "| engine | s (median, all) | episodes/s | tokens prefilled | same ids as ours |",
         "|---|---:|---:|---:|---:|",
     ]
-    for name, done in results.items():
-        seconds = [result["seconds"] for result in done]
+    episodes = len(Workload(experts=repeats[0]["experts"]).episodes())
+    for name in (name for name in ("full", *VARIANTS, *PEERS) if name in repeats[0]):
+        done = [each[name] for each in repeats]
+        seconds = [each["seconds"] for each in done]
         middle = statistics.median(seconds)
-        prefilled = done[0].get("tokens", {}).get("prefilled")
+        prefilled = done[0]["tokens"].get("prefilled")
         rows.append(
             f"| {name} | {middle:.1f} ({', '.join(f'{s:.1f}' for s in seconds)}) "
-            f"| {len(done[0]['outputs']) / middle:.2f} "
+            f"| {episodes / middle:.2f} "
             f"| {'' if prefilled is None else format(prefilled, ',')} "
-            f"| {agreement(full[0], done[0]):.1%} |"
+            f"| {done[0]['agreement']:.1%} |"
         )
     return rows
 
 
-def figures(results: dict[str, list[dict[str, Any]]]) -> list[Figure]:
-    """Our episodes a second over the others': medians of the repeats' ratios."""
+def figures(repeats: list[dict[str, Any]]) -> list[Figure]:
+    """Our episodes a second over the others', and how far apart the scores of other ids were."""
     found = []
     for name, wanted in WANTED.items():
-        if name in results:
-            pairs = zip(results[name], results["full"], strict=True)
-            ratio = statistics.median(theirs["seconds"] / ours["seconds"] for theirs, ours in pairs)
+        if name in repeats[0]:
+            ratio = statistics.median(
+                each[name]["seconds"] / each["full"]["seconds"] for each in repeats
+            )
             found.append(
                 Figure(name=f"over {name}", value=ratio, unit="x", bound=wanted, at_most=False)
             )
+        apart = [each[name]["apart"] for each in repeats if "apart" in each.get(name, {})]
+        if apart:
+            found.append(Figure(name=f"tie, {name}", value=max(apart), unit="logits", bound=TIE))
     return found
+
+
+def earlier(path: Path | None, names: set[str], experts: int) -> list[dict[str, Any]]:
+    """The repeats that are in a file of results.
+
+    Raises:
+        ConfigError: they timed something else.
+    """
+    repeats = json.loads(path.read_text()) if path is not None and path.exists() else []
+    for each in repeats:
+        timed = set(each) - {"made_by", "experts"}
+        if timed != names or each["experts"] != experts:
+            raise ConfigError(
+                f"{path} has repeats of {sorted(timed)} with {each['experts']} experts, asked for "
+                f"are {sorted(names)} with {experts}: give another --results"
+            )
+    return repeats
 
 
 def main() -> None:
@@ -132,17 +189,13 @@ def main() -> None:
     found = contenders(PEER.value)
     if WITH.value:
         found |= dict.fromkeys(VARIANTS, found["full"])
-    results = measure(MODEL.value, found, experts=EXPERTS.value, repeats=REPEATS.value)
-    print("\n".join(lines(results)), "\n\n", table(figures(results)), sep="")
-    if RESULTS.value:
-        kept = {
-            "made_by": provenance.provenance({}, 0),
-            "experts": EXPERTS.value,
-            "seconds": {n: [r["seconds"] for r in done] for n, done in results.items()},
-            "agreement": {n: agreement(results["full"][0], d[0]) for n, d in results.items()},
-            "tokens": {n: d[0]["tokens"] for n, d in results.items() if "tokens" in d[0]},
-        }
-        Path(RESULTS.value).write_text(json.dumps(kept, indent=1) + "\n")
+    kept = Path(RESULTS.value) if RESULTS.value else None
+    repeats = earlier(kept, set(found), EXPERTS.value)
+    for _ in range(REPEATS.value):
+        repeats.append(repeat(MODEL.value, found, experts=EXPERTS.value, number=len(repeats)))
+        if kept is not None:
+            kept.write_text(json.dumps(repeats, indent=1) + "\n")
+    print("\n".join(lines(repeats)), "\n\n", table(figures(repeats)), sep="")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,13 @@ class Workload:
         """Ids of the observation after a turn of the policy's."""
         return self._draw(2, *key, turn, size=self.observation)
 
+    def before(self, key: Key, answers: list[list[int]]) -> list[int]:
+        """Ids of a conversation in which these answers were given."""
+        ids = self.start(*key)
+        for turn, answer in enumerate(answers):
+            ids += answer + self.answer(key, turn)
+        return ids
+
     @property
     def longest(self) -> int:
         """Tokens of the longest conversation."""
@@ -68,8 +75,8 @@ class Workload:
 
 
 def time_it(play: Callable[[Workload], Outputs], *, experts: int) -> dict[str, object]:
-    """Play a small workload of other ids to warm up, then the real one against the clock."""
-    play(Workload(experts=min(experts, 2), seed=1))
+    """Play one turn of other ids to warm up, then the real workload against the clock."""
+    play(Workload(experts=1, turns=1, seed=1))
     began = time.perf_counter()
     outputs = play(Workload(experts=experts))
     seconds = time.perf_counter() - began

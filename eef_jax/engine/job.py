@@ -93,9 +93,12 @@ class Job:
     @property
     def last(self) -> int:
         """The last position that decoding may feed before something else has to happen."""
-        if self.run < self.known:
-            return self.run - 1
-        return min(self.prompt + self.sampling.max_new_tokens - 2, self.limit - 1)
+        return self.run - 1 if self.run < self.known else self.end - 1
+
+    @property
+    def end(self) -> int:
+        """Entries that the longest answer would need."""
+        return min(self.prompt + self.sampling.max_new_tokens - 1, self.limit)
 
     def id(self, position: int) -> int:
         """The token at a position."""

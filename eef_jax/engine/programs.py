@@ -24,7 +24,7 @@ from eef_jax.engine.shapes import Shapes
 from eef_jax.models.base import Model, merge
 from eef_jax.models.cache import AXES, Cache, Chunks, Rows, copy_pages, init_cache
 
-COPIES = 16  # pages that one dispatch copies
+COPIES = 4  # pages that one dispatch copies
 
 Leaves = list[jax.Array]
 

@@ -1,9 +1,9 @@
 """What each dispatch computes: answers are admitted, filled, drawn, preempted and delivered here.
 
 Continuous batching: whoever waits gets into the next dispatch that has room. A prompt's tokens are
-prefilled in runs, many conversations' in one dispatch; decode dispatches draw some tokens for every
-conversation that is ready. The two take turns by how well they are filled. When pages run out, the
-answer admitted last gives its own up and is made again later, with the same bits.
+prefilled in runs, many conversations' in one dispatch; once nothing is left to prefill, a decode
+dispatch draws some tokens for every conversation that is ready. When pages run out, the answer
+admitted last gives its own up and is made again later, with the same bits.
 
 Single-threaded. Knows jobs, pages and programs; knows no sessions, threads or text.
 """
@@ -21,7 +21,7 @@ from eef_jax.engine.shapes import Shapes, one_reader
 
 Kind = Literal["prefill", "decode"]
 Run = tuple[Job, int, int]  # positions from the first up to the second
-PATIENCE = 0.01  # how much each dispatch that passes a group over adds to its fill
+PATIENCE = 0.01  # share of a prefill that each one which passes a depth over counts for
 _NOTHING = Match(full=(), tail=None, common=0, ready=True, length=0)
 
 
@@ -120,7 +120,11 @@ class Scheduler:
             self._waiting.remove(job)
 
     def tick(self) -> bool:
-        """Admit what can be admitted, then run the dispatch that is filled best.
+        """Admit what can be admitted; then prefill, or decode where nothing is left to prefill.
+
+        A decode costs as much for few rows as for all, and who is prefilled late draws after the
+        others, alone: that costs more than prefills that are not full. Every answer takes a decode,
+        so prefills run out. Adapters take turns.
 
         Returns:
             Whether anything was run.
@@ -133,18 +137,10 @@ class Scheduler:
         if not groups:
             return False
         self._passed = {group: self._passed.get(group, -1) + 1 for group in groups}
-        chosen = max(groups, key=lambda group: self._fill(group[0], groups[group], group))
+        chosen = max(groups, key=lambda group: (group[0] == "prefill", self._passed[group]))
         del self._passed[chosen]
         (self._prefill if chosen[0] == "prefill" else self._decode)(groups[chosen])
         return True
-
-    def _fill(self, kind: Kind, jobs: Sequence[Job], group: tuple[Kind, int]) -> float:
-        """How full a dispatch of these jobs is, and how long they have been passed over."""
-        if kind == "decode":
-            fill = len(jobs) / self._shapes.slots
-        else:
-            fill = min(sum(job.run - job.cursor for job in jobs) / self._shapes.tokens, 1.0)
-        return fill + PATIENCE * self._passed[group]
 
     def _admit(self) -> None:
         """Admit jobs in order; one whose prefix somebody else is computing lets others pass."""
@@ -160,13 +156,18 @@ class Scheduler:
                 continue
             new = -(-job.known // self.pages.size) - len(match.full)
             # A page in hand for each that draws, or the newcomer would soon be preempted.
-            if self._running and new + len(self._running) > self.pages.available:
+            if self._running and new + self._growing() > self.pages.available:
                 held += self._waiting[index:]
                 break
             if not self._place(job, root, match):
                 held += self._waiting[index:]
                 break
         self._waiting = held
+
+    def _growing(self) -> int:
+        """Running jobs that may need another page."""
+        size = self.pages.size
+        return sum(job.end > len(_table(job)) * size for job in self._running)
 
     def _place(self, job: Job, root: Key, match: Match) -> bool:
         """Give a job its pages and slot; False if there are no pages."""

@@ -9,12 +9,13 @@ import os
 import jax
 
 from eef_jax.errors import ConfigError
-from eef_jax.kernels import ONE_READER
+from eef_jax.kernels import ONE_READER, block
 from eef_jax.models.base import ModelConfig
 from eef_jax.models.cache import page_bytes
 
 BUCKETS = 8  # depths of a prefill that are compiled
 SHARE = 0.8  # of what is free on the device, for pages
+FILLED = 0.8  # of all that the slots could fill, where a decode reads the whole pool
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,8 @@ class Shapes:
         slots: answers drawn at once: rows of a decode step.
         max_context: tokens a conversation can hold.
         page: positions in a page.
-        pages: pages of the cache; 0 for as many as the slots can fill and memory holds.
+        pages: pages of the cache; 0 for as many as the slots can fill and memory holds, or a fifth
+            fewer where every decode reads them all.
         tokens: tokens of a prefill.
         rows: conversations that a prefill can serve.
         chunk: tokens of one conversation that a prefill can hold.
@@ -37,9 +39,9 @@ class Shapes:
     max_context: int = 1024
     page: int = 128
     pages: int = 0
-    tokens: int = 256
-    rows: int = 12
-    chunk: int = 32
+    tokens: int = 288
+    rows: int = 4
+    chunk: int = 96
     steps: int = 2
     attention: str = ""
 
@@ -63,7 +65,8 @@ class Shapes:
     @property
     def widths(self) -> tuple[int, ...]:
         """How many pages a prefill may look at: the buckets that are compiled."""
-        part = -(-self.width // BUCKETS)
+        blocks = -(-self.width // block(self.page))
+        part = -(-blocks // BUCKETS) * block(self.page)
         return tuple(sorted({min(part * i, self.width) for i in range(1, BUCKETS + 1)}))
 
     def bucket(self, end: int) -> int:
@@ -84,7 +87,9 @@ def fitted(shapes: Shapes, config: ModelConfig, *, dtype: str, device: jax.Devic
         )
     attention = shapes.attention or ("pages" if device.platform == "cpu" else "gathered")
     # Every slot may be filled to the brim; what is left over keeps prefixes for later.
-    wanted = shapes.pages or shapes.slots * shapes.width
+    wanted = shapes.slots * shapes.width
+    if one_reader(attention):
+        wanted = max(int(FILLED * wanted), shapes.width)
     bytes_each = page_bytes(config, page=shapes.page, dtype=dtype)
     free = free_bytes(device)
     pages = shapes.pages or min(wanted, int(SHARE * free) // bytes_each)

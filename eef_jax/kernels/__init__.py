@@ -21,6 +21,7 @@ from jax.typing import DTypeLike
 
 from eef_jax.errors import ConfigError, near
 from eef_jax.kernels import cudnn, paged, splash, xla
+from eef_jax.kernels.paged import block as block
 from eef_jax.kernels.paged import chunks as chunks
 from eef_jax.kernels.scores import Scores as Scores
 

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from eef_jax.kernels.scores import Scores
 from eef_jax.kernels.xla import MASKED, capped, seen
 
+BLOCK = 512  # keys that `chunks` takes at once
+
 
 def pages_in_place(
     q: jax.Array,
@@ -94,26 +96,38 @@ def chunks(
     Returns:
         [b, n, c, h].
     """
-    (b, n, c, h), kv_heads, s = q.shape, k.shape[1], k.shape[3]
+    (b, n, c, h), (pages, kv_heads, _, s) = q.shape, k.shape
     # The query heads of one kv head stand in one matrix: [b, k, g * c, h].
     q = (q * scores.scale).reshape(b, kv_heads, -1, h)
     peak = jnp.full((*q.shape[:3], 1), MASKED, jnp.float32)
     total, out = jnp.zeros_like(peak), jnp.zeros(q.shape, jnp.float32)
-    # Page by page (Milakov & Gimelshein 2018, arXiv:1805.02867): what one page needs stays in the
-    # processor's cache, which halves the time of one softmax over all pages.
-    for j in range(table.shape[1]):
-        page = jnp.minimum(table[:, j], k.shape[0] - 1)
-        scored = capped(_einsum("bkch,bkhs->bkcs", q, k[page].astype(q.dtype)), scores)
-        apart = positions[:, :, None] - (j * s + jnp.arange(s))
+    # Block by block (Milakov & Gimelshein 2018, arXiv:1805.02867).
+    per = block(s)
+    for first in range(0, table.shape[1], per):
+        page = jnp.minimum(table[:, first : first + per], pages - 1)
+        keys = k[page].transpose(0, 2, 3, 1, 4).reshape(b, kv_heads, h, -1).astype(q.dtype)
+        values = v[page].transpose(0, 2, 1, 3, 4).reshape(b, kv_heads, -1, h).astype(q.dtype)
+        scored = capped(_einsum("bkch,bkhs->bkcs", q, keys), scores)
+        apart = positions[:, :, None] - (first * s + jnp.arange(keys.shape[3]))
         bias = jnp.where(seen(apart, scores), 0.0, MASKED)
-        scored = scored.reshape(b, kv_heads, n // kv_heads, c, s) + bias[:, None, None]
-        scored = scored.reshape(b, kv_heads, q.shape[2], s)
+        scored = scored.reshape(b, kv_heads, n // kv_heads, c, -1) + bias[:, None, None]
+        scored = scored.reshape(b, kv_heads, q.shape[2], -1)
         higher = jnp.maximum(peak, jnp.max(scored, axis=-1, keepdims=True))
         weights, shrink = jnp.exp(scored - higher), jnp.exp(peak - higher)
-        mixed = _einsum("bkcs,bksh->bkch", weights.astype(q.dtype), v[page].astype(q.dtype))
+        mixed = _einsum("bkcs,bksh->bkch", weights.astype(q.dtype), values)
         total = total * shrink + jnp.sum(weights, axis=-1, keepdims=True)
         out, peak = out * shrink + mixed, higher
     return (out / total).astype(q.dtype).reshape(b, n, c, h)
+
+
+def block(page: int) -> int:
+    """How many pages of so many entries `chunks` takes at once.
+
+    Products this wide run about twice as fast on CPU as those of one page, and what they make still
+    fits the processor's cache. A row's bits depend on where blocks begin, so tables of all widths
+    begin theirs at the same pages.
+    """
+    return max(BLOCK // page, 1)
 
 
 def _together(peak: jax.Array, total: jax.Array, mixed: jax.Array, table: jax.Array) -> jax.Array:

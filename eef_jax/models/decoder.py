@@ -19,7 +19,7 @@ from eef_jax.models.base import ModelConfig
 from eef_jax.models.block import Block
 from eef_jax.models.cache import Cache, Spot
 from eef_jax.models.norm import norm
-from eef_jax.models.rope import Rotation, rotation
+from eef_jax.models.rope import Rotation, held, rotation
 from eef_jax.sharding import constrain, gathered
 
 
@@ -106,7 +106,7 @@ class Decoder(nnx.Module):
             The normed output [t, d], and the cache with the new tokens in it.
         """
         x = self.embedded(tokens[None])
-        turns = self.rotations(spot.positions[None])
+        turns = [held(turn) for turn in self.rotations(spot.positions[None])]
         new = []
         for layer, turn, old in zip(self.layers, turns, cache, strict=True):
             x, layer_cache = layer.extend(x, turn, spot, old)

@@ -69,6 +69,18 @@ def rotation(
     return jnp.cos(angle), jnp.sin(angle)
 
 
+def held(angles: Rotation) -> Rotation:
+    """The same, computed once: for programs that read them in many places.
+
+    XLA on CPU computes sines and cosines anew for every layer, head and gather that reads them,
+    barriers or not; but it fuses nothing through a product. This one is with the identity, and
+    exact.
+    """
+    one = jnp.eye(angles[0].shape[-1], dtype=jnp.float32)
+    cos, sin = (jnp.dot(part, one, precision=jax.lax.Precision.HIGHEST) for part in angles)
+    return cos, sin
+
+
 def rotate(x: jax.Array, angles: Rotation) -> jax.Array:
     """Turn the pairs (i, i + h / 2) of [b, t, n, h] by the angles of their positions."""
     cos, sin = (part[:, :, None, :].astype(x.dtype) for part in angles)

@@ -1,5 +1,7 @@
 """The exploration workload and its runners: equal ids for all, and what each variant computes."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -53,12 +55,31 @@ def full_passes(ids):
 
 
 def test_figures_compare_repeat_by_repeat():
-    def results(*seconds, ids=(1, 2)):
-        return [{"seconds": s, "outputs": [[0, 0, [list(ids), [3]]]]} for s in seconds]
+    def one(ours, theirs, **more):
+        timed = {"tokens": {}, "agreement": 1.0}
+        full, vllm = timed | {"seconds": ours}, timed | {"seconds": theirs} | more
+        return {"made_by": {}, "experts": 8, "full": full, "vllm": vllm}
 
-    found = {"full": results(2.0, 4.0, 1.0), "vllm": results(3.0, 3.0, 3.0, ids=(1, 9))}
-    (figure,) = exploration.figures(found)
-    assert (figure.value, figure.within) == (1.5, True)
-    assert "50.0%" in exploration.lines(found)[-1]
+    found = exploration.figures([one(2.0, 3.0), one(4.0, 3.0, apart=2e-3), one(1.0, 3.0)])
+    assert [(f.value, f.within) for f in found] == [(1.5, True), (2e-3, False)]
+    assert "| 24.00 |" in exploration.lines([one(2.0, 3.0)])[2]
     with pytest.raises(ConfigError, match="expected one of"):
         exploration.contenders(["vlm=python"])
+
+
+def test_repeats_of_something_else_are_not_added_to(tmp_path):
+    kept = tmp_path / "kept.json"
+    assert exploration.earlier(kept, {"full"}, 8) == []
+    kept.write_text(json.dumps([{"made_by": {}, "experts": 8, "full": {}}]))
+    assert len(exploration.earlier(kept, {"full"}, 8)) == 1
+    with pytest.raises(ConfigError, match="give another --results"):
+        exploration.earlier(kept, {"full", "vllm"}, 8)
+
+
+def test_a_parting_is_the_first_id_that_differs_and_what_stood_before_it():
+    mine = {"outputs": [[0, 0, [[1, 2, 3, 4], [5, 6, 7, 8]]], [0, 1, [[1, 1, 1, 1], [2, 2, 2, 2]]]]}
+    theirs = {"outputs": [[0, 0, [[1, 2, 3, 4], [5, 9, 9, 9]]], mine["outputs"][1]]}
+    assert exploration.agreement(mine, theirs) == 3 / 4
+    ((before, a, b),) = exploration.partings(mine, theirs, SMALL)
+    assert (a, b) == (6, 9)
+    assert before == [*SMALL.start(0, 0), 1, 2, 3, 4, *SMALL.answer((0, 0), 0), 5]

@@ -1,5 +1,7 @@
 """Sessions against full forward passes: same tokens, same log-probabilities, no token twice."""
 
+import collections
+import contextlib
 import dataclasses
 import threading
 from concurrent.futures import CancelledError
@@ -8,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from eef_jax import sharding
 from eef_jax.engine.sampling import Sampling
 from eef_jax.engine.shapes import Shapes
 from eef_jax.errors import ConfigError
@@ -43,6 +46,16 @@ def ids(seed, n):
 
 def ask(engine, prompt, sampling=GREEDY, key=(0, 0)):
     return engine.open(prompt).generate(sampling, key).result()
+
+
+@contextlib.contextmanager
+def held(engine):
+    """What is asked in here begins together, at the end."""
+    tick = engine._scheduler.tick
+    engine._scheduler.tick = lambda: False
+    yield
+    engine._scheduler.tick = tick
+    engine._wake.set()
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 16, 17, 33, 50])
@@ -127,6 +140,41 @@ def test_alone_equals_in_a_full_batch_bit_for_bit(engine):
         assert (alone.ids, alone.logprobs) == (together[name].ids, together[name].logprobs)
 
 
+def test_nobody_draws_until_all_who_can_be_are_prefilled(engine):
+    before = collections.Counter(engine.counters.dispatches)
+    with held(engine):
+        answers = [engine.open(ids(i, 20)).generate(GREEDY) for i in range(4)]
+    assert all(len(answer.result().ids) == 6 for answer in answers)
+    ran = collections.Counter(engine.counters.dispatches) - before
+    # 4 x 19 tokens of 32 a dispatch, then 6 tokens for all four, two a dispatch.
+    assert ran == {"prefill": 3, "decode": 3}
+
+
+def test_a_deeper_neighbour_changes_no_bit():
+    shapes = Shapes(slots=4, max_context=1040, page=128, tokens=96, rows=4, chunk=32)
+    assert shapes.widths == (4, 8, 9)
+    with toymodel.engine(toymodel.model(max_positions=1040), shapes=shapes) as engine:
+        seen = []  # width, and the positions that are computed, of each prefill
+        prefill = engine._programs.prefill
+
+        def spy(adapter, chunks, tokens):
+            seen.append((chunks.table.shape[1], set(chunks.positions.tolist())))
+            prefill(adapter, chunks, tokens)
+
+        engine._programs.prefill = spy
+        alone = ask(engine, ids(1, 90), DRAWN, key=(1, 2))
+        assert [width for width, _ in seen] == [4]
+        engine._scheduler.pages.forget(b"adapter %d" % engine.base.version)
+        # The shallow one fills what the deep one leaves: first 64 tokens, then the rest.
+        deep, shallow = engine.open(ids(2, 560)), engine.open(ids(1, 90))
+        with held(engine):
+            answers = deep.generate(GREEDY), shallow.generate(DRAWN, (1, 2))
+        beside = answers[1].result()
+        assert (beside.ids, beside.logprobs) == (alone.ids, alone.logprobs)
+        assert answers[0].result().prefilled == 560
+        assert any(width == 8 and {80, 550} <= positions for width, positions in seen)
+
+
 def test_stops(engine):
     free = ask(engine, ids(5, 9))
     stop = free.ids[2]
@@ -202,6 +250,35 @@ def test_several_adapters_at_once(engine, model):
     assert got[0] == got[1] != got[2] == got[3]
     assert engine.compiles == compiles
     engine.unload(adapter)
+
+
+@pytest.mark.parametrize("attention", ["pages", "gathered"])
+def test_on_a_mesh_each_device_keeps_its_heads_and_the_answers_are_the_same(attention):
+    made = toymodel.model()
+    mesh = sharding.make_mesh({"data": 1, "tensor": 2}, jax.devices()[:2])
+    placed = dataclasses.replace(
+        made,
+        frozen=sharding.place(made.frozen, mesh),
+        trainable=sharding.place(made.trainable, mesh),
+    )
+    shapes = dataclasses.replace(toymodel.SHAPES, attention=attention)
+    answers = []
+    for model in (made, placed):
+        with toymodel.engine(model, shapes=shapes) as engine:
+            compiles = engine.compiles
+            session = engine.open(ids(1, 20))
+            first = session.generate(DRAWN, (1, 2)).result()
+            session.append(ids(2, 9))
+            fork = session.fork()
+            answers.append([first, session.generate(DRAWN).result(), fork.generate(DRAWN).result()])
+            assert engine.compiles == compiles
+            keys, values = engine._programs.cache[0]
+    for one, other in zip(*answers, strict=True):
+        assert one.ids == other.ids
+        np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-5)
+    for part in (keys, values):  # two kv heads on two devices
+        assert {shard.data.shape[1] for shard in part.addressable_shards} == {1}
+        assert {shard.device for shard in part.addressable_shards} == set(jax.devices()[:2])
 
 
 def test_a_cancelled_answer_leaves_its_session_as_it_was(engine):
