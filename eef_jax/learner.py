@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flax import nnx
     from jax.sharding import Mesh
 
+    from eef_jax.data.stored import Stored
     from eef_jax.engine.engine import Engine
     from eef_jax.models.base import LoraConfig, Model
     from eef_jax.policies.local import LocalPolicy
@@ -88,7 +89,7 @@ class Learner:
 
     def tune(
         self,
-        examples: Sequence[Example],
+        examples: "Sequence[Example] | Stored",
         folder: epath.Path,
         *,
         before: epath.Path | None,
@@ -97,7 +98,7 @@ class Learner:
         """Tune on examples and store a checkpoint; all processes call this.
 
         Args:
-            examples: what to learn.
+            examples: what to learn; of stored ones a process reads those of its own rows.
             folder: gets `checkpoint/` and `metrics.jsonl`.
             before: the previous round's folder, read with `train.start = "previous"`.
             number: the round; a part of the data's order.
