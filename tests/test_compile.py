@@ -76,7 +76,9 @@ def test_a_run_holds_what_all_programs_are_given():
 @needs_libtpu
 def test_a_base_that_fits_no_process_is_refused_before_anything_is_compiled():
     settings = webshop.get_config("llama3_70b").to_dict()
-    with pytest.raises(ConfigError, match=r"each process plays .* takes 33.25 GiB .*local_mesh.tensor"):
+    with pytest.raises(
+        ConfigError, match=r"each process plays .* takes 33.25 GiB .*local_mesh.tensor"
+    ):
         plan.plan(settings, "v6e:16x16", wanted=("decode",))
 
 
