@@ -95,6 +95,15 @@ def test_one_process_whose_meshes_are_equal_holds_one_copy():
 
 
 @needs_libtpu
+def test_the_engine_of_one_process_of_many_is_compiled_for_its_own_chips():
+    settings = config()
+    settings["train"]["rows"] = 16
+    made = plan.plan(settings, "v5e:4x4", wanted=("decode",))
+    assert made.mesh.size == 16 and made.local.shape["tensor"] == 4
+    assert made.programs[0].memory.total > 0
+
+
+@needs_libtpu
 def test_an_unknown_slice_is_refused():
     with pytest.raises(ConfigError, match=r"no TPU slice 'v5e:3x5'"):
         plan.described("v5e:3x5")

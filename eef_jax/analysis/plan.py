@@ -100,7 +100,7 @@ def plan(
     devices = described(topology)
     shape, train = shape_of(config["model"]), config["train"]
     mesh = sharding.make_mesh(config["mesh"], devices)
-    local = sharding.make_mesh(config["local_mesh"], of_one_process(devices))
+    local = sharding.make_mesh(config["local_mesh"], of_one_process(topology, devices))
     optimizer = OptimizerConfig(**train["optimizer"])
     tuned = model_of(config, shape, mesh, scan=config["model"]["scan_layers"])
     sizes = {
@@ -220,7 +220,12 @@ def model_of(config: Mapping[str, Any], shape: ModelConfig, mesh: Mesh, *, scan:
     )
 
 
-def of_one_process(devices: Sequence[Any]) -> list[Any]:
-    """The devices of a slice's first process."""
+def of_one_process(topology: str, devices: Sequence[Any]) -> list[Any]:
+    """The devices of a slice's process, as a slice of their own: so numbered, programs compile."""
     first = min(device.process_index for device in devices)
-    return [device for device in devices if device.process_index == first]
+    local = [device for device in devices if device.process_index == first]
+    if len(local) == len(devices):
+        return local
+    chip, _, grid = topology.partition(":")
+    spans = [len({device.coords[axis] for device in local}) for axis in range(3)]
+    return described(f"{chip}:{'x'.join(map(str, spans[: grid.count('x') + 1]))}")
