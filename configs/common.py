@@ -54,7 +54,8 @@ def base() -> config_dict.ConfigDict:
         }
     )
     config.mesh = config_dict.ConfigDict({"data": -1, "fsdp": 1, "tensor": 1, "context": 1})
-    # Where each of several processes plays: its own devices, which hold the whole base once more.
+    # Where each process plays: its own devices, which hold the whole base once more (but for one
+    # process whose two meshes are equal).
     config.local_mesh = config_dict.ConfigDict({"data": 1, "fsdp": 1, "tensor": -1, "context": 1})
     config.engine = config_dict.ConfigDict(
         {

@@ -3,7 +3,8 @@
 `python -m eef_jax.compile --config=configs/webshop.py:llama3_8b --topology=v5e:4x4` needs a CPU and
 the extra `tpu-aot`; no weights, a config.json's fields are enough. It prints what each program
 takes of a chip's memory, does and sends, its shortest and longest time, and the share of the peak
-that is useful. A program that does not fit is an error that says why and what helps; exit code 1.
+that is useful. A program that does not fit, or a run as a whole, is an error that says why and what
+helps; exit code 1.
 """
 
 import os
@@ -32,6 +33,12 @@ def main() -> None:
         values.config.to_dict(), values.topology, wanted=wanted, learned=values.learned
     )
     print("\n".join(table.lines(made)))
+    if made.resident > made.chip.memory:
+        raise ConfigError(
+            "each program fits a chip, but not all that a run holds there (the line above): take "
+            "fewer config.engine.slots or pages, config.model.quantise='int8', a larger "
+            "config.mesh.fsdp, or config.train.remat='offload'"
+        )
 
 
 if __name__ == "__main__":

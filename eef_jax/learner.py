@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flax import nnx
     from jax.sharding import Mesh
 
+    from eef_jax.data.stored import Stored
     from eef_jax.engine.engine import Engine
     from eef_jax.models.base import LoraConfig, Model
     from eef_jax.policies.local import LocalPolicy
@@ -62,7 +63,7 @@ class Learner:
     Args:
         config: a run's config; the sections model, mesh, local_mesh, train and engine are read.
         hosts: the processes of the run. They tune together, on one mesh; each plays by itself, on
-            its own devices.
+            its own devices, with a copy of the base of its own unless that lies as the other does.
     """
 
     def __init__(self, config: Mapping[str, Any], hosts: Hosts = ALONE):
@@ -88,7 +89,7 @@ class Learner:
 
     def tune(
         self,
-        examples: Sequence[Example],
+        examples: "Sequence[Example] | Stored",
         folder: epath.Path,
         *,
         before: epath.Path | None,
@@ -97,7 +98,7 @@ class Learner:
         """Tune on examples and store a checkpoint; all processes call this.
 
         Args:
-            examples: what to learn.
+            examples: what to learn; of stored ones a process reads those of its own rows.
             folder: gets `checkpoint/` and `metrics.jsonl`.
             before: the previous round's folder, read with `train.start = "previous"`.
             number: the round; a part of the data's order.
@@ -237,17 +238,15 @@ class Learner:
 
     @functools.cached_property
     def _player(self) -> "Model":
-        """The base as it plays: with several processes a second one, on this one's own devices."""
-        from eef_jax.models import hf
-
-        if self._hosts.processes == 1:
-            return hf.unrolled(self._model)
+        """The base as it plays, on this process's devices: the same copy if that lies alike."""
         import jax
 
         from eef_jax import sharding
-        from eef_jax.models import room
+        from eef_jax.models import hf, room
 
         mesh = sharding.make_mesh(self._config["local_mesh"], jax.local_devices())
+        if self._hosts.processes == 1 and mesh == self._mesh:
+            return hf.unrolled(self._model)
         options = {name: self._section[name] for name in ("param_dtype", "quantise")}
         room.check(hf.outline(self.path, lora=self._lora, **options), mesh)
         return self._load(mesh, scan=False)

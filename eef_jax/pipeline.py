@@ -18,6 +18,7 @@ from etils import epath
 
 from eef_jax import evaluation, gather, plugins, records, report, rollout, store
 from eef_jax.data import encode, tfrecord
+from eef_jax.data.stored import Stored
 from eef_jax.envs.base import Env
 from eef_jax.errors import ConfigError, DataError, near
 from eef_jax.hosts import ALONE, Hosts
@@ -323,7 +324,7 @@ def _tune(this: _Run, number: int) -> None:
     """The policy of this round: the base (or the last policy) tuned on the round's data."""
 
     def make(stage: Stage) -> dict[str, Any]:
-        examples = list(tfrecord.read(this.work.stage(f"round_{number}/select").folder / "dataset"))
+        examples = Stored(this.work.stage(f"round_{number}/select").folder / "dataset")
         before = this.work.stage(f"round_{number - 1}/tune").folder if number else None
         return this.learner.tune(examples, stage.folder, before=before, number=number)
 

@@ -266,8 +266,7 @@ class Example:
             before.
         columns: optional further float32[t] columns by name (reference log-probs, ...).
         provenance: plain text about where it comes from (`role`, `task`, `trajectory`, `steps`);
-            stored
-            with the example, never read by training.
+            stored with the example, never read by training.
     """
 
     id: str
@@ -275,3 +274,8 @@ class Example:
     weights: np.ndarray
     columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     provenance: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def learned(self) -> np.ndarray:
+        """Indices of the learned tokens; the first token has nothing to be predicted from."""
+        return np.flatnonzero(self.weights[1:]) + 1

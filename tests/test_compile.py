@@ -9,6 +9,7 @@ import pytest
 
 from configs import architectures, webshop
 from eef_jax.analysis import plan, table, work
+from eef_jax.analysis.programs import Memory
 from eef_jax.errors import ConfigError
 from eef_jax.models import hf
 from eef_jax.models.base import family
@@ -60,6 +61,46 @@ def test_a_slice_that_is_not_there_is_compiled_for():
     text = "\n".join(table.lines(made))
     assert re.search(r"^ +train .* % .* - ", text, re.MULTILINE)
     assert "15.75 GiB a chip" in text
+
+
+def test_a_run_holds_what_all_programs_are_given():
+    def memory(arguments, temporaries):
+        return Memory(arguments=arguments, temporaries=temporaries, outputs=0, code=1)
+
+    taken = {"train": memory(10, 50), "prefill": memory(20, 5), "decode": memory(21, 60)}
+    assert plan.resident(taken) == 10 + 21 + 61
+    assert plan.resident(taken, common=8) == 10 + 21 + 61 - 8  # one copy of the base for both
+    assert plan.resident({"train": taken["train"]}, common=8) == 61
+
+
+@needs_libtpu
+def test_a_base_that_fits_no_process_is_refused_before_anything_is_compiled():
+    settings = webshop.get_config("llama3_70b").to_dict()
+    with pytest.raises(
+        ConfigError, match=r"each process plays .* takes 33.25 GiB .*local_mesh.tensor"
+    ):
+        plan.plan(settings, "v6e:16x16", wanted=("decode",))
+
+
+@needs_libtpu
+def test_one_process_whose_meshes_are_equal_holds_one_copy():
+    settings = config()
+    settings["model"]["scan_layers"] = False
+    settings["mesh"] = settings["local_mesh"] = {"data": 2, "tensor": 2}
+    made = plan.plan(settings, "v5e:2x2", wanted=("train", "decode"))
+    train, decode = (one.memory.arguments for one in made.programs)
+    assert 0 < made.common < min(train, decode)
+    apart = plan.resident({one.name: one.memory for one in made.programs})
+    assert made.resident == apart - made.common
+
+
+@needs_libtpu
+def test_the_engine_of_one_process_of_many_is_compiled_for_its_own_chips():
+    settings = config()
+    settings["train"]["rows"] = 16
+    made = plan.plan(settings, "v5e:4x4", wanted=("decode",))
+    assert made.mesh.size == 16 and made.local.shape["tensor"] == 4
+    assert made.programs[0].memory.total > 0
 
 
 @needs_libtpu

@@ -31,6 +31,8 @@ SETTINGS = {
     "explore.max_new_tokens": 2,
     "evaluate.max_new_tokens": 2,
     "train.rows": 4,
+    "local_mesh.data": -1,  # no sum is split, so that none is taken in another order
+    "local_mesh.tensor": 1,
 }
 
 

@@ -70,6 +70,15 @@ def test_stacked_layers_are_stored_and_exported_like_any_others(folder, tmp_path
         np.testing.assert_allclose(found[1][key].read(whole), stored.read(whole), atol=1e-4)
 
 
+def test_one_process_plays_with_the_copy_it_tunes_where_both_lie_alike(folder):  # noqa: F811
+    alike, apart = config(folder), config(folder)
+    alike["local_mesh"], apart["local_mesh"] = {"data": 8}, {"data": 4, "tensor": 2}
+    learner = Learner(alike)
+    assert learner._player is learner._model
+    weight = Learner(apart)._player.frozen["layers"][0]["q_proj"]["weight"]
+    assert dict(weight.sharding.mesh.shape)["tensor"] == 2
+
+
 def test_a_preset_of_a_shape_alone_asks_for_its_folder():
     settings = webshop.get_config("llama3_8b").to_dict()
     with pytest.raises(ConfigError, match=r"--config.model.path=FOLDER"):

@@ -11,7 +11,7 @@ from etils import epath
 
 from configs import webshop as configs
 from eef_jax import lock, pipeline, records, store
-from eef_jax.data import tfrecord
+from eef_jax.data.stored import Stored
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.learner import NANO
 from eef_jax.models import hf
@@ -80,7 +80,7 @@ def test_explores_the_start_and_states_of_failures(finished, config):
 def test_data_set_says_why_each_step_was_kept(finished):
     workdir, _ = finished
     folder = workdir / "round_1/select"
-    examples = list(tfrecord.read(folder / "dataset"))
+    examples = list(Stored(folder / "dataset"))
     verdicts = [json.loads(line) for line in (folder / "selections.jsonl").read_text().splitlines()]
     assert len(examples) == len(verdicts) > 0
     assert all(step["reason"] for verdict in verdicts for step in verdict["steps"])

@@ -20,12 +20,13 @@ from eef_jax.data.batches import empty
 from eef_jax.engine.shapes import Shapes
 from eef_jax.errors import ConfigError
 from eef_jax.kernels import splash
-from eef_jax.models import hf
+from eef_jax.models import hf, room
 from eef_jax.models.base import TARGETS, LoraConfig, Model, ModelConfig, family
 from eef_jax.train.optim import OptimizerConfig
 from eef_jax.train.step import CHUNK
 
-PROGRAMS = ("train", "prefill", "decode")
+ENGINE = ("prefill", "decode")
+PROGRAMS = ("train", *ENGINE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,8 @@ class Plan:
         chip: its kind.
         mesh: of training.
         local: of the engine: the devices of one process.
+        common: bytes on a device that training and the engine both use: the base, where it lies
+            alike for both; 0 where each has its copy.
         parameters: of the model.
         rows: of the global batch.
         length: tokens of a row.
@@ -49,6 +52,7 @@ class Plan:
     chip: Chip
     mesh: Mesh
     local: Mesh
+    common: int
     parameters: int
     rows: int
     length: int
@@ -63,10 +67,15 @@ class Plan:
         Training and sampling take turns, but each keeps its copy of the base: spread over all
         devices for the one, whole on each process's devices for the other.
         """
-        given = {one.name: one.memory.arguments for one in self.programs}
-        engine = max((given[n] for n in ("prefill", "decode") if n in given), default=0)
-        most = max(one.memory.total - one.memory.arguments for one in self.programs)
-        return given.get("train", 0) + engine + most
+        return resident({one.name: one.memory for one in self.programs}, common=self.common)
+
+
+def resident(memory: Mapping[str, programs.Memory], *, common: int = 0) -> int:
+    """See `Plan.resident`: of the memory of programs by name."""
+    engine = max((memory[n].arguments for n in ENGINE if n in memory), default=0)
+    train = memory["train"].arguments if "train" in memory else 0
+    rest = max(one.total - one.arguments for one in memory.values())
+    return train + engine + rest - (common if train and engine else 0)
 
 
 def plan(
@@ -91,7 +100,7 @@ def plan(
     devices = described(topology)
     shape, train = shape_of(config["model"]), config["train"]
     mesh = sharding.make_mesh(config["mesh"], devices)
-    local = engine_mesh(shape, devices)
+    local = sharding.make_mesh(config["local_mesh"], of_one_process(topology, devices))
     optimizer = OptimizerConfig(**train["optimizer"])
     tuned = model_of(config, shape, mesh, scan=config["model"]["scan_layers"])
     sizes = {
@@ -99,8 +108,12 @@ def plan(
         "length": train["length"],
         "learned": max(math.ceil(learned * train["length"]), 1),
     }
+    sampled, chip = model_of(config, shape, local, scan=False), chip_of(devices)
+    alike = local == mesh and not config["model"]["scan_layers"]
+    if not alike and set(wanted) & set(ENGINE):
+        used = room.needed(tuned, mesh)
+        room.beside(room.needed(sampled, local), local, used=used, limit=chip.memory)
     parts = fitting.accumulate(train["micro_batch"], tuned, mesh=mesh, optimizer=optimizer, **sizes)
-    sampled = model_of(config, shape, local, scan=False)
     shapes = Shapes(**config["engine"])
     shapes = dataclasses.replace(
         shapes,
@@ -116,9 +129,10 @@ def plan(
     }
     return Plan(
         topology=topology,
-        chip=chip_of(devices),
+        chip=chip,
         mesh=mesh,
         local=local,
+        common=room.needed(sampled, local) if alike else 0,
         parameters=work.parameters(tuned),
         rows=train["rows"],
         length=train["length"],
@@ -206,9 +220,12 @@ def model_of(config: Mapping[str, Any], shape: ModelConfig, mesh: Mesh, *, scan:
     )
 
 
-def engine_mesh(shape: ModelConfig, devices: Sequence[Any]) -> Mesh:
-    """One process's devices: heads spread as far as they go, conversations over the rest."""
+def of_one_process(topology: str, devices: Sequence[Any]) -> list[Any]:
+    """The devices of a slice's process, as a slice of their own: so numbered, programs compile."""
     first = min(device.process_index for device in devices)
     local = [device for device in devices if device.process_index == first]
-    tensor = math.gcd(shape.n_kv_heads, len(local))
-    return sharding.make_mesh({"data": -1, "tensor": tensor}, local)
+    if len(local) == len(devices):
+        return local
+    chip, _, grid = topology.partition(":")
+    spans = [len({device.coords[axis] for device in local}) for axis in range(3)]
+    return described(f"{chip}:{'x'.join(map(str, spans[: grid.count('x') + 1]))}")

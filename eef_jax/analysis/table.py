@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from jax.sharding import Mesh
+
 from eef_jax.analysis.plan import Plan
 from eef_jax.analysis.programs import Program
 
@@ -10,13 +12,12 @@ _GIB = 2**30
 
 def lines(plan: Plan) -> list[str]:
     """What the command line prints."""
-    axes = ", ".join(f"{axis} {size}" for axis, size in plan.mesh.shape.items() if size > 1)
     hbm = plan.chip.memory / _GIB
     head = [
         f"{plan.topology}: {plan.mesh.size} chips of {hbm:.2f} GiB; {plan.parameters:,} parameters",
-        f"training: mesh {axes or 'of one device'}; {plan.rows} rows of {plan.length} tokens, in "
+        f"training: mesh {_axes(plan.mesh)}; {plan.rows} rows of {plan.length} tokens, in "
         f"{plan.accumulate} micro-batches",
-        f"engine: {plan.local.size} chips of one process, tensor {plan.local.shape['tensor']}",
+        f"engine: {plan.local.size} chips of one process, mesh {_axes(plan.local)}",
         "",
     ]
     rows = [_row(one, plan) for one in plan.programs]
@@ -37,6 +38,11 @@ def wires(one: Program) -> str:
         if seconds >= 1e-5
     ]
     return f"{one.name}: bound by {one.roofline.bound}; " + (", ".join(parts) or "sends nothing")
+
+
+def _axes(mesh: Mesh) -> str:
+    axes = (f"{axis} {size}" for axis, size in mesh.shape.items() if size > 1)
+    return ", ".join(axes) or "of one device"
 
 
 def _row(one: Program, plan: Plan) -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from eef_jax.data.stored import Stored
 from eef_jax.errors import DataError
 from eef_jax.types import Example
 
@@ -73,7 +74,7 @@ class Batches:
     conversation): n bounds them in a row, and a row takes no example that would exceed it.
 
     Attributes:
-        examples: what is packed.
+        examples: what is packed; of stored ones this process reads those of its own rows alone.
         rows: rows of a global batch.
         length: tokens of a row.
         seed: of the order.
@@ -83,7 +84,7 @@ class Batches:
         targets: n; by default a quarter more than rows of average examples would need.
     """
 
-    examples: Sequence[Example]
+    examples: Sequence[Example] | Stored
     rows: int
     length: int
     seed: int = 0
@@ -97,16 +98,16 @@ class Batches:
         Raises:
             DataError: when there is no example, or one that no row can hold.
         """
-        if not self.examples:
+        if not len(self.examples):
             raise DataError("no example to train on; see the counts of the selection stage")
-        sizes = np.array([len(example.tokens) for example in self.examples])
+        both = _sizes(self.examples)
+        sizes, learned = both[:, 0], both[:, 1]
         longest = int(sizes.argmax())
         if sizes[longest] > self.length:
             raise DataError(
                 f"example {self.examples[longest].id!r} has {sizes[longest]} tokens, a row holds "
                 f"{self.length}; raise config.train.length or leave it out when encoding"
             )
-        learned = np.array([_learned(example).size for example in self.examples])
         if not self.targets:
             average = 1.25 * self.length * learned.sum() / sizes.sum()
             bound = max(int(average), int(learned.max()), 1)
@@ -116,7 +117,7 @@ class Batches:
                 f"example {self.examples[int(learned.argmax())].id!r} has {learned.max()} learned "
                 f"tokens, a row's bound is {self.targets}; raise targets"
             )
-        object.__setattr__(self, "_sizes", np.stack([sizes, learned], axis=1))
+        object.__setattr__(self, "_sizes", both)
 
     def plan(self, epoch: int) -> Plan:
         """Pack the examples of an epoch: first-fit in the epoch's order, by tokens and targets."""
@@ -188,10 +189,17 @@ class Batches:
                 batch["positions"][row, at : at + size] = np.arange(size)
                 batch["segment_ids"][row, at : at + size] = segment
                 batch["weights"][row, at + 1 : at + size] = example.weights[1:]
-                columns = at + _learned(example)
+                columns = at + example.learned
                 batch["targets"][row, learned : learned + columns.size] = columns
                 at, learned = at + size, learned + columns.size
         return batch
+
+
+def _sizes(examples: Sequence[Example] | Stored) -> np.ndarray:
+    """Tokens and learned tokens of each example, i64[n, 2]; stored ones tell them unread."""
+    if isinstance(examples, Stored):
+        return examples.sizes
+    return np.array([(len(example.tokens), example.learned.size) for example in examples])
 
 
 def empty(rows: int, length: int, targets: int) -> Batch:
@@ -203,8 +211,3 @@ def empty(rows: int, length: int, targets: int) -> Batch:
         "weights": np.zeros((rows, length), np.float32),
         "targets": np.zeros((rows, targets), np.int32),
     }
-
-
-def _learned(example: Example) -> np.ndarray:
-    """Indices of the tokens that are learned; the first one has nothing to be predicted from."""
-    return np.flatnonzero(example.weights[1:]) + 1

@@ -1,18 +1,21 @@
 """Examples on disk: sharded TFRecords in a folder that `tfds.builder_from_directory` opens.
 
-Writes and reads without TensorFlow, through etils.epath (local folders and object stores alike).
-A record is framed as TensorFlow frames it, and both of its checksums are verified on every read:
+Writes without TensorFlow, through etils.epath (local folders and object stores alike); `stored`
+reads. A record is framed as TensorFlow frames it:
 
     uint64 length | uint32 masked crc32c(length) | byte data[length] | uint32 masked crc32c(data)
 
+Beside the shards lies an index, i64[n, 3] as npy: for each example where its record begins in its
+shard, its tokens and its learned tokens. It lets a process pack all examples while it reads few.
 Knows the fields of an `Example` and the layout of the folder; knows nothing of how examples come to
 be or are used. The caller's manifest, written after this folder, is what commits it.
 """
 
+import io
 import itertools
-import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -26,7 +29,7 @@ from eef_jax.types import Example
 DATASET_NAME = "eef"
 VERSION = "1.0.0"  # of the fields below; goes into dataset_info.json
 PROVENANCE = ("role", "task", "trajectory", "steps")
-_COLUMN = "column_"  # prefix of the optional float columns
+COLUMN = "column_"  # prefix of the optional float columns
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
@@ -71,69 +74,39 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     shards = min(shards, len(examples))
     bounds = [len(examples) * shard // shards for shard in range(shards + 1)]
-    paths, sizes = [], []
+    paths, sizes, index = [], [], []
     for shard in range(shards):
-        rows = examples[bounds[shard] : bounds[shard + 1]]
-        data = b"".join(frame(example_proto.serialize(_to_features(row))) for row in rows)
-        paths.append(folder / _shard_name(split, shard, shards))
+        data = bytearray()
+        for row in examples[bounds[shard] : bounds[shard + 1]]:
+            index.append((len(data), len(row.tokens), row.learned.size))
+            data += frame(example_proto.serialize(_to_features(row)))
+        paths.append(folder / shard_name(split, shard, shards))
         sizes.append(len(data))
-        write_bytes(paths[-1], data)
+        write_bytes(paths[-1], bytes(data))
+    write_bytes(folder / index_name(split), _npy(np.array(index, np.int64)))
     lengths = [stop - start for start, stop in itertools.pairwise(bounds)]
     _write_metadata(folder, split, lengths, sum(sizes), columns, description)
     return paths
 
 
-def read(folder: epath.PathLike, *, split: str = "train") -> Iterator[Example]:
-    """Read the examples of a split in the order they were written.
+def read_record(file: BinaryIO) -> bytes:
+    """The payload of the record that begins where a file stands.
 
     Raises:
-        DataError: when the folder, a shard or a record is missing, cut off or damaged; the message
-            names the file and the number of the record (from 0).
+        ValueError: it is cut off, or one of its checksums is wrong.
     """
-    folder = epath.Path(folder)
-    lengths = _shard_lengths(folder, split)
-    for shard, length in enumerate(lengths):
-        path = folder / _shard_name(split, shard, len(lengths))
-        number = -1
-        for number, record in enumerate(read_records(path)):
-            try:
-                yield _from_features(example_proto.parse(record))
-            except (ValueError, KeyError, IndexError, UnicodeDecodeError, AttributeError) as error:
-                raise _damaged(
-                    path, number, f"is no example of this version ({error!r})"
-                ) from error
-        if number + 1 != length:
-            raise _damaged(
-                path, number + 1, f"is missing: dataset_info.json tells of {length} records"
-            )
-
-
-def read_records(path: epath.PathLike) -> Iterator[bytes]:
-    """Read the payloads of one TFRecord file, verifying length and checksums of each.
-
-    Raises:
-        DataError: see `read`.
-    """
-    path = epath.Path(path)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(f"shard {path} is missing; {_REMEDY}") from error
-    at = number = 0
-    while at < len(data):
-        if at + _HEADER.size > len(data):
-            raise _damaged(path, number, "is cut off")
-        length, length_crc = _HEADER.unpack_from(data, at)
-        if _masked_crc(data[at : at + 8]) != length_crc:
-            raise _damaged(path, number, "has a wrong checksum over its length")
-        start, stop = at + _HEADER.size, at + _HEADER.size + length
-        if stop + _FOOTER.size > len(data):
-            raise _damaged(path, number, "is cut off")
-        payload = data[start:stop]
-        if _masked_crc(payload) != _FOOTER.unpack_from(data, stop)[0]:
-            raise _damaged(path, number, "has a wrong checksum")
-        yield payload
-        at, number = stop + _FOOTER.size, number + 1
+    header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        raise ValueError("is cut off")
+    length, length_crc = _HEADER.unpack(header)
+    if _masked_crc(header[:8]) != length_crc:
+        raise ValueError("has a wrong checksum over its length")
+    rest = file.read(length + _FOOTER.size)
+    if len(rest) < length + _FOOTER.size:
+        raise ValueError("is cut off")
+    if _masked_crc(rest[:length]) != _FOOTER.unpack_from(rest, length)[0]:
+        raise ValueError("has a wrong checksum")
+    return rest[:length]
 
 
 def frame(payload: bytes) -> bytes:
@@ -142,11 +115,10 @@ def frame(payload: bytes) -> bytes:
     return length + _FOOTER.pack(_masked_crc(length)) + payload + _FOOTER.pack(_masked_crc(payload))
 
 
-_REMEDY = "delete the data folder (or start with --overwrite) so that its stage writes it again"
-
-
-def _damaged(path: epath.Path, number: int, what: str) -> DataError:
-    return DataError(f"{path}: record {number} {what}; {_REMEDY}")
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
 def _masked_crc(data: bytes) -> int:
@@ -155,8 +127,14 @@ def _masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _shard_name(split: str, shard: int, shards: int) -> str:
+def shard_name(split: str, shard: int, shards: int) -> str:
+    """Name of a shard's file, as TFDS names them."""
     return f"{DATASET_NAME}-{split}.tfrecord-{shard:05d}-of-{shards:05d}"
+
+
+def index_name(split: str) -> str:
+    """Name of the file that says where each example of a split lies and how long it is."""
+    return f"{DATASET_NAME}-{split}.index.npy"
 
 
 def _to_features(example: Example) -> dict[str, example_proto.Feature]:
@@ -168,42 +146,8 @@ def _to_features(example: Example) -> dict[str, example_proto.Feature]:
     for name in PROVENANCE:
         features[name] = [example.provenance.get(name, "").encode()]
     for name, values in example.columns.items():
-        features[_COLUMN + name] = np.asarray(values, np.float32)
+        features[COLUMN + name] = np.asarray(values, np.float32)
     return features
-
-
-def _from_features(features: Mapping[str, example_proto.Feature]) -> Example:
-    tokens = np.asarray(features["tokens"], np.int32)
-    weights = np.asarray(features["weights"], np.float32)
-    if tokens.shape != weights.shape:
-        raise ValueError(f"{tokens.size} tokens, {weights.size} weights")
-    return Example(
-        id=features["id"][0].decode(),
-        tokens=tokens,
-        weights=weights,
-        columns={
-            name.removeprefix(_COLUMN): np.asarray(values, np.float32)
-            for name, values in features.items()
-            if name.startswith(_COLUMN)
-        },
-        provenance={name: features[name][0].decode() for name in PROVENANCE},
-    )
-
-
-def _shard_lengths(folder: epath.Path, split: str) -> list[int]:
-    path = folder / "dataset_info.json"
-    try:
-        splits = json.loads(path.read_text())["splits"]
-        known = {entry["name"]: [int(n) for n in entry["shardLengths"]] for entry in splits}
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{path} is missing, so {folder} is no finished data set; {_REMEDY}"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged ({error!r}); {_REMEDY}") from error
-    if split not in known:
-        raise DataError(f"{folder} has no split {split!r}; it has {', '.join(known)}")
-    return known[split]
 
 
 def _write_metadata(
@@ -223,7 +167,7 @@ def _write_metadata(
         "tokens": tfds.features.Sequence(np.int64),
         "weights": floats,
         **{name: tfds.features.Text() for name in PROVENANCE},
-        **{_COLUMN + name: floats for name in columns},
+        **{COLUMN + name: floats for name in columns},
     }
     template = tfds.core.ShardedFileTemplate(
         data_dir=folder, dataset_name=DATASET_NAME, filetype_suffix="tfrecord"

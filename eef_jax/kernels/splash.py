@@ -128,17 +128,16 @@ def flops(name: str, operands: Sequence[Any]) -> float:
 
     Args:
         name: of the call; the kernel's name is in it.
-        operands: with `dtype` and `dims`: queries [..., t, h] first among floats of rank 4 or
-            more, then keys [..., s, h].
+        operands: with `dtype` and `dims`: the first floats are queries [..., t, h], then keys
+            [..., s, h]; axes of one row or one kv head are not there.
 
     Returns:
         0 for another kernel.
     """
     if "splash" not in name:
         return 0.0
-    floats = [x for x in operands if x.dtype in ("bf16", "f32", "f16") and len(x.dims) >= 3]
-    queries = next(x for x in floats if len(x.dims) >= 4)
-    t, s = queries.dims[-2], next(x for x in floats if x is not queries).dims[-2]
+    queries, keys, *_ = (x for x in operands if x.dtype in ("bf16", "f32", "f16"))
+    t, s = queries.dims[-2], keys.dims[-2]
     seen = (s - t + (t + block(t)) / 2) / s
     return 2.0 * math.prod(queries.dims) * s * seen * (2 if "fwd" in name else 5)
 

@@ -39,13 +39,28 @@ def check(model: Model, mesh: Mesh) -> None:
     wanted = needed(model, mesh)
     for device in mesh.devices.flat:
         memory: dict[str, Any] = device.memory_stats() or {}
-        limit, used = memory.get("bytes_limit"), memory.get("bytes_in_use", 0)
-        if limit is not None and used + wanted > limit:
-            raise ConfigError(
-                f"each process plays on its own {mesh.devices.size} devices "
-                f"(local_mesh {dict(mesh.shape)}), where the base takes {wanted / _GIB:.2f} GiB a "
-                f"device, but {used / _GIB:.2f} of the {limit / _GIB:.2f} GiB of {device} are in "
-                "use: spread it over more of them (config.local_mesh.tensor or .fsdp), quantise it "
-                "(config.model.quantise), store it in config.model.param_dtype = bfloat16, or take "
-                "machines with more devices"
-            )
+        if (limit := memory.get("bytes_limit")) is not None:
+            beside(wanted, mesh, used=memory.get("bytes_in_use", 0), limit=limit)
+
+
+def beside(wanted: int, mesh: Mesh, *, used: int, limit: float) -> None:
+    """Check that so many bytes of a base that plays on a mesh fit a device.
+
+    Args:
+        wanted: bytes on each device.
+        mesh: of one process's devices.
+        used: bytes of a device that training holds.
+        limit: bytes that it has.
+
+    Raises:
+        ConfigError: they do not; with the numbers.
+    """
+    if used + wanted > limit:
+        raise ConfigError(
+            f"each process plays on its own {mesh.devices.size} devices "
+            f"(local_mesh {dict(mesh.shape)}), where the base takes {wanted / _GIB:.2f} GiB a "
+            f"device, but {used / _GIB:.2f} of {limit / _GIB:.2f} GiB are in use there: spread it "
+            "over more of them (config.local_mesh.tensor or .fsdp), quantise it "
+            "(config.model.quantise), store it in config.model.param_dtype = bfloat16, or take "
+            "machines with more devices"
+        )

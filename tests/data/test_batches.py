@@ -1,11 +1,14 @@
 """Packing, order and resume of batches."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
+from eef_jax.data import tfrecord
 from eef_jax.data.batches import Batches, Position
+from eef_jax.data.stored import Stored
 from eef_jax.errors import DataError
 from eef_jax.types import Example
 
@@ -105,6 +108,23 @@ def test_a_process_lays_out_its_own_rows():
         assert evens[step][1] == odds[step][1] == position
         assert_equal({name: value[0::2] for name, value in batch.items()}, evens[step][0])
         assert_equal({name: value[1::2] for name, value in batch.items()}, odds[step][0])
+
+
+def test_a_process_reads_what_its_rows_hold(tmp_path, monkeypatch):
+    whole = make(sizes=(5, 4, 3, 6, 2, 7, 8, 1), rows=4)
+    tfrecord.write(tmp_path, whole.examples, shards=2)
+    stored, read = Stored(tmp_path), []
+    one = Stored.__getitem__
+    monkeypatch.setattr(Stored, "__getitem__", lambda self, n: read.append(n) or one(self, n))
+    mine = make(rows=4, own=(1, 3))
+    mine = dataclasses.replace(mine, examples=stored)
+    assert mine.plan(0) == whole.plan(0) and not read
+    steps = whole.steps(1)
+    for (left, _), (right, _) in zip(first(whole, steps), first(mine, steps), strict=True):
+        assert_equal({name: value[1::2] for name, value in left.items()}, right)
+    rows = whole.plan(0).rows
+    assert read == [number for row in rows[1::2] for number in row]
+    assert len(read) < len(stored)
 
 
 def test_the_load_is_the_whole_batchs():

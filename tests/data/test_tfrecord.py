@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eef_jax.data import example_proto, tfrecord
+from eef_jax.data.stored import Stored
 from eef_jax.errors import DataError
 from eef_jax.types import Example
 from tests import object_store
@@ -28,6 +29,10 @@ def examples(count, columns=()):
     return made
 
 
+def starts(folder):
+    return np.load(folder / tfrecord.index_name("train"))[:, 0].tolist()
+
+
 def assert_equal(left, right):
     assert (left.id, dict(left.provenance)) == (right.id, dict(right.provenance))
     np.testing.assert_array_equal(left.tokens, right.tokens)
@@ -45,8 +50,12 @@ def test_round_trip_keeps_order_over_shards(tmp_path, columns):
     assert [path.name for path in paths] == [
         f"eef-train.tfrecord-0000{shard}-of-00004" for shard in range(4)
     ]
-    for left, right in zip(written, tfrecord.read(tmp_path), strict=True):
+    stored = Stored(tmp_path)
+    for left, right in zip(written, stored, strict=True):
         assert_equal(left, right)
+    assert_equal(written[7], stored[7])
+    sizes = [(len(example.tokens), np.count_nonzero(example.weights[1:])) for example in written]
+    np.testing.assert_array_equal(stored.sizes, sizes)
     assert not list(tmp_path.glob("*.tmp"))
 
 
@@ -54,7 +63,7 @@ def test_round_trip_through_an_object_store_without_rename(monkeypatch):
     object_store.install(monkeypatch)
     written = examples(5)
     tfrecord.write("gs://bucket/run/select/dataset", written, shards=2)
-    read = tfrecord.read("gs://bucket/run/select/dataset")
+    read = Stored("gs://bucket/run/select/dataset")
     for left, right in zip(written, read, strict=True):
         assert_equal(left, right)
 
@@ -76,47 +85,60 @@ def test_metadata_tells_shards_and_fields(tmp_path):
 def test_any_flipped_byte_names_file_and_record(tmp_path):
     (path,) = tfrecord.write(tmp_path, examples(3), shards=1)
     whole = path.read_bytes()
-    second = len(tfrecord.frame(next(tfrecord.read_records(path))))
+    second = starts(tmp_path)[1]
     for offset in (0, 9, 20, len(whole) - second - 1):  # length, its checksum, data, its checksum
         damaged = bytearray(whole)
         damaged[second + offset if second + offset < len(whole) else -1] ^= 0x40
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=rf"{path.name}: record [12] .*delete the data folder"):
-            list(tfrecord.read(tmp_path))
+            list(Stored(tmp_path))
 
 
 def test_a_truncated_shard_names_the_first_lost_record(tmp_path):
     (path,) = tfrecord.write(tmp_path, examples(3), shards=1)
     whole = path.read_bytes()
-    sizes = [len(tfrecord.frame(record)) for record in tfrecord.read_records(path)]
-    for kept in (sum(sizes) - 1, sizes[0] + sizes[1] + 5):
+    third = starts(tmp_path)[2]
+    for kept in (len(whole) - 1, third + 5, third):
         path.write_bytes(whole[:kept])
         with pytest.raises(DataError, match=r"record 2 is cut off"):
-            list(tfrecord.read(tmp_path))
-    path.write_bytes(whole[: sizes[0] + sizes[1]])  # at a border no checksum tells
-    with pytest.raises(DataError, match=r"record 2 is missing: .* 3 records"):
-        list(tfrecord.read(tmp_path))
+            list(Stored(tmp_path))
 
 
 def test_a_sound_record_of_another_kind_is_refused(tmp_path):
     (path,) = tfrecord.write(tmp_path, examples(1), shards=1)
     path.write_bytes(tfrecord.frame(example_proto.serialize({"other": [b"x"]})))
     with pytest.raises(DataError, match="record 0 is no example of this version"):
-        list(tfrecord.read(tmp_path))
+        list(Stored(tmp_path))
     path.write_bytes(tfrecord.frame(b"\xff\xff"))
     with pytest.raises(DataError, match="record 0 is no example of this version"):
-        list(tfrecord.read(tmp_path))
+        list(Stored(tmp_path))
+
+
+def test_an_index_of_other_records_is_refused(tmp_path):
+    tfrecord.write(tmp_path, examples(3), shards=1)
+    path = tmp_path / tfrecord.index_name("train")
+    index = np.load(path)
+    np.save(path, index[:2])
+    with pytest.raises(DataError, match=r"shape \(2, 3\), but dataset_info.json tells of 3 rec"):
+        Stored(tmp_path)
+    np.save(path, index + np.array([0, 1, 0]))
+    with pytest.raises(DataError, match=r"record 0 is no example .* the index tells of"):
+        list(Stored(tmp_path))
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(DataError, match=r"index.npy is damaged"):
+        Stored(tmp_path)
 
 
 def test_missing_pieces_are_named(tmp_path):
     with pytest.raises(DataError, match=r"dataset_info\.json is missing"):
-        list(tfrecord.read(tmp_path))
+        list(Stored(tmp_path))
     paths = tfrecord.write(tmp_path, examples(4), shards=2)
     with pytest.raises(DataError, match="no split 'dev'; it has train"):
-        list(tfrecord.read(tmp_path, split="dev"))
+        list(Stored(tmp_path, split="dev"))
     paths[1].unlink()
+    assert Stored(tmp_path)[0].id  # what is not asked for may be missing
     with pytest.raises(DataError, match=f"shard .*{paths[1].name} is missing"):
-        list(tfrecord.read(tmp_path))
+        list(Stored(tmp_path))
 
 
 def test_nothing_to_write_and_unequal_columns_are_refused(tmp_path):

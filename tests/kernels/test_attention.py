@@ -178,3 +178,5 @@ def test_the_kernel_s_work_is_two_products_forth_and_five_back():
     assert splash.flops("splash_mqa_fwd_segmented", operands) == 2 * square * 3 / 4
     assert splash.flops("splash_mqa_dkv_segmented", operands) == 5 * square * 3 / 4
     assert splash.flops("ragged", operands) == 0.0
+    one_kv_head = [Array("s8", 1, 2, 2), Array("bf16", 4, 2048, 128), Array("bf16", 2048, 128)]
+    assert splash.flops("splash_mqa_fwd_segmented", one_kv_head) == 2 * square / 8 * 3 / 4

@@ -33,7 +33,7 @@ def test_what_does_not_fit_is_refused_with_the_numbers(monkeypatch):
     monkeypatch.setattr(room, "needed", lambda model, mesh: 3 << 30)
     room.check(model, on_memory(mesh))  # a CPU tells nothing
     room.check(model, on_memory(mesh, bytes_limit=8 << 30, bytes_in_use=5 << 30))
-    with pytest.raises(ConfigError, match=r"takes 3\.00 GiB.*6\.00 of the 8\.00 GiB.*local_mesh"):
+    with pytest.raises(ConfigError, match=r"local_mesh.*takes 3\.00 GiB.*6\.00 of 8\.00 GiB"):
         room.check(model, on_memory(mesh, bytes_limit=8 << 30, bytes_in_use=6 << 30))
 
 

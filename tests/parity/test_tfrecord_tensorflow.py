@@ -58,8 +58,9 @@ def test_we_read_tensorflows_records(tmp_path):
     message.features.feature["texts"].bytes_list.value.extend([b"a", b""])
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(message.SerializeToString())
-    (record,) = tfrecord.read_records(path)
-    parsed = example_proto.parse(record)
+    with path.open("rb") as file:
+        parsed = example_proto.parse(tfrecord.read_record(file))
+        assert not file.read()
     assert parsed["ids"].tolist() == [0, -1, 2**40]
     assert parsed["floats"].tolist() == [0.5, -2.0]
     assert parsed["texts"] == [b"a", b""]

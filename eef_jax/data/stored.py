@@ -1,0 +1,131 @@
+"""A split of a data set on disk as a sequence of examples, each read when it is asked for.
+
+What packing needs (`sizes`) stands in the index, so each of several processes lays out the same
+rows and reads only the records that its own rows hold; checksums of all that is read are verified.
+Knows the folder that `tfrecord` writes; knows neither rows nor processes.
+"""
+
+import bisect
+import io
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from etils import epath
+
+from eef_jax.data import example_proto
+from eef_jax.data.tfrecord import COLUMN, PROVENANCE, index_name, read_record, shard_name
+from eef_jax.errors import DataError
+from eef_jax.types import Example
+
+_REMEDY = "delete the data folder (or start with --overwrite) so that its stage writes it again"
+
+
+class Stored:
+    """Examples in the order they were written.
+
+    Args:
+        folder: a data set's, local or in an object store.
+        split: name of the split.
+
+    Attributes:
+        sizes: i64[n, 2], tokens and learned tokens of each example.
+
+    Raises:
+        DataError: the folder is no data set, or what describes it is missing or damaged; when an
+            example is asked for, also that its shard is missing, or its record cut off or damaged.
+            The message names the file and the number of the record in it (from 0).
+    """
+
+    def __init__(self, folder: epath.PathLike, *, split: str = "train") -> None:
+        folder = epath.Path(folder)
+        lengths = _shard_lengths(folder, split)
+        self._shards = [folder / shard_name(split, n, len(lengths)) for n in range(len(lengths))]
+        self._begins = [0, *itertools.accumulate(lengths)]
+        index = _read_index(folder / index_name(split), self._begins[-1])
+        self._offsets, self.sizes = index[:, 0].tolist(), index[:, 1:]
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __iter__(self) -> Iterator[Example]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, number: int) -> Example:
+        """Read an example.
+
+        Args:
+            number: its place among all, from 0.
+        """
+        shard = bisect.bisect_right(self._begins, number) - 1
+        path = self._shards[shard]
+        try:
+            with path.open("rb") as file:
+                file.seek(self._offsets[number])
+                record = read_record(file)
+        except FileNotFoundError as error:
+            raise DataError(f"shard {path} is missing; {_REMEDY}") from error
+        except ValueError as error:
+            raise _damaged(path, number - self._begins[shard], str(error)) from error
+        try:
+            return _example(example_proto.parse(record), self.sizes[number].tolist())
+        except (ValueError, KeyError, IndexError, AttributeError) as error:
+            what = f"is no example of this version ({error!r})"
+            raise _damaged(path, number - self._begins[shard], what) from error
+
+
+def _example(features: Mapping[str, example_proto.Feature], sizes: list[int]) -> Example:
+    tokens = np.asarray(features["tokens"], np.int32)
+    weights = np.asarray(features["weights"], np.float32)
+    if tokens.shape != weights.shape:
+        raise ValueError(f"{tokens.size} tokens, {weights.size} weights")
+    example = Example(
+        id=features["id"][0].decode(),
+        tokens=tokens,
+        weights=weights,
+        columns={
+            name.removeprefix(COLUMN): np.asarray(values, np.float32)
+            for name, values in features.items()
+            if name.startswith(COLUMN)
+        },
+        provenance={name: features[name][0].decode() for name in PROVENANCE},
+    )
+    if sizes != (got := [tokens.size, example.learned.size]):
+        raise ValueError(f"{got} tokens and learned tokens, the index tells of {sizes}")
+    return example
+
+
+def _read_index(path: epath.Path, count: int) -> np.ndarray:
+    try:
+        index = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing; {_REMEDY}") from error
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path} is damaged ({error!r}); {_REMEDY}") from error
+    if index.shape != (count, 3):
+        raise DataError(
+            f"{path} is of shape {index.shape}, but dataset_info.json tells of {count} records; "
+            f"{_REMEDY}"
+        )
+    return index
+
+
+def _shard_lengths(folder: epath.Path, split: str) -> list[int]:
+    path = folder / "dataset_info.json"
+    try:
+        splits = json.loads(path.read_text())["splits"]
+        known = {entry["name"]: [int(n) for n in entry["shardLengths"]] for entry in splits}
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path} is missing, so {folder} is no finished data set; {_REMEDY}"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error!r}); {_REMEDY}") from error
+    if split not in known:
+        raise DataError(f"{folder} has no split {split!r}; it has {', '.join(known)}")
+    return known[split]
+
+
+def _damaged(path: epath.Path, number: int, what: str) -> DataError:
+    return DataError(f"{path}: record {number} {what}; {_REMEDY}")
