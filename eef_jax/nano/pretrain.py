@@ -39,6 +39,7 @@ TINY = (16, 96)  # rows x tokens of a batch of copies
 CAPACITY = 2304  # most lessons of a batch (tokens with a weight, and marks)
 STRENGTH = 0.1  # deviation of a fresh embedding, and of what a fresh head adds to it
 PEAK, WARMUP, DECAY = 2e-3, 200, 0.1
+LONGEST_STEP = 3.0  # seconds of one update that count: a process that was stopped trained nothing
 
 Exercise = tuple[list[int], list[tuple[int, int, float]]]  # see `encode`
 
@@ -190,7 +191,7 @@ class Progress:
         params: the model's parameters.
         opt_state: the optimizer's.
         step: updates done; also the number of the next batch.
-        spent: seconds spent so far.
+        spent: seconds of training so far, each update's bounded by `LONGEST_STEP`.
     """
 
     params: Any
@@ -297,7 +298,8 @@ def main(argv: list[str]) -> None:
             )
             recent.append((float(value), float(right)))
             now.step += 1
-            now.spent, last = now.spent + time.monotonic() - last, time.monotonic()
+            last, before = time.monotonic(), last
+            now.spent += min(last - before, LONGEST_STEP)
             if now.step % 50 == 0:
                 loss, accuracy = np.mean(recent, axis=0)
                 line = {"loss": loss, "accuracy": accuracy, "minutes": now.spent / 60}

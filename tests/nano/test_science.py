@@ -5,7 +5,7 @@ import random
 import pytest
 import tokenizers
 
-from eef_jax.nano import rooms, science, vocabulary
+from eef_jax.nano import goals, rooms, science, vocabulary, walks
 from eef_jax.nano.course import COURSES
 from eef_jax.nano.vocabulary import ASSISTANT, END, USER
 
@@ -40,14 +40,14 @@ def test_a_room_is_written_as_the_simulator_writes_it():
         ),
         doors=("hallway", "outside"),
     )
-    assert science.shown(room).text == USER + GREENHOUSE + END
+    assert goals.shown(room).text == USER + GREENHOUSE + END
 
 
 def test_marks_say_what_each_line_shows():
     for rng in rngs(50):
-        room, goal = rooms.room(rng), science.goal(rng)
+        room, goal = rooms.room(rng), goals.goal(rng)
         for asked in (None, goal):
-            page = science.shown(room, before="x\n", after="which?", asked=asked)
+            page = goals.shown(room, before="x\n", after="which?", asked=asked)
             for thing, mark in zip(room.things, page.marks, strict=True):
                 assert page.text[: mark.at + 1].endswith(thing.line)
                 fits = thing.kind in goal.sought
@@ -67,7 +67,7 @@ def test_questions_are_answered_by_the_room():
     for rng in rngs(300):
         room = rooms.room(rng)
         asked, answer = science.question(rng, room)
-        text = science.shown(room).text
+        text = goals.shown(room).text
         if answer not in ("none", "yes", "no"):
             named = answer.split(", ") if asked.startswith("all") else [answer]
             assert all(word in text for name in named for word in name.split())
@@ -75,14 +75,14 @@ def test_questions_are_answered_by_the_room():
 
 def test_a_goal_says_what_is_asked_about_it():
     for rng in rngs(100):
-        goal = science.goal(rng)
+        goal = goals.goal(rng)
         assert all(answer in goal.text for _, answer in goal.facts)
 
 
 def test_walks_name_what_was_shown():
     for rng in rngs(100):
         shown = ""
-        for piece in science.walk(rng, 12):
+        for piece in walks.walk(rng, 12):
             if piece.text.startswith(USER):
                 shown += piece.text
             elif piece.text.startswith(("focus on ", "pick up ")):
