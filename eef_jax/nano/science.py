@@ -7,7 +7,7 @@ after what a reader must be able to do before anyone teaches it to act:
 - `room`: questions about rooms that were shown: what lives here, what stands in which pot, what is
   there, where something was;
 - `goal`: questions about what a task says: what is sought, in which box it goes, and where;
-- `walk`: random legal actions, to know the form of actions and what they lead to (`walks`).
+- `walk`: legal actions, to know their form and what they lead to, and to do what is said (`walks`).
 
 Each line of a room carries a mark: what kind of thing it shows, or, where a goal was read before,
 whether that is what the goal asks for. It knows texts, no tokens, no model.

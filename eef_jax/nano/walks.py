@@ -1,7 +1,8 @@
-"""Walks: random legal actions in made-up rooms, answered as ScienceWorld answers them.
+"""Walks: legal actions in made-up rooms, some of them ordered, answered as ScienceWorld does.
 
-They teach the form of actions and what these lead to, nothing about which action is good. Knows
-texts, no tokens, no simulator.
+They teach the form of actions, what these lead to, and to do what is said: an order such as `put:
+red box` has one right action, and without orders there is none. No task is solved. Knows texts, no
+tokens, no simulator.
 """
 
 import dataclasses
@@ -10,17 +11,24 @@ from collections.abc import Callable, Mapping
 
 from eef_jax.nano import rooms
 from eef_jax.nano.goals import goal, shown
-from eef_jax.nano.pieces import Pieces, assistant, user
+from eef_jax.nano.pieces import Piece, Pieces, assistant, user
 from eef_jax.nano.rooms import Thing
+from eef_jax.nano.vocabulary import END
 
-_WEIGHT = 0.3  # loss weight of an action
+_WEIGHT, _ORDERED = 0.3, 1.0  # loss weights of an action of one's own, and of an ordered one
 # What a random walker does in a room that it has looked at, and in one that it has not.
-_SEEN, _UNSEEN = ("focus", "take", "put", "carry", "connect", "go"), ("look", "put", "go")
+_SEEN, _UNSEEN = ("focus", "take", "put", "carry", "connect", "go"), ("look", "look", "put", "go")
 
 
-def walk(rng: random.Random, turns: int) -> Pieces:
-    """Random legal actions from a task's first room on."""
-    walker = _Walker(rng)
+def walk(rng: random.Random, turns: int, *, ordered: float = 0.6) -> Pieces:
+    """Legal actions from a task's first room on; the last piece is the last one's answer.
+
+    Args:
+        rng: decides everything.
+        turns: number of actions.
+        ordered: chance that all of them are ordered (0-1); else they are random.
+    """
+    walker = _Walker(rng, obeys=rng.random() < ordered)
     for _ in range(turns):
         walker.turn()
     return walker.pieces
@@ -31,15 +39,16 @@ class _Walker:
 
     Args:
         rng: decides everything.
+        obeys: whether each action is ordered.
     """
 
-    def __init__(self, rng: random.Random):
+    def __init__(self, rng: random.Random, *, obeys: bool):
         self._rng, self._goal = rng, goal(rng)
         names = rng.sample(rooms.ROOMS, 4)
         self._rooms = {n: rooms.room(rng, name=n, boxes=0.6, size=12) for n in names}
         self._here = self._rooms[names[0]]
         self._held: list[Thing] = []
-        self._seen = True
+        self._seen, self._obeys = True, obeys
         before = f"{self._goal.text}\n"
         self.pieces: Pieces = [shown(self._here, before=before, asked=self._goal)]
         self._acts: Mapping[str, Callable[[], bool]] = {
@@ -57,20 +66,28 @@ class _Walker:
         if not self._acts[self._rng.choice(_SEEN if self._seen else _UNSEEN)]():
             self._go()
 
-    def _say(self, action: str, answer: str) -> bool:
-        self.pieces += [*assistant(action, _WEIGHT), user(answer)]
+    def _do(self, order: str, action: str, answer: Piece) -> bool:
+        """Act, perhaps because the last answer's end says so."""
+        if self._obeys:
+            last = self.pieces[-1]
+            text = f"{last.text.removesuffix(END)}\n{order}{END}"
+            self.pieces[-1] = dataclasses.replace(last, text=text)
+        self.pieces += [*assistant(action, _ORDERED if self._obeys else _WEIGHT), answer]
         return True
 
     def _look(self) -> bool:
-        self.pieces += [*assistant("look around", _WEIGHT), shown(self._here, asked=self._goal)]
         self._seen = True
-        return True
+        return self._do("look", "look around", shown(self._here, asked=self._goal))
 
     def _focus(self) -> bool:
         if not (known := self._known()):
             return False
         target = self._rng.choice(known)
-        return self._say(f"focus on {self._called(target)}", f"You focus on the {target.name}.")
+        kind = [t for t in known if t.kind == target.kind]
+        first = target.living and target is kind[0] and self._rng.random() < 0.5
+        order = f"focus: first {target.kind}" if first else f"focus: {target.name}"
+        answer = user(f"You focus on the {target.name}.")
+        return self._do(order, f"focus on {target.name}", answer)
 
     def _take(self) -> bool:
         if not (known := self._known()):
@@ -79,15 +96,16 @@ class _Walker:
         name = target.pot or target.name
         self._held.append(target)
         self._remove(target)
-        return self._say(f"pick up {name}", f"You move the {name} to the inventory.")
+        answer = user(f"You move the {name} to the inventory.")
+        return self._do(f"take: {target.name}", f"pick up {name}", answer)
 
     def _put(self) -> bool:
         if not self._held:
             return False
         target = self._held.pop()
         box = self._rng.choice(self._boxes() or [rooms.box(self._rng)]).name
-        answer = f"You move the {target.pot or target.name} to the {box}."
-        return self._say(f"move {_carried(target)} to {box}", answer)
+        answer = user(f"You move the {target.pot or target.name} to the {box}.")
+        return self._do(f"put: {box}", f"move {_carried(target)} to {box}", answer)
 
     def _carry(self) -> bool:
         known, boxes = self._known(), self._boxes()
@@ -95,9 +113,8 @@ class _Walker:
             return False
         target, box = self._rng.choice(known), self._rng.choice(boxes).name
         self._remove(target)
-        return self._say(
-            f"move {target.name} to {box}", f"You move the {target.name} to the {box}."
-        )
+        answer = user(f"You move the {target.name} to the {box}.")
+        return self._do(f"move: {target.name}, {box}", f"move {target.name} to {box}", answer)
 
     def _connect(self) -> bool:
         """Two ends of wires, or of a battery and a wire."""
@@ -105,16 +122,18 @@ class _Walker:
         pole, end = self._rng.choice(("anode", "cathode")), self._rng.choice((1, 2))
         wire, terminal = f"{second} wire terminal {end}", f"terminal {end} on {second} wire"
         if self._rng.random() < 0.5:
-            answer = f"{pole} on battery is now connected to {terminal}"
-            return self._say(f"connect battery {pole} to {wire}", answer)
+            answer = user(f"{pole} on battery is now connected to {terminal}")
+            order = f"connect: battery {pole}, {wire}"
+            return self._do(order, f"connect battery {pole} to {wire}", answer)
         bulb = f"{first} light bulb"
-        answer = f"{terminal} is now connected to {pole} on {bulb}"
-        return self._say(f"connect {wire} to {pole} in {bulb}", answer)
+        answer = user(f"{terminal} is now connected to {pole} on {bulb}")
+        order = f"connect: {wire}, {bulb} {pole}"
+        return self._do(order, f"connect {wire} to {pole} in {bulb}", answer)
 
     def _go(self) -> bool:
         name = self._rng.choice([n for n in self._rooms if n != self._here.name])
         self._here, self._seen = self._rooms[name], False
-        return self._say(f"teleport to {name}", f"You teleport to the {name}.")
+        return self._do(f"go: {name}", f"teleport to {name}", user(f"You teleport to the {name}."))
 
     def _known(self) -> list[Thing]:
         return [t for t in self._here.things if t.kind != "box"] if self._seen else []
@@ -126,10 +145,6 @@ class _Walker:
         """Take a thing out of the room at hand."""
         things = tuple(t for t in self._here.things if t is not target)
         self._here = self._rooms[self._here.name] = dataclasses.replace(self._here, things=things)
-
-    def _called(self, target: Thing) -> str:
-        """One of the names a thing goes by."""
-        return self._rng.choice((target.name, f"{target.stage} {target.name}".strip()))
 
 
 def _carried(target: Thing) -> str:

@@ -79,6 +79,39 @@ def test_a_goal_says_what_is_asked_about_it():
         assert all(answer in goal.text for _, answer in goal.facts)
 
 
+def orders(pieces):
+    """Each action of an ordered walk with its order: what, and the words that it names."""
+    for at, piece in enumerate(pieces):
+        if piece.text == ASSISTANT:
+            what, _, words = pieces[at - 1].text.removesuffix(END).split("\n")[-1].partition(": ")
+            yield what, words.split(", "), pieces[at + 1].text.removesuffix(END)
+
+
+def test_an_order_names_the_words_of_its_action():
+    found = set()
+    for rng in rngs(100):
+        for what, words, action in orders(walks.walk(rng, 12, ordered=1)):
+            found.add(what)
+            match what:
+                case "look":
+                    assert action == "look around"
+                case "go":
+                    assert action == f"teleport to {words[0]}"
+                case "put":
+                    assert action.startswith("move ")
+                    assert action.endswith(f" in inventory to {words[0]}")
+                case "move":
+                    assert action == f"move {words[0]} to {words[1]}"
+                case "take":
+                    potted = action.startswith("pick up flower pot ")
+                    assert potted or action == f"pick up {words[0]}"
+                case "focus":
+                    assert words[0].startswith("first ") or action == f"focus on {words[0]}"
+                case _:
+                    assert what == "connect" and action.startswith("connect ")
+    assert found == {"look", "go", "put", "move", "take", "focus", "connect"}
+
+
 def test_walks_name_what_was_shown():
     for rng in rngs(100):
         shown = ""
