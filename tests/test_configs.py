@@ -10,7 +10,7 @@ from eef_jax import plugins
 from eef_jax.errors import ConfigError, EnvError
 
 JAVA = [
-    (scienceworld, "demo", (160, 60, 120)),
+    (scienceworld, "demo", (96, 48, 96)),
     (scienceworld, "llama3_8b", (1483, 194, 211)),
     (textworld_express, "smollm2", (300, 60, 150)),
 ]
