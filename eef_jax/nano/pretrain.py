@@ -1,8 +1,9 @@
-"""Makes a nano base: trains its tokenizer and its weights on a course of reading exercises.
+r"""Makes a nano base: trains its tokenizer and its weights on a course of reading exercises.
 
     python -m eef_jax.nano.pretrain --out=DIR --minutes=90
     python -m eef_jax.nano.pretrain --out=DIR --minutes=60 --init=eef_jax/nano/base --first=6000
-    python -m eef_jax.nano.pretrain --out=DIR --minutes=30 --course=scienceworld
+    python -m eef_jax.nano.pretrain --out=DIR --minutes=30 --course=scienceworld \
+        --body=eef_jax/nano/base --first=1000
 
 Deterministic in its data (not in its length: it stops by the clock), resumable (`DIR/state.npz` is
 written every few minutes), full tuning of the project's own decoder. It sees generated exercises
@@ -33,12 +34,14 @@ from eef_jax.models import hf
 from eef_jax.models.base import Model, ModelConfig, merge
 from eef_jax.nano import vocabulary
 from eef_jax.nano.course import COURSES, Course
+from eef_jax.nano.graft import graft
 from eef_jax.nano.pieces import Pieces
 
 TINY = (16, 96)  # rows x tokens of a batch of copies
 CAPACITY = 2304  # most lessons of a batch (tokens with a weight, and marks)
 STRENGTH = 0.1  # deviation of a fresh embedding, and of what a fresh head adds to it
 PEAK, WARMUP, DECAY = 2e-3, 200, 0.1
+LONGEST_STEP = 3.0  # seconds of one update that count: a process that was stopped trained nothing
 
 Exercise = tuple[list[int], list[tuple[int, int, float]]]  # see `encode`
 
@@ -47,7 +50,8 @@ flags.DEFINE_enum("course", "webshop", list(COURSES), "What the base is taught."
 flags.DEFINE_string("out", None, "Folder for the model, its tokenizer and the resumable state.")
 flags.DEFINE_float("minutes", 90.0, "Length of the whole schedule; a resumed run has the rest.")
 flags.DEFINE_integer("seed", 7, "Seed of the exercises and of the initial weights.")
-flags.DEFINE_string("init", "", "Base to go on from, its tokenizer kept; by default from nothing.")
+flags.DEFINE_string("init", None, "Base to go on from, its tokenizer kept.")
+flags.DEFINE_string("body", None, "Base whose layers to start from, under words of one's own.")
 flags.DEFINE_integer("first", 0, "Number of the first batch, to go on where a base left off.")
 
 
@@ -190,7 +194,7 @@ class Progress:
         params: the model's parameters.
         opt_state: the optimizer's.
         step: updates done; also the number of the next batch.
-        spent: seconds spent so far.
+        spent: seconds of training so far, each update's bounded by `LONGEST_STEP`.
     """
 
     params: Any
@@ -276,6 +280,10 @@ def main(argv: list[str]) -> None:
         model = hf.load(FLAGS.init, lora=None)
     else:
         model = fresh(shape(course, end, bos), FLAGS.seed)
+    if FLAGS.body:
+        known = tokenizers.Tokenizer.from_file(f"{FLAGS.body}/tokenizer.json")
+        body = hf.load(FLAGS.body, lora=None)
+        model = graft(model, body, tokenizer, known, seed=FLAGS.seed)
     optimizer = make_optimizer()
     now = Progress(
         params=model.trainable, opt_state=optimizer.init(model.trainable), step=FLAGS.first
@@ -297,7 +305,8 @@ def main(argv: list[str]) -> None:
             )
             recent.append((float(value), float(right)))
             now.step += 1
-            now.spent, last = now.spent + time.monotonic() - last, time.monotonic()
+            last, before = time.monotonic(), last
+            now.spent += min(last - before, LONGEST_STEP)
             if now.step % 50 == 0:
                 loss, accuracy = np.mean(recent, axis=0)
                 line = {"loss": loss, "accuracy": accuracy, "minutes": now.spent / 60}
@@ -314,4 +323,5 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("out")
+    flags.mark_flags_as_mutual_exclusive(["init", "body"])
     app.run(main)

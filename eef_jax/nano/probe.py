@@ -1,10 +1,10 @@
 """Measures what a nano base can read: `python -m eef_jax.nano.probe [--path=DIR] [--count=300]`.
 
-With `--course=scienceworld` it asks about made-up rooms and goals; else about WebShop's pages:
-greedy answers to questions it has not seen: on random pages, and on the pages that the embedded
-shop shows for its own train goals (products the base never met). Presence: whether the page holds
-what is asked for, seen where it does and denied where it does not. Selection: the id of a fitting
-product where there is one. Prints one line a skill; knows no agent.
+With `--course=scienceworld` it asks about made-up rooms and goals and gives orders; else it asks
+about WebShop's pages: greedy answers to questions it has not seen, on random pages and on the pages
+that the embedded shop shows for its own train goals (products the base never met). Presence:
+whether the page holds what is asked for, seen where it does and denied where it does not.
+Selection: the id of a fitting product where there is one. Prints one line a skill; knows no agent.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from eef_jax.envs import webshop
 from eef_jax.envs.webshop.embedded import wins
 from eef_jax.learner import find_base
 from eef_jax.models import hf
-from eef_jax.nano import exercises, science
+from eef_jax.nano import exercises, science, walks
 from eef_jax.nano.pieces import Pieces, assistant, copy, user
 from eef_jax.nano.vocabulary import ASSISTANT, BOS, END
 
@@ -50,6 +50,7 @@ def questions(course: str, count: int) -> dict[str, list[Question]]:
             "a room": [_ask(science.ask(rng, 1)) for _ in range(count)],
             "where something was": [_ask(science.ask(rng, 3)) for _ in range(count)],
             "a goal": [_ask(science.understand(rng)) for _ in range(count)],
+            "an order": [_ask(walks.walk(rng, 6, ordered=1)[:-1]) for _ in range(count)],
             "copies": [_ask(copy(rng, science.words())) for _ in range(count)],
         }
     return {

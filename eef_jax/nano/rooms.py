@@ -24,17 +24,8 @@ PLANTS = (
 )
 SUBSTANCES = (
     *("aluminum", "ash", "brick", "caesium", "gallium", "ice", "iron", "lead", "mercury", "rubber"),
-    *(
-        "soap",
-        "sodium",
-        "sodium chloride",
-        "steel",
-        "sugar",
-        "tin",
-        "wood",
-        "chocolate",
-        "marshmallow",
-    ),
+    *("soap", "sodium", "sodium chloride", "steel", "sugar", "tin", "wood", "chocolate"),
+    "marshmallow",
 )
 VESSELS = (
     *("bowl", "ceramic cup", "glass cup", "glass jar", "jug", "metal pot", "paper cup"),
@@ -128,9 +119,7 @@ def thing(rng: random.Random) -> Thing:
         return Thing(name=name, line=f"{article}{name}{rest}", kind="thing")
 
     vessel = rng.choice(VESSELS)
-    match rng.choice(
-        ("object", "object", "substance", "vessel", "pot", "on", "in", "device", "part")
-    ):
+    match rng.choice(MADE):
         case "object":
             return made(rng.choice(OBJECTS))
         case "substance":

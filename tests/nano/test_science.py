@@ -5,7 +5,7 @@ import random
 import pytest
 import tokenizers
 
-from eef_jax.nano import rooms, science, vocabulary
+from eef_jax.nano import goals, rooms, science, vocabulary, walks
 from eef_jax.nano.course import COURSES
 from eef_jax.nano.vocabulary import ASSISTANT, END, USER
 
@@ -40,14 +40,14 @@ def test_a_room_is_written_as_the_simulator_writes_it():
         ),
         doors=("hallway", "outside"),
     )
-    assert science.shown(room).text == USER + GREENHOUSE + END
+    assert goals.shown(room).text == USER + GREENHOUSE + END
 
 
 def test_marks_say_what_each_line_shows():
     for rng in rngs(50):
-        room, goal = rooms.room(rng), science.goal(rng)
+        room, goal = rooms.room(rng), goals.goal(rng)
         for asked in (None, goal):
-            page = science.shown(room, before="x\n", after="which?", asked=asked)
+            page = goals.shown(room, before="x\n", after="which?", asked=asked)
             for thing, mark in zip(room.things, page.marks, strict=True):
                 assert page.text[: mark.at + 1].endswith(thing.line)
                 fits = thing.kind in goal.sought
@@ -67,7 +67,7 @@ def test_questions_are_answered_by_the_room():
     for rng in rngs(300):
         room = rooms.room(rng)
         asked, answer = science.question(rng, room)
-        text = science.shown(room).text
+        text = goals.shown(room).text
         if answer not in ("none", "yes", "no"):
             named = answer.split(", ") if asked.startswith("all") else [answer]
             assert all(word in text for name in named for word in name.split())
@@ -75,14 +75,47 @@ def test_questions_are_answered_by_the_room():
 
 def test_a_goal_says_what_is_asked_about_it():
     for rng in rngs(100):
-        goal = science.goal(rng)
+        goal = goals.goal(rng)
         assert all(answer in goal.text for _, answer in goal.facts)
+
+
+def orders(pieces):
+    """Each action of an ordered walk with its order: what, and the words that it names."""
+    for at, piece in enumerate(pieces):
+        if piece.text == ASSISTANT:
+            what, _, words = pieces[at - 1].text.removesuffix(END).split("\n")[-1].partition(": ")
+            yield what, words.split(", "), pieces[at + 1].text.removesuffix(END)
+
+
+def test_an_order_names_the_words_of_its_action():
+    found = set()
+    for rng in rngs(100):
+        for what, words, action in orders(walks.walk(rng, 12, ordered=1)):
+            found.add(what)
+            match what:
+                case "look":
+                    assert action == "look around"
+                case "go":
+                    assert action == f"teleport to {words[0]}"
+                case "put":
+                    assert action.startswith("move ")
+                    assert action.endswith(f" in inventory to {words[0]}")
+                case "move":
+                    assert action == f"move {words[0]} to {words[1]}"
+                case "take":
+                    potted = action.startswith("pick up flower pot ")
+                    assert potted or action == f"pick up {words[0]}"
+                case "focus":
+                    assert words[0].startswith("first ") or action == f"focus on {words[0]}"
+                case _:
+                    assert what == "connect" and action.startswith("connect ")
+    assert found == {"look", "go", "put", "move", "take", "focus", "connect"}
 
 
 def test_walks_name_what_was_shown():
     for rng in rngs(100):
         shown = ""
-        for piece in science.walk(rng, 12):
+        for piece in walks.walk(rng, 12):
             if piece.text.startswith(USER):
                 shown += piece.text
             elif piece.text.startswith(("focus on ", "pick up ")):

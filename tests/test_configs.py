@@ -1,0 +1,49 @@
+"""The configs' presets name what their parts take; none is run here."""
+
+import contextlib
+import importlib
+
+import pytest
+
+from configs import scienceworld, textworld_express
+from eef_jax import plugins
+from eef_jax.errors import ConfigError, EnvError
+
+JAVA = [
+    (scienceworld, "demo", (96, 48, 96)),
+    (scienceworld, "llama3_8b", (1483, 194, 211)),
+    (textworld_express, "smollm2", (300, 60, 150)),
+]
+
+
+@pytest.fixture(params=JAVA, ids=lambda row: f"{row[0].__name__}:{row[1]}")
+def preset(request):
+    module, name, sizes = request.param
+    config = module.get_config(name).to_dict()
+    section = dict(config["env"])
+    try:
+        env = plugins.make("envs", section.pop("name"), section)
+    except (ConfigError, EnvError) as error:
+        # Only what is not installed is skipped: a wrong name in a preset is a failure.
+        if not any(word in str(error) for word in ("not installed", "Java")):
+            raise
+        pytest.skip(f"{module.__name__}: {error}")
+    with contextlib.closing(env):
+        yield config, env, sizes
+
+
+def test_a_java_preset_makes_its_environment_and_expert(preset):
+    config, env, sizes = preset
+    assert tuple(len(env.tasks(split)) for split in ("train", "dev", "test")) == sizes
+    section = dict(config["expert"])
+    name, file = section.pop("name"), section.pop("trajectories")
+    assert (name, file) == ("gold", "")
+    assert plugins.make("experts", name, {"env": env, "render": env.render, **section})
+    # A worker for each JVM, else some of them wait for a thread.
+    assert config["rollout"]["workers"] >= config["env"]["jvms"]
+
+
+@pytest.mark.parametrize("module", ["scienceworld", "textworld_express", "webshop"])
+def test_an_unknown_preset_names_the_near_ones(module):
+    with pytest.raises(ConfigError, match="no preset 'smolm' in this config"):
+        importlib.import_module(f"configs.{module}").get_config("smolm")
