@@ -31,12 +31,6 @@ EXACT = ("vllm", "hf")  # whose ids must be ours but for ties
 WANTED = {"vllm": 1.0, "hf": 10.0, "tunix": 10.0, "neither": 3.0}
 
 FLAGS = flags.FLAGS
-MODEL = flags.DEFINE_string("model", None, "Hugging Face folder", required=True)
-PEER = flags.DEFINE_multi_string("peer", [], "vllm, hf or tunix = its interpreter")
-WITH = flags.DEFINE_bool("variants", True, "time the engine without what it saves, too")
-EXPERTS = flags.DEFINE_integer("experts", 8, "expert trajectories, 6 episodes each", lower_bound=1)
-REPEATS = flags.DEFINE_integer("repeats", 3, "times that everything is timed now", lower_bound=1)
-RESULTS = flags.DEFINE_string("results", "", "JSON file that repeats are added to")
 
 
 def contenders(peers: list[str]) -> dict[str, list[str]]:
@@ -186,17 +180,28 @@ def earlier(path: Path | None, names: set[str], experts: int) -> list[dict[str, 
 
 def main() -> None:
     """Time everything and print the tables."""
-    found = contenders(PEER.value)
-    if WITH.value:
+    found = contenders(FLAGS.peer)
+    if FLAGS.variants:
         found |= dict.fromkeys(VARIANTS, found["full"])
-    kept = Path(RESULTS.value) if RESULTS.value else None
-    repeats = earlier(kept, set(found), EXPERTS.value)
-    for _ in range(REPEATS.value):
-        repeats.append(repeat(MODEL.value, found, experts=EXPERTS.value, number=len(repeats)))
+    kept = Path(FLAGS.results) if FLAGS.results else None
+    repeats = earlier(kept, set(found), FLAGS.experts)
+    for _ in range(FLAGS.repeats):
+        repeats.append(repeat(FLAGS.model, found, experts=FLAGS.experts, number=len(repeats)))
         if kept is not None:
             kept.write_text(json.dumps(repeats, indent=1) + "\n")
     print("\n".join(lines(repeats)), "\n\n", table(figures(repeats)), sep="")
 
 
-if __name__ == "__main__":
+def run_command() -> None:
+    """Run the command."""
+    flags.DEFINE_string("model", None, "Hugging Face folder", required=True)
+    flags.DEFINE_multi_string("peer", [], "vllm, hf or tunix = its interpreter")
+    flags.DEFINE_bool("variants", True, "time the engine without what it saves, too")
+    flags.DEFINE_integer("experts", 8, "expert trajectories, 6 episodes each", lower_bound=1)
+    flags.DEFINE_integer("repeats", 3, "times that everything is timed now", lower_bound=1)
+    flags.DEFINE_string("results", "", "JSON file that repeats are added to")
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run_command()

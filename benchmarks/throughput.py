@@ -30,11 +30,6 @@ from eef_jax.models.base import Model, merge
 PROMPT, DRAWN = 128, 64  # tokens of each conversation
 
 FLAGS = flags.FLAGS
-MODEL = flags.DEFINE_string("model", None, "Hugging Face folder", required=True)
-SLOTS = flags.DEFINE_list("slots", ["1", "4", "16", "64"], "conversations at once")
-EXPERTS = flags.DEFINE_integer("experts", 8, "of the exploration workload", lower_bound=1)
-RESULTS = flags.DEFINE_string("results", "", "JSON file to keep the figures in")
-PLOT = flags.DEFINE_string("plot", "", "SVG file for tokens a second over conversations")
 
 
 @contextlib.contextmanager
@@ -147,22 +142,32 @@ def plot(rates: list[dict[str, float]], path: Path) -> None:
 def main() -> None:
     """Measure and print both tables."""
     model = hf.load(
-        MODEL.value, lora=None, dtype="float32", param_dtype="float32", attention="xla", mesh=None
+        FLAGS.model, lora=None, dtype="float32", param_dtype="float32", attention="xla", mesh=None
     )
-    rates = [drawing(model, int(slots)) for slots in SLOTS.value]
-    parts = shares(model, EXPERTS.value)
+    rates = [drawing(model, int(slots)) for slots in FLAGS.slots]
+    parts = shares(model, FLAGS.experts)
     print("| at once | prefilled tokens/s | decoded tokens/s |\n|---:|---:|---:|")
     for rate in rates:
         print(f"| {rate['slots']} | {rate['prefilled']:,.0f} | {rate['decoded']:,.0f} |")
     print("\n| part | share of the time |\n|---|---:|")
     for name, share in parts.items():
         print(f"| {name} | {share:.1%} |")
-    if RESULTS.value:
+    if FLAGS.results:
         kept = {"made_by": provenance.provenance({}, 0), "rates": rates, "shares": parts}
-        Path(RESULTS.value).write_text(json.dumps(kept, indent=1) + "\n")
-    if PLOT.value:
-        plot(rates, Path(PLOT.value))
+        Path(FLAGS.results).write_text(json.dumps(kept, indent=1) + "\n")
+    if FLAGS.plot:
+        plot(rates, Path(FLAGS.plot))
+
+
+def run_command() -> None:
+    """Run the command."""
+    flags.DEFINE_string("model", None, "Hugging Face folder", required=True)
+    flags.DEFINE_list("slots", ["1", "4", "16", "64"], "conversations at once")
+    flags.DEFINE_integer("experts", 8, "of the exploration workload", lower_bound=1)
+    flags.DEFINE_string("results", "", "JSON file to keep the figures in")
+    flags.DEFINE_string("plot", "", "SVG file for tokens a second over conversations")
+    cli.run(main)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_command()

@@ -46,13 +46,6 @@ LONGEST_STEP = 3.0  # seconds of one update that count: a process that was stopp
 Exercise = tuple[list[int], list[tuple[int, int, float]]]  # see `encode`
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("course", "webshop", list(COURSES), "What the base is taught.")
-flags.DEFINE_string("out", None, "Folder for the model, its tokenizer and the resumable state.")
-flags.DEFINE_float("minutes", 90.0, "Length of the whole schedule; a resumed run has the rest.")
-flags.DEFINE_integer("seed", 7, "Seed of the exercises and of the initial weights.")
-flags.DEFINE_string("init", None, "Base to go on from, its tokenizer kept.")
-flags.DEFINE_string("body", None, "Base whose layers to start from, under words of one's own.")
-flags.DEFINE_integer("first", 0, "Number of the first batch, to go on where a base left off.")
 
 
 def make_tokenizer(out: pathlib.Path, course: Course, seed: int) -> Any:
@@ -322,6 +315,13 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_enum("course", "webshop", list(COURSES), "What the base is taught.")
+    flags.DEFINE_string("out", None, "Folder for the model, its tokenizer and the resumable state.")
+    flags.DEFINE_float("minutes", 90.0, "Length of the whole schedule; a resumed run has the rest.")
+    flags.DEFINE_integer("seed", 7, "Seed of the exercises and of the initial weights.")
+    flags.DEFINE_string("init", None, "Base to go on from, its tokenizer kept.")
+    flags.DEFINE_string("body", None, "Base whose layers to start from, under words of one's own.")
+    flags.DEFINE_integer("first", 0, "Number of the first batch, to go on where a base left off.")
     flags.mark_flag_as_required("out")
     flags.mark_flags_as_mutual_exclusive(["init", "body"])
     app.run(main)

@@ -25,10 +25,7 @@ from eef_jax.nano import exercises, science, walks
 from eef_jax.nano.pieces import Pieces, assistant, copy, user
 from eef_jax.nano.vocabulary import ASSISTANT, BOS, END
 
-_COURSE = flags.DEFINE_enum("course", "webshop", ("webshop", "scienceworld"), "What it was taught.")
-_PATH = flags.DEFINE_string("path", "", "Folder of the base; by default WebShop's.")
-_COUNT = flags.DEFINE_integer("count", 300, "Questions of each kind.")
-
+FLAGS = flags.FLAGS
 LENGTH = 1024
 BATCH = 16
 NONE = f"none{END}"
@@ -141,8 +138,8 @@ class Reader:
 def main(argv: list[str]) -> None:
     """Ask and count."""
     del argv
-    reader = Reader(find_base(_PATH.value))
-    for name, asked in questions(_COURSE.value, _COUNT.value).items():
+    reader = Reader(find_base(FLAGS.path))
+    for name, asked in questions(FLAGS.course, FLAGS.count).items():
         pairs = [(q.text, answer) for q in asked for answer in q.right]
         said = iter(reader.says(pairs))
         right = np.array([sum(next(said) for _ in q.right) > 0 for q in asked])
@@ -157,4 +154,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_enum("course", "webshop", ("webshop", "scienceworld"), "What it was taught.")
+    flags.DEFINE_string("path", "", "Folder of the base; by default WebShop's.")
+    flags.DEFINE_integer("count", 300, "Questions of each kind.")
     app.run(main)

@@ -34,7 +34,7 @@ def env(demo):
 
 
 def test_it_reads_what_it_has_not_seen():
-    reader = probe.Reader(find_base("nano:science"))
+    reader = probe.Reader(find_base("nano:science_base"))
     asked = probe.questions("scienceworld", 32)
     for skill, least in LEAST.items():
         right = reader.says([(question.text, question.right[0]) for question in asked[skill]])
@@ -48,7 +48,7 @@ def test_it_plays_the_demo_preset(demo, env):
         Episode(id=f"{n}", task=task, round=0, attempt=n, max_steps=TURNS) for n in range(2)
     ]
     learner = Learner(demo)
-    assert learner.path == find_base("nano:science")
+    assert learner.path == find_base("nano:science_base")
     with learner.policy(None, demo["explore"], seed=0) as policy:
         played = rollout.play_sync(env, policy, episodes, workers=1, env_timeout_s=600.0)
     for trajectory in played:
