@@ -59,14 +59,15 @@ def base() -> config_dict.ConfigDict:
     config.local_mesh = config_dict.ConfigDict({"data": 1, "fsdp": 1, "tensor": -1, "context": 1})
     config.engine = config_dict.ConfigDict(
         {
-            "slots": 64,
+            "slots": 0,  # answers drawn at once; 0: as many as memory holds, within reason
             "max_context": 1024,
             "pages": 0,  # of the KV cache; 0: as many as the slots can fill and memory holds
             "steps": 2,  # tokens that a dispatch may draw for each row; more on fast accelerators
         }
     )
     config.rollout = config_dict.ConfigDict(
-        {"max_steps": 0, "workers": 4, "env_timeout_s": 60.0, "max_invalid": 3}
+        # concurrency: episodes played at once; 0: as many as the policy serves at once.
+        {"max_steps": 0, "concurrency": 0, "workers": 4, "env_timeout_s": 60.0, "max_invalid": 3}
     )
     config.explore = config_dict.ConfigDict(
         {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 32}

@@ -37,7 +37,7 @@ def demo() -> config_dict.ConfigDict:
             "train_tasks": 96,
             "dev_tasks": 48,
             "test_tasks": 96,
-            "jvms": 8,  # as many episodes are played at a time: none waits for a replay
+            "jvms": 8,  # as rollout.concurrency: no episode waits for a replay
         }
     )
     config.expert.look = True
@@ -46,6 +46,7 @@ def demo() -> config_dict.ConfigDict:
     config.engine.slots = 8
     config.engine.max_context = 768
     config.rollout.workers = 8
+    config.rollout.concurrency = 8
     config.explore.temperature = 0.8
     config.train.length = 512
     config.train.rows = 2  # the clone's 35 wins are 7,000 tokens: more rows would be a few steps
@@ -74,6 +75,7 @@ def llama3_8b() -> config_dict.ConfigDict:
     config.engine.slots = 32
     config.engine.max_context = 8192
     config.rollout.workers = 32  # threads that wait for JVMs
+    config.rollout.concurrency = 32
     config.explore.max_new_tokens = 128
     config.evaluate.max_new_tokens = 128
     config.train.length = 8192

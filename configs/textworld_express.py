@@ -42,6 +42,7 @@ def smollm2() -> config_dict.ConfigDict:
     config.engine.slots = 8
     config.engine.max_context = 4096
     config.rollout.workers = 8
+    config.rollout.concurrency = 8  # as many as JVMs: none waits for a replay
     config.rollout.env_timeout_s = 300.0  # the replay of a fork's prefix is one call
     config.explore.max_new_tokens = 96
     config.evaluate.max_new_tokens = 96

@@ -164,9 +164,7 @@ def play(
 ) -> list[Trajectory]:
     """Play episodes with the rollout section of a config."""
     section = {k: v for k, v in config["rollout"].items() if k != "max_steps"}
-    return rollout.play_sync(
-        env, policy, episodes, concurrency=config["engine"]["slots"], **section, **options
-    )
+    return rollout.play_sync(env, policy, episodes, **section, **options)
 
 
 def play_together(

@@ -41,7 +41,7 @@ async def play(
     policy: Policy,
     episodes: Sequence[Episode],
     *,
-    concurrency: int = 64,
+    concurrency: int = 0,
     workers: int = 4,
     env_timeout_s: float = 60.0,
     max_invalid: int = 3,
@@ -56,7 +56,7 @@ async def play(
         env: where to play.
         policy: who plays.
         episodes: what to play; ids must differ.
-        concurrency: episodes alive at once.
+        concurrency: episodes alive at once; 0: as many as the policy serves at once.
         workers: environment calls running at once, in threads.
         env_timeout_s: wall-clock limit of one environment call, in seconds; the replay of a fork's
             actions is one call.
@@ -95,7 +95,7 @@ async def play(
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(concurrency, len(episodes))):
+            for _ in range(min(concurrency or policy.concurrency, len(episodes))):
                 group.create_task(player())
     finally:
         table.workers.close()

@@ -17,7 +17,7 @@ from eef_jax import kernels, sharding
 from eef_jax.analysis import fitting, programs, work
 from eef_jax.analysis.chips import Chip, chip_of
 from eef_jax.data.batches import empty
-from eef_jax.engine.shapes import Shapes
+from eef_jax.engine.shapes import MOST_SLOTS, Shapes
 from eef_jax.errors import ConfigError
 from eef_jax.kernels import splash
 from eef_jax.models import hf, room
@@ -115,10 +115,12 @@ def plan(
         room.beside(room.needed(sampled, local), local, used=used, limit=chip.memory)
     parts = fitting.accumulate(train["micro_batch"], tuned, mesh=mesh, optimizer=optimizer, **sizes)
     shapes = Shapes(**config["engine"])
+    slots = shapes.slots or MOST_SLOTS[""]
     shapes = dataclasses.replace(
         shapes,
         attention=shapes.attention or "gathered",
-        pages=shapes.pages or shapes.slots * shapes.width,
+        slots=slots,
+        pages=shapes.pages or slots * shapes.width,
     )
     make = {
         "train": lambda: programs.train(

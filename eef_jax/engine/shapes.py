@@ -15,6 +15,7 @@ from eef_jax.models.cache import page_bytes
 
 BUCKETS = 8  # depths of a prefill that are compiled
 SHARE = 0.8  # of what is free on the device, for pages
+MOST_SLOTS = {"cpu": 64, "": 256}  # that are taken of themselves, by platform; "": any other
 FILLED = 0.8  # of all that the slots could fill, where a decode reads the whole pool
 
 
@@ -23,7 +24,8 @@ class Shapes:
     """Sizes of the cache and of the dispatches.
 
     Attributes:
-        slots: answers drawn at once: rows of a decode step.
+        slots: answers drawn at once: rows of a decode step; 0 for as many conversations of
+            `max_context` as memory holds, up to `MOST_SLOTS`.
         max_context: tokens a conversation can hold.
         page: positions in a page.
         pages: pages of the cache; 0 for as many as the slots can fill and memory holds, or a fifth
@@ -35,7 +37,7 @@ class Shapes:
         attention: name in `kernels.DECODING`; empty for what suits the device.
     """
 
-    slots: int = 64
+    slots: int = 0
     max_context: int = 1024
     page: int = 128
     pages: int = 0
@@ -46,10 +48,12 @@ class Shapes:
     attention: str = ""
 
     def __post_init__(self) -> None:
-        small = [f.name for f in dataclasses.fields(self) if f.name not in ("pages", "attention")]
-        for name in small:
+        for name in ("max_context", "page", "tokens", "rows", "chunk", "steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"engine.{name} = {getattr(self, name)}: expected 1 or more")
+        for name in ("slots", "pages"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"engine.{name} = {getattr(self, name)}: expected 0 or more")
         if self.pages and self.pages < self.width:
             raise ConfigError(
                 f"engine.pages = {self.pages} of {self.page} positions cannot hold "
@@ -75,7 +79,7 @@ class Shapes:
 
 
 def fitted(shapes: Shapes, config: ModelConfig, *, dtype: str, device: jax.Device) -> Shapes:
-    """Fill in what is left open: the kernel by the device, the pages by its memory.
+    """Fill in what is left open: the kernel by the device, slots and pages by its memory.
 
     Raises:
         ConfigError: when a conversation's pages do not fit, or is longer than the model can.
@@ -86,20 +90,23 @@ def fitted(shapes: Shapes, config: ModelConfig, *, dtype: str, device: jax.Devic
             "positions: lower config.engine.max_context"
         )
     attention = shapes.attention or ("pages" if device.platform == "cpu" else "gathered")
-    # Every slot may be filled to the brim; what is left over keeps prefixes for later.
-    wanted = shapes.slots * shapes.width
-    if one_reader(attention):
-        wanted = max(int(FILLED * wanted), shapes.width)
     bytes_each = page_bytes(config, page=shapes.page, dtype=dtype)
     free = free_bytes(device)
-    pages = shapes.pages or min(wanted, int(SHARE * free) // bytes_each)
+    held = int(SHARE * free) // bytes_each
+    most = MOST_SLOTS.get(device.platform, MOST_SLOTS[""])
+    slots = shapes.slots or min(max(held // shapes.width, 1), most)
+    # Every slot may be filled to the brim; what is left over keeps prefixes for later.
+    wanted = slots * shapes.width
+    if one_reader(attention):
+        wanted = max(int(FILLED * wanted), shapes.width)
+    pages = shapes.pages or min(wanted, held)
     if pages < shapes.width or pages * bytes_each > free:
         raise ConfigError(
             f"{max(pages, shapes.width)} pages of {bytes_each:,} bytes do not fit the "
             f"{free:,} bytes that are free on {device}: lower config.engine.pages or max_context, "
             "or put the model on a larger mesh"
         )
-    return dataclasses.replace(shapes, attention=attention, pages=pages)
+    return dataclasses.replace(shapes, attention=attention, slots=slots, pages=pages)
 
 
 def one_reader(attention: str) -> bool:

@@ -96,6 +96,7 @@ class GoldExpert:
     """
 
     tokenizer = ""
+    concurrency = 64
 
     def __init__(
         self,

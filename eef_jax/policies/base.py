@@ -10,6 +10,7 @@ class Policy(Protocol):
 
     name: str
     tokenizer: str  # fingerprint of the tokenizer behind `Completion.tokens`, "" without one
+    concurrency: int  # conversations that it serves at once without one waiting for another
 
     async def act(self, request: Request) -> Completion:
         """Answer a conversation.

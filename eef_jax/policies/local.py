@@ -46,6 +46,7 @@ class LocalPolicy:
     ):
         self.name = name
         self.tokenizer = chat.fingerprint
+        self.concurrency = engine.shapes.slots
         self._engine = engine
         self._chat = chat
         self._stop = tuple(stop)

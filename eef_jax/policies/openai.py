@@ -123,6 +123,7 @@ class OpenAIPolicy:
         name: str = "",
     ):
         self.name = name or server.model
+        self.concurrency = server.concurrency
         self._server = server
         self._seed = seed
         self._sampling = {

@@ -18,6 +18,7 @@ class ScriptedPolicy:
     """
 
     tokenizer = ""
+    concurrency = 64
 
     def __init__(self, function: Callable[[Request], str], *, name: str):
         self.name = name

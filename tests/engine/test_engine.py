@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from eef_jax import sharding
+from eef_jax.engine import shapes
 from eef_jax.engine.sampling import Sampling
 from eef_jax.engine.shapes import Shapes
 from eef_jax.errors import ConfigError
+from eef_jax.models.cache import page_bytes
 from tests.engine import toymodel
 
 GREEDY = Sampling(temperature=0.0, max_new_tokens=6)
@@ -151,9 +153,9 @@ def test_nobody_draws_until_all_who_can_be_are_prefilled(engine):
 
 
 def test_a_deeper_neighbour_changes_no_bit():
-    shapes = Shapes(slots=4, max_context=1040, page=128, tokens=96, rows=4, chunk=32)
-    assert shapes.widths == (4, 8, 9)
-    with toymodel.engine(toymodel.model(max_positions=1040), shapes=shapes) as engine:
+    deep_shapes = Shapes(slots=4, max_context=1040, page=128, tokens=96, rows=4, chunk=32)
+    assert deep_shapes.widths == (4, 8, 9)
+    with toymodel.engine(toymodel.model(max_positions=1040), shapes=deep_shapes) as engine:
         seen = []  # width, and the positions that are computed, of each prefill
         prefill = engine._programs.prefill
 
@@ -261,10 +263,10 @@ def test_on_a_mesh_each_device_keeps_its_heads_and_the_answers_are_the_same(atte
         frozen=sharding.place(made.frozen, mesh),
         trainable=sharding.place(made.trainable, mesh),
     )
-    shapes = dataclasses.replace(toymodel.SHAPES, attention=attention)
+    small = dataclasses.replace(toymodel.SHAPES, attention=attention)
     answers = []
     for model in (made, placed):
-        with toymodel.engine(model, shapes=shapes) as engine:
+        with toymodel.engine(model, shapes=small) as engine:
             compiles = engine.compiles
             session = engine.open(ids(1, 20))
             first = session.generate(DRAWN, (1, 2)).result()
@@ -351,5 +353,19 @@ def test_senseless_shapes_are_refused(model):
         toymodel.engine(model, shapes=Shapes(max_context=128))
     with pytest.raises(ConfigError, match="cannot hold one conversation"):
         Shapes(max_context=64, page=16, pages=3)
-    with pytest.raises(ConfigError, match=r"engine\.slots = 0"):
-        Shapes(slots=0)
+    with pytest.raises(ConfigError, match=r"engine\.slots = -1"):
+        Shapes(slots=-1)
+    with pytest.raises(ConfigError, match=r"engine\.steps = 0"):
+        Shapes(steps=0)
+
+
+def test_slots_and_pages_are_as_many_as_memory_holds(model, monkeypatch):
+    page = page_bytes(model.config, page=16, dtype="float32")
+    open_shapes = Shapes(max_context=64, page=16)  # four pages each
+    for held, slots, pages in ((41, 10, 32), (4, 1, 4), (10_000, 64, 204)):
+        monkeypatch.setattr(shapes, "free_bytes", lambda _, held=held: held * page / shapes.SHARE)
+        found = shapes.fitted(open_shapes, model.config, dtype="float32", device=jax.devices()[0])
+        assert (found.slots, found.pages) == (slots, pages)
+    gathered = dataclasses.replace(open_shapes, attention="gathered", slots=100)
+    found = shapes.fitted(gathered, model.config, dtype="float32", device=jax.devices()[0])
+    assert (found.slots, found.pages) == (100, 400)
