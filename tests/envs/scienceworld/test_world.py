@@ -183,7 +183,7 @@ def test_tasks_carry_their_caps_and_types():
 
 
 @pytest.mark.parametrize(
-    ("preset", "sizes"), [("demo", [160, 60, 120]), ("llama3_8b", [1483, 194, 211])]
+    ("preset", "sizes"), [("demo", [96, 48, 96]), ("llama3_8b", [1483, 194, 211])]
 )
 def test_the_shipped_config_makes_it(preset, sizes):
     config = configs.get_config(preset).to_dict()
