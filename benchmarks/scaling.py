@@ -80,6 +80,7 @@ def measure(row: Row) -> dict[str, Any]:
         "compiler": {name: importlib.metadata.version(name) for name in ("jax", "libtpu")},
         "chips": made.mesh.size,
         "hbm": made.chip.memory,
+        "cache": made.cache,
         "mesh": dict(made.mesh.shape),
         "local_mesh": dict(made.local.shape),
         "expected_flops": made.expected,
@@ -143,7 +144,7 @@ def sampling(results: list[dict[str, Any]]) -> list[str]:
         row, one = result["row"], result["program"]
         if one["name"] == "train":
             continue
-        held = _held(results, row)
+        held = _held(results, row, result["cache"])
         cells = (
             row["preset"],
             row["topology"],
@@ -171,7 +172,7 @@ def _wires(one: dict[str, Any]) -> str:
     return ", ".join(f"{kind} {1e3 * seconds:.3g} ms" for kind, _, seconds in one["by_wire"][:2])
 
 
-def _held(results: list[dict[str, Any]], row: dict[str, Any]) -> int:
+def _held(results: list[dict[str, Any]], row: dict[str, Any], cache: int) -> int:
     """Bytes on a chip of a run that trains and samples."""
     from eef_jax.analysis import plan, programs
 
@@ -181,7 +182,8 @@ def _held(results: list[dict[str, Any]], row: dict[str, Any]) -> int:
             one["program"]["name"]: programs.Memory(**one["program"]["memory"])
             for one in results
             if all(one["row"][key] == row[key] for key in same)
-        }
+        },
+        cache=cache,
     )
 
 

@@ -62,7 +62,12 @@ def base() -> config_dict.ConfigDict:
             "slots": 0,  # answers drawn at once; 0: as many as memory holds, within reason
             "max_context": 1024,
             "pages": 0,  # of the KV cache; 0: as many as the slots can fill and memory holds
-            "steps": 2,  # tokens that a dispatch may draw for each row; more on fast accelerators
+            # A prefill: its tokens, of how many conversations, of one of them at most; and the
+            # tokens that a dispatch of decoding may draw for each row. Sizes for a few cores.
+            "tokens": 288,
+            "rows": 4,
+            "chunk": 96,
+            "steps": 2,
         }
     )
     config.rollout = config_dict.ConfigDict(
@@ -96,6 +101,43 @@ def base() -> config_dict.ConfigDict:
     config.train.micro_batch = 0
     config.evaluate = config_dict.ConfigDict(
         {"split": "test", "temperature": 0.0, "max_new_tokens": 32}
+    )
+    return config
+
+
+def chat(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """Set the sizes for a small chat model that thinks before it acts; returns the config."""
+    config.explore.max_new_tokens = 96
+    config.evaluate.max_new_tokens = 96
+    config.engine.slots = 8
+    config.engine.max_context = 4096
+    config.train.length = 4096
+    config.train.rows = 1
+    config.train.optimizer.learning_rate = 2e-4
+    return config
+
+
+def sharded(
+    config: config_dict.ConfigDict, architecture: dict, *, rows: int
+) -> config_dict.ConfigDict:
+    """Set LoRA in bfloat16 on a slice: weights spread over all chips, a row a chip.
+
+    Args:
+        config: changed and returned.
+        architecture: fields of the model's config.json.
+        rows: of the global batch: as many as chips.
+    """
+    config.model.architecture = config_dict.ConfigDict(architecture)
+    config.model.dtype = "bfloat16"
+    config.model.param_dtype = "bfloat16"
+    config.model.scan_layers = True
+    config.mesh.update({"data": 1, "fsdp": -1})
+    config.train.rows = rows
+    config.train.micro_batch = 1
+    config.train.remat = "block"
+    # Prefills long enough that products take longer than reading the weights.
+    config.engine.update(
+        {"slots": 32, "pages": 0, "tokens": 1024, "rows": 4, "chunk": 512, "steps": 8}
     )
     return config
 

@@ -5,7 +5,7 @@ Paper: mean score 81.3 (Llama-3-8B; its split, step caps and prompt are not publ
 | preset | what | where |
 |---|---|---|
 | demo | four short task types, fallible gold expert, a nano base of its own | 2 CPU cores |
-| llama3_8b (default) | ETO's setting, model from `--config.model.path` | an accelerator of 80 GB |
+| llama3_8b (default) | ETO's setting, model from `--config.model.path` | v5e:4x4, v6e:4x4 |
 
 ETO's splits: `--config.env.train_indices=eval_agent/data/sciworld/train_indices.json` and so on,
 from its repository; without them the first official variations of its 24 task types.
@@ -14,7 +14,7 @@ Other experts' trajectories: `--config.expert.trajectories=FOLDER`.
 
 from ml_collections import config_dict
 
-from configs import common
+from configs import architectures, common
 
 
 def get_config(preset: str | None = None) -> config_dict.ConfigDict:
@@ -56,8 +56,8 @@ def demo() -> config_dict.ConfigDict:
 
 
 def llama3_8b() -> config_dict.ConfigDict:
-    """Llama-3-8B-Instruct or its like; needs `--config.model.path=FOLDER`."""
-    config = _base()
+    """Llama-3.1-8B-Instruct on 16 chips; needs `--config.model.path=FOLDER`."""
+    config = common.sharded(_base(), architectures.LLAMA3_8B, rows=16)
     config.env.update(
         {
             "tasks": "eto",
@@ -69,18 +69,12 @@ def llama3_8b() -> config_dict.ConfigDict:
             "reward": "best",
         }
     )
-    config.model.dtype = "bfloat16"
-    config.model.scan_layers = True
-    config.train.remat = "block"
-    config.engine.slots = 32
     config.engine.max_context = 8192
     config.rollout.workers = 32  # threads that wait for JVMs
     config.rollout.concurrency = 32
     config.explore.max_new_tokens = 128
     config.evaluate.max_new_tokens = 128
     config.train.length = 8192
-    config.train.rows = 16
-    config.train.micro_batch = 1
     config.train.optimizer.learning_rate = 2e-4
     return config
 

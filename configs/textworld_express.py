@@ -22,7 +22,7 @@ def get_config(preset: str | None = None) -> config_dict.ConfigDict:
 
 def smollm2() -> config_dict.ConfigDict:
     """A real small chat model from a Hugging Face folder; needs `--config.model.path=FOLDER`."""
-    config = common.base()
+    config = common.chat(common.base())
     config.env = config_dict.ConfigDict(
         {
             "name": "textworld_express",
@@ -39,14 +39,7 @@ def smollm2() -> config_dict.ConfigDict:
         }
     )
     config.expert.update({"name": "gold", "skip": 0.35, "wrong": 0.0, "stop": 0.3})
-    config.engine.slots = 8
-    config.engine.max_context = 4096
     config.rollout.workers = 8
     config.rollout.concurrency = 8  # as many as JVMs: none waits for a replay
     config.rollout.env_timeout_s = 300.0  # the replay of a fork's prefix is one call
-    config.explore.max_new_tokens = 96
-    config.evaluate.max_new_tokens = 96
-    config.train.length = 4096
-    config.train.rows = 1
-    config.train.optimizer.learning_rate = 2e-4
     return config

@@ -120,15 +120,9 @@ def official() -> config_dict.ConfigDict:
 
 def smollm2() -> config_dict.ConfigDict:
     """A real small chat model from a Hugging Face folder; needs `--config.model.path=FOLDER`."""
-    config = demo()
+    config = common.chat(demo())
     config.env.prompt = "react"
-    config.explore.max_new_tokens = 96
-    config.evaluate.max_new_tokens = 96
-    config.engine.slots = 8
-    config.engine.max_context = 4096
-    config.train.length = 4096
-    config.train.rows = 1
-    config.train.optimizer.learning_rate = 2e-4
+    config.engine.pages = 0
     return config
 
 
@@ -166,30 +160,14 @@ def served() -> config_dict.ConfigDict:
 
 def qwen2_5_1_5b() -> config_dict.ConfigDict:
     """Qwen2.5-1.5B-Instruct on four chips of 16 GB; needs `--config.model.path=FOLDER`."""
-    return _sharded(architectures.QWEN2_5_1_5B, rows=4)
+    return common.sharded(smollm2(), architectures.QWEN2_5_1_5B, rows=4)
 
 
 def llama3_8b() -> config_dict.ConfigDict:
     """Llama-3.1-8B-Instruct on 16 chips; needs `--config.model.path=FOLDER`."""
-    return _sharded(architectures.LLAMA3_8B, rows=16)
+    return common.sharded(smollm2(), architectures.LLAMA3_8B, rows=16)
 
 
 def llama3_70b() -> config_dict.ConfigDict:
     """Llama-3.1-70B-Instruct on 256 chips of 32 GB; needs `--config.model.path=FOLDER`."""
-    return _sharded(architectures.LLAMA3_70B, rows=256)
-
-
-def _sharded(architecture: dict, *, rows: int) -> config_dict.ConfigDict:
-    """LoRA of rank 16 on rows of 4,096 tokens: weights spread over all chips, a row a chip."""
-    config = smollm2()
-    config.model.architecture = config_dict.ConfigDict(architecture)
-    config.model.dtype = "bfloat16"
-    config.model.param_dtype = "bfloat16"
-    config.model.scan_layers = True
-    config.mesh.update({"data": 1, "fsdp": -1})
-    config.train.rows = rows
-    config.train.micro_batch = 1
-    config.train.remat = "block"
-    config.engine.slots = 32
-    config.engine.pages = 0
-    return config
+    return common.sharded(smollm2(), architectures.LLAMA3_70B, rows=256)

@@ -125,6 +125,8 @@ class Learner:
             seed=1000 * seed + number,
             own=sharding.own_rows(self._mesh, section["rows"]),
         )
+        if "_engine" in vars(self):  # it was made
+            self._engine.release()
         optimizer = OptimizerConfig(**section["optimizer"])
         accumulate = fitting.accumulate(
             section["micro_batch"],
@@ -134,6 +136,7 @@ class Learner:
             length=batches.length,
             learned=batches.targets,
             optimizer=optimizer,
+            beside=self._second(),
         )
         lead = self._hosts.lead
         with metrics.Metrics(folder / "metrics.jsonl" if lead else None) as log:
@@ -239,17 +242,39 @@ class Learner:
     @functools.cached_property
     def _player(self) -> "Model":
         """The base as it plays, on this process's devices: the same copy if that lies alike."""
+        from eef_jax.models import hf, room
+
+        if self._alike:
+            return hf.unrolled(self._model)
+        room.check(self._outline, self._local_mesh)
+        return self._load(self._local_mesh, scan=False)
+
+    @functools.cached_property
+    def _local_mesh(self) -> "Mesh":
         import jax
 
         from eef_jax import sharding
-        from eef_jax.models import hf, room
 
-        mesh = sharding.make_mesh(self._config["local_mesh"], jax.local_devices())
-        if self._hosts.processes == 1 and mesh == self._mesh:
-            return hf.unrolled(self._model)
+        return sharding.make_mesh(self._config["local_mesh"], jax.local_devices())
+
+    @property
+    def _alike(self) -> bool:
+        """Whether the base plays where it is tuned, so that one copy does for both."""
+        return self._hosts.processes == 1 and self._local_mesh == self._mesh
+
+    @property
+    def _outline(self) -> "Model":
+        """The base's shapes."""
+        from eef_jax.models import hf
+
         options = {name: self._section[name] for name in ("param_dtype", "quantise")}
-        room.check(hf.outline(self.path, lora=self._lora, **options), mesh)
-        return self._load(mesh, scan=False)
+        return hf.outline(self.path, lora=self._lora, **options)
+
+    def _second(self) -> int:
+        """Bytes on a device of the copy that plays, which stays there during training."""
+        from eef_jax.models import room
+
+        return 0 if self._alike else room.needed(self._outline, self._local_mesh)
 
     def _load(self, mesh: "Mesh", *, scan: bool) -> "Model":
         from eef_jax.models import hf, peft

@@ -63,14 +63,15 @@ def test_a_slice_that_is_not_there_is_compiled_for():
     assert "15.75 GiB a chip" in text
 
 
-def test_a_run_holds_what_all_programs_are_given():
+def test_a_run_holds_what_training_or_sampling_takes_beside_the_other():
     def memory(arguments, temporaries):
         return Memory(arguments=arguments, temporaries=temporaries, outputs=0, code=1)
 
     taken = {"train": memory(10, 50), "prefill": memory(20, 5), "decode": memory(21, 60)}
-    assert plan.resident(taken) == 10 + 21 + 61
-    assert plan.resident(taken, common=8) == 10 + 21 + 61 - 8  # one copy of the base for both
-    assert plan.resident({"train": taken["train"]}, common=8) == 61
+    assert plan.resident(taken, cache=15) == 10 + 21 + 61  # sampling takes most
+    assert plan.resident(taken | {"train": memory(10, 90)}, cache=15) == 101 + 21 - 15
+    assert plan.resident(taken, cache=15, common=8) == 10 + 21 + 61 - 8  # one base for both
+    assert plan.resident({"train": taken["train"]}, cache=15, common=8) == 61
 
 
 @needs_libtpu
@@ -90,7 +91,8 @@ def test_one_process_whose_meshes_are_equal_holds_one_copy():
     made = plan.plan(settings, "v5e:2x2", wanted=("train", "decode"))
     train, decode = (one.memory.arguments for one in made.programs)
     assert 0 < made.common < min(train, decode)
-    apart = plan.resident({one.name: one.memory for one in made.programs})
+    memory = {one.name: one.memory for one in made.programs}
+    apart = plan.resident(memory, cache=made.cache)
     assert made.resident == apart - made.common
 
 

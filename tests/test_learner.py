@@ -1,5 +1,6 @@
 """What a run's model section asks for is what is tuned, stored and started from."""
 
+import jax
 import numpy as np
 import pytest
 from etils import epath
@@ -22,11 +23,11 @@ def config(path, lora=(), **model):
     return made.to_dict()
 
 
-def tune(settings, stage):
+def tune(settings, stage, learner=None):
     tokens, weights = np.arange(1, 9, dtype=np.int32), np.ones(8, np.float32)
     examples = [Example(id=str(n), tokens=tokens + n, weights=weights) for n in range(8)]
     stage.mkdir()
-    Learner(settings).tune(examples, epath.Path(stage), before=None, number=0)
+    (learner or Learner(settings)).tune(examples, epath.Path(stage), before=None, number=0)
     return checkpoint.read_metadata(stage / checkpoint.FOLDER)
 
 
@@ -75,8 +76,26 @@ def test_one_process_plays_with_the_copy_it_tunes_where_both_lie_alike(folder): 
     alike["local_mesh"], apart["local_mesh"] = {"data": 8}, {"data": 4, "tensor": 2}
     learner = Learner(alike)
     assert learner._player is learner._model
-    weight = Learner(apart)._player.frozen["layers"][0]["q_proj"]["weight"]
+    assert learner._second() == 0
+    learner = Learner(apart)
+    held = sum(
+        leaf.addressable_shards[0].data.nbytes
+        for leaf in jax.tree.leaves((learner._player.frozen, learner._player.trainable))
+    )
+    assert learner._second() == held
+    weight = learner._player.frozen["layers"][0]["q_proj"]["weight"]
     assert dict(weight.sharding.mesh.shape)["tensor"] == 2
+
+
+def test_the_engine_gives_its_pages_back_while_the_base_is_tuned(folder, tmp_path):  # noqa: F811
+    settings = config(folder)
+    settings["engine"].update({"max_context": 64, "slots": 2})
+    learner = Learner(settings)
+    with learner.policy(None, {"max_new_tokens": 1}, seed=0):
+        programs = learner._engine._programs
+    assert programs._cache is not None
+    tune(settings, tmp_path / "tune", learner)
+    assert programs._cache is None
 
 
 def test_a_preset_of_a_shape_alone_asks_for_its_folder():

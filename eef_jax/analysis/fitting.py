@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from eef_jax.analysis import programs
+from eef_jax.analysis import chips, programs
 from eef_jax.data.batches import empty
 from eef_jax.errors import ConfigError
 from eef_jax.models.base import Model
@@ -28,6 +28,7 @@ def accumulate(
     length: int,
     learned: int,
     optimizer: OptimizerConfig,
+    beside: int = 0,
 ) -> int:
     """Number of micro-batches that a batch is computed in.
 
@@ -40,6 +41,7 @@ def accumulate(
         length: tokens of a row.
         learned: learned tokens of a row at most.
         optimizer: whose moments need memory too.
+        beside: bytes of a device that something else holds meanwhile.
 
     Raises:
         ConfigError: rows do not spread over the devices or micro-batches, or not one row fits.
@@ -49,7 +51,8 @@ def accumulate(
     if micro_batch == "auto":
         if each == 1:
             return 1  # nothing to choose: an error of memory comes from the program itself
-        return each // _largest(model, mesh, each, rows, length, learned, optimizer)
+        limit = capacity(mesh.devices.flat[0]) - beside
+        return each // _largest(model, mesh, each, rows, length, learned, optimizer, limit)
     if not isinstance(micro_batch, int) or micro_batch < 0 or each % (micro_batch or each):
         raise ConfigError(
             f"train.micro_batch = {micro_batch!r}: expected 'auto', 0 (all rows at once), or a "
@@ -67,10 +70,10 @@ def _largest(
     length: int,
     learned: int,
     optimizer: OptimizerConfig,
+    limit: float,
 ) -> int:
     """The largest divisor of a device's rows whose step fits."""
     transform = make_optimizer(optimizer, 1000)
-    limit = capacity(mesh.devices.flat[0])
     for size in (n for n in range(each, 0, -1) if each % n == 0):
         parts, batch = each // size, empty(rows, length, learned)
         lowered = step_lib.lower(model, transform, batch, mesh=mesh, accumulate=parts)
@@ -85,14 +88,14 @@ def _largest(
             return size
     raise programs.OutOfMemory(
         f"one row of {length} tokens needs {needed / 2**30:.2f} GiB on a device of "
-        f"{limit / 2**30:.2f} GiB: {programs.HELP['train']}"
+        f"{limit / 2**30:.2f} GiB that are free: {programs.HELP['train']}"
     )
 
 
 def capacity(device: Any) -> float:
-    """Bytes that programs may use on a device; infinite where the compiler itself refuses more."""
-    if device.platform == "tpu":
-        return math.inf
+    """Bytes that programs may use on a device; infinite where nothing says how many."""
+    if device.platform == "tpu":  # also one that is only described
+        return chips.chip_of([device]).memory
     if device.platform == "cpu":  # virtual devices share the machine's
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return total / jax.local_device_count()

@@ -40,6 +40,7 @@ class Plan:
         local: of the engine: the devices of one process.
         common: bytes on a device that training and the engine both use: the base, where it lies
             alike for both; 0 where each has its copy.
+        cache: bytes on a device of the engine's pages.
         parameters: of the model.
         rows: of the global batch.
         length: tokens of a row.
@@ -53,6 +54,7 @@ class Plan:
     mesh: Mesh
     local: Mesh
     common: int
+    cache: int
     parameters: int
     rows: int
     length: int
@@ -62,20 +64,24 @@ class Plan:
 
     @property
     def resident(self) -> float:
-        """Bytes on a device while a run goes on: what all programs are given, and the largest rest.
+        """Bytes on a device while a run goes on, at the time when they are most.
 
         Training and sampling take turns, but each keeps its copy of the base: spread over all
-        devices for the one, whole on each process's devices for the other.
+        devices for the one, whole on each process's devices for the other. The engine's pages are
+        there while it samples.
         """
-        return resident({one.name: one.memory for one in self.programs}, common=self.common)
+        memory = {one.name: one.memory for one in self.programs}
+        return resident(memory, cache=self.cache, common=self.common)
 
 
-def resident(memory: Mapping[str, programs.Memory], *, common: int = 0) -> int:
+def resident(memory: Mapping[str, programs.Memory], *, cache: int, common: int = 0) -> int:
     """See `Plan.resident`: of the memory of programs by name."""
-    engine = max((memory[n].arguments for n in ENGINE if n in memory), default=0)
-    train = memory["train"].arguments if "train" in memory else 0
-    rest = max(one.total - one.arguments for one in memory.values())
-    return train + engine + rest - (common if train and engine else 0)
+    sampling = [memory[name] for name in ENGINE if name in memory]
+    if "train" not in memory or not sampling:
+        return max(one.total for one in memory.values())
+    train, given = memory["train"], max(one.arguments for one in sampling)
+    rest = max(one.total - one.arguments for one in sampling)
+    return max(train.total + given - cache, train.arguments + given + rest) - common
 
 
 def plan(
@@ -110,10 +116,12 @@ def plan(
     }
     sampled, chip = model_of(config, shape, local, scan=False), chip_of(devices)
     alike = local == mesh and not config["model"]["scan_layers"]
-    if not alike and set(wanted) & set(ENGINE):
-        used = room.needed(tuned, mesh)
-        room.beside(room.needed(sampled, local), local, used=used, limit=chip.memory)
-    parts = fitting.accumulate(train["micro_batch"], tuned, mesh=mesh, optimizer=optimizer, **sizes)
+    second = 0 if alike or not set(wanted) & set(ENGINE) else room.needed(sampled, local)
+    if second:
+        room.beside(second, local, used=room.needed(tuned, mesh), limit=chip.memory)
+    parts = fitting.accumulate(
+        train["micro_batch"], tuned, mesh=mesh, optimizer=optimizer, beside=second, **sizes
+    )
     shapes = Shapes(**config["engine"])
     slots = shapes.slots or MOST_SLOTS[""]
     shapes = dataclasses.replace(
@@ -135,6 +143,7 @@ def plan(
         mesh=mesh,
         local=local,
         common=room.needed(sampled, local) if alike else 0,
+        cache=programs.cache_bytes(sampled, mesh=local, shapes=shapes),
         parameters=work.parameters(tuned),
         rows=train["rows"],
         length=train["length"],

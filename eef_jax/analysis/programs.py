@@ -5,6 +5,7 @@ Knows configs' parts as arguments; prints nothing.
 """
 
 import dataclasses
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -150,23 +151,39 @@ def _lowered_on_cache(
     run: Callable[..., Any], model: Model, mesh: Mesh, shapes: Shapes, *rest: Any
 ) -> jax.stages.Lowered:
     """Lower a program of the engine, (cache, frozen, adapter, ...), on a mesh."""
-    cache = jax.eval_shape(
-        lambda: init_cache(
-            model.config, pages=shapes.pages, page=shapes.page, dtype=model.decoder.dtype
-        )
-    )
 
-    def placed(leaf: Any, axes: Sequence[str | None]) -> jax.ShapeDtypeStruct:
-        lies = NamedSharding(mesh, sharding.spec(axes, leaf.shape, mesh))
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies)
+    def placed(leaf: Any) -> jax.ShapeDtypeStruct:
+        return _placed(leaf, [None] * leaf.ndim, mesh)
 
     states = [
         jax.tree.leaves(sharding.abstract(state, mesh)) for state in (model.frozen, model.trainable)
     ]
-    small = [jax.tree.map(lambda leaf: placed(leaf, [None] * leaf.ndim), part) for part in rest]
+    small = [jax.tree.map(placed, part) for part in rest]
     with jax.set_mesh(mesh):
         jitted = jax.jit(run, donate_argnums=0)
-        return jitted.lower(jax.tree.map(lambda leaf: placed(leaf, AXES), cache), *states, *small)
+        return jitted.lower(_cache(model, mesh, shapes), *states, *small)
+
+
+def cache_bytes(model: Model, *, mesh: Mesh, shapes: Shapes) -> int:
+    """Bytes on one device of the engine's pages."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(_cache(model, mesh, shapes))
+    )
+
+
+def _cache(model: Model, mesh: Mesh, shapes: Shapes) -> Any:
+    """The engine's pages as shapes on a mesh."""
+    dtype = model.decoder.dtype
+    cache = jax.eval_shape(
+        lambda: init_cache(model.config, pages=shapes.pages, page=shapes.page, dtype=dtype)
+    )
+    return jax.tree.map(lambda leaf: _placed(leaf, AXES, mesh), cache)
+
+
+def _placed(leaf: Any, axes: Sequence[str | None], mesh: Mesh) -> jax.ShapeDtypeStruct:
+    lies = NamedSharding(mesh, sharding.spec(axes, leaf.shape, mesh))
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies)
 
 
 def compiled(name: str, lowered: jax.stages.Lowered, mesh: Mesh, *, useful: float) -> Program:

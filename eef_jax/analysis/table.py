@@ -24,8 +24,8 @@ def lines(plan: Plan) -> list[str]:
     body = _aligned([list(rows[0])] + [list(row.values()) for row in rows])
     tail = [wires(one) for one in plan.programs]
     last = (
-        f"a run holds the arguments of training and sampling and the larger rest: "
-        f"{plan.resident / _GIB:.2f} of {hbm:.2f} GiB a chip"
+        f"a run that trains and samples in turns holds at most {plan.resident / _GIB:.2f} of "
+        f"{hbm:.2f} GiB a chip, {plan.cache / _GIB:.2f} of them pages while it samples"
     )
     return [*head, *body, "", *tail, "", last]
 

@@ -210,6 +210,19 @@ class Engine:
         """Begin a conversation with these tokens."""
         return Session(self, adapter or self.base, ids, np.zeros(0, np.int64))
 
+    def release(self) -> None:
+        """Give the cache's memory back until the next answer; what was in it is computed again.
+
+        Raises:
+            RuntimeError: while answers are being drawn, or after `close`.
+        """
+        done: Future[None] = Future()
+        with self._lock:
+            if self._closing:
+                raise RuntimeError("the engine is closed; its memory goes with its last reference")
+        self._order(lambda: self._release(done))
+        done.result()
+
     def close(self, *, wait: bool = True) -> None:
         """Take no more requests and end the thread; twice is fine.
 
@@ -271,8 +284,16 @@ class Engine:
                 self._wake.wait()
                 self._wake.clear()
 
+    def _release(self, done: Future[None]) -> None:
+        if self._scheduler.busy:
+            done.set_exception(RuntimeError("answers are being drawn; wait for them, or cancel"))
+            return
+        self._scheduler.clear()
+        self._programs.clear()
+        done.set_result(None)
+
     def _fail(self, error: Exception) -> None:
-        """Fail all answers; the cache may be half written, so it is made anew."""
+        """Fail all answers; the cache may be half written, so it is let go."""
         self._scheduler.clear()
         self._programs.clear()
         for answer in tuple(self._answers):

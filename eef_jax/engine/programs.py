@@ -154,9 +154,6 @@ class Programs(Traced):
     Args:
         model: decoder and weights.
         shapes: sizes, none of them open.
-
-    Attributes:
-        cache: the pages.
     """
 
     def __init__(self, model: Model, shapes: Shapes):
@@ -165,10 +162,17 @@ class Programs(Traced):
         # Flattened once: walking a state's Python objects would cost as much as a decode step.
         self._frozen = jax.tree.leaves(model.frozen)
         self._model_config, self._dtype = model.config, model.decoder.dtype
-        self.cache: Cache = self._empty_cache()
+        self._cache: Cache | None = None
         self._prefill = self._jit(self.prefill_tokens)
         self._decode = self._jit(self.decode_steps)
         self._copy = self._jit(copy_pages)
+
+    @property
+    def cache(self) -> Cache:
+        """The pages; made when they are first needed, or needed again."""
+        if self._cache is None:
+            self._cache = self._empty_cache()
+        return self._cache
 
     @property
     def compiles(self) -> int:
@@ -193,7 +197,7 @@ class Programs(Traced):
     def prefill(self, adapter: Leaves, chunks: Chunks, tokens: np.ndarray) -> None:
         """Write runs of tokens i32[t] into the cache."""
         with self._within():
-            self.cache = self._prefill(self.cache, self._frozen, adapter, chunks, tokens)
+            self._cache = self._prefill(self.cache, self._frozen, adapter, chunks, tokens)
 
     def decode(self, adapter: Leaves, steps: Steps) -> tuple[np.ndarray, np.ndarray]:
         """Feed each row's token, draw the next and go on with it, until all rows have ended.
@@ -204,7 +208,7 @@ class Programs(Traced):
             ids i32[n, b] and their log-probabilities f32[n, b]; `NO_ID` after a row has ended.
         """
         with self._within():
-            self.cache, ids, logprobs = self._decode(self.cache, self._frozen, adapter, steps)
+            self._cache, ids, logprobs = self._decode(self.cache, self._frozen, adapter, steps)
         return np.asarray(ids), np.asarray(logprobs)
 
     def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
@@ -215,11 +219,11 @@ class Programs(Traced):
             for i, (a, b) in enumerate(pairs[start : start + COPIES]):
                 source[i], target[i] = a, b
             with self._within():
-                self.cache = self._copy(self.cache, source, target)
+                self._cache = self._copy(self.cache, source, target)
 
     def clear(self) -> None:
-        """Make the cache anew."""
-        self.cache = self._empty_cache()
+        """Let the cache and what is in it go."""
+        self._cache = None
 
     def _empty_cache(self) -> Cache:
         make = functools.partial(

@@ -120,6 +120,9 @@ def test_auto_takes_the_most_rows_that_fit(monkeypatch):
     monkeypatch.setattr(fitting, "capacity", lambda device: 5.0)
     assert accumulate("auto") == 2
     assert len(tried) == 2
+    tried.clear()  # with a byte taken by others, four no longer fit
+    with pytest.raises(programs.OutOfMemory, match="that are free"):
+        accumulate("auto", beside=2)
 
 
 def test_a_program_that_does_not_fit_says_why_and_what_helps():

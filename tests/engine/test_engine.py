@@ -283,6 +283,31 @@ def test_on_a_mesh_each_device_keeps_its_heads_and_the_answers_are_the_same(atte
         assert {shard.device for shard in part.addressable_shards} == set(jax.devices()[:2])
 
 
+def test_memory_that_was_given_back_is_taken_again_and_answers_stay_the_same(model):
+    with toymodel.engine(model) as engine:
+        compiles, answers = engine.compiles, []
+        for released in (False, True):
+            session = engine.open(ids(1, 20))
+            session.generate(DRAWN, (1, 2)).result()
+            if released:
+                engine.release()
+                assert engine._programs._cache is None
+            session.append(ids(2, 9))
+            answers.append(session.generate(DRAWN).result())
+        assert answers[0].ids == answers[1].ids
+        assert answers[0].logprobs == answers[1].logprobs
+        # All of it, but for the last token, which is decoded, and what was decoded before.
+        assert answers[1].prefilled > answers[0].prefilled
+        assert engine.compiles == compiles
+        with held(engine):
+            answer = engine.open(ids(1, 20)).generate(GREEDY)
+            with pytest.raises(RuntimeError, match="being drawn"):
+                engine.release()
+        answer.result()
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.release()
+
+
 def test_a_cancelled_answer_leaves_its_session_as_it_was(engine):
     long = Sampling(temperature=0.0, max_new_tokens=40)
     session, expected = engine.open(ids(8, 12)), ask(engine, ids(8, 12))
