@@ -186,7 +186,8 @@ class _Walk:
             return 2 * _far(one.shapes)
         if one.opcode == "dynamic-update-slice":
             return 2 * _far(computation[one.operands[1]].shapes)
-        read = sum(_far(computation[name].shapes) for name in one.operands)
+        # What is given twice, as pages are to a kernel that takes several at once, is read once.
+        read = sum(_far(computation[name].shapes) for name in dict.fromkeys(one.operands))
         if one.opcode.endswith("-start"):  # (result, source, context), or (sources, results, ...)
             return read + _far(one.shapes[:1] if "copy" in one.opcode else one.shapes[1:2])
         return read + _far(one.shapes)

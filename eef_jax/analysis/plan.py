@@ -126,7 +126,7 @@ def plan(
     slots = shapes.slots or MOST_SLOTS[""]
     shapes = dataclasses.replace(
         shapes,
-        attention=shapes.attention or "gathered",
+        attention=shapes.attention or kernels.SUITED["tpu"],
         slots=slots,
         pages=shapes.pages or slots * shapes.width,
     )

@@ -5,6 +5,7 @@ Knows configs' parts as arguments; prints nothing.
 """
 
 import dataclasses
+import functools
 import math
 import re
 import time
@@ -174,10 +175,15 @@ def cache_bytes(model: Model, *, mesh: Mesh, shapes: Shapes) -> int:
 
 def _cache(model: Model, mesh: Mesh, shapes: Shapes) -> Any:
     """The engine's pages as shapes on a mesh."""
-    dtype = model.decoder.dtype
-    cache = jax.eval_shape(
-        lambda: init_cache(model.config, pages=shapes.pages, page=shapes.page, dtype=dtype)
+    make = functools.partial(
+        init_cache,
+        model.config,
+        pages=shapes.pages,
+        page=shapes.page,
+        dtype=model.decoder.dtype,
+        attention=shapes.attention,
     )
+    cache = jax.eval_shape(make)
     return jax.tree.map(lambda leaf: _placed(leaf, AXES, mesh), cache)
 
 
@@ -195,7 +201,7 @@ def compiled(name: str, lowered: jax.stages.Lowered, mesh: Mesh, *, useful: floa
     began = time.monotonic()
     program = build(name, lowered)
     seconds = time.monotonic() - began
-    counts = count.count(hlo.parse(program.as_text() or ""), kernel=kernels.splash.flops)
+    counts = count.count(hlo.parse(program.as_text() or ""), kernel=kernels.flops)
     where = chips.slice_of(list(mesh.devices.flat))
     return Program(
         name=name,

@@ -232,6 +232,7 @@ class Programs(Traced):
             pages=self._shapes.pages,
             page=self._shapes.page,
             dtype=self._dtype,
+            attention=self._shapes.attention,
         )
         if self._mesh is None:
             return make()

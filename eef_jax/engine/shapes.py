@@ -9,7 +9,7 @@ import os
 import jax
 
 from eef_jax.errors import ConfigError
-from eef_jax.kernels import ONE_READER, block
+from eef_jax.kernels import ONE_READER, SUITED, block
 from eef_jax.models.base import ModelConfig
 from eef_jax.models.cache import page_bytes
 
@@ -89,7 +89,7 @@ def fitted(shapes: Shapes, config: ModelConfig, *, dtype: str, device: jax.Devic
             f"max_context {shapes.max_context} exceeds the model's {config.max_positions} "
             "positions: lower config.engine.max_context"
         )
-    attention = shapes.attention or ("pages" if device.platform == "cpu" else "gathered")
+    attention = shapes.attention or SUITED.get(device.platform, "gathered")
     bytes_each = page_bytes(config, page=shapes.page, dtype=dtype)
     free = free_bytes(device)
     held = int(SHARE * free) // bytes_each

@@ -8,10 +8,10 @@
 
 `auto` means the one for the devices at hand. `DECODING` likewise maps a name to the attention of
 one new token a row to a paged cache: `gathered` runs everywhere and is the reference, `pages` is
-the fast one on CPU. Knows nothing of models.
+the fast one on CPU, `flash` the one for TPUs, in Pallas. Knows nothing of models.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from eef_jax.errors import ConfigError, near
-from eef_jax.kernels import cudnn, paged, splash, xla
+from eef_jax.kernels import cudnn, flash, paged, splash, xla
 from eef_jax.kernels.paged import block as block
 from eef_jax.kernels.paged import chunks as chunks
 from eef_jax.kernels.scores import Scores as Scores
@@ -33,7 +33,15 @@ IMPLEMENTATIONS: dict[str, Attention] = {
     "splash": splash.attention,
     "cudnn": cudnn.attention,
 }
-DECODING: dict[str, Decoding] = {"pages": paged.pages_in_place, "gathered": paged.gathered}
+DECODING: dict[str, Decoding] = {
+    "pages": paged.pages_in_place,
+    "gathered": paged.gathered,
+    "flash": flash.decode,
+}
+# What wants its keys turned: [p, k, h, s] in place of [p, k, s, h].
+TURNED = frozenset({"pages"})
+# That for a platform, where nothing else is said.
+SUITED = {"cpu": "pages", "tpu": "flash", "gpu": "gathered"}
 # What multiplies pages where they lie can serve a page to one row only.
 ONE_READER = frozenset({"pages"})
 
@@ -104,6 +112,11 @@ def decoding(implementation: str) -> Decoding:
         ConfigError: for an unknown name.
     """
     return _named(DECODING, implementation)
+
+
+def flops(name: str, operands: Sequence[Any]) -> float:
+    """FLOPs of one call of our kernels in a compiled program; see theirs."""
+    return splash.flops(name, operands) + flash.flops(name, operands)
 
 
 def _named(known: Mapping[str, Any], name: str) -> Any:

@@ -1,8 +1,9 @@
 """Attention to a paged cache in plain XLA operations, for one new token a row or for whole chunks.
 
-Keys are stored [p, k, h, s] and values [p, k, s, h]: a product then contracts an axis that is not
-the right operand's last, which XLA on CPU does three to four times faster. Products and softmax
-accumulate in float32. Knows page tables; knows neither models nor who owns a page.
+Values lie as [p, k, s, h], keys likewise or turned, as [p, k, h, s]: a product then contracts an
+axis that is not the right operand's last, which XLA on CPU does three to four times faster.
+Products and softmax accumulate in float32. Knows page tables; knows neither models nor who owns a
+page.
 
 Legend: b rows, c tokens of a row, p pages, s entries of a page, w pages of a row, n query heads,
 k kv heads, g = n / k, h head dim.
@@ -71,8 +72,12 @@ def gathered(
     positions: jax.Array,
     scores: Scores,
 ) -> jax.Array:
-    """`pages_in_place` for pages that several rows share: gathers each row's pages."""
-    return chunks(q[:, :, None], k, v, table, positions[:, None], scores)[:, :, 0]
+    """`pages_in_place` for pages that several rows share: gathers each row's pages.
+
+    Keys are [p, k, s, h].
+    """
+    positions = positions[:, None]
+    return chunks(q[:, :, None], k, v, table, positions, scores, turned=False)[:, :, 0]
 
 
 def chunks(
@@ -82,21 +87,24 @@ def chunks(
     table: jax.Array,
     positions: jax.Array,
     scores: Scores,
+    *,
+    turned: bool,
 ) -> jax.Array:
     """Attention of several tokens a row to the row's pages, their own entries included.
 
     Args:
         q: [b, n, c, h].
-        k: [p, k, h, s].
+        k: [p, k, s, h], or [p, k, h, s] if turned.
         v: [p, k, s, h].
         table: i32[b, w] the row's pages in order; p where there is none.
         positions: i32[b, c]; below 0 for padding.
         scores: see `Scores`.
+        turned: how the keys lie.
 
     Returns:
         [b, n, c, h].
     """
-    (b, n, c, h), (pages, kv_heads, _, s) = q.shape, k.shape
+    (b, n, c, h), (pages, kv_heads, s, _) = q.shape, v.shape
     # The query heads of one kv head stand in one matrix: [b, k, g * c, h].
     q = (q * scores.scale).reshape(b, kv_heads, -1, h)
     peak = jnp.full((*q.shape[:3], 1), MASKED, jnp.float32)
@@ -105,10 +113,14 @@ def chunks(
     per = block(s)
     for first in range(0, table.shape[1], per):
         page = jnp.minimum(table[:, first : first + per], pages - 1)
-        keys = k[page].transpose(0, 2, 3, 1, 4).reshape(b, kv_heads, h, -1).astype(q.dtype)
-        values = v[page].transpose(0, 2, 1, 3, 4).reshape(b, kv_heads, -1, h).astype(q.dtype)
-        scored = capped(_einsum("bkch,bkhs->bkcs", q, keys), scores)
-        apart = positions[:, :, None] - (first * s + jnp.arange(keys.shape[3]))
+        values = v[page].swapaxes(1, 2).reshape(b, kv_heads, -1, h).astype(q.dtype)
+        if turned:
+            keys = k[page].transpose(0, 2, 3, 1, 4).reshape(b, kv_heads, h, -1)
+        else:
+            keys = k[page].swapaxes(1, 2).reshape(values.shape)
+        equation = "bkch,bkhs->bkcs" if turned else "bkch,bksh->bkcs"
+        scored = capped(_einsum(equation, q, keys.astype(q.dtype)), scores)
+        apart = positions[:, :, None] - (first * s + jnp.arange(values.shape[2]))
         bias = jnp.where(seen(apart, scores), 0.0, MASKED)
         scored = scored.reshape(b, kv_heads, n // kv_heads, c, -1) + bias[:, None, None]
         scored = scored.reshape(b, kv_heads, q.shape[2], -1)

@@ -23,6 +23,15 @@ def count(axis: str) -> int:
     return 1 if mesh.empty else mesh.shape.get(axis, 1)
 
 
+def interpreted() -> bool:
+    """Whether a program is traced for CPUs: a mesh of other devices says its platform."""
+    mesh = jax.sharding.get_abstract_mesh()
+    device = None if mesh.empty else getattr(mesh, "abstract_device", None)
+    if device is not None:
+        return "TPU" not in device.device_kind
+    return jax.default_backend() == "cpu"
+
+
 def split(
     local: Local, q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array
 ) -> jax.Array:

@@ -51,7 +51,7 @@ def attention(
     wide = [(0, 0), (0, 0), (0, padded_t - t), (0, padded_h - h)]
     q, k, v = (jnp.pad(x, wide) for x in (q * scores.scale, k, v))
     ids = jnp.pad(segment_ids, [(0, 0), (0, padded_t - t)])
-    plain = _interpreted() if interpret is None else interpret
+    plain = parts.interpreted() if interpret is None else interpret
     local = functools.partial(_local, scores=scores, interpret=plain)
     return parts.split(local, q, k, v, ids)[:, :, :t, :h]
 
@@ -149,12 +149,3 @@ def block(tokens: int) -> int:
 
 def _up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
-
-
-def _interpreted() -> bool:
-    """Whether the program is traced for CPUs: a mesh of other devices says its platform."""
-    mesh = jax.sharding.get_abstract_mesh()
-    device = None if mesh.empty else getattr(mesh, "abstract_device", None)
-    if device is not None:
-        return "TPU" not in device.device_kind
-    return jax.default_backend() == "cpu"

@@ -18,14 +18,44 @@ from eef_jax import kernels
 from eef_jax.models.base import ModelConfig
 
 Ints = Any  # i32: jax arrays in a program, numpy arrays on the way to it
-Layer = tuple[jax.Array, jax.Array]  # keys [p, k, h, s], values [p, k, s, h]
-Cache = tuple[Layer, ...]
 
 # The logical axes of both arrays of a layer (see `eef_jax.sharding`).
 AXES = (None, "kv_heads", None, None)
 
 
-def init_cache(config: ModelConfig, *, pages: int, page: int, dtype: DTypeLike) -> Cache:
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """Keys and values of one layer.
+
+    Attributes:
+        keys: [p, k, s, h], or [p, k, h, s] if turned.
+        values: [p, k, s, h].
+        turned: whether the keys lie as the right side of a product (static).
+    """
+
+    keys: jax.Array
+    values: jax.Array
+    turned: bool = dataclasses.field(metadata={"static": True})
+
+    def put(self, k: jax.Array, v: jax.Array, page: jax.Array, entry: jax.Array) -> "Layer":
+        """Put keys and values [t, k, h] at entries i32[t] of pages i32[t]; page p drops them."""
+        keys, values = self.keys, self.values
+        place = (page, slice(None), entry)
+        across = (page, slice(None), slice(None), entry) if self.turned else place
+        return dataclasses.replace(
+            self,
+            keys=keys.at[across].set(k.astype(keys.dtype), mode="drop"),
+            values=values.at[place].set(v.astype(values.dtype), mode="drop"),
+        )
+
+
+Cache = tuple[Layer, ...]
+
+
+def init_cache(
+    config: ModelConfig, *, pages: int, page: int, dtype: DTypeLike, attention: str
+) -> Cache:
     """Make an empty cache.
 
     Args:
@@ -33,11 +63,14 @@ def init_cache(config: ModelConfig, *, pages: int, page: int, dtype: DTypeLike) 
         pages: number of pages.
         page: positions in a page.
         dtype: type of the entries; the model's compute type loses nothing.
+        attention: name in `kernels.DECODING` of what will read it.
     """
     k, h = config.n_kv_heads, config.head_dim
+    turned = attention in kernels.TURNED
 
     def layer() -> Layer:
-        return jnp.zeros((pages, k, h, page), dtype), jnp.zeros((pages, k, page, h), dtype)
+        keys = jnp.zeros((pages, k, h, page) if turned else (pages, k, page, h), dtype)
+        return Layer(keys=keys, values=jnp.zeros((pages, k, page, h), dtype), turned=turned)
 
     return tuple(layer() for _ in range(config.n_layers))
 
@@ -51,15 +84,6 @@ def page_bytes(config: ModelConfig, *, page: int, dtype: DTypeLike) -> int:
 def copy_pages(cache: Cache, source: jax.Array, target: jax.Array) -> Cache:
     """Copy pages i32[n] onto others i32[n]; a target outside the cache copies nothing."""
     return jax.tree.map(lambda x: x.at[target].set(x[source], mode="drop"), cache)
-
-
-def _write(layer: Layer, k: jax.Array, v: jax.Array, page: jax.Array, entry: jax.Array) -> Layer:
-    """Put keys and values [t, k, h] at entries i32[t] of pages i32[t]; page p drops them."""
-    keys, values = layer
-    return (
-        keys.at[page, :, :, entry].set(k.astype(keys.dtype), mode="drop"),
-        values.at[page, :, entry].set(v.astype(values.dtype), mode="drop"),
-    )
 
 
 @jax.tree_util.register_dataclass
@@ -79,16 +103,17 @@ class Rows:
 
     def write(self, layer: Layer, k: jax.Array, v: jax.Array) -> Layer:
         """Put the new keys and values [b, k, h] into a layer's cache."""
-        pages, _, s, _ = layer[1].shape
+        pages, _, s, _ = layer.values.shape
         column = jnp.maximum(self.positions, 0) // s
         page = jnp.take_along_axis(self.table, column[:, None], axis=1)[:, 0]
         page = jnp.where(self.positions < 0, pages, page)
-        return _write(layer, k, v, page, self.positions % s)
+        return layer.put(k, v, page, self.positions % s)
 
     def attend(self, q: jax.Array, layer: Layer, scores: kernels.Scores) -> jax.Array:
         """Attention of queries [b, n, h] to their rows: [b, n, h]."""
         attend = kernels.decoding(self.attention)
-        return attend(q, *layer, self.table, self.positions, scores)
+        assert layer.turned == (self.attention in kernels.TURNED), "a cache of another kernel"
+        return attend(q, layer.keys, layer.values, self.table, self.positions, scores)
 
 
 @jax.tree_util.register_dataclass
@@ -112,10 +137,10 @@ class Chunks:
 
     def write(self, layer: Layer, k: jax.Array, v: jax.Array) -> Layer:
         """Put the new keys and values [t, k, h] into a layer's cache."""
-        pages, _, s, _ = layer[1].shape
+        pages, _, s, _ = layer.values.shape
         page = self.table[self.row, jnp.maximum(self.positions, 0) // s]
         page = jnp.where(self.positions < 0, pages, page)
-        return _write(layer, k, v, page, self.positions % s)
+        return layer.put(k, v, page, self.positions % s)
 
     def attend(self, q: jax.Array, layer: Layer, scores: kernels.Scores) -> jax.Array:
         """Attention of queries [t, n, h] to their runs: [t, n, h]."""
@@ -123,7 +148,9 @@ class Chunks:
         token = jnp.where(there, self.token, 0)
         positions = jnp.where(there, self.positions[token], -1)
         rows = q[token].swapaxes(1, 2)  # [b, n, c, h]
-        out = kernels.chunks(rows, *layer, self.table, positions, scores)
+        out = kernels.chunks(
+            rows, layer.keys, layer.values, self.table, positions, scores, turned=layer.turned
+        )
         return out[self.row, :, self.column]
 
 

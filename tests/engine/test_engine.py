@@ -254,7 +254,7 @@ def test_several_adapters_at_once(engine, model):
     engine.unload(adapter)
 
 
-@pytest.mark.parametrize("attention", ["pages", "gathered"])
+@pytest.mark.parametrize("attention", ["pages", "gathered", "flash"])
 def test_on_a_mesh_each_device_keeps_its_heads_and_the_answers_are_the_same(attention):
     made = toymodel.model()
     mesh = sharding.make_mesh({"data": 1, "tensor": 2}, jax.devices()[:2])
@@ -274,11 +274,11 @@ def test_on_a_mesh_each_device_keeps_its_heads_and_the_answers_are_the_same(atte
             fork = session.fork()
             answers.append([first, session.generate(DRAWN).result(), fork.generate(DRAWN).result()])
             assert engine.compiles == compiles
-            keys, values = engine._programs.cache[0]
+            layer = engine._programs.cache[0]
     for one, other in zip(*answers, strict=True):
         assert one.ids == other.ids
         np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-5)
-    for part in (keys, values):  # two kv heads on two devices
+    for part in (layer.keys, layer.values):  # two kv heads on two devices
         assert {shard.data.shape[1] for shard in part.addressable_shards} == {1}
         assert {shard.device for shard in part.addressable_shards} == set(jax.devices()[:2])
 

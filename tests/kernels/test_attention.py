@@ -9,7 +9,7 @@ import pytest
 
 from eef_jax import kernels
 from eef_jax.errors import ConfigError
-from eef_jax.kernels import Scores, cudnn, splash
+from eef_jax.kernels import Scores, cudnn, flash, splash
 from eef_jax.sharding import make_mesh
 
 LENGTH = 150  # more than one query block, the last one ragged
@@ -21,6 +21,13 @@ KINDS = {
     "softcap": Scores(scale=1.0, softcap=2.0),
     "window and softcap": Scores(scale=1.0, window=33, softcap=2.0),
 }
+
+
+class Array:
+    """A kernel's operand in a compiled program."""
+
+    def __init__(self, dtype: str, *dims: int):
+        self.dtype, self.dims = dtype, dims
 
 
 def inputs(n: int = 4, kv_heads: int = 2):
@@ -69,36 +76,42 @@ def test_outputs_and_gradients(name, kind):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, expected)
 
 
-def pages(k, v, size=16):
+def pages(k, v, size=16, *, turned=False):
     """Keys and values [b, k, t, h] in pages that lie in no order, and each row's table."""
     (b, heads, t, h), width = k.shape, -(-LENGTH // size)
     table = np.random.default_rng(0).permutation(b * width).reshape(b, width)
     wide = ((0, 0), (0, 0), (0, width * size - t), (0, 0))
     k, v = (jnp.pad(x, wide).reshape(b, heads, width, size, h).swapaxes(1, 2) for x in (k, v))
     flat = lambda x: jnp.zeros((b * width, *x.shape[2:])).at[table].set(x)
-    return flat(k.swapaxes(3, 4)), flat(v), jnp.asarray(table)
+    return flat(k.swapaxes(3, 4) if turned else k), flat(v), jnp.asarray(table)
 
 
+@pytest.mark.parametrize("turned", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_runs_of_new_tokens_see_of_their_pages_what_they_see_in_full(kind):
+def test_runs_of_new_tokens_see_of_their_pages_what_they_see_in_full(kind, turned):
     q, k, v, _ = inputs()
     expected = jax.jit(written_out, static_argnums=4)(q, k, v, jnp.ones((2, LENGTH)), KINDS[kind])
     # Another number of tokens is new in each row; -1 is padding.
     positions = jnp.array([[147, 148, 149], [60, 61, -1]])
     new = jnp.take_along_axis(q, positions[:, None, :, None] % LENGTH, axis=2)
-    got = jax.jit(kernels.chunks, static_argnums=5)(new, *pages(k, v), positions, KINDS[kind])
+    chunks = functools.partial(kernels.chunks, turned=turned)
+    stored = pages(k, v, turned=turned)
+    got = jax.jit(chunks, static_argnums=5)(new, *stored, positions, KINDS[kind])
     np.testing.assert_allclose(got[0], expected[0, :, 147:], atol=1e-5)
     np.testing.assert_allclose(got[1, :, :2], expected[1, :, 60:62], atol=1e-5)
     assert np.all(np.isfinite(got))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", sorted(kernels.DECODING))
-def test_a_new_token_sees_of_its_pages_what_it_sees_in_full(name, kind):
+@pytest.mark.parametrize("name", [*sorted(kernels.DECODING), "flash, in blocks"])
+def test_a_new_token_sees_of_its_pages_what_it_sees_in_full(name, kind, monkeypatch):
+    if name == "flash, in blocks":
+        monkeypatch.setattr(flash, "block", lambda page: 3)  # four blocks of ten pages
+        name = "flash"
     q, k, v, _ = inputs()
     expected = jax.jit(written_out, static_argnums=4)(q, k, v, jnp.ones((2, LENGTH)), KINDS[kind])
     attend = jax.jit(kernels.decoding(name), static_argnums=5)
-    k, v, table = pages(k, v)
+    k, v, table = pages(k, v, turned=name in kernels.TURNED)
     for positions in ([149, 60], [-1, 0]):
         # Pages behind the token are not there yet.
         there = jnp.arange(table.shape[1]) * 16 <= jnp.array(positions)[:, None]
@@ -108,6 +121,19 @@ def test_a_new_token_sees_of_its_pages_what_it_sees_in_full(name, kind):
         for row, position in enumerate(positions):
             if position >= 0:
                 np.testing.assert_allclose(got[row], expected[row, :, position], atol=1e-5)
+
+
+@pytest.mark.parametrize("heads", [2, 4])
+def test_the_kernel_for_paged_caches_runs_where_the_heads_lie(heads):
+    q, k, v, _ = inputs(n=8, kv_heads=heads)
+    k, v, table = pages(k, v)
+    last, positions = q[:, :, -1], jnp.array([149, 70])
+    expected = kernels.decoding("gathered")(last, k, v, table, positions, PLAIN)
+    # Two heads do not spread over four devices: each then has both.
+    with jax.set_mesh(make_mesh({"tensor": 4}, jax.devices()[:4])):
+        attend = jax.jit(kernels.decoding("flash"), static_argnums=5)
+        got = attend(last, k, v, table, positions, PLAIN)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_large_scores_neither_overflow_nor_vanish():
@@ -169,10 +195,6 @@ def test_cudnn_refuses_wide_types():
 
 
 def test_the_kernel_s_work_is_two_products_forth_and_five_back():
-    class Array:
-        def __init__(self, dtype, *dims):
-            self.dtype, self.dims = dtype, dims
-
     operands = [Array("s8", 1, 2, 2), Array("bf16", 8, 4, 2048, 128), Array("bf16", 8, 2048, 128)]
     square = 2.0 * 32 * 2048 * 2048 * 128
     assert splash.flops("splash_mqa_fwd_segmented", operands) == 2 * square * 3 / 4
@@ -180,3 +202,11 @@ def test_the_kernel_s_work_is_two_products_forth_and_five_back():
     assert splash.flops("ragged", operands) == 0.0
     one_kv_head = [Array("s8", 1, 2, 2), Array("bf16", 4, 2048, 128), Array("bf16", 2048, 128)]
     assert splash.flops("splash_mqa_fwd_segmented", one_kv_head) == 2 * square / 8 * 3 / 4
+
+
+def test_the_paged_kernel_s_work_is_two_products_with_all_that_a_row_may_fill():
+    keys = values = Array("bf16", 256, 2, 128, 64)
+    table, positions = Array("s32", 32, 8), Array("s32", 32)
+    operands = [table, positions, Array("bf16", 32, 2, 4, 64), keys, keys, values, values]
+    assert flash.flops("flash_decode.3", operands) == 2 * 2 * (32 * 2 * 4 * 64) * 8 * 128
+    assert flash.flops("ragged", operands) == 0.0

@@ -8,11 +8,13 @@ from eef_jax.models.cache import Cache, Chunks, Rows, init_cache
 PAGE = 16
 
 
-def cache(config, rows: int, length: int, dtype="float32") -> tuple[Cache, np.ndarray]:
+def cache(
+    config, rows: int, length: int, dtype="float32", *, attention="pages"
+) -> tuple[Cache, np.ndarray]:
     """An empty cache for rows of a length, and their page table [b, w]: pages in no order."""
     width = -(-length // PAGE)
     table = np.random.default_rng(0).permutation(rows * width).reshape(rows, width)
-    made = init_cache(config, pages=rows * width, page=PAGE, dtype=dtype)
+    made = init_cache(config, pages=rows * width, page=PAGE, dtype=dtype, attention=attention)
     return made, table.astype(np.int32)
 
 

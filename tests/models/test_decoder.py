@@ -40,7 +40,7 @@ def extend(decoder):
 def test_runs_and_single_tokens_give_the_full_forward(full, extend, attention):
     tokens, positions, segments = rows(3, 50)
     expected = full(tokens, positions, segments)
-    cache, table = paged.cache(CONFIG, 3, 50)
+    cache, table = paged.cache(CONFIG, 3, 50, attention=attention)
     got = []
     for start, end in [(0, 25), (25, 40), *((i, i + 1) for i in range(40, 50))]:
         part = (tokens[:, start:end], positions[:, start:end])
@@ -52,9 +52,9 @@ def test_runs_and_single_tokens_give_the_full_forward(full, extend, attention):
 @pytest.mark.parametrize("attention", sorted(kernels.DECODING))
 def test_rows_without_a_token_write_nothing(extend, attention):
     tokens, positions, _ = rows(3, 1)
-    cache, table = paged.cache(CONFIG, 3, 8)
+    cache, table = paged.cache(CONFIG, 3, 8, attention=attention)
     _, cache = extend(cache, tokens, positions.at[1].set(-1), table, attention=attention)
-    keys, _ = cache[0]
+    keys = cache[0].keys
     assert [bool(np.any(keys[page])) for page in table[:, 0]] == [True, False, True]
 
 
@@ -66,7 +66,7 @@ def test_padding_is_not_written_and_changes_no_other_token(full, extend):
     out, cache = extend(cache, tokens[:, :4], ragged, table)
     CLOSE(out[0], expected[0, :4])
     CLOSE(out[1, :2], expected[1, :2])
-    assert not np.any(cache[0][0][table[1, 0], :, :, 2:])
+    assert not np.any(cache[0].keys[table[1, 0], :, :, 2:])
     out, cache = extend(cache, tokens[1:, 2:], positions[1:, 2:], table[1:])
     CLOSE(out[0], expected[1, 2:])
 
