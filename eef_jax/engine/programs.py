@@ -74,6 +74,7 @@ class Traced:
             column=np.zeros(shapes.tokens, np.int32),
             token=np.full((shapes.rows, shapes.chunk), shapes.tokens, np.int32),
             table=np.full((shapes.rows, width), shapes.pages, np.int32),
+            attention=shapes.attention,
         )
 
     def no_steps(self) -> Steps:

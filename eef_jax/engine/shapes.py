@@ -9,7 +9,7 @@ import os
 import jax
 
 from eef_jax.errors import ConfigError
-from eef_jax.kernels import ONE_READER, SUITED, block
+from eef_jax.kernels import PAGED, SUITED, block
 from eef_jax.models.base import ModelConfig
 from eef_jax.models.cache import page_bytes
 
@@ -34,7 +34,7 @@ class Shapes:
         rows: conversations that a prefill can serve.
         chunk: tokens of one conversation that a prefill can hold.
         steps: tokens that a dispatch may draw for each row.
-        attention: name in `kernels.DECODING`; empty for what suits the device.
+        attention: name in `kernels.PAGED`; empty for what suits the device.
     """
 
     slots: int = 0
@@ -111,7 +111,7 @@ def fitted(shapes: Shapes, config: ModelConfig, *, dtype: str, device: jax.Devic
 
 def one_reader(attention: str) -> bool:
     """Whether the kernel wants every page in one row's table only."""
-    return attention in ONE_READER
+    return PAGED[attention].one_reader
 
 
 def free_bytes(device: jax.Device) -> int:

@@ -6,11 +6,13 @@
 | splash | TPU | JAX's block-sparse flash attention in Pallas, a device's part under `shard_map` |
 | cudnn | NVIDIA GPU, 16-bit types | cuDNN's fused attention, likewise |
 
-`auto` means the one for the devices at hand. `DECODING` likewise maps a name to the attention of
-one new token a row to a paged cache: `gathered` runs everywhere and is the reference, `pages` is
-the fast one on CPU, `flash` the one for TPUs, in Pallas. Knows nothing of models.
+`auto` means the one for the devices at hand. `PAGED` likewise maps a name to attention to a paged
+cache: `gathered` runs everywhere and is the reference, `pages` is the fast one on CPU, `flash` the
+one for TPUs, in Pallas. Knows nothing of models.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -22,28 +24,46 @@ from jax.typing import DTypeLike
 from eef_jax.errors import ConfigError, near
 from eef_jax.kernels import cudnn, flash, paged, splash, xla
 from eef_jax.kernels.paged import block as block
-from eef_jax.kernels.paged import chunks as chunks
 from eef_jax.kernels.scores import Scores as Scores
 
 Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, Scores], jax.Array]
-Decoding = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, Scores], jax.Array]
+ToPages = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, Scores], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Paged:
+    """Attention to a paged cache.
+
+    Attributes:
+        decode: of one new token a row; see `paged.pages_in_place`.
+        chunks: of several; see `paged.chunks`.
+        turned: keys lie as [p, k, h, s] instead of [p, k, s, h].
+        one_reader: a page can serve one row of a decode only.
+    """
+
+    decode: ToPages
+    chunks: ToPages
+    turned: bool = False
+    one_reader: bool = False
+
 
 IMPLEMENTATIONS: dict[str, Attention] = {
     "xla": xla.attention,
     "splash": splash.attention,
     "cudnn": cudnn.attention,
 }
-DECODING: dict[str, Decoding] = {
-    "pages": paged.pages_in_place,
-    "gathered": paged.gathered,
-    "flash": flash.decode,
+PAGED: dict[str, Paged] = {
+    "pages": Paged(
+        decode=paged.pages_in_place,
+        chunks=functools.partial(paged.chunks, turned=True),
+        turned=True,
+        one_reader=True,
+    ),
+    "gathered": Paged(decode=paged.gathered, chunks=functools.partial(paged.chunks, turned=False)),
+    "flash": Paged(decode=flash.decode, chunks=flash.chunks),
 }
-# What wants its keys turned: [p, k, h, s] in place of [p, k, s, h].
-TURNED = frozenset({"pages"})
 # That for a platform, where nothing else is said.
 SUITED = {"cpu": "pages", "tpu": "flash", "gpu": "gathered"}
-# What multiplies pages where they lie can serve a page to one row only.
-ONE_READER = frozenset({"pages"})
 
 
 class Bounded(Protocol):
@@ -105,13 +125,13 @@ def attention(
     return _named(IMPLEMENTATIONS, implementation)(q, k, v, segment_ids, scores)
 
 
-def decoding(implementation: str) -> Decoding:
-    """The attention of one new token a row (see `paged.pages_in_place`) by its name.
+def to_pages(implementation: str) -> Paged:
+    """Attention to a paged cache by its name.
 
     Raises:
         ConfigError: for an unknown name.
     """
-    return _named(DECODING, implementation)
+    return _named(PAGED, implementation)
 
 
 def flops(name: str, operands: Sequence[Any]) -> float:

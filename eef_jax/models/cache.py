@@ -49,6 +49,23 @@ class Layer:
             values=values.at[place].set(v.astype(values.dtype), mode="drop"),
         )
 
+    def fill(self, k: jax.Array, v: jax.Array, page: jax.Array, new: jax.Array) -> "Layer":
+        """Put keys and values [n, s, k, h] into pages i32[n] where new [n, s]; page p is dropped.
+
+        Whole pages are written: XLA for TPUs would lay the cache out anew, twice, to put many
+        entries.
+        """
+        old = jnp.minimum(page, len(self.values) - 1)
+
+        def filled(pages: jax.Array, x: jax.Array, turned: bool) -> jax.Array:
+            x, mask = x.swapaxes(1, 2).astype(pages.dtype), new[:, None, :, None]
+            if turned:
+                x, mask = x.swapaxes(2, 3), mask.swapaxes(2, 3)
+            return pages.at[page].set(jnp.where(mask, x, pages[old]), mode="drop")
+
+        keys, values = filled(self.keys, k, self.turned), filled(self.values, v, False)
+        return dataclasses.replace(self, keys=keys, values=values)
+
 
 Cache = tuple[Layer, ...]
 
@@ -63,10 +80,10 @@ def init_cache(
         pages: number of pages.
         page: positions in a page.
         dtype: type of the entries; the model's compute type loses nothing.
-        attention: name in `kernels.DECODING` of what will read it.
+        attention: name in `kernels.PAGED` of what will read it.
     """
     k, h = config.n_kv_heads, config.head_dim
-    turned = attention in kernels.TURNED
+    turned = kernels.to_pages(attention).turned
 
     def layer() -> Layer:
         keys = jnp.zeros((pages, k, h, page) if turned else (pages, k, page, h), dtype)
@@ -94,7 +111,7 @@ class Rows:
     Attributes:
         positions: i32[b]; below 0 for a row without a token.
         table: i32[b, w] the row's pages in order; p where there is none.
-        attention: name in `kernels.DECODING` (static).
+        attention: name in `kernels.PAGED` (static).
     """
 
     positions: Ints
@@ -111,9 +128,8 @@ class Rows:
 
     def attend(self, q: jax.Array, layer: Layer, scores: kernels.Scores) -> jax.Array:
         """Attention of queries [b, n, h] to their rows: [b, n, h]."""
-        attend = kernels.decoding(self.attention)
-        assert layer.turned == (self.attention in kernels.TURNED), "a cache of another kernel"
-        return attend(q, layer.keys, layer.values, self.table, self.positions, scores)
+        kernel = _kernel(self.attention, layer)
+        return kernel.decode(q, layer.keys, layer.values, self.table, self.positions, scores)
 
 
 @jax.tree_util.register_dataclass
@@ -127,6 +143,7 @@ class Chunks:
         column: i32[t] its place in the run.
         token: i32[b, c] the token at each place of each run; t where there is none.
         table: i32[b, w] the run's pages in order; p where there is none.
+        attention: name in `kernels.PAGED` (static).
     """
 
     positions: Ints
@@ -134,13 +151,25 @@ class Chunks:
     column: Ints
     token: Ints
     table: Ints
+    attention: str = dataclasses.field(metadata={"static": True})
 
     def write(self, layer: Layer, k: jax.Array, v: jax.Array) -> Layer:
         """Put the new keys and values [t, k, h] into a layer's cache."""
         pages, _, s, _ = layer.values.shape
+        tokens, (_, c), w = len(self.positions), self.token.shape, self.table.shape[1]
+        # Whose each entry becomes: a page may be filled by two runs of one conversation.
         page = self.table[self.row, jnp.maximum(self.positions, 0) // s]
         page = jnp.where(self.positions < 0, pages, page)
-        return layer.put(k, v, page, self.positions % s)
+        owner = jnp.full((pages, s), tokens, jnp.int32)
+        owner = owner.at[page, self.positions % s].set(jnp.arange(tokens), mode="drop")
+        # The pages that runs of c tokens may touch.
+        first = jnp.maximum(self.positions[jnp.minimum(self.token[:, 0], tokens - 1)], 0) // s
+        column = first[:, None] + jnp.arange((c + s - 2) // s + 1)
+        page = jnp.take_along_axis(self.table, jnp.minimum(column, w - 1), axis=1).reshape(-1)
+        token = owner.at[page].get(mode="fill", fill_value=tokens)
+        new = token < tokens
+        token = jnp.where(new, token, 0)
+        return layer.fill(k[token], v[token], jnp.where(new.any(axis=1), page, pages), new)
 
     def attend(self, q: jax.Array, layer: Layer, scores: kernels.Scores) -> jax.Array:
         """Attention of queries [t, n, h] to their runs: [t, n, h]."""
@@ -148,10 +177,15 @@ class Chunks:
         token = jnp.where(there, self.token, 0)
         positions = jnp.where(there, self.positions[token], -1)
         rows = q[token].swapaxes(1, 2)  # [b, n, c, h]
-        out = kernels.chunks(
-            rows, layer.keys, layer.values, self.table, positions, scores, turned=layer.turned
-        )
+        kernel = _kernel(self.attention, layer)
+        out = kernel.chunks(rows, layer.keys, layer.values, self.table, positions, scores)
         return out[self.row, :, self.column]
 
 
 Spot = Rows | Chunks
+
+
+def _kernel(name: str, layer: Layer) -> kernels.Paged:
+    kernel = kernels.to_pages(name)
+    assert layer.turned == kernel.turned, f"a cache that was not made for {name}"
+    return kernel

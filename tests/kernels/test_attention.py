@@ -86,32 +86,36 @@ def pages(k, v, size=16, *, turned=False):
     return flat(k.swapaxes(3, 4) if turned else k), flat(v), jnp.asarray(table)
 
 
-@pytest.mark.parametrize("turned", [True, False])
+@pytest.fixture(params=[*sorted(kernels.PAGED), "flash, in blocks"])
+def to_pages(request, monkeypatch):
+    """Each kind of attention to a paged cache; `flash` also block by block and tile by tile."""
+    if request.param != "flash, in blocks":
+        return kernels.to_pages(request.param)
+    monkeypatch.setattr(flash, "block", lambda page: 3)  # four blocks of ten pages
+    monkeypatch.setattr(flash, "TILE", 4)
+    return kernels.to_pages("flash")
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_runs_of_new_tokens_see_of_their_pages_what_they_see_in_full(kind, turned):
+def test_runs_of_new_tokens_see_of_their_pages_what_they_see_in_full(to_pages, kind):
     q, k, v, _ = inputs()
     expected = jax.jit(written_out, static_argnums=4)(q, k, v, jnp.ones((2, LENGTH)), KINDS[kind])
     # Another number of tokens is new in each row; -1 is padding.
     positions = jnp.array([[147, 148, 149], [60, 61, -1]])
     new = jnp.take_along_axis(q, positions[:, None, :, None] % LENGTH, axis=2)
-    chunks = functools.partial(kernels.chunks, turned=turned)
-    stored = pages(k, v, turned=turned)
-    got = jax.jit(chunks, static_argnums=5)(new, *stored, positions, KINDS[kind])
+    stored = pages(k, v, turned=to_pages.turned)
+    got = jax.jit(to_pages.chunks, static_argnums=5)(new, *stored, positions, KINDS[kind])
     np.testing.assert_allclose(got[0], expected[0, :, 147:], atol=1e-5)
     np.testing.assert_allclose(got[1, :, :2], expected[1, :, 60:62], atol=1e-5)
     assert np.all(np.isfinite(got))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", [*sorted(kernels.DECODING), "flash, in blocks"])
-def test_a_new_token_sees_of_its_pages_what_it_sees_in_full(name, kind, monkeypatch):
-    if name == "flash, in blocks":
-        monkeypatch.setattr(flash, "block", lambda page: 3)  # four blocks of ten pages
-        name = "flash"
+def test_a_new_token_sees_of_its_pages_what_it_sees_in_full(to_pages, kind):
     q, k, v, _ = inputs()
     expected = jax.jit(written_out, static_argnums=4)(q, k, v, jnp.ones((2, LENGTH)), KINDS[kind])
-    attend = jax.jit(kernels.decoding(name), static_argnums=5)
-    k, v, table = pages(k, v, turned=name in kernels.TURNED)
+    attend = jax.jit(to_pages.decode, static_argnums=5)
+    k, v, table = pages(k, v, turned=to_pages.turned)
     for positions in ([149, 60], [-1, 0]):
         # Pages behind the token are not there yet.
         there = jnp.arange(table.shape[1]) * 16 <= jnp.array(positions)[:, None]
@@ -128,10 +132,10 @@ def test_the_kernel_for_paged_caches_runs_where_the_heads_lie(heads):
     q, k, v, _ = inputs(n=8, kv_heads=heads)
     k, v, table = pages(k, v)
     last, positions = q[:, :, -1], jnp.array([149, 70])
-    expected = kernels.decoding("gathered")(last, k, v, table, positions, PLAIN)
+    expected = kernels.to_pages("gathered").decode(last, k, v, table, positions, PLAIN)
     # Two heads do not spread over four devices: each then has both.
     with jax.set_mesh(make_mesh({"tensor": 4}, jax.devices()[:4])):
-        attend = jax.jit(kernels.decoding("flash"), static_argnums=5)
+        attend = jax.jit(kernels.to_pages("flash").decode, static_argnums=5)
         got = attend(last, k, v, table, positions, PLAIN)
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
@@ -207,6 +211,7 @@ def test_the_kernel_s_work_is_two_products_forth_and_five_back():
 def test_the_paged_kernel_s_work_is_two_products_with_all_that_a_row_may_fill():
     keys = values = Array("bf16", 256, 2, 128, 64)
     table, positions = Array("s32", 32, 8), Array("s32", 32)
-    operands = [table, positions, Array("bf16", 32, 2, 4, 64), keys, keys, values, values]
-    assert flash.flops("flash_decode.3", operands) == 2 * 2 * (32 * 2 * 4 * 64) * 8 * 128
+    queries = Array("bf16", 32, 2, 4, 64)
+    operands = [table, positions, positions, queries, keys, keys, values, values]
+    assert flash.flops("paged_flash.3", operands) == 2 * 2 * (32 * 2 * 4 * 64) * 8 * 128
     assert flash.flops("ragged", operands) == 0.0

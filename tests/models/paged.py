@@ -18,7 +18,7 @@ def cache(
     return made, table.astype(np.int32)
 
 
-def runs(positions, table) -> Chunks:
+def runs(positions, table, attention) -> Chunks:
     """Each row a run of tokens at positions [b, c]; below 0 for padding."""
     positions = jnp.asarray(positions)
     (b, c), t = positions.shape, positions.size
@@ -29,6 +29,7 @@ def runs(positions, table) -> Chunks:
         column=jnp.tile(jnp.arange(c), b),
         token=token,
         table=jnp.asarray(table),
+        attention=attention,
     )
 
 
@@ -37,6 +38,6 @@ def extend(decoder, cache, tokens, positions, table, *, attention="pages"):
     if tokens.shape[1] == 1:
         spot = Rows(positions=positions[:, 0], table=jnp.asarray(table), attention=attention)
     else:
-        spot = runs(positions, table)
+        spot = runs(positions, table, attention)
     out, cache = decoder.extend(jnp.asarray(tokens).reshape(-1), spot, cache)
     return out.reshape(*tokens.shape, -1), cache
