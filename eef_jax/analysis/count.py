@@ -29,6 +29,7 @@ _FREE = frozenset(
     "partition-id replica-id opt-barrier optimization-barrier iota".split()
 )
 _SLICES = ("dynamic-slice", "slice", "gather")
+_UPDATES = {"dynamic-update-slice": 1, "scatter": 2}  # in place; which operand is written
 _MESH = re.compile(r"mesh\[([^\]]*)\][^{]*\{([^}]*)\}")
 
 
@@ -184,8 +185,8 @@ class _Walk:
             return self._read(computation, one, inner) + self._written(one, inner)
         if one.opcode in _SLICES:
             return 2 * _far(one.shapes)
-        if one.opcode == "dynamic-update-slice":
-            return 2 * _far(computation[one.operands[1]].shapes)
+        if (written := _UPDATES.get(one.opcode)) is not None:
+            return 2 * _far(computation[one.operands[written]].shapes)
         # What is given twice, as pages are to a kernel that takes several at once, is read once.
         read = sum(_far(computation[name].shapes) for name in dict.fromkeys(one.operands))
         if one.opcode.endswith("-start"):  # (result, source, context), or (sources, results, ...)
@@ -217,7 +218,7 @@ class _Walk:
                     if name == parameter.name:
                         found = (p for p in nested.values() if p.opcode == "parameter")
                         total += self._used(nested, next(p for p in found if _number(p) == number))
-            elif user.opcode == "dynamic-update-slice" and user.operands[0] == parameter.name:
+            elif user.opcode in _UPDATES and user.operands[0] == parameter.name:
                 continue  # written in place
             elif user.opcode != "tuple" and user.opcode.removesuffix("-start") not in COLLECTIVES:
                 return sum(shape.bytes for shape in parameter.shapes)
@@ -316,9 +317,9 @@ def _updated(inner: Computation, part: Instruction) -> float | None:
     """Bytes of an update in place; None for what is written whole."""
     while part.opcode in ("bitcast", "copy") and part.operands:
         part = inner[part.operands[0]]
-    if part.opcode != "dynamic-update-slice":
+    if (written := _UPDATES.get(part.opcode)) is None:
         return None
-    return sum(shape.bytes for shape in inner[part.operands[1]].shapes)
+    return sum(shape.bytes for shape in inner[part.operands[written]].shapes)
 
 
 def _number(parameter: Instruction) -> int:

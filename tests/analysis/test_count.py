@@ -120,6 +120,25 @@ def test_a_tpu_s_program():
     assert counts.memory == 32 * (64 * 128 * 2) * 4
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_what_is_put_into_a_large_array_counts_and_the_array_does_not(fused):
+    scatter = (
+        "f32[4096,64]{1,0} scatter(%a, %i, %u), update_window_dims={1}, inserted_window_dims={0}, "
+        "scatter_dims_to_operand_dims={0}, index_vector_dim=1, to_apply=%put"
+    )
+    inputs = """  %a = f32[4096,64]{1,0} parameter(0)
+  %i = s32[8,1]{1,0} parameter(1)
+  %u = f32[8,64]{1,0} parameter(2)
+"""
+    head = "(a: f32[4096,64], i: s32[8,1], u: f32[8,64]) -> f32[4096,64] {\n"
+    inside = f"%fused {head}{inputs}  ROOT %s = {scatter}\n}}\n\n" if fused else ""
+    fusion = "f32[4096,64]{1,0} fusion(%a, %i, %u), kind=kLoop, calls=%fused"
+    text = f"HloModule m\n\n{inside}ENTRY %main {head}{inputs}"
+    text += f"  ROOT %r = {fusion if fused else scatter}\n}}\n"
+    update, indices = 8 * 64 * 4, 8 * 4
+    assert count.count(hlo.parse(text)).memory == 2 * update + (indices if fused else 0)
+
+
 def test_a_convolution_that_is_a_batched_product_counts_no_padding():
     window = "window={size=4 stride=3 pad=3_3 lhs_dilate=4}"
     lines = f"""HloModule m
