@@ -47,6 +47,24 @@ class Paged:
     one_reader: bool = False
 
 
+def _decode(chunks: ToPages) -> ToPages:
+    """Attention of one token a row, by that of several."""
+
+    def decode(
+        q: jax.Array,
+        k: jax.Array,
+        v: jax.Array,
+        table: jax.Array,
+        positions: jax.Array,
+        scores: Scores,
+    ) -> jax.Array:
+        return chunks(q[:, :, None], k, v, table, positions[:, None], scores)[:, :, 0]
+
+    return decode
+
+
+_GATHERED = functools.partial(paged.chunks, turned=False)
+
 IMPLEMENTATIONS: dict[str, Attention] = {
     "xla": xla.attention,
     "splash": splash.attention,
@@ -59,8 +77,8 @@ PAGED: dict[str, Paged] = {
         turned=True,
         one_reader=True,
     ),
-    "gathered": Paged(decode=paged.gathered, chunks=functools.partial(paged.chunks, turned=False)),
-    "flash": Paged(decode=flash.decode, chunks=flash.chunks),
+    "gathered": Paged(decode=_decode(_GATHERED), chunks=_GATHERED),
+    "flash": Paged(decode=_decode(flash.chunks), chunks=flash.chunks),
 }
 # That for a platform, where nothing else is said.
 SUITED = {"cpu": "pages", "tpu": "flash", "gpu": "gathered"}

@@ -30,18 +30,6 @@ NAME = "paged_flash"
 TILE = 512  # queries whose scores are there at once
 
 
-def decode(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    table: jax.Array,
-    positions: jax.Array,
-    scores: Scores,
-) -> jax.Array:
-    """`paged.gathered` without gathering; arguments and result are the same."""
-    return chunks(q[:, :, None], k, v, table, positions[:, None], scores)[:, :, 0]
-
-
 def chunks(
     q: jax.Array,
     k: jax.Array,

@@ -64,22 +64,6 @@ def pages_in_place(
     return _together(peak, total, mixed, table).astype(q.dtype).reshape(b, n, h)
 
 
-def gathered(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    table: jax.Array,
-    positions: jax.Array,
-    scores: Scores,
-) -> jax.Array:
-    """`pages_in_place` for pages that several rows share: gathers each row's pages.
-
-    Keys are [p, k, s, h].
-    """
-    positions = positions[:, None]
-    return chunks(q[:, :, None], k, v, table, positions, scores, turned=False)[:, :, 0]
-
-
 def chunks(
     q: jax.Array,
     k: jax.Array,
@@ -91,6 +75,8 @@ def chunks(
     turned: bool,
 ) -> jax.Array:
     """Attention of several tokens a row to the row's pages, their own entries included.
+
+    Gathers the pages; several rows may share them.
 
     Args:
         q: [b, n, c, h].
