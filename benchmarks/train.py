@@ -4,7 +4,7 @@
 are cut into slices; each contender trains on each slice once, in an order that rotates, one at a
 time on the same cores. The table gives real tokens a second (no padding counted): on the recorded
 lengths, where one pads and the other packs, and on examples cut to one length, where neither has
-anything to pad. Both start from the same weights and neither computes activations twice.
+anything to pad. Both start from the same weights, and neither computes a layer twice.
 """
 
 import contextlib
@@ -92,19 +92,21 @@ class Contender:
 def workloads(examples: list[Example], *, slices: int, batch: int, equal: int) -> list[Workload]:
     """The recorded lengths, and equal ones.
 
-    Our rows are as long as the longest example, and as many as have the tokens of the peer's mean
-    micro-batch, padding included.
+    Our rows hold the longest example, and together as many tokens as the peer's mean micro-batch,
+    padding included.
     """
     order = np.random.default_rng(0).permutation(len(examples))
     parts = [[examples[i] for i in part] for part in np.array_split(order, slices)]
     longest = max(len(example.tokens) for example in examples)
-    length = -(-longest // 256) * 256
+    longest = -(-longest // 256) * 256
     padded = [
         max(len(example.tokens) for example in part[at : at + batch]) * len(part[at : at + batch])
         for part in parts
         for at in range(0, len(part), batch)
     ]
-    rows = max(1, round(statistics.mean(padded) / length))
+    tokens = statistics.mean(padded)
+    rows = max(1, round(tokens / longest))
+    length = max(longest, round(tokens / rows / 256) * 256)
     cut = [
         dataclasses.replace(example, tokens=example.tokens[:equal], weights=example.weights[:equal])
         for example in examples

@@ -99,19 +99,25 @@ class Module:
             yield from computation.values()
 
     def trips(self, loop: Instruction) -> int:
-        """How often a `while` runs: as the compiler says, else from its condition.
+        """How often a `while` runs: as the compiler says, else at most, from its condition.
 
         Raises:
-            ValueError: the condition compares with no constant.
+            ValueError: the condition compares no counter with a constant.
         """
         if known := _TRIPS.search(loop.text):
             return int(known[1])
         condition = self.computations[loop.called("condition") or ""]
         root = next(one for one in condition.values() if one.root)
-        limits = [condition[n].constant for n in root.operands if condition[n].constant]
-        if root.opcode != "compare" or len(limits) != 1 or not limits[0].lstrip("-").isdigit():
+        fused = self.computations.get(root.called("calls") or "", {})
+        compare = next((one for one in fused.values() if one.root), root)
+        sides = [condition[name] for name in root.operands]
+        limits = [one.constant for one in sides if one.opcode == "constant"]
+        counts = compare.opcode == "compare" and any(
+            one.opcode == "get-tuple-element" for one in sides
+        )
+        if not counts or len(limits) != 1 or not limits[0].lstrip("-").isdigit():
             raise ValueError(f"the loop {loop.name} runs until {root.name}: no constant bound")
-        return int(limits[0]) + ("direction=LE" in root.text)
+        return int(limits[0]) + ("direction=LE" in compare.text)
 
 
 def parse(text: str) -> Module:

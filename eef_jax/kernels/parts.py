@@ -33,9 +33,17 @@ def interpreted() -> bool:
 
 
 def split(
-    local: Local, q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array
+    local: Local,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    segment_ids: jax.Array,
+    *,
+    evenly: bool = True,
 ) -> jax.Array:
     """Attend part by part: [b, n, t, h], twice [b, k, t, h] and i32[b, t] -> [b, n, t, h].
+
+    What the mesh does not divide every device computes whole, unless it is to divide `evenly`.
 
     Raises:
         ConfigError: the mesh does not divide rows, heads or tokens.
@@ -46,7 +54,8 @@ def split(
     rows = sharding.spec(("batch",), q.shape[:1], mesh)[0]
     heads = sharding.spec(("kv_heads",), k.shape[1:2], mesh)[0]
     tokens = sharding.spec(("sequence",), q.shape[2:3], mesh)[0]
-    _check(q, k, heads, tokens)
+    if evenly:
+        _check(q, k, heads, tokens)
     number = jax.numpy.arange(count("context"), dtype=jax.numpy.int32)
     return jax.shard_map(
         local,

@@ -128,7 +128,7 @@ def _folded_backward(
     x, weight, a, b = kept
     rows = tuple(range(x.ndim - 1))
     low = scale * (dy @ b.T)
-    da = jnp.tensordot(x, low, (rows, rows))
+    da = jnp.tensordot(low, x, (rows, rows)).T
     db = jnp.tensordot(scale * (x @ a), dy, (rows, rows))
     return dy @ weight.T + low @ a.T, None, da, db
 

@@ -11,6 +11,7 @@ from eef_jax.analysis.chips import CHIPS, Slice
 from eef_jax.analysis.roofline import roofline
 from eef_jax.data.batches import empty
 from eef_jax.errors import ConfigError
+from eef_jax.kernels import xla
 from eef_jax.models import hf
 from eef_jax.models.base import LoraConfig, ModelConfig
 from eef_jax.sharding import make_mesh
@@ -20,7 +21,7 @@ from eef_jax.train.optim import OptimizerConfig, make_optimizer
 CONFIG = ModelConfig(
     vocab_size=512, d_model=128, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=32, d_ff=512
 )
-LENGTH = 256
+LENGTH = 512
 
 
 def model(lora=LoraConfig(rank=4), **options):  # noqa: B008
@@ -40,8 +41,7 @@ def counts(remat, sizes=(("data", 8),), lora=LoraConfig(rank=4)):  # noqa: B008
 def test_the_compiled_step_does_what_is_counted_by_hand(remat):
     made = model(remat=remat)
     load = programs.load(make_mesh({"data": 8}), empty(8, LENGTH, LENGTH))
-    # XLA's blocks of 128 queries see 128 and 256 keys.
-    attention = work.attention(CONFIG, load, share=0.75)
+    attention = work.attention(CONFIG, load, share=work.seen(LENGTH, xla.BLOCK))
     expected = work.done(made, load, remat=remat, attention=attention, chunked=True)
     np.testing.assert_allclose(counts(remat).flops, expected, rtol=0.05)
 

@@ -9,10 +9,10 @@ import pytest
 
 from eef_jax import kernels
 from eef_jax.errors import ConfigError
-from eef_jax.kernels import Scores, cudnn, flash, splash
+from eef_jax.kernels import Scores, cudnn, flash, splash, xla
 from eef_jax.sharding import make_mesh
 
-LENGTH = 150  # more than one query block, the last one ragged
+LENGTH = 150  # several blocks, the last one ragged
 PLAIN = Scores(scale=8**-0.5)
 KINDS = {
     "plain": PLAIN,
@@ -21,6 +21,11 @@ KINDS = {
     "softcap": Scores(scale=1.0, softcap=2.0),
     "window and softcap": Scores(scale=1.0, window=33, softcap=2.0),
 }
+
+
+@pytest.fixture(autouse=True)
+def short_blocks(monkeypatch):
+    monkeypatch.setattr(xla, "BLOCK", 64)
 
 
 class Array:
@@ -138,6 +143,16 @@ def test_the_kernel_for_paged_caches_runs_where_the_heads_lie(heads):
         attend = jax.jit(kernels.to_pages("flash").decode, static_argnums=5)
         got = attend(last, k, v, table, positions, PLAIN)
     np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_blocks_of_other_segments_are_not_looked_at():
+    q, k, v, _ = inputs()
+    segments = jnp.array([[1] * 64 + [2] * 86] * 2)
+    k, v = (x.at[:, :, :64].set(jnp.nan) for x in (k, v))
+    own = jax.jit(lambda q, k, v: xla.attention(q, k, v, segments, PLAIN)[:, :, 64:].sum())
+    grads = jax.grad(own, (0, 1, 2))(q, k, v)
+    assert np.isfinite(own(q, k, v))
+    assert all(np.all(np.isfinite(x[:, :, 64:])) for x in grads)
 
 
 def test_large_scores_neither_overflow_nor_vanish():
