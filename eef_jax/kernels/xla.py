@@ -198,8 +198,8 @@ def _cut(x: jax.Array, axis: int, size: int, padding: int) -> jax.Array:
     """Blocks of an axis in front: [.., t, ..] -> [t / size, .., size, ..], the last one padded."""
     wide = [(0, -x.shape[axis] % size if i == axis else 0) for i in range(x.ndim)]
     x = jnp.pad(x, wide, constant_values=padding)
-    parts = (*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
-    return jnp.moveaxis(x.reshape(parts), axis, 0)
+    shape = (*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
+    return jnp.moveaxis(x.reshape(shape), axis, 0)
 
 
 def _joined(x: jax.Array, axis: int, length: int) -> jax.Array:
