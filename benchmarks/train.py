@@ -260,7 +260,7 @@ def run() -> None:
     flags.DEFINE_string("model", None, "A Hugging Face folder (SmolLM2-135M).", required=True)
     flags.DEFINE_multi_string("peer", [], "torch=PYTHON: an interpreter with torch and PEFT.")
     flags.DEFINE_integer("trajectories", 200, "How many are recorded.")
-    flags.DEFINE_integer("slices", 10, "Parts they are cut into.")
+    flags.DEFINE_integer("slices", 4, "Parts they are cut into.")
     flags.DEFINE_integer("repeats", 0, "Slices that are measured; 0 for all.")
     flags.DEFINE_integer("batch", 2, "Examples of a padded micro-batch.")
     flags.DEFINE_integer("equal", 1024, "Length of the examples that are all cut alike, in tokens.")
