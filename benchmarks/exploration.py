@@ -8,7 +8,6 @@ are added to the file of results as they end, so a long comparison may be made i
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 from absl import flags
 
+from benchmarks import machine
 from benchmarks.explore.workload import Workload
 from benchmarks.figure import Figure, table
 from eef_jax import cli, provenance
@@ -59,12 +59,9 @@ def run(command: list[str], *arguments: str, given: str = "") -> dict[str, Any]:
     Raises:
         ConfigError: it failed; with the end of what it printed.
     """
-    # Large blocks stay with the process: handing them back costs XLA on CPU a page fault each.
-    large = {name: str(1 << 33) for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")}
     done = subprocess.run(
         [*command, *arguments],
         cwd=HERE.parent,
-        env=os.environ | large,
         input=given,
         capture_output=True,
         text=True,
@@ -108,7 +105,11 @@ def repeat(model: str, found: dict[str, list[str]], *, experts: int, number: int
         variant = [name] if name in VARIANTS else []
         results[name] = run(found[name], model, str(experts), *variant)
         print(f"{name} {results[name]['seconds']:.1f} s", file=sys.stderr, flush=True)
-    kept: dict[str, Any] = {"made_by": provenance.provenance({}, 0), "experts": experts}
+    kept: dict[str, Any] = {
+        "made_by": provenance.provenance({}, 0),
+        "machine": machine.describe(),
+        "experts": experts,
+    }
     for name, result in results.items():
         kept[name] = {
             "seconds": result["seconds"],
@@ -169,7 +170,7 @@ def earlier(path: Path | None, names: set[str], experts: int) -> list[dict[str, 
     """
     repeats = json.loads(path.read_text()) if path is not None and path.exists() else []
     for each in repeats:
-        timed = set(each) - {"made_by", "experts"}
+        timed = set(each) - {"made_by", "machine", "experts"}
         if timed != names or each["experts"] != experts:
             raise ConfigError(
                 f"{path} has repeats of {sorted(timed)} with {each['experts']} experts, asked for "

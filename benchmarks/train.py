@@ -12,7 +12,6 @@ import dataclasses
 import datetime
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from benchmarks import recorded
+from benchmarks import machine, recorded
 from benchmarks.figure import Figure, table
 from eef_jax import cli, provenance
 from eef_jax.data.batches import Batches
@@ -244,7 +243,7 @@ def _main() -> None:
     print(report(results, [name for name in commands if name != OURS]))
     facts = {
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine.describe(),
         "provenance": provenance.provenance({}, 0),
         "trajectories": given.trajectories,
         "tokens": sum(len(example.tokens) for example in examples),

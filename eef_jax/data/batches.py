@@ -102,7 +102,7 @@ class Batches:
             raise DataError("no example to train on; see the counts of the selection stage")
         both = _sizes(self.examples)
         sizes, learned = both[:, 0], both[:, 1]
-        longest = int(sizes.argmax())
+        longest = int(np.argmax(sizes))
         if sizes[longest] > self.length:
             raise DataError(
                 f"example {self.examples[longest].id!r} has {sizes[longest]} tokens, a row holds "
@@ -114,7 +114,7 @@ class Batches:
             object.__setattr__(self, "targets", min(-(-bound // _ROUND) * _ROUND, self.length))
         if learned.max() > self.targets:
             raise DataError(
-                f"example {self.examples[int(learned.argmax())].id!r} has {learned.max()} learned "
+                f"example {self.examples[int(np.argmax(learned))].id!r} has {learned.max()} learned "
                 f"tokens, a row's bound is {self.targets}; raise targets"
             )
         object.__setattr__(self, "_sizes", both)

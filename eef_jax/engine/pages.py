@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-DECODED = np.int64(1) << 32  # added to a token's id where decoding computed its entry
+DECODED = np.int64(1 << 32)  # added to a token's id where decoding computed its entry
 
 Key = bytes
 

@@ -33,6 +33,8 @@ class Block(nnx.Module):
         index: which of its layers this is.
         param_dtype: type of the parameters.
         attention: name in the attention registry.
+        regate: whether the way back computes act(gate(x)) * up(x) again, and nothing else. It is
+            little work, and keeping it is much memory; where all is computed again it is lost work.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Block(nnx.Module):
         *,
         param_dtype: DTypeLike,
         attention: str,
+        regate: bool,
     ) -> None:
         d, heads = config.d_model, config.n_heads * config.head_dim
         kv_heads = config.n_kv_heads * config.head_dim
@@ -65,7 +68,7 @@ class Block(nnx.Module):
         self.q_norm = norm(config, config.head_dim, param_dtype=param_dtype) if each else None
         self.k_norm = norm(config, config.head_dim, param_dtype=param_dtype) if each else None
         self.head_dim = config.head_dim
-        self.activation = config.activation
+        self.activation, self.regate = config.activation, regate
         self.attention = attention
         self.scores = kernels.Scores(
             scale=(config.query_width or config.head_dim) ** -0.5,
@@ -111,10 +114,14 @@ class Block(nnx.Module):
 
     def feed_forward(self, x: jax.Array, keys: Keys = NO_DROPOUT) -> jax.Array:
         """down(act(gate(x)) * up(x)) of normed [b, t, d], through [b, t, f]."""
+
+        def down(gate: jax.Array, up: jax.Array) -> jax.Array:
+            gated = ACTIVATIONS[self.activation](gate) * up
+            return self.down_proj(gated, dropout_key=keys["down_proj"])
+
         gate = self.gate_proj(x, dropout_key=keys["gate_proj"])
         up = self.up_proj(x, dropout_key=keys["up_proj"])
-        gated = ACTIVATIONS[self.activation](gate) * up
-        return self.down_proj(gated, dropout_key=keys["down_proj"])
+        return (jax.checkpoint(down) if self.regate else down)(gate, up)
 
     def projections(self) -> list[Linear]:
         """The linear layers, in the order of `TARGETS`."""

@@ -49,7 +49,13 @@ class Decoder(nnx.Module):
         shape = (config.vocab_size, config.d_model)
         self.embed = nnx.Param(jnp.zeros(shape, param_dtype), axes=("vocab", "embed"))
         self.layers = nnx.List(
-            Block(config, index, param_dtype=param_dtype, attention=attention)
+            Block(
+                config,
+                index,
+                param_dtype=param_dtype,
+                attention=attention,
+                regate=remat == "none",
+            )
             for index in range(config.n_layers)
         )
         self.norm = norm(config, config.d_model, param_dtype=param_dtype)

@@ -4,7 +4,7 @@ A scan compiles one layer whatever their number. Knows blocks as functions of th
 
 | policy | kept for the way back | computed again |
 |---|---|---|
-| none | everything | nothing |
+| none | everything else | the feed-forward's gated width, from gate and up (see `Block`) |
 | dots | products with weights | the rest: norms, attention's scores, activations |
 | block | what goes into each layer | each layer, once |
 | offload | the same, in the host's memory | the same |

@@ -67,6 +67,17 @@ def test_a_policy_without_a_scan_changes_nothing():
     assert_same(loss_and_gradient(kept), expected())
 
 
+def test_without_a_policy_a_feed_forward_keeps_gate_and_up_alone():
+    model, _ = both()
+
+    def hidden(trainable):
+        return merge(model.graphdef, model.frozen, trainable)(*rows(2, 8))
+
+    kept = jax.tree.leaves(jax.vjp(hidden, model.trainable)[1])
+    wide = [array for array in kept if array.shape == (2, 8, CONFIG.d_ff)]
+    assert len(wide) == 2 * CONFIG.n_layers
+
+
 def test_a_scan_in_full_tuning():
     unrolled, scanned = both(lora=None)
     assert_same(loss_and_gradient(scanned), loss_and_gradient(unrolled))
