@@ -113,9 +113,10 @@ class Batches:
             bound = max(int(average), int(learned.max()), 1)
             object.__setattr__(self, "targets", min(-(-bound // _ROUND) * _ROUND, self.length))
         if learned.max() > self.targets:
+            most = self.examples[int(np.argmax(learned))]
             raise DataError(
-                f"example {self.examples[int(np.argmax(learned))].id!r} has {learned.max()} learned "
-                f"tokens, a row's bound is {self.targets}; raise targets"
+                f"example {most.id!r} has {learned.max()} learned tokens, a row's bound is "
+                f"{self.targets}; raise targets"
             )
         object.__setattr__(self, "_sizes", both)
 
