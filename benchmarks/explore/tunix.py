@@ -28,8 +28,8 @@ class Numbers:
         return " ".join(str(int(i)) for i in ids)
 
     def bos_id(self) -> int:
-        """The id a text begins with."""
-        return 1
+        """0, which Tunix takes for none: texts begin with their own first id."""
+        return 0
 
     def eos_id(self) -> int:
         """The id a text ends with."""
