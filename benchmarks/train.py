@@ -4,7 +4,7 @@
 are cut into slices; each contender trains on each slice once, in an order that rotates, one at a
 time on the same cores. The table gives real tokens a second (no padding counted): on the recorded
 lengths, where one pads and the other packs, and on examples cut to one length, where neither has
-anything to pad. Both start from the same weights, and neither computes a layer twice.
+anything to pad. Both start from the same weights, and neither computes a layer twice (no remat).
 """
 
 import contextlib
