@@ -64,7 +64,7 @@ def base() -> config_dict.ConfigDict:
             "pages": 0,  # of the KV cache; 0: as many as the slots can fill and memory holds
             # A prefill: its tokens, of how many conversations, of one of them at most; and the
             # tokens that a dispatch of decoding may draw for each row. Sizes for a few cores.
-            "tokens": 288,
+            "tokens": 384,
             "rows": 4,
             "chunk": 96,
             "steps": 2,

@@ -41,7 +41,7 @@ class Shapes:
     max_context: int = 1024
     page: int = 128
     pages: int = 0
-    tokens: int = 288
+    tokens: int = 384
     rows: int = 4
     chunk: int = 96
     steps: int = 2
