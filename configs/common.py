@@ -61,6 +61,7 @@ def base() -> config_dict.ConfigDict:
         {
             "slots": 0,  # answers drawn at once; 0: as many as memory holds, within reason
             "max_context": 1024,
+            "page": 64,  # positions of the KV cache that lie together; accelerators want 128
             "pages": 0,  # of the KV cache; 0: as many as the slots can fill and memory holds
             # A prefill: its tokens, of how many conversations, of one of them at most; and the
             # tokens that a dispatch of decoding may draw for each row. Sizes for a few cores.
@@ -137,7 +138,15 @@ def sharded(
     config.train.remat = "block"
     # Prefills long enough that products take longer than reading the weights.
     config.engine.update(
-        {"slots": 32, "pages": 0, "tokens": 1024, "rows": 4, "chunk": 512, "steps": 8}
+        {
+            "slots": 32,
+            "page": 128,
+            "pages": 0,
+            "tokens": 1024,
+            "rows": 4,
+            "chunk": 512,
+            "steps": 8,
+        }
     )
     return config
 

@@ -83,8 +83,8 @@ def demo() -> config_dict.ConfigDict:
         }
     )
     config.method.rounds = 2
-    # A decode step on CPU reads the whole cache; episodes fill four pages on average.
-    config.engine.pages = 256
+    # A decode step on CPU reads the whole cache; episodes fill seven pages on average.
+    config.engine.pages = 512
     config.explore.temperature = 0.8
     config.train.length = 768
     config.train.rows = 4
