@@ -33,7 +33,8 @@ class Block(nnx.Module):
         index: which of its layers this is.
         param_dtype: type of the parameters.
         attention: name in the attention registry.
-        regate: whether the way back computes act(gate(x)) * up(x) again, and nothing else. It is
+        regate: whether the way back computes act(gate(x)) * up(x) again, and what the last
+            projection makes ready (its weight's gathering, an adapter's thin product). It is
             little work, and keeping it is much memory; where all is computed again it is lost work.
     """
 
