@@ -4,6 +4,7 @@ Static batches of 16 whole contexts: more than Tunix's agent loop puts together,
 prompt at a time. Its sampler takes texts, so the tokenizer here writes ids as numbers.
 """
 
+import functools
 import json
 import pathlib
 import sys
@@ -61,6 +62,8 @@ def main(path: str, experts: str) -> None:
         norm_eps=shape["rms_norm_eps"],
         weight_tying=shape["tie_word_embeddings"],
     )
+    # Tunix 0.1.7 rotates by a base of 1,000,000 whatever `rope_theta` is.
+    models.apply_rope = functools.partial(models.apply_rope, rope_theta=config.rope_theta)
     end = shape["vocab_size"] - 1  # an id that the model all but never draws
     cache = sampling.CacheConfig(
         cache_size=WIDTH + 256,
