@@ -12,7 +12,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError
 
 import jax
 import numpy as np
@@ -29,10 +29,16 @@ from eef_jax.models.base import Model
 
 
 class Adapter:
-    """Trained parameters that the engine holds; see `Engine.load`."""
+    """Trained parameters that the engine holds; see `Engine.load`.
+
+    Attributes:
+        version: a number that no other adapter of the engine has.
+        loaded: whether the engine still holds them.
+    """
 
     def __init__(self, version: int):
         self.version = version
+        self.loaded = True
 
 
 class Session:
@@ -47,26 +53,29 @@ class Session:
     ):
         self._engine = engine
         self._adapter = adapter
-        self._ids = tuple(int(i) for i in ids)
+        self._ids = engine.checked(ids)
         self._computed = computed  # marks of the entries that answers have needed so far
-        self._answer: Future[Generated] | None = None
+        self._drawing: tuple[Job, Future[Generated]] | None = None
         self._closed = False
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
     @property
     def ids(self) -> tuple[int, ...]:
         """All tokens so far, given and drawn."""
-        return self._ids
+        with self._lock:
+            self._take()
+            return self._ids
 
     def append(self, ids: Sequence[int]) -> None:
         """Add tokens that were not drawn here, say an observation's.
 
         Raises:
             RuntimeError: while an answer is being drawn, or after `close`.
+            ConfigError: the model has no such token.
         """
         with self._lock:
             self._check("append to")
-            self._ids += tuple(int(i) for i in ids)
+            self._ids += self._engine.checked(ids)
 
     def generate(self, sampling: Sampling, key: tuple[int, int] = (0, 0)) -> Future[Generated]:
         """Draw an answer; its ids are then part of the session.
@@ -82,7 +91,8 @@ class Session:
             A future; cancelling it drops the answer and leaves the session as it was.
 
         Raises:
-            RuntimeError: while another answer is being drawn, or after `close`.
+            RuntimeError: while another answer is being drawn, after `close`, or where the engine
+                is closed or has let the session's adapter go.
             ConfigError: for an empty session, or more stop ids than the device keeps.
         """
         with self._lock:
@@ -91,9 +101,8 @@ class Session:
                 raise ConfigError("an answer to no tokens at all: open the session with a prompt")
             answer: Future[Generated] = Future()
             job = self._job(sampling, key, answer)
-            self._answer = answer
-        answer.add_done_callback(lambda future: self._ended(job, future))
-        self._engine.submit(job, answer)
+            self._engine.submit(job, answer, self._adapter)
+            self._drawing = job, answer
         return answer
 
     def fork(self) -> "Session":
@@ -109,9 +118,9 @@ class Session:
     def close(self) -> None:
         """End the session; an answer that is being drawn is cancelled. Twice is fine."""
         with self._lock:
-            self._closed, answer = True, self._answer
-        if answer is not None:
-            answer.cancel()
+            self._closed, drawing = True, self._drawing
+        if drawing is not None:
+            drawing[1].cancel()
 
     def _job(self, sampling: Sampling, key: tuple[int, int], answer: Future[Generated]) -> Job:
         stops = self._engine.stop_ids | frozenset(sampling.stop_ids)
@@ -134,20 +143,24 @@ class Session:
             done=lambda generated: _settle(answer, generated),
         )
 
-    def _ended(self, job: Job, future: Future[Generated]) -> None:
-        """Take an answer in; called where the future is settled."""
-        with self._lock:
-            self._answer = None
-            if future.cancelled():
-                self._engine.drop(job)
-            elif future.exception() is None and future.result().ids:
-                self._ids += future.result().ids
-                self._computed = job.marks[: len(self._ids) - 1]
+    def _take(self) -> None:
+        """Take the answer in, once it is there.
+
+        Not from a callback of the future, which may run after whoever waits for it has gone on.
+        """
+        if self._drawing is None or not self._drawing[1].done():
+            return
+        job, answer = self._drawing
+        self._drawing = None
+        if not answer.cancelled() and answer.exception() is None and answer.result().ids:
+            self._ids += answer.result().ids
+            self._computed = job.marks[: len(self._ids) - 1]
 
     def _check(self, doing: str) -> None:
+        self._take()
         if self._closed:
             raise RuntimeError(f"cannot {doing} a session that is closed; open another one")
-        if self._answer is not None:
+        if self._drawing is not None:
             raise RuntimeError(f"cannot {doing} a session while it draws an answer; wait for it")
 
 
@@ -172,9 +185,10 @@ class Engine:
         self.shapes = fitted(shapes or Shapes(), model.config, dtype=dtype, device=device)
         self._programs = Programs(model, self.shapes)
         self._scheduler = Scheduler(self._programs, self.shapes)
+        self._vocabulary = model.config.vocab_size
         self._versions = itertools.count()
         self._orders: collections.deque[Callable[[], None]] = collections.deque()
-        self._answers: set[Future[Generated]] = set()
+        self._answers: dict[Future[Generated], Adapter] = {}  # not settled yet
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
@@ -203,11 +217,23 @@ class Engine:
         return adapter
 
     def unload(self, adapter: Adapter) -> None:
-        """Let an adapter go, and what was computed with it; its sessions are of no use then."""
+        """Let an adapter go, and what was computed with it; twice is fine.
+
+        Answers that are being drawn with it are cancelled, and its sessions draw no more.
+        """
+        with self._lock:
+            adapter.loaded = False
+            answers = [answer for answer, of in self._answers.items() if of is adapter]
+        for answer in answers:
+            answer.cancel()
         self._order(lambda: self._scheduler.unload(adapter.version))
 
     def open(self, ids: Sequence[int] = (), *, adapter: Adapter | None = None) -> Session:
-        """Begin a conversation with these tokens."""
+        """Begin a conversation with these tokens.
+
+        Raises:
+            ConfigError: the model has no such token.
+        """
         return Session(self, adapter or self.base, ids, np.zeros(0, np.int64))
 
     def release(self) -> None:
@@ -244,18 +270,43 @@ class Engine:
     def __exit__(self, *exception: object) -> None:
         self.close(wait=exception[0] is None)
 
-    def submit(self, job: Job, answer: Future[Generated]) -> None:
+    def checked(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """Token ids as they are kept (sessions call this).
+
+        Raises:
+            ConfigError: the model has no such token.
+        """
+        found = tuple(int(i) for i in ids)
+        if found and not 0 <= min(found) <= max(found) < self._vocabulary:
+            wrong = next(i for i in found if not 0 <= i < self._vocabulary)
+            raise ConfigError(
+                f"token id {wrong}: the model has those from 0 to {self._vocabulary - 1}; do "
+                "tokenizer and weights belong together?"
+            )
+        return found
+
+    def submit(self, job: Job, answer: Future[Generated], adapter: Adapter) -> None:
         """Queue a session's job (sessions call this)."""
         with self._lock:
             if self._closing:
                 raise RuntimeError("the engine is closed; make another one")
-            self._answers.add(answer)
-        answer.add_done_callback(self._answers.discard)
-        self._order(lambda: self._scheduler.submit(job))
+            if not adapter.loaded:
+                raise RuntimeError(
+                    "the session's adapter was unloaded: load it again and open another session"
+                )
+            self._answers[answer] = adapter
+        answer.add_done_callback(lambda _: self._ended(job, answer))
+        self._order(lambda: self._begin(job, answer))
 
-    def drop(self, job: Job) -> None:
-        """Forget a session's job (sessions call this)."""
-        self._order(lambda: self._scheduler.cancel(job))
+    def _begin(self, job: Job, answer: Future[Generated]) -> None:
+        if not answer.cancelled():
+            self._scheduler.submit(job)
+
+    def _ended(self, job: Job, answer: Future[Generated]) -> None:
+        with self._lock:
+            del self._answers[answer]
+        if answer.cancelled():
+            self._order(lambda: self._scheduler.cancel(job))
 
     def _order(self, order: Callable[[], None]) -> None:
         self._orders.append(order)
@@ -296,14 +347,18 @@ class Engine:
         """Fail all answers; the cache may be half written, so it is let go."""
         self._scheduler.clear()
         self._programs.clear()
-        for answer in tuple(self._answers):
-            with contextlib.suppress(InvalidStateError, CancelledError):
-                answer.set_exception(error)
+        with self._lock:
+            answers = tuple(self._answers)
+        for answer in answers:
+            _settle(answer, error)
 
 
-def _settle(answer: Future[Generated], generated: Generated) -> None:
+def _settle(answer: Future[Generated], generated: Generated | Exception) -> None:
     with contextlib.suppress(InvalidStateError):  # it was cancelled meanwhile
-        answer.set_result(generated)
+        if isinstance(generated, Exception):
+            answer.set_exception(generated)
+        else:
+            answer.set_result(generated)
 
 
 def _close(engine: "weakref.ref[Engine]") -> None:

@@ -47,7 +47,7 @@ class Job:
         sampling: how to draw.
         stops: all ids that end it.
         limit: tokens a conversation can hold.
-        done: called with the answer.
+        done: called with the answer, or with what it failed with.
         logprobs: of the drawn tokens.
         chain: its pages, while it is worked on.
         slot: its row of decode dispatches, likewise.
@@ -64,7 +64,7 @@ class Job:
     sampling: Sampling
     stops: frozenset[int]
     limit: int
-    done: Callable[[Generated], None]
+    done: Callable[[Generated | Exception], None]
     logprobs: list[float] = dataclasses.field(default_factory=list)
     chain: Chain | None = None
     slot: int = -1
@@ -123,7 +123,11 @@ class Job:
             getattr(draws, name)[slot] = value
 
     def draw(self, token: int, logprob: float) -> Finish | None:
-        """Note a token that was drawn after all known ones; why it is the last one, or None."""
+        """Note a token that was drawn after all known ones; why it is the last one, or None.
+
+        Raises:
+            Exception: whatever `Sampling.stop` raises.
+        """
         self.marks = np.append(self.marks, token + DECODED)
         self.logprobs.append(logprob)
         if token in self.stops:

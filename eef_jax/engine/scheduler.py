@@ -9,12 +9,13 @@ Single-threaded. Knows jobs, pages and programs; knows no sessions, threads or t
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
-from eef_jax.engine.job import Finish, Job
+from eef_jax.engine.job import Job
 from eef_jax.engine.pages import Chain, Key, Match, OutOfPages, Pages
 from eef_jax.engine.programs import Leaves, Programs
 from eef_jax.engine.shapes import Shapes, one_reader
@@ -99,9 +100,7 @@ class Scheduler:
         self._adapters[version] = adapter
 
     def unload(self, version: int) -> None:
-        """Drop an adapter, its jobs and its pages."""
-        for job in [job for job in self._waiting + self._running if job.adapter == version]:
-            self.cancel(job)
+        """Drop an adapter and its pages; none of its jobs may be left."""
         self.pages.forget(_root(version))
         self._adapters.pop(version, None)
 
@@ -277,15 +276,23 @@ class Scheduler:
             if job.cursor < job.known:
                 self.counters.replayed += 1
                 continue
+            if math.isnan(logprob):
+                # Whatever shares the cache may have met them, too: nobody's answer is to be had.
+                raise FloatingPointError(
+                    f"the model's scores at position {job.known} are no numbers: did its training "
+                    "diverge, or does its dtype overflow?"
+                )
             self.counters.generated += 1
-            finish = job.draw(token, logprob)
-            if finish is not None:
-                self._deliver(job, finish)
+            try:
+                finish = job.draw(token, logprob)
+            except Exception as error:  # this job's own: the others go on
+                self._retire(job)
+                job.done(error)
                 return
-
-    def _deliver(self, job: Job, finish: Finish) -> None:
-        self._retire(job)
-        job.done(job.answer(finish))
+            if finish is not None:
+                self._retire(job)
+                job.done(job.answer(finish))
+                return
 
     def _retire(self, job: Job) -> None:
         """Take back a running job's pages and slot."""

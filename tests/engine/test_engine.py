@@ -4,7 +4,8 @@ import collections
 import contextlib
 import dataclasses
 import threading
-from concurrent.futures import CancelledError
+import time
+from concurrent.futures import CancelledError, Future
 
 import jax
 import numpy as np
@@ -317,6 +318,72 @@ def test_a_cancelled_answer_leaves_its_session_as_it_was(engine):
         answer.result()
     assert session.ids == tuple(ids(8, 12))
     assert session.generate(GREEDY).result().ids == expected.ids
+
+
+def test_whoever_has_an_answer_can_go_on_at_once(engine, monkeypatch):
+    settled = Future._invoke_callbacks
+
+    def late(future):  # who waits for a future wakes before its callbacks are called
+        time.sleep(0.05)
+        settled(future)
+
+    monkeypatch.setattr(Future, "_invoke_callbacks", late)
+    session = engine.open(ids(8, 12))
+    got = session.generate(GREEDY).result()
+    session.append([1, 2])
+    assert session.ids == (*ids(8, 12), *got.ids, 1, 2)
+    assert session.generate(GREEDY).result().prefilled == 3
+
+
+def test_answers_of_an_adapter_that_is_unloaded_are_cancelled_and_others_go_on(engine):
+    expected = ask(engine, ids(1, 20)).ids
+    adapter = engine.load(toymodel.model(seed=5).trainable)
+    done, drawing = (engine.open(ids(i, 20), adapter=adapter) for i in (1, 2))
+    done.generate(GREEDY).result()
+    other = engine.open(ids(1, 20))
+    with held(engine):
+        answer, others = drawing.generate(GREEDY), other.generate(GREEDY)
+        engine.unload(adapter)
+    assert answer.cancelled() and others.result().ids == expected
+    for session in (done, drawing):
+        with pytest.raises(RuntimeError, match="adapter was unloaded"):
+            session.generate(GREEDY)
+    engine.unload(adapter)
+    assert ask(engine, ids(1, 20)).ids == expected
+
+
+def test_a_failing_stop_fails_its_own_answer_alone(engine):
+    def stop(said):
+        raise LookupError(len(said))
+
+    with held(engine):
+        answers = [
+            engine.open(ids(i, 20)).generate(dataclasses.replace(GREEDY, stop=each))
+            for i, each in enumerate([None, stop, None])
+        ]
+    with pytest.raises(LookupError, match="1"):
+        answers[1].result()
+    assert [len(answers[i].result().ids) for i in (0, 2)] == [6, 6]
+
+
+def test_scores_that_are_no_numbers_fail_and_leave_nothing_behind(model):
+    with toymodel.engine(model) as engine:
+        expected = ask(engine, ids(1, 10)).ids
+        broken = jax.tree.map(lambda x: x * np.nan, model.trainable)
+        adapter = engine.load(broken)
+        with pytest.raises(FloatingPointError, match="at position 10 are no numbers"):
+            engine.open(ids(1, 10), adapter=adapter).generate(GREEDY).result()
+        assert ask(engine, ids(1, 10)).ids == expected
+        assert ask(engine, ids(2, 30)).logprobs
+
+
+def test_tokens_that_the_model_does_not_have_are_refused(engine):
+    session = engine.open([0, toymodel.VOCAB - 1])
+    for wrong in (-1, toymodel.VOCAB):
+        for call in (engine.open, session.append):
+            with pytest.raises(ConfigError, match=f"token id {wrong}: .* from 0 to"):
+                call([1, wrong])
+    assert session.ids == (0, toymodel.VOCAB - 1)
 
 
 def test_a_session_does_one_thing_at_a_time(engine):
