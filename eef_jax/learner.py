@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib.resources
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -64,11 +65,21 @@ class Learner:
         config: a run's config; the sections model, mesh, local_mesh, train and engine are read.
         hosts: the processes of the run. They tune together, on one mesh; each plays by itself, on
             its own devices, with a copy of the base of its own unless that lies as the other does.
+        compiled: folder that programs are kept in for the run's next start, where JAX was given
+            none (`JAX_COMPILATION_CACHE_DIR`). Not on CPU: another processor that finds the folder
+            might not know the instructions of the one that filled it.
     """
 
-    def __init__(self, config: Mapping[str, Any], hosts: Hosts = ALONE):
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        hosts: Hosts = ALONE,
+        *,
+        compiled: epath.Path | None = None,
+    ):
         self._config = config
         self._hosts = hosts
+        self._compiled = compiled
         self._section = dict(config["model"])
         self._hash: str | None = None
 
@@ -232,6 +243,7 @@ class Learner:
     def _mesh(self) -> "Mesh":
         from eef_jax import sharding
 
+        self._keep_compiled()
         return sharding.make_mesh(self._config["mesh"])
 
     @functools.cached_property
@@ -255,7 +267,16 @@ class Learner:
 
         from eef_jax import sharding
 
+        self._keep_compiled()
         return sharding.make_mesh(self._config["local_mesh"], jax.local_devices())
+
+    def _keep_compiled(self) -> None:
+        """See `compiled`; JAX looks once, when it compiles for the first time."""
+        import jax
+
+        told = jax.config.jax_compilation_cache_dir
+        if self._compiled is not None and not told and jax.default_backend() != "cpu":
+            jax.config.update("jax_compilation_cache_dir", os.fspath(self._compiled))
 
     @property
     def _alike(self) -> bool:

@@ -85,7 +85,7 @@ def run(
             work=work,
             env=env,
             method=method,
-            learner=Learner(config, hosts),
+            learner=Learner(config, hosts, compiled=work.compiled),
             stages=stages,
             hosts=hosts,
             provenance=store.provenance(config, config["seed"]),

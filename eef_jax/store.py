@@ -4,6 +4,7 @@
     <workdir>/expert/
     <workdir>/round_0/{select,tune,evaluate}/
     <workdir>/round_<i>/{explore,select,tune,evaluate}/
+    <workdir>/compiled/                                   no stage: programs, for the next start
 
 A stage whose folder has a manifest is done; any other folder is half-written and is cleared when
 its stage starts again. Works alike on local disks and on object stores without rename. Knows paths,
@@ -43,6 +44,7 @@ SCHEMA = 1  # version of the manifest's layout
 MANIFEST = "manifest.json"
 CONFIG = "config.json"
 LOCK = "lock"
+COMPILED = "compiled"
 
 _ABSENT = "(absent)"
 _SHOWN = 12  # differing keys that an error lists
@@ -148,6 +150,11 @@ class Workdir:
     def stage(self, name: str) -> Stage:
         """The stage `name`, e.g. `expert` or `round_1/explore`; nothing is made yet."""
         return Stage(name=name, folder=self.root / name)
+
+    @property
+    def compiled(self) -> epath.Path:
+        """Folder of compiled programs, which may be deleted at any time."""
+        return self.root / COMPILED
 
     def holder(self) -> str:
         """Who holds the folder's lock, as JSON."""

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from etils import epath
+from jax.experimental.compilation_cache import compilation_cache
 
 from configs import common, webshop
 from eef_jax import checkpoint, export
@@ -102,3 +103,28 @@ def test_a_preset_of_a_shape_alone_asks_for_its_folder():
     settings = webshop.get_config("llama3_8b").to_dict()
     with pytest.raises(ConfigError, match=r"--config.model.path=FOLDER"):
         _ = Learner(settings).path
+
+
+@pytest.mark.parametrize("backend", ["tpu", "cpu"])
+def test_compiled_programs_are_kept_but_on_cpu(
+    folder,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    backend,
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    kept = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    compilation_cache.reset_cache()
+    try:
+        learner = Learner(config(folder), compiled=epath.Path(tmp_path / "compiled"))
+        tune(config(folder), tmp_path / "tune", learner)
+        assert any(tmp_path.glob("compiled/*")) == (backend == "tpu")
+        other = Learner(config(folder), compiled=epath.Path(tmp_path / "other"))
+        _ = other._mesh  # JAX has a folder by now
+        expected = str(tmp_path / "compiled") if backend == "tpu" else None
+        assert jax.config.jax_compilation_cache_dir == expected
+    finally:
+        jax.config.update("jax_compilation_cache_dir", None)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", kept)
+        compilation_cache.reset_cache()
