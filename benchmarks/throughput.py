@@ -7,6 +7,7 @@ alone on the same shapes, times its steps.
 """
 
 import contextlib
+import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from benchmarks import machine
 from benchmarks.explore.ours import Player
 from benchmarks.explore.workload import Workload
 from eef_jax import cli, provenance
@@ -59,7 +61,8 @@ def clocks(engine: Engine) -> Iterator[dict[str, float]]:
 
 def drawing(model: Model, slots: int) -> dict[str, float]:
     """Tokens a second of prefilling and decoding as many equal conversations at once."""
-    shapes = Shapes(slots=slots, max_context=256, pages=2 * slots)
+    shapes = Shapes(slots=slots, max_context=PROMPT + DRAWN)
+    shapes = dataclasses.replace(shapes, pages=slots * shapes.width)  # nobody waits for a page
     sampling = Sampling(temperature=1.0, max_new_tokens=DRAWN)
     dice = np.random.default_rng(slots)
     with Engine(model, stop_ids=(), shapes=shapes) as engine, clocks(engine) as spent:
@@ -68,6 +71,7 @@ def drawing(model: Model, slots: int) -> dict[str, float]:
             engine.open(prompt).generate(sampling, (slots, i)) for i, prompt in enumerate(prompts)
         ]
         assert all(len(answer.result().ids) == DRAWN for answer in answers)
+        assert not engine.counters.preempted
     return {
         "slots": slots,
         "prefilled": slots * (PROMPT - 1) / spent["prefill"],
@@ -153,7 +157,12 @@ def main() -> None:
     for name, share in parts.items():
         print(f"| {name} | {share:.1%} |")
     if FLAGS.results:
-        kept = {"made_by": provenance.provenance({}, 0), "rates": rates, "shares": parts}
+        kept = {
+            "made_by": provenance.provenance({}, 0),
+            "machine": machine.describe(),
+            "rates": rates,
+            "shares": parts,
+        }
         Path(FLAGS.results).write_text(json.dumps(kept, indent=1) + "\n")
     if FLAGS.plot:
         plot(rates, Path(FLAGS.plot))
