@@ -274,7 +274,7 @@ class Learner:
         """See `compiled`; JAX looks once, when it compiles for the first time."""
         import jax
 
-        told = jax.config.jax_compilation_cache_dir
+        told = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # made at run time
         if self._compiled is not None and not told and jax.default_backend() != "cpu":
             jax.config.update("jax_compilation_cache_dir", os.fspath(self._compiled))
 
