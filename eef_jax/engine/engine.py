@@ -299,7 +299,7 @@ class Engine:
         self._order(lambda: self._begin(job, answer))
 
     def _begin(self, job: Job, answer: Future[Generated]) -> None:
-        if not answer.cancelled():
+        if not answer.done():  # cancelled meanwhile, or failed with what else was asked for
             self._scheduler.submit(job)
 
     def _ended(self, job: Job, answer: Future[Generated]) -> None:
