@@ -218,6 +218,29 @@ def test_there_is_no_turn_barrier():
     assert done[-1].startswith("corridor/train/0") and len(done) == 4
 
 
+def test_of_thousands_of_episodes_hundreds_are_alive_at_once():
+    class Counting(ScriptedPolicy):
+        alive = most = 0
+
+        async def act(self, request):
+            if request.turn == 0:
+                self.alive += 1
+                self.most = max(self.most, self.alive)
+            await asyncio.sleep(0.001)
+            return await super().act(request)
+
+        def finish(self, episode):
+            self.alive -= 1
+
+    env = Corridor()
+    tasks = env.tasks("train")
+    orders = [episode(tasks[i % 8], id=str(i), max_steps=2) for i in range(3000)]
+    policy = Counting(solve, name="counting")
+    played = rollout.play_sync(env, policy, orders, concurrency=300)
+    assert len(played) == 3000 and all(len(t.steps) == 2 for t in played)
+    assert 200 < policy.most <= 300 and policy.alive == 0
+
+
 def test_forks_of_a_parent_are_played_side_by_side_longest_first(parent):
     env = Corridor()
     tasks = env.tasks("train")

@@ -29,14 +29,16 @@ from eef_jax.models.base import Model
 
 
 class Adapter:
-    """Trained parameters that the engine holds; see `Engine.load`.
+    """Trained parameters that an engine holds; see `Engine.load`.
 
     Attributes:
+        engine: who holds them.
         version: a number that no other adapter of the engine has.
         loaded: whether the engine still holds them.
     """
 
-    def __init__(self, version: int):
+    def __init__(self, engine: "Engine", version: int):
+        self.engine = engine
         self.version = version
         self.loaded = True
 
@@ -85,7 +87,7 @@ class Session:
 
         Args:
             sampling: how to draw.
-            key: two 32-bit words.
+            key: two 32-bit words, from 0.
 
         Returns:
             A future; cancelling it drops the answer and leaves the session as it was.
@@ -93,10 +95,13 @@ class Session:
         Raises:
             RuntimeError: while another answer is being drawn, after `close`, or where the engine
                 is closed or has let the session's adapter go.
-            ConfigError: for an empty session, or more stop ids than the device keeps.
+            ConfigError: for an empty session, another kind of key, or more stop ids than the device
+                keeps.
         """
         with self._lock:
             self._check("generate in")
+            if len(key) != 2 or not all(0 <= word < 1 << 32 for word in key):
+                raise ConfigError(f"key {key}: expected two numbers from 0 to {(1 << 32) - 1}")
             if not self._ids:
                 raise ConfigError("an answer to no tokens at all: open the session with a prompt")
             answer: Future[Generated] = Future()
@@ -193,8 +198,8 @@ class Engine:
         self._wake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
-        self.base = self.load(model.trainable)
         self._programs.compile_all(self._programs.leaves(model.trainable))
+        self.base = self.load(model.trainable)
 
     @property
     def counters(self) -> Counters:
@@ -207,11 +212,14 @@ class Engine:
         return self._programs.compiles
 
     def load(self, trainable: nnx.State) -> Adapter:
-        """Hold trained parameters beside those held already; equal shapes compile nothing.
+        """Hold trained parameters beside those held already; nothing is compiled.
 
         Sessions of several adapters may be open at once; dispatches are of one each.
+
+        Raises:
+            ConfigError: they are not shaped as those that the model came with.
         """
-        adapter = Adapter(next(self._versions))
+        adapter = Adapter(self, next(self._versions))
         leaves = self._programs.leaves(trainable)
         self._order(lambda: self._scheduler.load(adapter.version, leaves))
         return adapter
@@ -220,7 +228,11 @@ class Engine:
         """Let an adapter go, and what was computed with it; twice is fine.
 
         Answers that are being drawn with it are cancelled, and its sessions draw no more.
+
+        Raises:
+            ConfigError: it is another engine's.
         """
+        self._own(adapter)
         with self._lock:
             adapter.loaded = False
             answers = [answer for answer, of in self._answers.items() if of is adapter]
@@ -232,21 +244,26 @@ class Engine:
         """Begin a conversation with these tokens.
 
         Raises:
-            ConfigError: the model has no such token.
+            ConfigError: the model has no such token, or the adapter is another engine's.
         """
-        return Session(self, adapter or self.base, ids, np.zeros(0, np.int64))
+        adapter = adapter or self.base
+        self._own(adapter)
+        return Session(self, adapter, ids, np.zeros(0, np.int64))
 
     def release(self) -> None:
         """Give the cache's memory back until the next answer; what was in it is computed again.
 
         Raises:
-            RuntimeError: while answers are being drawn, or after `close`.
+            RuntimeError: while answers are being drawn, after `close`, or from the callback of an
+                answer, for which the engine waits.
         """
         done: Future[None] = Future()
+        if self._thread is threading.current_thread():
+            raise RuntimeError("an answer's callback cannot release: the engine waits for it")
         with self._lock:
             if self._closing:
                 raise RuntimeError("the engine is closed; its memory goes with its last reference")
-        self._order(lambda: self._release(done))
+            self._append(lambda: self._release(done))
         done.result()
 
     def close(self, *, wait: bool = True) -> None:
@@ -295,8 +312,8 @@ class Engine:
                     "the session's adapter was unloaded: load it again and open another session"
                 )
             self._answers[answer] = adapter
+            self._append(lambda: self._begin(job, answer))
         answer.add_done_callback(lambda _: self._ended(job, answer))
-        self._order(lambda: self._begin(job, answer))
 
     def _begin(self, job: Job, answer: Future[Generated]) -> None:
         if not answer.done():  # cancelled meanwhile, or failed with what else was asked for
@@ -306,17 +323,26 @@ class Engine:
         with self._lock:
             del self._answers[answer]
         if answer.cancelled():
+            answer.set_running_or_notify_cancel()  # tells `concurrent.futures.wait`
             self._order(lambda: self._scheduler.cancel(job))
 
+    def _own(self, adapter: Adapter) -> None:
+        if adapter.engine is not self:
+            raise ConfigError("the adapter is another engine's: load it into this one, too")
+
     def _order(self, order: Callable[[], None]) -> None:
-        self._orders.append(order)
         with self._lock:
-            if self._thread is None and not self._closing:
-                # A daemon, so that a program that forgets to close the engine still ends; but not
-                # in the middle of a dispatch, which would end it with a crash.
-                self._thread = threading.Thread(target=self._drive, name="eef-engine", daemon=True)
-                atexit.register(_close, weakref.ref(self))
-                self._thread.start()
+            self._append(order)
+
+    def _append(self, order: Callable[[], None]) -> None:
+        """Tell the thread to do something; with the lock held, under which it also ends."""
+        self._orders.append(order)
+        if self._thread is None and not self._closing:
+            # A daemon, so that a program that forgets to close the engine still ends; but not
+            # in the middle of a dispatch, which would end it with a crash.
+            self._thread = threading.Thread(target=self._drive, name="eef-engine", daemon=True)
+            atexit.register(_close, weakref.ref(self))
+            self._thread.start()
         self._wake.set()
 
     def _drive(self) -> None:
@@ -329,11 +355,13 @@ class Engine:
                 worked = self._scheduler.tick()
             except Exception as error:
                 self._fail(error)
-            if not worked and not self._orders:
-                if self._closing and not self._scheduler.busy:
+            if worked:
+                continue
+            with self._lock:
+                if self._closing and not self._orders and not self._scheduler.busy:
                     return
-                self._wake.wait()
-                self._wake.clear()
+            self._wake.wait()
+            self._wake.clear()
 
     def _release(self, done: Future[None]) -> None:
         if self._scheduler.busy:

@@ -117,7 +117,7 @@ class Job:
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
             "stops": sorted(self.stops) + [NO_ID] * (MAX_STOPS - len(self.stops)),
-            "open_from": self.prompt + sampling.min_new_tokens,
+            "open_from": min(self.prompt + sampling.min_new_tokens, self.limit + 1),
         }
         for name, value in row.items():
             getattr(draws, name)[slot] = value

@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 from eef_jax import sharding
 from eef_jax.engine.sampling import NO_ID, Array, Draws, sample
 from eef_jax.engine.shapes import Shapes
+from eef_jax.errors import ConfigError
 from eef_jax.models.base import Model, merge
 from eef_jax.models.cache import AXES, Cache, Chunks, Rows, copy_pages, init_cache
 
@@ -162,7 +163,11 @@ class Programs(Traced):
         self._mesh = _mesh(model)
         # Flattened once: walking a state's Python objects would cost as much as a decode step.
         self._frozen = jax.tree.leaves(model.frozen)
-        self._model_config, self._dtype = model.config, model.decoder.dtype
+        self._adapter_like = [
+            jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+            for x in jax.tree.leaves(model.trainable)
+        ]
+        self._empty = self._empty_cache(model)
         self._cache: Cache | None = None
         self._prefill = self._jit(self.prefill_tokens)
         self._decode = self._jit(self.decode_steps)
@@ -172,20 +177,25 @@ class Programs(Traced):
     def cache(self) -> Cache:
         """The pages; made when they are first needed, or needed again."""
         if self._cache is None:
-            self._cache = self._empty_cache()
+            self._cache = self._empty()
         return self._cache
 
     @property
     def compiles(self) -> int:
         """Number of programs compiled so far."""
-        return sum(f._cache_size() for f in (self._prefill, self._decode, self._copy))
+        functions = (self._empty, self._prefill, self._decode, self._copy)
+        return sum(f._cache_size() for f in functions)
 
     def leaves(self, trainable: nnx.State) -> Leaves:
-        """The arrays of an adapter, to be passed to `prefill` and `decode`."""
+        """The arrays of an adapter, to be passed to `prefill` and `decode`.
+
+        Raises:
+            ConfigError: they are not shaped as those that the model came with.
+        """
         leaves, structure = jax.tree.flatten(trainable)
         if structure != self._adapter_def:  # type: ignore[operator]
-            raise ValueError(f"an adapter of {self._adapter_def} was expected, got {structure}")
-        return leaves
+            raise ConfigError(f"an adapter of {self._adapter_def} was expected, got {structure}")
+        return [_placed(*each) for each in zip(leaves, self._adapter_like, strict=True)]
 
     def compile_all(self, adapter: Leaves) -> None:
         """Compile every program and bucket by running it on nothing."""
@@ -226,23 +236,24 @@ class Programs(Traced):
         """Let the cache and what is in it go."""
         self._cache = None
 
-    def _empty_cache(self) -> Cache:
+    def _empty_cache(self, model: Model) -> Any:
+        """What makes an empty cache, each device's part on it."""
         make = functools.partial(
             init_cache,
-            self._model_config,
+            model.config,
             pages=self._shapes.pages,
             page=self._shapes.page,
-            dtype=self._dtype,
+            dtype=model.decoder.dtype,
             attention=self._shapes.attention,
         )
-        if self._mesh is None:
-            return make()
         mesh = self._mesh
+        if mesh is None:
+            return jax.jit(make)
         lies = jax.tree.map(
             lambda x: jax.sharding.NamedSharding(mesh, sharding.spec(AXES, x.shape, mesh)),
             jax.eval_shape(make),
         )
-        return jax.jit(make, out_shardings=lies)()
+        return jax.jit(make, out_shardings=lies)
 
     def _jit(self, function: Callable[..., Any]) -> Any:
         # A fresh function object: jit's cache, and so `compiles`, is this engine's own.
@@ -251,6 +262,17 @@ class Programs(Traced):
     def _within(self) -> contextlib.AbstractContextManager[Any]:
         """The mesh, which the decoder constrains its activations to."""
         return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
+
+
+def _placed(leaf: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
+    """An array of an adapter, where the programs expect it."""
+    if (leaf.shape, leaf.dtype) != (like.shape, like.dtype):
+        raise ConfigError(
+            f"an adapter with {like.dtype}{like.shape} was expected, got {leaf.dtype}{leaf.shape}: "
+            "one of another rank or dtype needs an engine of its own"
+        )
+    # What lies right stays as it is: to JAX, an array that was put somewhere is another kind.
+    return leaf if leaf.sharding == like.sharding else jax.device_put(leaf, like.sharding)
 
 
 def _mesh(model: Model) -> Mesh | None:

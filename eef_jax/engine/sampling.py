@@ -5,6 +5,7 @@ functions: b rows, v vocabulary, n stop ids. Knows nothing of models or of who a
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ Array = Any  # jax arrays in a program, numpy arrays on the way to it
 
 MAX_STOPS = 8  # stop ids of a request that the device knows
 NO_ID = -1
+COLDEST = 1e-6  # temperatures below it are not told from 0, which is asked for as 0
+LARGEST = 2**31 - 1  # number that the device's i32 hold
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +28,7 @@ class Sampling:
     """How tokens are drawn.
 
     Attributes:
-        temperature: scores are divided by it; 0 takes the best token.
+        temperature: scores are divided by it; 0, or from 1e-6. 0 takes the best token.
         top_p: only the most likely tokens that together reach this probability are drawn (0-1].
         top_k: only so many of the most likely tokens are drawn; 0 for all.
         min_new_tokens: stop ids have no probability before so many tokens were drawn.
@@ -44,8 +47,12 @@ class Sampling:
     stop: Callable[[Sequence[int]], bool] | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
-            raise ConfigError(f"{self}: expected temperature >= 0, 0 < top_p <= 1 and top_k >= 0")
+        if not (self.temperature == 0 or COLDEST <= self.temperature < math.inf):
+            raise ConfigError(f"{self}: expected a temperature of 0, or from {COLDEST}")
+        if not 0 < self.top_p <= 1 or not 0 <= self.top_k <= LARGEST:
+            raise ConfigError(f"{self}: expected 0 < top_p <= 1 and 0 <= top_k <= {LARGEST}")
+        if any(not 0 <= i <= LARGEST for i in self.stop_ids):
+            raise ConfigError(f"{self}: expected stop_ids from 0 to {LARGEST}")
         if self.max_new_tokens < 1 or not 0 <= self.min_new_tokens <= self.max_new_tokens:
             raise ConfigError(
                 f"{self}: expected max_new_tokens >= 1 and 0 <= min_new_tokens <= max_new_tokens"
@@ -151,6 +158,7 @@ def _nucleus(scores: jax.Array, top_p: jax.Array, top_k: jax.Array) -> jax.Array
     ordered = jnp.where(ordered >= lowest, ordered, -jnp.inf)
     mass = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1)
     last = jnp.sum(mass < top_p[:, None], axis=-1, keepdims=True)
+    last = jnp.where(top_p[:, None] < 1, last, size)  # rounded, mass may be 1 before its end
     lowest = jnp.take_along_axis(ordered, jnp.minimum(last, kept), axis=-1)
     return jnp.where(scores >= lowest, scores, -jnp.inf)
 

@@ -100,7 +100,9 @@ class Scheduler:
         self._adapters[version] = adapter
 
     def unload(self, version: int) -> None:
-        """Drop an adapter and its pages; none of its jobs may be left."""
+        """Drop an adapter, its jobs (without a word) and its pages."""
+        for job in [job for job in self._waiting + self._running if job.adapter == version]:
+            self.cancel(job)
         self.pages.forget(_root(version))
         self._adapters.pop(version, None)
 

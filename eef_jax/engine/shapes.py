@@ -5,6 +5,7 @@ Knows configs, bytes and devices; knows no sessions.
 
 import dataclasses
 import os
+from pathlib import Path
 
 import jax
 
@@ -16,6 +17,7 @@ from eef_jax.models.cache import page_bytes
 BUCKETS = 8  # depths of a prefill that are compiled
 SHARE = 0.8  # of what is free on the device, for pages
 MOST_SLOTS = {"cpu": 64, "": 256}  # that are taken of themselves, by platform; "": any other
+MEMINFO = Path("/proc/meminfo")
 FILLED = 0.8  # of all that the slots could fill, where a decode reads the whole pool
 
 
@@ -120,4 +122,13 @@ def free_bytes(device: jax.Device) -> int:
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return _host_bytes()
+
+
+def _host_bytes() -> int:
+    """Memory of this machine that can be had: page cache, which gives way, counts as free."""
+    try:
+        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        return int(lines["MemAvailable"].removesuffix("kB")) * 1024
+    except (OSError, KeyError):  # no Linux: half of what there is
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -66,6 +66,11 @@ class LocalPolicy:
             session = self._session(request.episode, prompt)
             answer = session.generate(self._sampling, _key(self._seed, request))
             generated = await asyncio.wrap_future(answer)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise PolicyError(f"policy {self.name!r}: the engine cancelled the answer") from error
         except Exception as error:
             reason = f"policy {self.name!r}: {type(error).__name__}: {error}"
             raise PolicyError(reason) from error

@@ -10,6 +10,7 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import os
+import threading
 import time
 from typing import Any
 
@@ -143,6 +144,7 @@ class OpenAIPolicy:
         self._threads = concurrent.futures.ThreadPoolExecutor(server.concurrency, "eef-openai")
         self._next = 0.0  # when the next request may go out, on the monotonic clock
         self._spent = {"requests": 0, "retries": 0, "prompt": 0, "cached": 0, "generated": 0}
+        self._lock = threading.Lock()
 
     @property
     def dollars(self) -> float:
@@ -162,13 +164,8 @@ class OpenAIPolicy:
         Raises:
             PolicyError: the budget is spent, or the server gave no answer.
         """
-        if self._server.budget and self.dollars >= self._server.budget:
-            raise PolicyError(
-                f"policy {self.name!r} has spent {self.dollars:.2f} of {self._server.budget:.2f} "
-                "dollars: raise the budget to go on"
-            )
+        self._check_budget()
         await self._turn()
-        self._spent["requests"] += 1
         loop = asyncio.get_running_loop()
         try:
             raw = await loop.run_in_executor(self._threads, self._ask, request)
@@ -206,11 +203,21 @@ class OpenAIPolicy:
         self._client.close()
 
     def _ask(self, request: Request) -> Any:
+        self._check_budget()  # it may have waited for its turn while others spent
+        with self._lock:
+            self._spent["requests"] += 1
         body: dict[str, Any] = {"model": self._server.model, **self._sampling}
         body["messages"] = [{"role": m.role, "content": m.content} for m in request.messages]
         if self._seed is not None:
             body["seed"] = _mix(self._seed, request)
         return self._client.chat.completions.with_raw_response.create(**body)
+
+    def _check_budget(self) -> None:
+        if self._server.budget and self.dollars >= self._server.budget:
+            raise PolicyError(
+                f"policy {self.name!r} has spent {self.dollars:.2f} of {self._server.budget:.2f} "
+                "dollars: raise the budget to go on"
+            )
 
     @property
     def _where(self) -> str:

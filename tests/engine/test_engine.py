@@ -5,9 +5,10 @@ import contextlib
 import dataclasses
 import threading
 import time
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -275,6 +276,9 @@ def test_on_a_mesh_each_device_keeps_its_heads_and_the_answers_are_the_same(atte
             fork = session.fork()
             answers.append([first, session.generate(DRAWN).result(), fork.generate(DRAWN).result()])
             assert engine.compiles == compiles
+            engine.release()
+            assert ask(engine, ids(1, 20), DRAWN, (1, 2)).ids == answers[-1][0].ids
+            assert engine.compiles == compiles
             layer = engine._programs.cache[0]
     for one, other in zip(*answers, strict=True):
         assert one.ids == other.ids
@@ -305,8 +309,22 @@ def test_memory_that_was_given_back_is_taken_again_and_answers_stay_the_same(mod
             with pytest.raises(RuntimeError, match="being drawn"):
                 engine.release()
         answer.result()
+        answer = engine.open(ids(1, 20)).generate(GREEDY)
+        refused = Future()
+        answer.add_done_callback(lambda _: refused.set_exception(_raised(engine.release)))
+        with pytest.raises(RuntimeError, match="callback"):
+            refused.result(10)
     with pytest.raises(RuntimeError, match="closed"):
         engine.release()
+
+
+def _raised(call):
+    """What a call raises."""
+    try:
+        call()
+    except RuntimeError as error:
+        return error
+    return AssertionError("it did not raise")
 
 
 def test_a_cancelled_answer_leaves_its_session_as_it_was(engine):
@@ -335,6 +353,28 @@ def test_whoever_has_an_answer_can_go_on_at_once(engine, monkeypatch):
     assert session.generate(GREEDY).result().prefilled == 3
 
 
+def test_forks_go_on_when_whoever_computes_their_prefix_is_cancelled(engine):
+    trunk = ids(4, 50)
+    expected = ask(engine, trunk[:45])
+    engine._scheduler.pages.forget(b"adapter %d" % engine.base.version)
+    before, tick, cut = engine.counters.prefilled, engine._scheduler.tick, []
+
+    def once():
+        worked = tick()
+        if worked and not cut:
+            cut.append((engine.counters.prefilled - before, answers[0].cancel()))
+        return worked
+
+    engine._scheduler.tick = lambda: False
+    answers = [engine.open(trunk[:n]).generate(GREEDY) for n in (50, 45)]
+    engine._scheduler.tick = once
+    engine._wake.set()
+    got = answers[1].result()
+    engine._scheduler.tick = tick
+    assert cut == [(32, True)] and wait(answers).not_done == set()
+    assert (got.ids, got.logprobs, got.prefilled) == (expected.ids, expected.logprobs, 45 - 32)
+
+
 def test_answers_of_an_adapter_that_is_unloaded_are_cancelled_and_others_go_on(engine):
     expected = ask(engine, ids(1, 20)).ids
     adapter = engine.load(toymodel.model(seed=5).trainable)
@@ -350,6 +390,69 @@ def test_answers_of_an_adapter_that_is_unloaded_are_cancelled_and_others_go_on(e
             session.generate(GREEDY)
     engine.unload(adapter)
     assert ask(engine, ids(1, 20)).ids == expected
+
+
+def test_unloading_while_a_cancellation_is_under_way_gives_no_page_away(engine, monkeypatch):
+    settled, late = Future._invoke_callbacks, threading.Event()
+    drawing, go = threading.Event(), threading.Event()
+
+    def stop(said):
+        drawing.set()
+        return not go.wait(10)
+
+    adapter = engine.load(toymodel.model(seed=5).trainable)
+    long = Sampling(temperature=0.0, max_new_tokens=30, stop=stop)
+    answer = engine.open(ids(1, 20), adapter=adapter).generate(long)
+    assert drawing.wait(10)
+    monkeypatch.setattr(Future, "_invoke_callbacks", lambda f: late.wait(10) and settled(f))
+    canceller = threading.Thread(target=answer.cancel)
+    canceller.start()
+    while not answer.cancelled():
+        time.sleep(0.001)
+    engine.unload(adapter)  # before the engine was told of the cancellation
+    monkeypatch.undo()
+    go.set()
+    assert ask(engine, ids(2, 20)).ids
+    late.set()
+    canceller.join()
+    assert ask(engine, ids(3, 50)).ids == ask(engine, ids(3, 50)).ids
+
+
+def test_an_answer_asked_for_while_the_engine_closes_comes(model, monkeypatch):
+    engine = toymodel.engine(model)
+    ask(engine, ids(1, 10))
+    attach, closers = Future.add_done_callback, []
+
+    def while_closing(future, callback):
+        if not closers:
+            closers.append(threading.Thread(target=engine.close))
+            closers[0].start()
+            closers[0].join(0.5)
+        attach(future, callback)
+
+    monkeypatch.setattr(Future, "add_done_callback", while_closing)
+    answer = engine.open(ids(1, 10)).generate(GREEDY)
+    assert len(answer.result(10).ids) == 6
+    closers[0].join()
+
+
+def test_adapters_that_do_not_fit_are_refused(engine, model):
+    wider = jax.tree.map(lambda x: jnp.concatenate([x, x]), model.trainable)
+    with pytest.raises(ConfigError, match="another rank or dtype"):
+        engine.load(wider)
+    with toymodel.engine(model) as other:
+        for call in (
+            lambda: other.open([1], adapter=engine.base),
+            lambda: other.unload(engine.base),
+        ):
+            with pytest.raises(ConfigError, match="another engine's"):
+                call()
+
+
+def test_senseless_keys_are_refused(engine):
+    for key in ((-1, 0), (0, 1 << 32), (1,), (1, 2, 3)):
+        with pytest.raises(ConfigError, match="expected two numbers"):
+            engine.open([1]).generate(GREEDY, key)
 
 
 def test_a_failing_stop_fails_its_own_answer_alone(engine):
@@ -451,13 +554,19 @@ def test_senseless_shapes_are_refused(model):
         Shapes(steps=0)
 
 
-def test_slots_and_pages_are_as_many_as_memory_holds(model, monkeypatch):
+def test_slots_and_pages_are_as_many_as_memory_holds(model, monkeypatch, tmp_path):
     page = page_bytes(model.config, page=16, dtype="float32")
     open_shapes = Shapes(max_context=64, page=16)  # four pages each
     for held, slots, pages in ((41, 10, 32), (4, 1, 4), (10_000, 64, 204)):
         monkeypatch.setattr(shapes, "free_bytes", lambda _, held=held: held * page / shapes.SHARE)
         found = shapes.fitted(open_shapes, model.config, dtype="float32", device=jax.devices()[0])
         assert (found.slots, found.pages) == (slots, pages)
+    monkeypatch.undo()
+    monkeypatch.setattr(shapes, "MEMINFO", tmp_path / "meminfo")
+    shapes.MEMINFO.write_text("MemFree: 9 kB\nMemAvailable:  2048 kB\n")
+    assert shapes.free_bytes(jax.devices()[0]) == 2048 * 1024
+    shapes.MEMINFO.unlink()
+    assert shapes.free_bytes(jax.devices()[0]) > 2**30
     gathered = dataclasses.replace(open_shapes, attention="gathered", slots=100)
     found = shapes.fitted(gathered, model.config, dtype="float32", device=jax.devices()[0])
     assert (found.slots, found.pages) == (100, 400)

@@ -65,10 +65,29 @@ def test_a_draw_depends_on_its_own_key_and_position_alone():
     assert one([1, 2, 3, 4]) != one([1, 2, 3, 4], position=6)
 
 
+def test_who_cuts_the_tail_changes_no_bit_of_the_others():
+    n, size = 32, 8192
+    scores = 4 * jax.random.normal(jax.random.key(0), (n, size))
+    keys = np.stack([np.zeros(n, np.uint32), np.arange(n, dtype=np.uint32)], axis=1)
+    some = np.arange(n) % 4
+    temperature = np.where(some == 1, 0.0, 1.0)
+    at = np.zeros(n, np.int32)
+    alone = draw(scores, draws(n, keys=keys, temperature=temperature), at)
+    cut = {"top_p": np.where(some == 3, 0.9, 1.0), "top_k": np.where(some == 2, 50, 0)}
+    beside = draw(scores, draws(n, keys=keys, temperature=temperature, **cut), at)
+    for one, other in zip(alone, beside, strict=True):
+        assert (np.asarray(one) == np.asarray(other))[some < 2].all()
+        assert (np.asarray(one) != np.asarray(other))[some >= 2].any()
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {"temperature": -1},
+        {"temperature": 1e-7},
+        {"temperature": float("nan")},
+        {"top_k": 2**31},
+        {"stop_ids": (-1,)},
         {"top_p": 0},
         {"top_k": -1},
         {"max_new_tokens": 0},

@@ -1,6 +1,7 @@
 """The local policy: whole episodes over a real engine, batched, reproducible, failing openly."""
 
 import asyncio
+import dataclasses
 
 import numpy as np
 import pytest
@@ -45,6 +46,26 @@ def play(policy, episodes, **options):
             await policy.close()
 
     return asyncio.run(run())
+
+
+def test_an_answer_that_the_engine_cancels_is_a_failure_of_its_episode(chat):
+    made = toymodel.model(max_positions=256)
+    with toymodel.engine(made, stop_ids=chat.stop_ids, shapes=SHAPES) as engine:
+        adapter = engine.load(made.trainable)
+        gone = []
+
+        def stop(ids):
+            if not gone:
+                gone.append(engine.unload(adapter))
+            return False
+
+        policy = make(engine, chat, adapter=adapter)
+        policy._sampling = dataclasses.replace(SAMPLING, stop=stop)
+        played = play(policy, orders(6))
+    assert [t.outcome for t in played] == [Outcome.POLICY_ERROR] * 6
+    said = {t.provenance["reason"] for t in played}
+    assert any("the engine cancelled the answer" in reason for reason in said)
+    assert any("was unloaded" in reason for reason in said)
 
 
 def orders(n, max_steps=3):

@@ -135,6 +135,18 @@ def test_costs_are_counted_and_the_budget_holds(server, policy):
     assert len(server.requests) == 1
 
 
+def test_who_waits_for_a_turn_does_not_go_out_when_the_budget_is_spent_by_then(server, policy):
+    server.answers = [reply("x", generated=1000)]
+    asked = policy(budget=0.01, output_price=30.0, requests_per_minute=200)
+
+    async def run():
+        return await asyncio.gather(*(asked.act(REQUEST) for _ in range(3)), return_exceptions=True)
+
+    first, *others = asyncio.run(run())
+    assert first.text == "x" and all(isinstance(other, PolicyError) for other in others)
+    assert len(server.requests) == asked.spent()["requests"] == 1
+
+
 def test_requests_keep_to_the_rate(server, policy):
     begun = time.monotonic()
     ask(policy(requests_per_minute=600), 4)
