@@ -12,6 +12,7 @@ import pytest
 
 from eef_jax.engine.pages import Pages
 from eef_jax.engine.sampling import Sampling
+from eef_jax.engine.shapes import Shapes
 from tests.engine import toymodel
 
 EPISODES = 500
@@ -110,6 +111,33 @@ def test_with_a_quarter_of_the_pages_every_answer_is_the_same(model, attention):
     assert got == expected
     assert counters.replayed > 0
     assert counters.preempted > 0 or attention == "gathered"  # which shares more
+
+
+def test_at_a_real_models_width_answers_are_the_same_alone_together_and_in_any_order():
+    # SmolLM2-135M's layers and the sizes that runs take: XLA multiplies these by other kernels.
+    wide = toymodel.model(
+        d_model=576, n_heads=9, n_kv_heads=3, head_dim=64, d_ff=1536, max_positions=1024
+    )
+    dice = np.random.default_rng(0)
+    prompts = [dice.integers(0, toymodel.VOCAB, n) for n in (90, 130, 257, 400, 640, 950)]
+    sampling = Sampling(temperature=0.7, max_new_tokens=8)
+    with toymodel.engine(wide, shapes=Shapes(slots=6, max_context=1024)) as engine:
+
+        def play(order):
+            engine._scheduler.pages.forget(b"adapter %d" % engine.base.version)
+            sessions = {i: engine.open(prompts[i]) for i in order}
+            answers = {}
+            for turn in range(2):
+                asked = {i: s.generate(sampling, (i, turn)) for i, s in sessions.items()}
+                for i, answer in asked.items():
+                    answers[i, turn] = (answer.result().ids, answer.result().logprobs)
+                    sessions[i].append(prompts[i][:40])
+            return answers
+
+        together = play(range(6))
+        assert play((5, 2, 4, 0, 1, 3)) == together
+        alone = [play((i,)) for i in range(6)]
+        assert {place: answer for one in alone for place, answer in one.items()} == together
 
 
 @pytest.mark.parametrize("attention", ["pages", "gathered"])

@@ -15,18 +15,21 @@ VOCAB = 320
 SHAPES = Shapes(slots=4, max_context=64, page=16, pages=24, tokens=32, rows=4, chunk=8, steps=2)
 
 
-def model(seed: int = 0, max_positions: int = 64, *, adapted: bool = True) -> Model:
+SIZES = {
+    "vocab_size": VOCAB,
+    "d_model": 32,
+    "n_layers": 2,
+    "n_heads": 4,
+    "n_kv_heads": 2,
+    "head_dim": 8,
+    "d_ff": 64,
+    "max_positions": 64,
+}
+
+
+def model(seed: int = 0, *, adapted: bool = True, **sizes: int) -> Model:
     """Two layers, grouped heads; an adapter whose second half is not zero, or none."""
-    config = ModelConfig(
-        vocab_size=VOCAB,
-        d_model=32,
-        n_layers=2,
-        n_heads=4,
-        n_kv_heads=2,
-        head_dim=8,
-        d_ff=64,
-        max_positions=max_positions,
-    )
+    config = ModelConfig(**SIZES | sizes)
     lora = LoraConfig(rank=4, alpha=8.0) if adapted else None
     made = hf.init(config, lora=lora, dtype=jnp.float32, param_dtype=jnp.float32, seed=seed)
     # Wide enough that the best token is no close call.
