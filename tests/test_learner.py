@@ -113,8 +113,10 @@ def test_compiled_programs_are_kept_but_on_cpu(
     backend,
 ):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    kept = jax.config.jax_persistent_cache_min_compile_time_secs
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    kept = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (None, 0.0), strict=True):
+        jax.config.update(name, value)
     compilation_cache.reset_cache()
     try:
         learner = Learner(config(folder), compiled=epath.Path(tmp_path / "compiled"))
@@ -125,6 +127,6 @@ def test_compiled_programs_are_kept_but_on_cpu(
         expected = str(tmp_path / "compiled") if backend == "tpu" else None
         assert jax.config.jax_compilation_cache_dir == expected
     finally:
-        jax.config.update("jax_compilation_cache_dir", None)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", kept)
+        for name, value in zip(names, kept, strict=True):
+            jax.config.update(name, value)
         compilation_cache.reset_cache()

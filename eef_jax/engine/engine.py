@@ -7,8 +7,8 @@ and nothing of what a dispatch computes.
 
 import atexit
 import collections
-import contextlib
 import itertools
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -26,6 +26,8 @@ from eef_jax.engine.scheduler import Counters, Scheduler
 from eef_jax.engine.shapes import Shapes, fitted
 from eef_jax.errors import ConfigError
 from eef_jax.models.base import Model
+
+_log = logging.getLogger(__name__)
 
 
 class Adapter:
@@ -353,9 +355,9 @@ class Engine:
                 while self._orders:
                     self._orders.popleft()()
                 worked = self._scheduler.tick()
-            except Exception as error:
+            except BaseException as error:  # without the thread all would wait for ever
                 self._fail(error)
-            if worked:
+            if worked or self._orders:
                 continue
             with self._lock:
                 if self._closing and not self._orders and not self._scheduler.busy:
@@ -367,11 +369,15 @@ class Engine:
         if self._scheduler.busy:
             done.set_exception(RuntimeError("answers are being drawn; wait for them, or cancel"))
             return
-        self._scheduler.clear()
-        self._programs.clear()
+        try:
+            self._scheduler.clear()
+            self._programs.clear()
+        except Exception as error:
+            done.set_exception(error)
+            raise
         done.set_result(None)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Fail all answers; the cache may be half written, so it is let go."""
         self._scheduler.clear()
         self._programs.clear()
@@ -381,12 +387,18 @@ class Engine:
             _settle(answer, error)
 
 
-def _settle(answer: Future[Generated], generated: Generated | Exception) -> None:
-    with contextlib.suppress(InvalidStateError):  # it was cancelled meanwhile
-        if isinstance(generated, Exception):
-            answer.set_exception(generated)
-        else:
+def _settle(answer: Future[Generated], generated: Generated | BaseException) -> None:
+    try:
+        if isinstance(generated, Generated):
             answer.set_result(generated)
+        elif isinstance(generated, Exception) and not isinstance(generated, StopIteration):
+            answer.set_exception(generated)
+        else:  # what asyncio's futures do not take, or take for an order to whoever waits
+            answer.set_exception(RuntimeError(f"the answer failed with {generated!r}"))
+    except InvalidStateError:
+        pass  # it was cancelled meanwhile
+    except BaseException:
+        _log.exception("a callback of an answer raised")  # as futures do for `Exception`
 
 
 def _close(engine: "weakref.ref[Engine]") -> None:

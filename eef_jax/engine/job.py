@@ -64,7 +64,7 @@ class Job:
     sampling: Sampling
     stops: frozenset[int]
     limit: int
-    done: Callable[[Generated | Exception], None]
+    done: Callable[[Generated | BaseException], None]
     logprobs: list[float] = dataclasses.field(default_factory=list)
     chain: Chain | None = None
     slot: int = -1
@@ -126,7 +126,7 @@ class Job:
         """Note a token that was drawn after all known ones; why it is the last one, or None.
 
         Raises:
-            Exception: whatever `Sampling.stop` raises.
+            BaseException: whatever `Sampling.stop` raises.
         """
         self.marks = np.append(self.marks, token + DECODED)
         self.logprobs.append(logprob)

@@ -5,7 +5,6 @@ functions: b rows, v vocabulary, n stop ids. Knows nothing of models or of who a
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ Array = Any  # jax arrays in a program, numpy arrays on the way to it
 
 MAX_STOPS = 8  # stop ids of a request that the device knows
 NO_ID = -1
-COLDEST = 1e-6  # temperatures below it are not told from 0, which is asked for as 0
+COLDEST, HOTTEST = 1e-6, 1e6  # temperatures that f32 scores can be divided by
 LARGEST = 2**31 - 1  # number that the device's i32 hold
 
 
@@ -28,7 +27,7 @@ class Sampling:
     """How tokens are drawn.
 
     Attributes:
-        temperature: scores are divided by it; 0, or from 1e-6. 0 takes the best token.
+        temperature: scores are divided by it; 0 takes the best token.
         top_p: only the most likely tokens that together reach this probability are drawn (0-1].
         top_k: only so many of the most likely tokens are drawn; 0 for all.
         min_new_tokens: stop ids have no probability before so many tokens were drawn.
@@ -47,8 +46,10 @@ class Sampling:
     stop: Callable[[Sequence[int]], bool] | None = None
 
     def __post_init__(self) -> None:
-        if not (self.temperature == 0 or COLDEST <= self.temperature < math.inf):
-            raise ConfigError(f"{self}: expected a temperature of 0, or from {COLDEST}")
+        if not (self.temperature == 0 or COLDEST <= self.temperature <= HOTTEST):
+            raise ConfigError(
+                f"{self}: expected a temperature of 0, or from {COLDEST} to {HOTTEST:g}"
+            )
         if not 0 < self.top_p <= 1 or not 0 <= self.top_k <= LARGEST:
             raise ConfigError(f"{self}: expected 0 < top_p <= 1 and 0 <= top_k <= {LARGEST}")
         if any(not 0 <= i <= LARGEST for i in self.stop_ids):

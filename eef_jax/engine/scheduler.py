@@ -287,7 +287,7 @@ class Scheduler:
             self.counters.generated += 1
             try:
                 finish = job.draw(token, logprob)
-            except Exception as error:  # this job's own: the others go on
+            except BaseException as error:  # this job's own: the others go on
                 self._retire(job)
                 job.done(error)
                 return

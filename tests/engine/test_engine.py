@@ -1,8 +1,10 @@
 """Sessions against full forward passes: same tokens, same log-probabilities, no token twice."""
 
+import asyncio
 import collections
 import contextlib
 import dataclasses
+import sys
 import threading
 import time
 from concurrent.futures import CancelledError, Future, wait
@@ -57,9 +59,11 @@ def held(engine):
     """What is asked in here begins together, at the end."""
     tick = engine._scheduler.tick
     engine._scheduler.tick = lambda: False
-    yield
-    engine._scheduler.tick = tick
-    engine._wake.set()
+    try:
+        yield
+    finally:
+        engine._scheduler.tick = tick
+        engine._wake.set()
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 16, 17, 33, 50])
@@ -309,9 +313,10 @@ def test_memory_that_was_given_back_is_taken_again_and_answers_stay_the_same(mod
             with pytest.raises(RuntimeError, match="being drawn"):
                 engine.release()
         answer.result()
-        answer = engine.open(ids(1, 20)).generate(GREEDY)
         refused = Future()
-        answer.add_done_callback(lambda _: refused.set_exception(_raised(engine.release)))
+        with held(engine):
+            answer = engine.open(ids(1, 20)).generate(GREEDY)
+            answer.add_done_callback(lambda _: refused.set_exception(_raised(engine.release)))
         with pytest.raises(RuntimeError, match="callback"):
             refused.result(10)
     with pytest.raises(RuntimeError, match="closed"):
@@ -455,18 +460,36 @@ def test_senseless_keys_are_refused(engine):
             engine.open([1]).generate(GREEDY, key)
 
 
-def test_a_failing_stop_fails_its_own_answer_alone(engine):
+@pytest.mark.parametrize("raised", [LookupError, StopIteration, SystemExit])
+def test_a_failing_stop_fails_its_own_answer_alone(engine, raised):
     def stop(said):
-        raise LookupError(len(said))
+        raise raised(len(said))
 
     with held(engine):
         answers = [
             engine.open(ids(i, 20)).generate(dataclasses.replace(GREEDY, stop=each))
             for i, each in enumerate([None, stop, None])
         ]
-    with pytest.raises(LookupError, match="1"):
-        answers[1].result()
+    with pytest.raises(raised if raised is LookupError else RuntimeError, match="1"):
+        asyncio.run(asyncio.wait_for(_awaited(answers[1]), 10))
     assert [len(answers[i].result().ids) for i in (0, 2)] == [6, 6]
+
+
+async def _awaited(answer):
+    return await asyncio.wrap_future(answer)
+
+
+def test_orders_behind_one_that_fails_are_carried_out(model):
+    with toymodel.engine(model) as engine:
+        ran = threading.Event()
+        with engine._lock:
+            engine._append(lambda: 1 / 0)
+            engine._append(ran.set)
+        assert ran.wait(10)
+        answer = engine.open(ids(1, 10)).generate(GREEDY)
+        answer.add_done_callback(lambda _: sys.exit())  # ends no thread of the engine's
+        answer.result()
+        assert len(ask(engine, ids(2, 10)).ids) == 6
 
 
 def test_scores_that_are_no_numbers_fail_and_leave_nothing_behind(model):

@@ -85,6 +85,7 @@ def test_who_cuts_the_tail_changes_no_bit_of_the_others():
     [
         {"temperature": -1},
         {"temperature": 1e-7},
+        {"temperature": 1e39},
         {"temperature": float("nan")},
         {"top_k": 2**31},
         {"stop_ids": (-1,)},
