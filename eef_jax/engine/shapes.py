@@ -17,8 +17,8 @@ from eef_jax.models.cache import page_bytes
 BUCKETS = 8  # depths of a prefill that are compiled
 SHARE = 0.8  # of what is free on the device, for pages
 MOST_SLOTS = {"cpu": 64, "": 256}  # that are taken of themselves, by platform; "": any other
-MEMINFO = Path("/proc/meminfo")
 FILLED = 0.8  # of all that the slots could fill, where a decode reads the whole pool
+MEMINFO = Path("/proc/meminfo")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

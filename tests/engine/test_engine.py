@@ -486,8 +486,9 @@ def test_orders_behind_one_that_fails_are_carried_out(model):
             engine._append(lambda: 1 / 0)
             engine._append(ran.set)
         assert ran.wait(10)
-        answer = engine.open(ids(1, 10)).generate(GREEDY)
-        answer.add_done_callback(lambda _: sys.exit())  # ends no thread of the engine's
+        with held(engine):
+            answer = engine.open(ids(1, 10)).generate(GREEDY)
+            answer.add_done_callback(lambda _: sys.exit())  # ends no thread of the engine's
         answer.result()
         assert len(ask(engine, ids(2, 10)).ids) == 6
 
