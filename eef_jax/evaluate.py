@@ -13,9 +13,13 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from eef_jax import cli, distributed, evaluation, store
+from eef_jax import cli
+from eef_jax import scores as scores_lib
+from eef_jax.cluster import distributed
+from eef_jax.cluster.hosts import ALONE, Hosts
 from eef_jax.errors import ConfigError, DataError
-from eef_jax.hosts import ALONE, Hosts
+from eef_jax.storage.provenance import provenance
+from eef_jax.storage.workdir import CONFIG, read_workdir
 from eef_jax.types import Trajectory
 
 
@@ -39,9 +43,9 @@ def evaluate(
         ConfigError: the config cannot be used.
     """
     # Not at the top: --help and a wrong path need no accelerator library.
-    from eef_jax import checkpoint as checkpoints
     from eef_jax import pipeline
     from eef_jax.learner import Learner
+    from eef_jax.train import checkpoint as checkpoints
 
     if hosts.processes > 1 and not scratch:
         raise ConfigError(
@@ -59,7 +63,7 @@ def evaluate(
             config,
             hosts=hosts,
             folder=epath.Path(scratch or "") / "parts",
-            provenance=store.provenance(config, config["seed"]),
+            provenance=provenance(config, config["seed"]),
         )
     finally:
         env.close()
@@ -96,17 +100,17 @@ def config_of(checkpoint: epath.Path) -> dict[str, Any]:
         DataError: no folder above it is a run's.
     """
     for folder in checkpoint.resolve().parents:
-        if (folder / store.CONFIG).exists():
-            return dict(store.read_workdir(folder).config)
+        if (folder / CONFIG).exists():
+            return dict(read_workdir(folder).config)
     raise DataError(
-        f"no folder above {checkpoint} holds a run's {store.CONFIG}: name the run by --workdir, or "
+        f"no folder above {checkpoint} holds a run's {CONFIG}: name the run by --workdir, or "
         "give the config it was made with by --config"
     )
 
 
 def describe(trajectories: list[Trajectory]) -> str:
     """Scores in all and by tag, a line each."""
-    scores = {"all": evaluation.score(trajectories), **evaluation.by_tag(trajectories)}
+    scores = {"all": scores_lib.score(trajectories), **scores_lib.by_tag(trajectories)}
     width = max(map(len, scores))
     return "\n".join(f"{name:<{width}}  {score}" for name, score in scores.items())
 
@@ -122,7 +126,7 @@ def _main() -> None:
     if given.config is not None:
         config = given.config.to_dict()
     elif given.workdir:
-        config = dict(store.read_workdir(given.workdir).config)
+        config = dict(read_workdir(given.workdir).config)
     elif checkpoint is not None:
         config = config_of(checkpoint)
     if given.split:

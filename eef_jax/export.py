@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from absl import flags
 from etils import epath
 
-from eef_jax import cli, files
+from eef_jax import cli
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.plugins import one_of
+from eef_jax.storage import files
 
 FORMATS = ("peft", "merged")
 DTYPES = ("", "float32", "bfloat16", "float16")
@@ -64,10 +65,11 @@ def export(
         DataError: the checkpoint or the base is missing or damaged, or they do not belong together.
     """
     # Not at the top: --help and a wrong path need no accelerator library.
-    from eef_jax import checkpoint as checkpoints
     from eef_jax.learner import find_base
-    from eef_jax.models import base as models
-    from eef_jax.models import hf, peft
+    from eef_jax.models.huggingface import folder as hf
+    from eef_jax.models.huggingface import peft
+    from eef_jax.models.model import content_hash
+    from eef_jax.train import checkpoint as checkpoints
 
     one_of("--format", format, FORMATS)
     one_of("--dtype", dtype, DTYPES)
@@ -88,7 +90,7 @@ def export(
             folder, lora=note.lora, param_dtype=note.param_dtype, quantise=note.quantise
         )
     trainable, _ = checkpoints.load_trainable(
-        source, model.trainable, base_hash=models.content_hash(model.frozen)
+        source, model.trainable, base_hash=content_hash(model.frozen)
     )
     model = dataclasses.replace(model, trainable=trainable)
     with _whole(target) as growing:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
-from eef_jax import metrics, store
+from eef_jax.cluster.hosts import ALONE, Hosts
 from eef_jax.errors import ConfigError, near
-from eef_jax.hosts import ALONE, Hosts
+from eef_jax.storage import metrics
+from eef_jax.storage.provenance import config_hash
 from eef_jax.text.chat import ChatTokenizer
 from eef_jax.types import Example
 
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
 
     from eef_jax.data.stored import Stored
     from eef_jax.engine.engine import Engine
-    from eef_jax.models.base import LoraConfig, Model
+    from eef_jax.models.config import LoraConfig
+    from eef_jax.models.model import Model
     from eef_jax.policies.local import LocalPolicy
 
-_BASES = importlib.resources.files("eef_jax") / "nano"  # those that ship, a folder each
-NANO = str(_BASES / "base")  # the one for WebShop
+_BASES = importlib.resources.files("eef_jax") / "bases"  # those that ship, a folder each
+NANO = str(_BASES / "webshop")  # the one for WebShop
 
 
 def find_base(path: str) -> str:
@@ -53,7 +55,7 @@ def find_base(path: str) -> str:
     if name not in bases:
         raise ConfigError(
             f"config.model.path is {path!r}, and no such base ships; {near(name, bases)}. Make one "
-            "with python -m eef_jax.nano.pretrain --course=COURSE --out=FOLDER, and name its folder"
+            "with python -m pretrain.main --course=COURSE --out=FOLDER, and name its folder"
         )
     return str(_BASES / name)
 
@@ -117,11 +119,11 @@ class Learner:
         Returns:
             JSON facts about the training (steps, tokens, loss, seconds).
         """
-        from eef_jax import checkpoint, sharding
-        from eef_jax.analysis import fitting
+        from eef_jax import sharding
+        from eef_jax.analysis import micro_batch
         from eef_jax.data.batches import Batches
-        from eef_jax.models import layout
-        from eef_jax.train import loop
+        from eef_jax.models import stacking
+        from eef_jax.train import checkpoint, loop
         from eef_jax.train.optim import OptimizerConfig
 
         section = self._config["train"]
@@ -139,7 +141,7 @@ class Learner:
         if "_engine" in vars(self):  # it was made
             self._engine.release()
         optimizer = OptimizerConfig(**section["optimizer"])
-        accumulate = fitting.accumulate(
+        accumulate = micro_batch.accumulate(
             section["micro_batch"],
             model,
             mesh=self._mesh,
@@ -169,11 +171,11 @@ class Learner:
             param_dtype=self._section["param_dtype"],
             quantise=self._section["quantise"],
             lora=self._lora,
-            config_hash=store.config_hash(self._config),
+            config_hash=config_hash(self._config),
             step=facts["steps"],
             facts={"round": number, "seed": seed, "examples": len(examples)},
         )
-        checkpoint.save(folder / checkpoint.FOLDER, layout.unstacked(trainable), metadata)
+        checkpoint.save(folder / checkpoint.FOLDER, stacking.unstacked(trainable), metadata)
         return {"examples": len(examples), **facts}
 
     @contextlib.contextmanager
@@ -211,8 +213,8 @@ class Learner:
 
     @functools.cached_property
     def _engine(self) -> "Engine":
+        from eef_jax.engine.config import Shapes
         from eef_jax.engine.engine import Engine
-        from eef_jax.engine.shapes import Shapes
 
         return Engine(
             self._player, stop_ids=self.chat.stop_ids, shapes=Shapes(**self._config["engine"])
@@ -220,8 +222,9 @@ class Learner:
 
     @functools.cached_property
     def _lora(self) -> "LoraConfig | None":
-        from eef_jax.models import hf, peft
-        from eef_jax.models.base import TARGETS, LoraConfig
+        from eef_jax.models.config import TARGETS, LoraConfig
+        from eef_jax.models.huggingface import folder as hf
+        from eef_jax.models.huggingface import peft
 
         section = dict(self._section["lora"])
         adapter = self._section["adapter"]
@@ -254,11 +257,12 @@ class Learner:
     @functools.cached_property
     def _player(self) -> "Model":
         """The base as it plays, on this process's devices: the same copy if that lies alike."""
-        from eef_jax.models import hf, room
+        from eef_jax.models import memory
+        from eef_jax.models.huggingface import folder as hf
 
         if self._alike:
             return hf.unrolled(self._model)
-        room.check(self._outline, self._local_mesh)
+        memory.check(self._outline, self._local_mesh)
         return self._load(self._local_mesh, scan=False)
 
     @functools.cached_property
@@ -286,19 +290,20 @@ class Learner:
     @property
     def _outline(self) -> "Model":
         """The base's shapes."""
-        from eef_jax.models import hf
+        from eef_jax.models.huggingface import folder as hf
 
         options = {name: self._section[name] for name in ("param_dtype", "quantise")}
         return hf.outline(self.path, lora=self._lora, **options)
 
     def _second(self) -> int:
         """Bytes on a device of the copy that plays, which stays there during training."""
-        from eef_jax.models import room
+        from eef_jax.models import memory
 
-        return 0 if self._alike else room.needed(self._outline, self._local_mesh)
+        return 0 if self._alike else memory.needed(self._outline, self._local_mesh)
 
     def _load(self, mesh: "Mesh", *, scan: bool) -> "Model":
-        from eef_jax.models import hf, peft
+        from eef_jax.models.huggingface import folder as hf
+        from eef_jax.models.huggingface import peft
 
         section = self._section
         model = hf.load(
@@ -320,7 +325,7 @@ class Learner:
 
     def _base_hash(self, model: "Model") -> str:
         """Hash of the base, of which `model` is one of the two copies: both give the same."""
-        from eef_jax.models.base import content_hash
+        from eef_jax.models.model import content_hash
 
         if self._hash is None:
             self._hash = content_hash(model.frozen)
@@ -328,12 +333,12 @@ class Learner:
 
     def _trainable(self, folder: epath.Path, model: "Model") -> "nnx.State":
         """A checkpoint's parameters, where those of `model` lie."""
-        from eef_jax import checkpoint
-        from eef_jax.models import layout
+        from eef_jax.models import stacking
+        from eef_jax.train import checkpoint
 
         # A checkpoint has each layer under its own name, whatever the layout that was trained.
         like = model.trainable
         trainable, _ = checkpoint.load_trainable(
-            checkpoint.locate(folder), layout.unstacked(like), base_hash=self._base_hash(model)
+            checkpoint.locate(folder), stacking.unstacked(like), base_hash=self._base_hash(model)
         )
-        return layout.restacked(trainable, like)
+        return stacking.restacked(trainable, like)

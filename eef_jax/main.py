@@ -6,7 +6,8 @@ Reads flags, calls `pipeline.run`, prints its table.
 from absl import flags
 from ml_collections import config_flags
 
-from eef_jax import cli, distributed
+from eef_jax import cli
+from eef_jax.cluster import distributed
 from eef_jax.errors import ConfigError
 
 _CONFIG = config_flags.DEFINE_config_file(

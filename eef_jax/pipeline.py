@@ -16,16 +16,21 @@ from typing import Any
 
 from etils import epath
 
-from eef_jax import evaluation, gather, plugins, records, report, rollout, store
+from eef_jax import plugins, report
+from eef_jax import scores as scores_lib
+from eef_jax.cluster.hosts import ALONE, Hosts
 from eef_jax.data import encode, tfrecord
 from eef_jax.data.stored import Stored
 from eef_jax.envs.base import Env
 from eef_jax.errors import ConfigError, DataError, near
-from eef_jax.hosts import ALONE, Hosts
 from eef_jax.learner import Learner
 from eef_jax.methods.base import Method, Pool
 from eef_jax.policies.base import Policy
-from eef_jax.store import Stage, Workdir
+from eef_jax.rollout import gather, loop
+from eef_jax.storage.files import write_json, write_text
+from eef_jax.storage.provenance import config_hash, plain, provenance
+from eef_jax.storage.trajectories import read_trajectories, write_trajectories
+from eef_jax.storage.workdir import Stage, Workdir, open_workdir
 from eef_jax.types import Episode, Selection, Task, Trajectory
 
 STAGES = ("expert", "explore", "select", "tune", "evaluate", "report")
@@ -88,7 +93,7 @@ def run(
             learner=Learner(config, hosts, compiled=work.compiled),
             stages=stages,
             hosts=hosts,
-            provenance=store.provenance(config, config["seed"]),
+            provenance=provenance(config, config["seed"]),
         )
         try:
             if set(stages) != {"report"}:
@@ -105,19 +110,19 @@ def _open(
     hosts: Hosts, workdir: str, config: dict[str, Any], stages: Collection[str], overwrite: bool
 ) -> Iterator[Workdir]:
     """The work folder: locked by the lead, used by all processes."""
-    mine = json.dumps([store.config_hash(config), sorted(stages), overwrite])
+    mine = json.dumps([config_hash(config), sorted(stages), overwrite])
     if (leads := hosts.agree(mine)) != mine:
         raise ConfigError(
             f"process {hosts.process} was started with {mine} (config hash, stages, overwrite), "
             f"process 0 with {leads}: start all processes with the same command"
         )
     if hosts.lead:
-        with store.open_workdir(workdir, config, overwrite=overwrite) as work:
+        with open_workdir(workdir, config, overwrite=overwrite) as work:
             hosts.agree(work.holder())
             yield work
             hosts.meet()
         return
-    work = Workdir(root=epath.Path(workdir), config=store.plain(config))
+    work = Workdir(root=epath.Path(workdir), config=plain(config))
     holder = hosts.agree("")  # waits until the lead holds it
     if work.holder() != holder:
         raise ConfigError(
@@ -164,7 +169,7 @@ def play(
 ) -> list[Trajectory]:
     """Play episodes with the rollout section of a config."""
     section = {k: v for k, v in config["rollout"].items() if k != "max_steps"}
-    return rollout.play_sync(env, policy, episodes, **section, **options)
+    return loop.play_sync(env, policy, episodes, **section, **options)
 
 
 def play_together(
@@ -241,23 +246,23 @@ def _expert(this: _Run) -> tuple[Trajectory, ...]:
         section = dict(this.config["expert"])
         name, file = section.pop("name"), section.pop("trajectories")
         if file:
-            trajectories: Sequence[Trajectory] = records.read_trajectories(file)
-            records.write_trajectories(stage.folder, trajectories)
+            trajectories: Sequence[Trajectory] = read_trajectories(file)
+            write_trajectories(stage.folder, trajectories)
             return _counts(trajectories)
         expert = plugins.make(
             "experts", name, {"env": this.env, "render": this.env.render, **section}
         )
         try:
             trajectories = _expert_plays(this, expert, "train")
-            records.write_trajectories(stage.folder, trajectories)
+            write_trajectories(stage.folder, trajectories)
             held_out = _expert_plays(this, expert, this.config["evaluate"]["split"])
         finally:
             asyncio.run(expert.close())
-        scores = evaluation.summary(held_out)
-        store.write_json(stage.folder / "scores.json", scores)
+        scores = scores_lib.summary(held_out)
+        write_json(stage.folder / "scores.json", scores)
         return _counts(trajectories) | {"spent": expert.spent()}
 
-    return records.read_trajectories(_stage(this, "expert", make).folder)
+    return read_trajectories(_stage(this, "expert", make).folder)
 
 
 def _expert_plays(this: _Run, expert: Policy, split: str) -> list[Trajectory]:
@@ -287,11 +292,11 @@ def _explore(this: _Run, pool: Pool, tasks: Sequence[Task], number: int) -> tupl
                 provenance=this.provenance,
             )
         if this.hosts.lead:
-            records.write_trajectories(stage.folder, trajectories)
+            write_trajectories(stage.folder, trajectories)
         return _counts(trajectories) | {"tokens": tokens}
 
     stage = _stage(this, f"round_{number}/explore", make, together=True)
-    return records.read_trajectories(stage.folder)
+    return read_trajectories(stage.folder)
 
 
 def _select(this: _Run, pool: Pool, tasks: Sequence[Task], number: int) -> None:
@@ -306,7 +311,7 @@ def _select(this: _Run, pool: Pool, tasks: Sequence[Task], number: int) -> None:
             max_length=this.config["train"]["length"],
         )
         lines = [json.dumps(_verdict(selection)) for selection in selections]
-        store.write_text(stage.folder / "selections.jsonl", "".join(f"{x}\n" for x in lines))
+        write_text(stage.folder / "selections.jsonl", "".join(f"{x}\n" for x in lines))
         tfrecord.write(
             stage.folder / "dataset",
             examples,
@@ -344,8 +349,8 @@ def _evaluate(this: _Run, number: int) -> None:
             provenance=this.provenance,
         )
         if this.hosts.lead:
-            records.write_trajectories(stage.folder, trajectories)
-            store.write_json(stage.folder / "scores.json", evaluation.summary(trajectories))
+            write_trajectories(stage.folder, trajectories)
+            write_json(stage.folder / "scores.json", scores_lib.summary(trajectories))
         return _counts(trajectories) | {"tokens": tokens}
 
     _stage(this, f"round_{number}/evaluate", make, together=True)

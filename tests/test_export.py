@@ -11,12 +11,16 @@ import pytest
 import safetensors.numpy
 import tokenizers
 
-from eef_jax import checkpoint, export
+from eef_jax import export
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.learner import NANO
-from eef_jax.models import base, hf, peft, tensors
-from eef_jax.models.base import LoraConfig, ModelConfig
+from eef_jax.models.config import LoraConfig, ModelConfig
+from eef_jax.models.huggingface import folder as hf
+from eef_jax.models.huggingface import peft
+from eef_jax.models.huggingface import safetensors as safetensors_lib
+from eef_jax.models.model import content_hash
 from eef_jax.text.chat import ChatTokenizer
+from eef_jax.train import checkpoint
 from tests.models.toys import forward, loud, rows
 
 LORA = LoraConfig(rank=2, targets=("v_proj", "up_proj"))
@@ -46,7 +50,7 @@ def tuned(folder, stage, lora=LORA, **options):
     model = hf.load(folder, lora=lora, **options)
     model = dataclasses.replace(model, trainable=loud(model.trainable))
     note = checkpoint.Metadata(
-        base=str(folder), base_hash=base.content_hash(model.frozen), lora=lora, **options
+        base=str(folder), base_hash=content_hash(model.frozen), lora=lora, **options
     )
     checkpoint.save(stage / checkpoint.FOLDER, model.trainable, note)
     return stage, model
@@ -75,7 +79,7 @@ def test_an_adapter_is_exported_and_loads_on_its_base(folder, stage, tmp_path):
 def test_a_merged_model_is_a_whole_folder(folder, tmp_path, quantise):
     stage, model = tuned(folder, tmp_path / "tune", quantise=quantise)
     out = export.export(stage / "checkpoint", tmp_path / "out", format="merged", max_shard=10_000)
-    assert (out / tensors.INDEX).exists()
+    assert (out / safetensors_lib.INDEX).exists()
     np.testing.assert_allclose(logits(hf.load(out)), logits(model), atol=1e-4)
     assert json.loads((out / hf.CONFIG).read_text())["dtype"] == "float32"
     chat, again = ChatTokenizer.load(folder), ChatTokenizer.load(out)
@@ -94,9 +98,9 @@ def test_a_generation_config_that_is_there_is_kept(folder, tmp_path):
 def test_all_parameters_tuned_are_exported_without_their_base(folder, tmp_path):
     given = shutil.copytree(folder, tmp_path / "base")
     stage, model = tuned(given, tmp_path / "tune", lora=None)
-    (given / tensors.WEIGHTS).unlink()  # nothing of it is left in the model
+    (given / safetensors_lib.WEIGHTS).unlink()  # nothing of it is left in the model
     out = export.export(stage, tmp_path / "out", format="merged", dtype="bfloat16")
-    stored = safetensors.numpy.load_file(out / tensors.WEIGHTS)
+    stored = safetensors.numpy.load_file(out / safetensors_lib.WEIGHTS)
     assert {value.dtype.name for value in stored.values()} == {"bfloat16"}
     expected = hf.load(out, param_dtype="float32")
     np.testing.assert_allclose(logits(expected), logits(model), atol=0.1)
@@ -131,7 +135,7 @@ def test_a_failed_export_leaves_nothing(stage, tmp_path, monkeypatch):
     def broken(*args, **options):
         raise OSError("disk full")
 
-    monkeypatch.setattr(tensors, "write_file", broken)
+    monkeypatch.setattr(safetensors_lib, "write_file", broken)
     for format in export.FORMATS:
         with pytest.raises(DataError, match="cannot be written: disk full"):
             export.export(stage[0], tmp_path / "out", format=format)

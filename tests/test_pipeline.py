@@ -10,12 +10,15 @@ import tokenizers
 from etils import epath
 
 from configs import webshop as configs
-from eef_jax import lock, pipeline, records, store
+from eef_jax import pipeline
 from eef_jax.data.stored import Stored
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.learner import NANO
-from eef_jax.models import hf
-from eef_jax.models.base import ModelConfig
+from eef_jax.models.config import ModelConfig
+from eef_jax.models.huggingface import folder as hf
+from eef_jax.storage import lock
+from eef_jax.storage.trajectories import read_trajectories
+from eef_jax.storage.workdir import LOCK, read_workdir
 
 
 @pytest.fixture(scope="module")
@@ -57,21 +60,21 @@ def test_writes_every_stage_and_a_report(finished):
     stages += [f"round_1/{kind}" for kind in ("explore", "select", "tune", "evaluate")]
     for stage in stages:
         assert (workdir / stage / "manifest.json").exists()
-        store.read_workdir(workdir).stage(stage).verify()
+        read_workdir(workdir).stage(stage).verify()
     assert "expert" in table and (workdir / "report.md").read_text()
 
 
 def test_expert_is_kept_with_provenance(finished):
     workdir, _ = finished
-    experts = records.read_trajectories(workdir / "expert")
+    experts = read_trajectories(workdir / "expert")
     assert len(experts) == 6 and {t.source for t in experts} == {"expert"}
     assert experts[0].provenance["config_hash"] and experts[0].agent == "shopper"
 
 
 def test_explores_the_start_and_states_of_failures(finished, config):
     workdir, _ = finished
-    experts = records.read_trajectories(workdir / "expert")
-    played = records.read_trajectories(workdir / "round_1/explore")
+    experts = read_trajectories(workdir / "expert")
+    played = read_trajectories(workdir / "round_1/explore")
     failed = {t.id for t in experts if not t.win}
     assert failed and {t.parent for t in played if t.fork_step} == failed
     assert {t.task.id for t in played if not t.fork_step} == {t.task.id for t in experts}
@@ -125,7 +128,7 @@ def test_another_config_is_refused_and_names_the_difference(finished, config):
 def test_a_folder_in_use_is_refused(finished, config):
     workdir, _ = finished
     with (
-        lock.hold(epath.Path(workdir / store.LOCK)),
+        lock.hold(epath.Path(workdir / LOCK)),
         pytest.raises(ConfigError, match="in use by process"),
     ):
         pipeline.run(config, str(workdir))

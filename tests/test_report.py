@@ -5,11 +5,12 @@ import sys
 
 import pytest
 
-from eef_jax import report, store
+from eef_jax import report
 from eef_jax.errors import DataError
 from eef_jax.methods.sft_positive import SftPositive
-from eef_jax.report import actions, borders, markdown
+from eef_jax.report import accounting, actions, markdown
 from eef_jax.report.run import read, stages
+from eef_jax.storage.workdir import read_workdir
 from tests import toyrun
 
 
@@ -102,7 +103,7 @@ def test_lost_episodes_are_shouted_about(work):
     run = read(work)
     counts = dict(run.manifests["expert"]["counts"]) | {"episodes": 5}
     run.manifests["expert"]["counts"].update(counts)
-    assert row("\n".join(borders.borders(run)), "expert")[3] == "**NO**"
+    assert row("\n".join(accounting.borders(run)), "expert")[3] == "**NO**"
 
 
 @pytest.mark.parametrize("until", stages(2))
@@ -166,8 +167,8 @@ def test_code_is_safe_in_a_table():
 
 def test_reports_without_an_accelerator_library(work):
     program = (
-        "import sys; from eef_jax import report, store; "
-        f"print(report.table(store.read_workdir({str(work.root)!r}))); "
+        "import sys; from eef_jax import report; from eef_jax.storage import workdir; "
+        f"print(report.table(workdir.read_workdir({str(work.root)!r}))); "
         "sys.exit(bool({'jax', 'tensorflow', 'torch', 'flax'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
@@ -178,5 +179,5 @@ def test_on_an_object_store(monkeypatch):
 
     object_store.install(monkeypatch)
     work = toyrun.make("gs://bucket/run")
-    report.write(store.read_workdir("gs://bucket/run"))
+    report.write(read_workdir("gs://bucket/run"))
     assert "eef, round 2" in (work.root / "report.md").read_text()

@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from eef_jax import sharding
 from eef_jax.errors import ConfigError
-from eef_jax.models.base import LoraConfig
+from eef_jax.models.config import LoraConfig
 from tests.models.toys import toy
 
 

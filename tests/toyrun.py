@@ -3,9 +3,12 @@
 import dataclasses
 import json
 
-from eef_jax import evaluation, records, store
+from eef_jax import scores as scores_lib
 from eef_jax.methods.base import Pool
 from eef_jax.methods.eef import Eef
+from eef_jax.storage.files import write_json, write_text
+from eef_jax.storage.trajectories import write_trajectories
+from eef_jax.storage.workdir import open_workdir
 from eef_jax.types import Outcome, Step, Task, Trajectory
 
 CONFIG = {
@@ -99,7 +102,7 @@ def counts(trajectories):
 def make(path, *, config=CONFIG, method=None, until=None, evaluated=evaluated):
     """Fill a work folder like the pipeline does, up to the stage `until`; returns the folder."""
     method = method or Eef(rounds=2, states=3)
-    with store.open_workdir(path, config) as work:
+    with open_workdir(path, config) as work:
         for name, fill in stages_of(method, evaluated):
             if name == until:
                 break
@@ -132,9 +135,9 @@ def stages_of(method, evaluated=evaluated):
 
 
 def _played(folder, trajectories, scores=None):
-    records.write_trajectories(folder, trajectories)
+    write_trajectories(folder, trajectories)
     if scores:
-        store.write_json(folder / "scores.json", evaluation.summary(scores))
+        write_json(folder / "scores.json", scores_lib.summary(scores))
     if trajectories[0].source == "expert":
         return counts(trajectories)
     return counts(trajectories) | {"tokens": {"prefilled": 50, "reused": 5, "generated": 30}}
@@ -158,7 +161,7 @@ def _selected(folder, method, pool, number):
         )
         for s in selections
     ]
-    store.write_text(folder / "selections.jsonl", "".join(f"{line}\n" for line in lines))
+    write_text(folder / "selections.jsonl", "".join(f"{line}\n" for line in lines))
     return {
         "selections": len(selections),
         "examples": len(selections),

@@ -14,14 +14,17 @@ from etils import epath
 from jax.sharding import Mesh
 
 from eef_jax import kernels, sharding
-from eef_jax.analysis import fitting, programs, work
+from eef_jax.analysis import flops, micro_batch, programs
 from eef_jax.analysis.chips import Chip, chip_of
 from eef_jax.data.batches import empty
-from eef_jax.engine.shapes import MOST_SLOTS, Shapes
+from eef_jax.engine.config import MOST_SLOTS, Shapes
 from eef_jax.errors import ConfigError
 from eef_jax.kernels import splash
-from eef_jax.models import hf, room
-from eef_jax.models.base import TARGETS, LoraConfig, Model, ModelConfig, family
+from eef_jax.models import memory as memory_lib
+from eef_jax.models.config import TARGETS, LoraConfig, ModelConfig
+from eef_jax.models.families.registry import family
+from eef_jax.models.huggingface import folder as hf
+from eef_jax.models.model import Model
 from eef_jax.train.optim import OptimizerConfig
 from eef_jax.train.step import CHUNK
 
@@ -45,7 +48,7 @@ class Plan:
         rows: of the global batch.
         length: tokens of a row.
         accumulate: micro-batches.
-        expected: FLOPs of a device in a training step, by hand (`work.done`).
+        expected: FLOPs of a device in a training step, by hand (`flops.done`).
         programs: in the order of `PROGRAMS`.
     """
 
@@ -116,10 +119,10 @@ def plan(
     }
     sampled, chip = model_of(config, shape, local, scan=False), chip_of(devices)
     alike = local == mesh and not config["model"]["scan_layers"]
-    second = 0 if alike or not set(wanted) & set(ENGINE) else room.needed(sampled, local)
+    second = 0 if alike or not set(wanted) & set(ENGINE) else memory_lib.needed(sampled, local)
     if second:
-        room.beside(second, local, used=room.needed(tuned, mesh), limit=chip.memory)
-    parts = fitting.accumulate(
+        memory_lib.beside(second, local, used=memory_lib.needed(tuned, mesh), limit=chip.memory)
+    parts = micro_batch.accumulate(
         train["micro_batch"], tuned, mesh=mesh, optimizer=optimizer, beside=second, **sizes
     )
     shapes = Shapes(**config["engine"])
@@ -142,9 +145,9 @@ def plan(
         chip=chip,
         mesh=mesh,
         local=local,
-        common=room.needed(sampled, local) if alike else 0,
+        common=memory_lib.needed(sampled, local) if alike else 0,
         cache=programs.cache_bytes(sampled, mesh=local, shapes=shapes),
-        parameters=work.parameters(tuned),
+        parameters=flops.parameters(tuned),
         rows=train["rows"],
         length=train["length"],
         accumulate=parts,
@@ -158,12 +161,12 @@ def expected(
 ) -> float:
     """FLOPs of a device in a training step by hand, with splash attention."""
     load = programs.load(mesh, empty(rows, length, learned))
-    share = work.seen(length, splash.block(length))
-    return work.done(
+    share = flops.seen(length, splash.block(length))
+    return flops.done(
         model,
         load,
         remat=config["train"]["remat"],
-        attention=work.attention(model.config, load, share=share),
+        attention=flops.attention(model.config, load, share=share),
         chunked=learned > CHUNK,
     )
 

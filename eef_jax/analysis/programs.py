@@ -17,14 +17,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from eef_jax import kernels, sharding
-from eef_jax.analysis import chips, count, hlo, work
+from eef_jax.analysis import chips, count, flops, hlo
 from eef_jax.analysis.roofline import Roofline, roofline
 from eef_jax.data.batches import empty
+from eef_jax.engine.config import Shapes
 from eef_jax.engine.programs import Traced
-from eef_jax.engine.shapes import Shapes
 from eef_jax.errors import ConfigError
-from eef_jax.models.base import Model
 from eef_jax.models.cache import AXES, init_cache
+from eef_jax.models.model import Model
 from eef_jax.train import step as step_lib
 from eef_jax.train.optim import OptimizerConfig, make_optimizer
 
@@ -103,13 +103,13 @@ def train(
     transform = make_optimizer(optimizer or OptimizerConfig(), 1000)
     batch = empty(rows, length, learned)
     lowered = step_lib.lower(model, transform, batch, mesh=mesh, accumulate=accumulate)
-    return compiled("train", lowered, mesh, useful=work.useful(model, load(mesh, batch)))
+    return compiled("train", lowered, mesh, useful=flops.useful(model, load(mesh, batch)))
 
 
-def load(mesh: Mesh, batch: Any) -> work.Load:
+def load(mesh: Mesh, batch: Any) -> flops.Load:
     """One device's share of a batch."""
     rows, length = batch["tokens"].shape
-    return work.Load(
+    return flops.Load(
         tokens=rows * length / (mesh.size / mesh.shape["tensor"]),
         learned=rows * batch["targets"].shape[1] / (mesh.size / mesh.shape["tensor"]),
         length=length,
@@ -131,7 +131,7 @@ def prefill(model: Model, *, mesh: Mesh, shapes: Shapes) -> Program:
     traced = Traced(model, shapes)
     chunks, tokens = traced.no_chunks(shapes.width), np.zeros(shapes.tokens, np.int32)
     lowered = _lowered_on_cache(traced.prefill_tokens, model, mesh, shapes, chunks, tokens)
-    useful = 2.0 * work.sizes(model).body * shapes.tokens / mesh.size
+    useful = 2.0 * flops.sizes(model).body * shapes.tokens / mesh.size
     return compiled("prefill", lowered, mesh, useful=useful)
 
 
@@ -143,7 +143,7 @@ def decode(model: Model, *, mesh: Mesh, shapes: Shapes) -> Program:
     """
     traced = Traced(model, shapes)
     lowered = _lowered_on_cache(traced.decode_step, model, mesh, shapes, traced.no_steps())
-    n = work.sizes(model)
+    n = flops.sizes(model)
     useful = 2.0 * (n.body + n.head) * shapes.slots / mesh.size
     return compiled("decode", lowered, mesh, useful=useful)
 

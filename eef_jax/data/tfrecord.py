@@ -23,7 +23,7 @@ from etils import epath
 
 from eef_jax.data import example_proto
 from eef_jax.errors import DataError
-from eef_jax.files import write_bytes
+from eef_jax.storage.files import write_bytes
 from eef_jax.types import Example
 
 DATASET_NAME = "eef"

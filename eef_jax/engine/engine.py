@@ -18,14 +18,14 @@ import jax
 import numpy as np
 from flax import nnx
 
-from eef_jax.engine.job import Generated, Job
+from eef_jax.engine.config import Shapes, fitted
 from eef_jax.engine.pages import DECODED
 from eef_jax.engine.programs import Programs
+from eef_jax.engine.request import Generated, Job
 from eef_jax.engine.sampling import MAX_STOPS, Sampling
 from eef_jax.engine.scheduler import Counters, Scheduler
-from eef_jax.engine.shapes import Shapes, fitted
 from eef_jax.errors import ConfigError
-from eef_jax.models.base import Model
+from eef_jax.models.model import Model
 
 _log = logging.getLogger(__name__)
 

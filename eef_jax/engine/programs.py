@@ -19,11 +19,11 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from eef_jax import sharding
+from eef_jax.engine.config import Shapes
 from eef_jax.engine.sampling import NO_ID, Array, Draws, sample
-from eef_jax.engine.shapes import Shapes
 from eef_jax.errors import ConfigError
-from eef_jax.models.base import Model, merge
 from eef_jax.models.cache import AXES, Cache, Chunks, Rows, copy_pages, init_cache
+from eef_jax.models.model import Model, merge
 
 COPIES = 4  # pages that one dispatch copies
 

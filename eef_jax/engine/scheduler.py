@@ -15,10 +15,10 @@ from typing import Literal
 
 import numpy as np
 
-from eef_jax.engine.job import Job
+from eef_jax.engine.config import Shapes, one_reader
 from eef_jax.engine.pages import Chain, Key, Match, OutOfPages, Pages
 from eef_jax.engine.programs import Leaves, Programs
-from eef_jax.engine.shapes import Shapes, one_reader
+from eef_jax.engine.request import Job
 
 Kind = Literal["prefill", "decode"]
 Run = tuple[Job, int, int]  # positions from the first up to the second

@@ -2,7 +2,7 @@
 
 The simulator is the package `textworld-express` (Jansen & Cote, 2022). What it takes to be an
 environment over a Java simulator is this file: a `World`, tasks, and how an agent is spoken to; the
-rest is `eef_jax.jvm`. Knows nothing of models.
+rest is `eef_jax.envs._jvm`. Knows nothing of models.
 """
 
 import dataclasses
@@ -12,11 +12,11 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from eef_jax.envs._jvm.game import CONVENTIONS, Convention, Game
+from eef_jax.envs._jvm.pool import Pool, cores
+from eef_jax.envs._jvm.process import Jvm, find_java, find_package
+from eef_jax.envs._jvm.world import Reading, State, use_at
 from eef_jax.errors import ConfigError, EnvError, near
-from eef_jax.jvm.game import CONVENTIONS, Convention, Game
-from eef_jax.jvm.pool import Pool, cores
-from eef_jax.jvm.process import Jvm, find_java, find_package
-from eef_jax.jvm.world import Reading, State, use_at
 from eef_jax.plugins import at_least, one_of
 from eef_jax.types import Message, Task
 
@@ -120,7 +120,7 @@ def make(
 
 
 class World:
-    """A simulator (see `eef_jax.jvm.world.World`)."""
+    """A simulator (see `eef_jax.envs._jvm.world.World`)."""
 
     def __init__(self, package: pathlib.Path, *, timeout_s: float):
         self._jvm = Jvm(package / JAR, entry=ENTRY, timeout_s=timeout_s, cwd=package)

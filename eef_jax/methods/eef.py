@@ -13,10 +13,11 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from eef_jax import forks, plugins, solutions
+from eef_jax import plugins
 from eef_jax.errors import ConfigError
+from eef_jax.methods import _forks, _solutions
+from eef_jax.methods._solutions import Solution
 from eef_jax.methods.base import Pool
-from eef_jax.solutions import Solution
 from eef_jax.types import Episode, Selection, Task, Trajectory
 
 Recovery = Literal["previous", "any_earlier"]
@@ -79,7 +80,7 @@ class Round:
 
     important: Sequence[Important]
     found: Mapping[Important, Sequence[Solution]]
-    harmful: Collection[forks.State]
+    harmful: Collection[_forks.State]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ class Eef:
             None: any win.
         explore: expert trajectories to explore, `failed` or `all`.
         recovery: which failed states need recovery, see `Labels.recovery`.
-        choice: which one of several solutions is kept, see `solutions.choose`.
+        choice: which one of several solutions is kept, see `_solutions.choose`.
         expert_wins: whether the experts' wins are trained on after round 0, too.
         seed: of `choice="random"` alone.
 
@@ -107,16 +108,16 @@ class Eef:
     states: int = 5
     rollouts: int = 1
     threshold: float | None = None
-    explore: forks.Explore = "failed"
+    explore: _forks.Explore = "failed"
     recovery: Recovery = "previous"
-    choice: solutions.Choice = "shortest"
+    choice: _solutions.Choice = "shortest"
     expert_wins: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
-        plugins.one_of("method.explore", self.explore, forks.EXPLORE)
+        plugins.one_of("method.explore", self.explore, _forks.EXPLORE)
         plugins.one_of("method.recovery", self.recovery, RECOVERIES)
-        plugins.one_of("method.choice", self.choice, solutions.CHOICES)
+        plugins.one_of("method.choice", self.choice, _solutions.CHOICES)
         plugins.at_least("method.rounds", self.rounds, 0)
         plugins.at_least("method.states", self.states, 0)
         plugins.at_least("method.rollouts", self.rollouts, 1)
@@ -129,26 +130,26 @@ class Eef:
     def episodes(
         self, pool: Pool, tasks: Sequence[Task], round: int, max_steps: int
     ) -> Sequence[Episode]:
-        experts = forks.by_task(pool.experts, tasks)
+        experts = _forks.by_task(pool.experts, tasks)
         orders: list[Episode] = []
         for task in tasks:
-            starts = forks.starts(
+            starts = _forks.starts(
                 experts[task.id], states=self.states, explore=self.explore, max_steps=max_steps
             )
-            orders += forks.episodes(
+            orders += _forks.episodes(
                 task, starts, round=round, rollouts=self.rollouts, max_steps=max_steps
             )
         return orders
 
     def select(self, pool: Pool, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
         if round == 0:
-            return solutions.select_expert_wins(pool, tasks)
+            return _solutions.select_expert_wins(pool, tasks)
         rounds = [self._read(pool, tasks, number) for number in range(1, round + 1)]
         now = rounds[-1]
-        own = solutions.own_wins(pool, tasks, round)
+        own = _solutions.own_wins(pool, tasks, round)
         selections: list[Selection] = []
         if self.expert_wins:
-            selections += solutions.select_expert_wins(pool, tasks, now.harmful)
+            selections += _solutions.select_expert_wins(pool, tasks, now.harmful)
         for state in now.important:
             task, expert, _ = state
             candidates = list(own[task]) if expert is None else []
@@ -159,14 +160,14 @@ class Eef:
                 if not any(action in now.harmful for action in solution.expert_actions())
             ]
             if candidates:
-                best = solutions.choose(candidates, self.choice, self.seed)
-                role = solutions.S0 if expert is None else solutions.RECOVERY
-                selections.append(solutions.select_solution(best, role, now.harmful))
+                best = _solutions.choose(candidates, self.choice, self.seed)
+                role = _solutions.S0 if expert is None else _solutions.RECOVERY
+                selections.append(_solutions.select_solution(best, role, now.harmful))
         return _once(selections)
 
     def facts(self, pool: Pool, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
         selections = self.select(pool, tasks, round)
-        facts = solutions.summarize(selections, pool, tasks, round, self.states)
+        facts = _solutions.summarize(selections, pool, tasks, round, self.states)
         if round > 0:
             now = self._read(pool, tasks, round)
             facts["recovery_states"] = sum(expert is not None for _, expert, _ in now.important)
@@ -176,19 +177,19 @@ class Eef:
     def _read(self, pool: Pool, tasks: Sequence[Task], round: int) -> Round:
         """Label the states of a round by that round's rollouts, and draw the conclusions."""
         experts = {expert.id: expert for expert in pool.experts}
-        rollouts: dict[forks.State, list[Trajectory]] = {}
+        rollouts: dict[_forks.State, list[Trajectory]] = {}
         for rollout in pool.rollouts:
             if rollout.round == round:
-                rollouts.setdefault(forks.origin(rollout, experts), []).append(rollout)
+                rollouts.setdefault(_forks.origin(rollout, experts), []).append(rollout)
 
         important: list[Important] = []
         found: dict[Important, list[Solution]] = {}
-        harmful: set[forks.State] = set()
-        for task, attempts in forks.by_task(pool.experts, tasks).items():
+        harmful: set[_forks.State] = set()
+        for task, attempts in _forks.by_task(pool.experts, tasks).items():
             important.append((task, None, 0))
-            for expert in forks.explored(attempts, self.explore):
+            for expert in _forks.explored(attempts, self.explore):
                 labels = self._label(expert, rollouts)
-                harmful.update(forks.state(expert, step + 1) for step in labels.harmful())
+                harmful.update(_forks.state(expert, step + 1) for step in labels.harmful())
                 recovery = [(task, expert.id, step) for step in labels.recovery(self.recovery)]
                 important += recovery
                 lost = [] if labels.passed.get(0) else [(task, None, 0)]
@@ -197,17 +198,17 @@ class Eef:
                     if out is not None:
                         found.setdefault(state, []).extend(
                             Solution(rollout=rollout, step=state[-1])
-                            for rollout in rollouts[forks.state(expert, out)]
+                            for rollout in rollouts[_forks.state(expert, out)]
                             if rollout.win
                         )
         return Round(important=important, found=found, harmful=harmful)
 
     def _label(
-        self, expert: Trajectory, rollouts: Mapping[forks.State, Sequence[Trajectory]]
+        self, expert: Trajectory, rollouts: Mapping[_forks.State, Sequence[Trajectory]]
     ) -> Labels:
         passed = {}
-        for step in (0, *forks.fork_steps(len(expert.steps), self.states)):
-            played = rollouts.get(forks.state(expert, step), ())
+        for step in (0, *_forks.fork_steps(len(expert.steps), self.states)):
+            played = rollouts.get(_forks.state(expert, step), ())
             completed = [rollout for rollout in played if rollout.outcome.completed]
             if completed:
                 wins = sum(rollout.win for rollout in completed)

@@ -9,8 +9,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eef_jax import forks, plugins, solutions
+from eef_jax import plugins
 from eef_jax.errors import ConfigError
+from eef_jax.methods import _forks, _solutions
 from eef_jax.methods.base import Pool
 from eef_jax.types import Episode, Selection, Task
 
@@ -23,7 +24,7 @@ class Rft:
         rounds: explore-select-tune rounds after the clone.
         rollouts: episodes a task from its start (a number, also as text), or `matched` for EEF's
             own.
-        choice: which one of a task's own wins is kept, see `solutions.choose`.
+        choice: which one of a task's own wins is kept, see `_solutions.choose`.
         seed: of `choice="random"` alone.
         states: M of the EEF run to match; used by `matched` alone, as are the next two.
         explore: which expert trajectories that run explores.
@@ -36,10 +37,10 @@ class Rft:
     name: str = dataclasses.field(default="rft", init=False)
     rounds: int = 3
     rollouts: int | str = 1
-    choice: solutions.Choice = "shortest"
+    choice: _solutions.Choice = "shortest"
     seed: int = 0
     states: int = 5
-    explore: forks.Explore = "failed"
+    explore: _forks.Explore = "failed"
     eef_rollouts: int = 1
 
     def __post_init__(self) -> None:
@@ -49,8 +50,8 @@ class Rft:
                 f"method.rollouts is {self.rollouts!r}, expected a number of episodes a task from "
                 "1 on, or 'matched'"
             )
-        plugins.one_of("method.explore", self.explore, forks.EXPLORE)
-        plugins.one_of("method.choice", self.choice, solutions.CHOICES)
+        plugins.one_of("method.explore", self.explore, _forks.EXPLORE)
+        plugins.one_of("method.choice", self.choice, _solutions.CHOICES)
         plugins.at_least("method.rounds", self.rounds, 0)
         plugins.at_least("method.states", self.states, 0)
         plugins.at_least("method.eef_rollouts", self.eef_rollouts, 1)
@@ -58,32 +59,32 @@ class Rft:
     def episodes(
         self, pool: Pool, tasks: Sequence[Task], round: int, max_steps: int
     ) -> Sequence[Episode]:
-        experts = forks.by_task(pool.experts, tasks)
+        experts = _forks.by_task(pool.experts, tasks)
         orders: list[Episode] = []
         for task in tasks:
             if self.rollouts == "matched":
-                explored = forks.starts(
+                explored = _forks.starts(
                     experts[task.id], states=self.states, explore=self.explore, max_steps=max_steps
                 )
                 count = len(explored) * self.eef_rollouts
             else:
                 count = int(self.rollouts)
-            orders += forks.episodes(
-                task, [forks.FIRST], round=round, rollouts=count, max_steps=max_steps
+            orders += _forks.episodes(
+                task, [_forks.FIRST], round=round, rollouts=count, max_steps=max_steps
             )
         return orders
 
     def select(self, pool: Pool, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
-        selections = solutions.select_expert_wins(pool, tasks)
-        for wins in solutions.own_wins(pool, tasks, round).values():
+        selections = _solutions.select_expert_wins(pool, tasks)
+        for wins in _solutions.own_wins(pool, tasks, round).values():
             if wins:
-                best = solutions.choose(wins, self.choice, self.seed)
-                selections.append(solutions.select_solution(best, solutions.S0))
+                best = _solutions.choose(wins, self.choice, self.seed)
+                selections.append(_solutions.select_solution(best, _solutions.S0))
         return selections
 
     def facts(self, pool: Pool, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
         selections = self.select(pool, tasks, round)
-        return solutions.summarize(selections, pool, tasks, round, self.states)
+        return _solutions.summarize(selections, pool, tasks, round, self.states)
 
 
 make = Rft

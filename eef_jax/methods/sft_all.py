@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eef_jax import solutions
+from eef_jax.methods import _solutions
 from eef_jax.methods.base import Pool
 from eef_jax.types import Episode, Selection, Task
 
@@ -25,10 +25,10 @@ class SftAll:
         return ()
 
     def select(self, pool: Pool, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
-        return solutions.select_experts(pool, tasks)
+        return _solutions.select_experts(pool, tasks)
 
     def facts(self, pool: Pool, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
-        return solutions.summarize(self.select(pool, tasks, round), pool, tasks, round, states=0)
+        return _solutions.summarize(self.select(pool, tasks, round), pool, tasks, round, states=0)
 
 
 make = SftAll

@@ -14,9 +14,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from eef_jax import kernels
-from eef_jax.models.base import ACTIVATIONS, TARGETS, ModelConfig
 from eef_jax.models.cache import Layer, Spot
-from eef_jax.models.lora import Linear
+from eef_jax.models.config import ACTIVATIONS, TARGETS, ModelConfig
+from eef_jax.models.linear import Linear
 from eef_jax.models.norm import norm
 from eef_jax.models.rope import Rotation, rotate
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from eef_jax import kernels
-from eef_jax.models.base import ModelConfig
+from eef_jax.models.config import ModelConfig
 
 Ints = Any  # i32: jax arrays in a program, numpy arrays on the way to it
 

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from eef_jax.models import depth
-from eef_jax.models.base import ModelConfig
+from eef_jax.models import remat as remat_lib
 from eef_jax.models.block import Block
 from eef_jax.models.cache import Cache, Spot
+from eef_jax.models.config import ModelConfig
 from eef_jax.models.norm import norm
 from eef_jax.models.rope import Rotation, held, rotation
 from eef_jax.sharding import constrain, gathered
@@ -33,7 +33,7 @@ class Decoder(nnx.Module):
         dtype: type the layers compute in.
         param_dtype: type the parameters are stored in.
         attention: name in the attention registry (`eef_jax.kernels`).
-        remat: what is kept for the way back, a name in `depth.POLICIES`.
+        remat: what is kept for the way back, a name in `remat.POLICIES`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Decoder(nnx.Module):
         attention: str,
         remat: str = "none",
     ) -> None:
-        depth.check_policy(remat)
+        remat_lib.check_policy(remat)
         shape = (config.vocab_size, config.d_model)
         self.embed = nnx.Param(jnp.zeros(shape, param_dtype), axes=("vocab", "embed"))
         self.layers = nnx.List(
@@ -96,7 +96,7 @@ class Decoder(nnx.Module):
             x = block(x, turns[kind], segment_ids, key)
             return constrain(x, ("batch", "sequence", None))
 
-        x = depth.through(self.layers, layer, x, scanned=self.scanned, remat=self.remat)
+        x = remat_lib.through(self.layers, layer, x, scanned=self.scanned, remat=self.remat)
         return self.norm(x)
 
     def extend(self, tokens: jax.Array, spot: Spot, cache: Cache) -> tuple[jax.Array, Cache]:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from eef_jax.models.base import ModelConfig
+from eef_jax.models.config import ModelConfig
 
 
 class Norm(nnx.Module):

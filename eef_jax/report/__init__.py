@@ -1,17 +1,17 @@
 """The report of a run: from the files of its work folder to `report.md` and a terminal table.
 
 Needs no accelerator, loads no JAX, and reports what is there: a stage that is not done is named as
-missing. `run` reads the files; `results`, `exploration`, `borders`, `actions` and `cases` are the
-sections; `markdown` is the text.
+missing. `run` reads the files; `results`, `exploration`, `accounting`, `actions` and `examples` are
+the sections; `markdown` is the text.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from eef_jax import store
-from eef_jax.report import actions, borders, cases, exploration, markdown, results
+from eef_jax.report import accounting, actions, examples, exploration, markdown, results
 from eef_jax.report.run import Run, read
-from eef_jax.store import Workdir
+from eef_jax.storage.files import write_text
+from eef_jax.storage.workdir import Workdir
 
 FILE = "report.md"
 
@@ -22,9 +22,9 @@ _SECTIONS = (
     ("Train tasks solved", exploration.solved),
     ("What was selected", exploration.selected),
     ("Kinds of action", actions.actions),
-    ("Borders", borders.borders),
-    ("Worked cases", cases.worked),
-    ("What got worse", cases.worse),
+    ("Borders", accounting.borders),
+    ("Worked cases", examples.worked),
+    ("What got worse", examples.worse),
     ("Tokens played", results.played_tokens),
     ("Time", results.times),
 )
@@ -41,7 +41,7 @@ def write(work: Workdir) -> None:
     for title, section in _SECTIONS:
         lines += [f"## {title}", "", *section(run)]
     lines += ["## Provenance", "", *_provenance(run)]
-    store.write_text(work.root / FILE, "\n".join(lines).rstrip() + "\n")
+    write_text(work.root / FILE, "\n".join(lines).rstrip() + "\n")
 
 
 def table(work: Workdir) -> str:

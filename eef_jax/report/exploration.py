@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from eef_jax import evaluation
+from eef_jax import scores
 from eef_jax.report import markdown
 from eef_jax.report.run import Run
 from eef_jax.types import Trajectory
@@ -117,5 +117,5 @@ def _sum(rows: Iterable[Mapping[str, int]]) -> Counter[str]:
 def _row(number: int, start: str, counts: Mapping[str, int]) -> list[object]:
     wins, completed = counts["wins"], counts["completed"]
     share = wins / completed if completed else None
-    interval = evaluation.wilson(wins, completed) if completed else None
+    interval = scores.wilson(wins, completed) if completed else None
     return [number, start, counts["played"], completed, wins, markdown.share(share, interval)]

@@ -5,7 +5,7 @@ Knows nothing of what the numbers mean.
 
 from collections.abc import Sequence
 
-from eef_jax.evaluation import Score
+from eef_jax.scores import Score
 
 NONE = "-"  # a cell for which there is no value
 

@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from eef_jax import evaluation, plugins, records, store
+from eef_jax import plugins
+from eef_jax import scores as scores_lib
 from eef_jax.errors import DataError
-from eef_jax.evaluation import Score
 from eef_jax.methods.base import Method
-from eef_jax.store import Workdir
+from eef_jax.scores import Score
+from eef_jax.storage.files import read_json
+from eef_jax.storage.trajectories import read_trajectories
+from eef_jax.storage.workdir import Workdir
 from eef_jax.types import Trajectory
 
 CLONE = "sft_positive (clone)"
@@ -53,7 +56,7 @@ class Run:
         path = self.work.stage(stage).folder / "scores.json"
         if stage not in self.manifests or not path.exists():  # an imported expert has none
             return {}
-        return {name: evaluation.from_json(x) for name, x in store.read_json(path).items()}
+        return {name: scores_lib.from_json(x) for name, x in read_json(path).items()}
 
     def selections(self, number: int) -> list[dict[str, Any]]:
         """The verdicts of a round: trajectory, task, role, state and steps with their reasons.
@@ -80,7 +83,7 @@ class Run:
         """The attempts that a stage played."""
         if stage not in self.manifests:
             return ()
-        return records.read_trajectories(self.work.stage(stage).folder)
+        return read_trajectories(self.work.stage(stage).folder)
 
     def label(self, number: int) -> str:
         """A round's name in tables."""

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from eef_jax import sharding
 from eef_jax.data.batches import Batches, Load, Position
 from eef_jax.errors import ConfigError
-from eef_jax.models.base import Model
+from eef_jax.models.model import Model
 from eef_jax.train import state as state_lib
 from eef_jax.train import step as step_lib
 from eef_jax.train.optim import OptimizerConfig, make_optimizer

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
 from eef_jax import sharding
-from eef_jax.models.base import Model
+from eef_jax.models.model import Model
 
 
 @jax.tree_util.register_dataclass

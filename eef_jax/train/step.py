@@ -18,9 +18,9 @@ from jaxtyping import Array, Float, Key
 
 from eef_jax import sharding
 from eef_jax.errors import ConfigError
-from eef_jax.models.base import Model, merge
+from eef_jax.models.model import Model, merge
 from eef_jax.train import state as state_lib
-from eef_jax.train.losses import weighted_nll
+from eef_jax.train.losses.sft import weighted_nll
 from eef_jax.train.state import TrainState
 
 CHUNK = 128  # learned tokens of a row whose logits exist at one time

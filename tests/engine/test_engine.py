@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from eef_jax import sharding
-from eef_jax.engine import shapes
+from eef_jax.engine import config
+from eef_jax.engine.config import Shapes
 from eef_jax.engine.sampling import Sampling
-from eef_jax.engine.shapes import Shapes
 from eef_jax.errors import ConfigError
 from eef_jax.models.cache import page_bytes
 from tests.engine import toymodel
@@ -213,8 +213,8 @@ def test_a_text_stop_leaves_what_was_drawn_beyond_it_out_of_the_session(engine):
 
 def test_a_row_that_has_stopped_stays_out_of_the_rest_of_its_dispatch(model):
     # One answer stops at once while another goes on for many steps of the same dispatch.
-    shapes = dataclasses.replace(toymodel.SHAPES, steps=16)
-    with toymodel.engine(model, shapes=shapes) as engine:
+    config = dataclasses.replace(toymodel.SHAPES, steps=16)
+    with toymodel.engine(model, shapes=config) as engine:
         first = ask(engine, ids(5, 9)).ids[0]
         short = Sampling(temperature=0.0, max_new_tokens=16, stop_ids=(first,))
         session = engine.open(ids(5, 9))
@@ -582,15 +582,15 @@ def test_slots_and_pages_are_as_many_as_memory_holds(model, monkeypatch, tmp_pat
     page = page_bytes(model.config, page=16, dtype="float32")
     open_shapes = Shapes(max_context=64, page=16)  # four pages each
     for held, slots, pages in ((41, 10, 32), (4, 1, 4), (10_000, 64, 204)):
-        monkeypatch.setattr(shapes, "free_bytes", lambda _, held=held: held * page / shapes.SHARE)
-        found = shapes.fitted(open_shapes, model.config, dtype="float32", device=jax.devices()[0])
+        monkeypatch.setattr(config, "free_bytes", lambda _, held=held: held * page / config.SHARE)
+        found = config.fitted(open_shapes, model.config, dtype="float32", device=jax.devices()[0])
         assert (found.slots, found.pages) == (slots, pages)
     monkeypatch.undo()
-    monkeypatch.setattr(shapes, "MEMINFO", tmp_path / "meminfo")
-    shapes.MEMINFO.write_text("MemFree: 9 kB\nMemAvailable:  2048 kB\n")
-    assert shapes.free_bytes(jax.devices()[0]) == 2048 * 1024
-    shapes.MEMINFO.unlink()
-    assert shapes.free_bytes(jax.devices()[0]) > 2**30
+    monkeypatch.setattr(config, "MEMINFO", tmp_path / "meminfo")
+    config.MEMINFO.write_text("MemFree: 9 kB\nMemAvailable:  2048 kB\n")
+    assert config.free_bytes(jax.devices()[0]) == 2048 * 1024
+    config.MEMINFO.unlink()
+    assert config.free_bytes(jax.devices()[0]) > 2**30
     gathered = dataclasses.replace(open_shapes, attention="gathered", slots=100)
-    found = shapes.fitted(gathered, model.config, dtype="float32", device=jax.devices()[0])
+    found = config.fitted(gathered, model.config, dtype="float32", device=jax.devices()[0])
     assert (found.slots, found.pages) == (100, 400)

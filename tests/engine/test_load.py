@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 
+from eef_jax.engine.config import Shapes
 from eef_jax.engine.pages import Pages
 from eef_jax.engine.sampling import Sampling
-from eef_jax.engine.shapes import Shapes
 from tests.engine import toymodel
 
 EPISODES = 500

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from eef_jax.engine.config import Shapes
 from eef_jax.engine.engine import Engine
-from eef_jax.engine.shapes import Shapes
-from eef_jax.models import hf
-from eef_jax.models.base import LoraConfig, Model, ModelConfig, merge
+from eef_jax.models.config import LoraConfig, ModelConfig
+from eef_jax.models.huggingface import folder as hf
+from eef_jax.models.model import Model, merge
 
 VOCAB = 320
 SHAPES = Shapes(slots=4, max_context=64, page=16, pages=24, tokens=32, rows=4, chunk=8, steps=2)

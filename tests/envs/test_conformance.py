@@ -10,19 +10,18 @@ import importlib
 import json
 import os
 import pathlib
-import pkgutil
 import random
 import threading
 
 import pytest
 
-import eef_jax.envs
+from eef_jax import plugins
 from eef_jax.envs import base
 from eef_jax.envs.base import Env, Game, StepResult
 from eef_jax.errors import ConfigError, EnvError
 from eef_jax.types import Message, Task
 
-NAMES = [name for _, name, _ in pkgutil.iter_modules(eef_jax.envs.__path__) if name != "base"]
+NAMES = plugins.names("envs")
 GARBAGE = (
     *("", " ", "\n", "[", "]", "[]", "click", "click[]", "search[", "click[[x]]", "a" * 10_000),
     *("Action:", "Action: \n", "\x00\ud7ff\ufffe", "🙂[🙂]", "-1", "None", "{}", '{"action": 1}'),

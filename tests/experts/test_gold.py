@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from eef_jax import rollout
 from eef_jax.errors import ConfigError
 from eef_jax.experts import gold
+from eef_jax.rollout import loop
 from eef_jax.types import Episode, Outcome
 from tests.toygame import Corridor
 
@@ -86,7 +86,7 @@ def played(seed, **habits):
         Episode(id=task.id, task=task, round=0, attempt=0, max_steps=20)
         for task in env.tasks("train")
     ]
-    return rollout.play_sync(env, gold.make(env=env, seed=seed, **habits), orders)
+    return loop.play_sync(env, gold.make(env=env, seed=seed, **habits), orders)
 
 
 def test_it_wins_where_it_is_not_weak_and_quits_where_it_stops():

@@ -1,8 +1,8 @@
 import pytest
 
-from eef_jax import rollout
 from eef_jax.envs import webshop
 from eef_jax.experts import webshop as expert
+from eef_jax.rollout import loop
 from eef_jax.types import Episode, Message
 
 LUCKY = [0.99] * 6  # no weakness shows
@@ -87,7 +87,7 @@ def played():
     tasks = env.tasks("train")
     policy = expert.make(render=env.render)
     episodes = [Episode(id=task.id, task=task, round=0, attempt=0, max_steps=12) for task in tasks]
-    return rollout.play_sync(env, policy, episodes, source="expert", progress=False)
+    return loop.play_sync(env, policy, episodes, source="expert", progress=False)
 
 
 def test_wins_the_easy_tasks_and_few_hard_ones(played):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from eef_jax import kernels
-from eef_jax.models import base
-from eef_jax.models.base import LoraConfig
 from eef_jax.models.cache import copy_pages
+from eef_jax.models.config import LoraConfig
+from eef_jax.models.model import merge
 from tests.models import paged
 from tests.models.toys import CONFIG, forward, loud, rows, toy
 
@@ -22,7 +22,7 @@ CLOSE = functools.partial(np.testing.assert_allclose, rtol=0, atol=2e-4)
 @pytest.fixture(scope="module")
 def decoder():
     model = toy()
-    return base.merge(model.graphdef, model.frozen, loud(model.trainable))
+    return merge(model.graphdef, model.frozen, loud(model.trainable))
 
 
 @pytest.fixture(scope="module")

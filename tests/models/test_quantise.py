@@ -10,8 +10,10 @@ from flax import nnx
 
 from eef_jax import sharding
 from eef_jax.errors import ConfigError
-from eef_jax.models import hf, quantise
-from eef_jax.models.base import LoraConfig, content_hash, merge
+from eef_jax.models import quantise
+from eef_jax.models.config import LoraConfig
+from eef_jax.models.huggingface import folder as hf
+from eef_jax.models.model import content_hash, merge
 from tests.models.toys import CONFIG, forward, loud, rows, toy
 
 LORA = LoraConfig(rank=2)

@@ -7,9 +7,11 @@ import jax
 import numpy as np
 from flax import nnx
 
-from eef_jax.models import base, hf
-from eef_jax.models.base import LoraConfig, Model, ModelConfig
+from eef_jax.models.config import LoraConfig, ModelConfig
 from eef_jax.models.decoder import Decoder
+from eef_jax.models.families import registry
+from eef_jax.models.huggingface import folder as hf
+from eef_jax.models.model import Model
 
 CONFIG = ModelConfig(
     vocab_size=64, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=8, d_ff=24
@@ -47,7 +49,7 @@ def tiny(model_type: str, **changes: Any) -> dict[str, Any]:
 
 def config_of(model_type: str, **changes: Any) -> ModelConfig:
     """The shape of a family's small decoder."""
-    return base.family(model_type).config_from_hf(tiny(model_type, **changes))
+    return registry.family(model_type).config_from_hf(tiny(model_type, **changes))
 
 
 def toy(lora: LoraConfig | None = None, config: ModelConfig = CONFIG, **options) -> Model:

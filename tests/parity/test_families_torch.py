@@ -14,8 +14,10 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from eef_jax.errors import EefError  # noqa: E402
-from eef_jax.models import base, hf  # noqa: E402
-from eef_jax.models.base import LoraConfig  # noqa: E402
+from eef_jax.models.config import LoraConfig  # noqa: E402
+from eef_jax.models.families import registry  # noqa: E402
+from eef_jax.models.huggingface import folder as hf  # noqa: E402
+from eef_jax.models.model import Model  # noqa: E402
 from tests.parity import reference  # noqa: E402
 
 CLOSE = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
@@ -31,7 +33,7 @@ NEUTRAL_OUTSIDE_TEXT = {
     "vision_config", "tie_word_embeddings",
 }  # fmt: skip
 
-pytestmark = pytest.mark.parametrize("model_type", sorted(base.families()))
+pytestmark = pytest.mark.parametrize("model_type", sorted(registry.families()))
 
 
 @functools.cache
@@ -44,7 +46,7 @@ def loaded(tmp_path_factory):
     """Ours, read from the folder that transformers writes; one for each family."""
 
     @functools.cache
-    def load(model_type: str) -> base.Model:
+    def load(model_type: str) -> Model:
         folder = tmp_path_factory.mktemp(model_type)
         torch_model(model_type).save_pretrained(folder)
         return hf.load(folder)
@@ -52,7 +54,7 @@ def loaded(tmp_path_factory):
     return load
 
 
-def logits(model: base.Model, *rows: np.ndarray) -> np.ndarray:
+def logits(model: Model, *rows: np.ndarray) -> np.ndarray:
     decoder = model.decoder
     return np.asarray(jax.jit(lambda *rows: decoder.logits(decoder(*rows)))(*rows))
 
@@ -117,7 +119,7 @@ def ours(decoder, positions, segments):
     """The same modules of ours by torch's names, each a function of its input."""
     turns = decoder.rotations(positions)
     found = {"embed_tokens": decoder.embedded}
-    for name, path in base.family(decoder.config.model_type).TENSORS.items():
+    for name, path in registry.family(decoder.config.model_type).TENSORS.items():
         parts = path.split(".")
         if len(parts) == 1:  # embedding and head are no modules here
             continue
@@ -156,7 +158,7 @@ def test_every_field_of_transformers_config_is_accounted_for(model_type):
 
     def read(fields):
         nested = {**raw, "text_config": fields} if "text_config" in raw else fields
-        return base.family(model_type).config_from_hf(nested)
+        return registry.family(model_type).config_from_hf(nested)
 
     def matters(fields, name, value) -> bool:
         try:

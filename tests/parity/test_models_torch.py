@@ -15,7 +15,8 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from eef_jax.models import base, hf  # noqa: E402
+from eef_jax.models.huggingface import folder as hf  # noqa: E402
+from eef_jax.models.model import Model, merge  # noqa: E402
 from tests.models import paged  # noqa: E402
 from tests.parity import reference  # noqa: E402
 
@@ -72,7 +73,7 @@ PROMPTS = (
 )
 
 
-def ours(model: base.Model, tokens: np.ndarray) -> np.ndarray:
+def ours(model: Model, tokens: np.ndarray) -> np.ndarray:
     """Our scores [b, t, v] of rows without padding."""
     positions = np.tile(np.arange(tokens.shape[1]), (tokens.shape[0], 1))
     decoder = model.decoder
@@ -111,7 +112,7 @@ def test_gradients_equal_torch(tmp_path):
     positions, segments = np.arange(20)[None], np.ones((1, 20), np.int32)
 
     def loss(trainable):
-        decoder = base.merge(model.graphdef, model.frozen, trainable)
+        decoder = merge(model.graphdef, model.frozen, trainable)
         scores = decoder.logits(decoder(tokens, positions, segments))[0, :-1]
         picked = jnp.take_along_axis(jax.nn.log_softmax(scores), tokens[0, 1:, None], axis=-1)
         return -picked.mean()
@@ -149,7 +150,7 @@ def test_smollm2_continues_prompts_as_torch_does(smollm2):
     np.testing.assert_array_equal(greedy(model, tokens, 64), expected)
 
 
-def greedy(model: base.Model, tokens: np.ndarray, count: int) -> np.ndarray:
+def greedy(model: Model, tokens: np.ndarray, count: int) -> np.ndarray:
     """Each next token the likeliest, through the cache: i32[b, count]."""
     rows, length = tokens.shape
     decoder = model.decoder

@@ -11,8 +11,10 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 peft_library = pytest.importorskip("peft")
 
-from eef_jax.models import base, hf, peft  # noqa: E402
-from eef_jax.models.base import LoraConfig  # noqa: E402
+from eef_jax.models.config import LoraConfig  # noqa: E402
+from eef_jax.models.huggingface import folder as hf  # noqa: E402
+from eef_jax.models.huggingface import peft  # noqa: E402
+from eef_jax.models.model import content_hash  # noqa: E402
 from tests.models.toys import forward, loud  # noqa: E402
 
 # PEFT's own use of transformers.
@@ -90,7 +92,7 @@ def test_an_adapter_goes_to_peft_and_back_bit_for_bit(folder, tmp_path, kind):
         np.testing.assert_array_equal(after[name], value)
     again = hf.load(folder, lora=peft.read_config(tmp_path / "theirs", model.config))
     returned = peft.load(tmp_path / "theirs", again)
-    assert base.content_hash(returned) == base.content_hash(model.trainable)
+    assert content_hash(returned) == content_hash(model.trainable)
 
 
 def test_an_adapter_made_by_peft_gives_its_logits_here(folder, tmp_path):

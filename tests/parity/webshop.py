@@ -20,8 +20,8 @@ from typing import Any
 
 from eef_jax.envs.webshop import dataset
 from eef_jax.envs.webshop.catalogue import Product, draw_prices
-from eef_jax.envs.webshop.choose import ALL, Filter, weights
 from eef_jax.envs.webshop.dataset import Dataset
+from eef_jax.envs.webshop.goal_filter import ALL, Filter, weights
 from eef_jax.envs.webshop.goals import Goal, human_goals, synthetic_goals
 from eef_jax.envs.webshop.reward import judge
 from eef_jax.envs.webshop.search import Index

@@ -6,11 +6,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from eef_jax import rollout
+from eef_jax.engine.config import Shapes
 from eef_jax.engine.sampling import Sampling
-from eef_jax.engine.shapes import Shapes
 from eef_jax.errors import PolicyError
 from eef_jax.policies.local import LocalPolicy
+from eef_jax.rollout import loop
 from eef_jax.text.chat import ChatTokenizer
 from eef_jax.types import Episode, Message, Outcome, Request
 from tests.engine import toymodel
@@ -41,7 +41,7 @@ def make(engine, chat, seed=0, **options):
 def play(policy, episodes, **options):
     async def run():
         try:
-            return await rollout.play(Corridor(), policy, episodes, max_invalid=99, **options)
+            return await loop.play(Corridor(), policy, episodes, max_invalid=99, **options)
         finally:
             await policy.close()
 

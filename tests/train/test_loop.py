@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from eef_jax.errors import ConfigError
-from eef_jax.models.base import LoraConfig
+from eef_jax.models.config import LoraConfig
 from eef_jax.train.loop import fit
 from tests.train import toy
 

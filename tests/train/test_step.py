@@ -13,7 +13,8 @@ from eef_jax import sharding
 from eef_jax.analysis import hlo
 from eef_jax.data.batches import empty
 from eef_jax.errors import ConfigError
-from eef_jax.models import hf, layout
+from eef_jax.models import stacking
+from eef_jax.models.huggingface import folder as hf
 from eef_jax.sharding import make_mesh
 from eef_jax.train import state as state_lib
 from eef_jax.train.optim import OptimizerConfig, make_optimizer
@@ -54,7 +55,7 @@ def update(batches, *, mesh=None, lora=toy.LORA, scan=False, accumulate=1, optim
     grads = jax.tree.map(
         lambda a, b: (np.asarray(a) - np.asarray(b)) / RATE, model.trainable, new.trainable
     )
-    return float(scalars["loss"]), layout.unstacked(grads), new
+    return float(scalars["loss"]), stacking.unstacked(grads), new
 
 
 def assert_close(left, right):

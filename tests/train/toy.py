@@ -7,8 +7,10 @@ import jax
 import numpy as np
 
 from eef_jax.data.batches import Batches
-from eef_jax.models import hf, layout
-from eef_jax.models.base import LoraConfig, Model, ModelConfig
+from eef_jax.models import stacking
+from eef_jax.models.config import LoraConfig, ModelConfig
+from eef_jax.models.huggingface import folder as hf
+from eef_jax.models.model import Model
 from eef_jax.sharding import make_mesh
 from eef_jax.train.optim import OptimizerConfig
 from eef_jax.types import Example
@@ -28,7 +30,7 @@ def one_device():
 def model(lora: LoraConfig | None = LORA, scan: bool = False) -> Model:
     if scan:  # what pods train: stacked layers that are computed again on the way back
         stacked = hf.init(CONFIG, lora=lora, scan=True, remat="block")
-        trainable = layout.restacked(model(lora).trainable, stacked.trainable)
+        trainable = stacking.restacked(model(lora).trainable, stacked.trainable)
         return dataclasses.replace(stacked, trainable=trainable)
     made = hf.init(CONFIG, lora=lora)
     if lora is None:

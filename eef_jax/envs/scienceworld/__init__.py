@@ -2,7 +2,7 @@
 
 The simulator is the package `scienceworld` (Wang et al., EMNLP 2022), in JVMs of our own that are
 started so that it is deterministic, and played by the rules of its Python wrapper (see `world`).
-Episodes are lists of actions over a bounded pool of JVMs (`eef_jax.jvm`).
+Episodes are lists of actions over a bounded pool of JVMs (`eef_jax.envs._jvm`).
 
 Files: `table` (task types), `splits` (variations, step caps), `simplify` (reliefs), `prompts` (how
 an agent is spoken to), `world` (the simulator) and `gold` (its own solutions). This file ties them
@@ -15,15 +15,15 @@ import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from eef_jax.envs._jvm.game import CONVENTIONS, Convention, Game
+from eef_jax.envs._jvm.pool import Pool, cores
+from eef_jax.envs._jvm.process import find_java, find_package
 from eef_jax.envs.scienceworld import prompts, simplify, splits
 from eef_jax.envs.scienceworld.gold import Gold, shorten
 from eef_jax.envs.scienceworld.prompts import Preset
 from eef_jax.envs.scienceworld.splits import SPLITS
 from eef_jax.envs.scienceworld.world import Frame, World, read_payload
 from eef_jax.errors import ConfigError, near
-from eef_jax.jvm.game import CONVENTIONS, Convention, Game
-from eef_jax.jvm.pool import Pool, cores
-from eef_jax.jvm.process import find_java, find_package
 from eef_jax.plugins import at_least, one_of
 from eef_jax.types import Message, Task
 

@@ -10,9 +10,9 @@ import re
 import threading
 from collections.abc import Sequence
 
+from eef_jax.envs._jvm.process import Jvm, JvmLost
 from eef_jax.envs.scienceworld.world import ENTRY, JAR
 from eef_jax.errors import EnvError
-from eef_jax.jvm.process import Jvm, JvmLost
 
 LONGEST_S = 600.0  # for one path: 0.25 s is the median, 30 s the worst measured
 # Tasks that count days: shortened, the animal has not lived through its stages yet (0 of 12).

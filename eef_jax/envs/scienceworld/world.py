@@ -11,9 +11,9 @@ import json
 import pathlib
 from typing import Any
 
+from eef_jax.envs._jvm.process import Jvm
+from eef_jax.envs._jvm.world import Reading
 from eef_jax.errors import EnvError
-from eef_jax.jvm.process import Jvm
-from eef_jax.jvm.world import Reading
 from eef_jax.types import Task
 
 JAR = "scienceworld.jar"
@@ -38,7 +38,7 @@ class Frame:
 
 
 class World:
-    """A simulator (see `eef_jax.jvm.world.World`).
+    """A simulator (see `eef_jax.envs._jvm.world.World`).
 
     Args:
         package: folder of the package scienceworld.

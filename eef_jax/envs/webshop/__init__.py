@@ -21,9 +21,9 @@ import hashlib
 from collections.abc import Sequence
 
 from eef_jax.envs.webshop import official, stored
-from eef_jax.envs.webshop.choose import narrow
 from eef_jax.envs.webshop.dataset import Dataset
 from eef_jax.envs.webshop.game import Game
+from eef_jax.envs.webshop.goal_filter import narrow
 from eef_jax.envs.webshop.importer import Sources
 from eef_jax.envs.webshop.prompt_file import preset as find_preset
 from eef_jax.envs.webshop.prompts import Preset

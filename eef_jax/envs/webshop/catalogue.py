@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from eef_jax.envs.webshop.source import Record
+from eef_jax.envs.webshop.json_stream import Record
 from eef_jax.errors import DataError
 
 LONGEST_ASIN = 10  # characters

@@ -18,7 +18,7 @@ import random
 from typing import Any
 
 from eef_jax.envs import webshop
-from eef_jax.envs.webshop.choose import ALL, Filter
+from eef_jax.envs.webshop.goal_filter import ALL, Filter
 from eef_jax.envs.webshop.sessions import Info, Site, TextEnv
 from eef_jax.envs.webshop.shop import Shop
 from eef_jax.envs.webshop.views import look

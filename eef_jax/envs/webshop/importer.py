@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from eef_jax import files, provenance
 from eef_jax.envs.webshop import stored
+from eef_jax.envs.webshop.attributes_table import Labels
 from eef_jax.envs.webshop.catalogue import LONGEST_ASIN, draw_price, read_products
 from eef_jax.envs.webshop.columns import (
     ArrayWriter,
@@ -33,10 +33,10 @@ from eef_jax.envs.webshop.columns import (
     write_array,
 )
 from eef_jax.envs.webshop.goals import combinations, draw_bound, order, written
-from eef_jax.envs.webshop.labels import Labels
+from eef_jax.envs.webshop.json_stream import read_json, records
 from eef_jax.envs.webshop.postings import Builder
-from eef_jax.envs.webshop.source import read_json, records
 from eef_jax.errors import ConfigError, DataError
+from eef_jax.storage import files, provenance
 
 _SCRATCH = "unfinished-"  # first letters of the folder that an import works in
 _BLOCK = 1 << 18  # goals that are put in order at a time

@@ -18,9 +18,10 @@ from typing import Any
 
 from absl import flags
 
-from eef_jax import cli, files
-from eef_jax.envs.webshop.source import records
+from eef_jax import cli
+from eef_jax.envs.webshop.json_stream import records
 from eef_jax.errors import ConfigError, DataError
+from eef_jax.storage import files
 
 NOUNS = frozenset({"NOUN", "PROPN"})
 _BATCH = 256  # titles that a pipeline tags at a time

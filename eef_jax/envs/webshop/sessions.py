@@ -11,9 +11,9 @@ import random
 import string
 from typing import TypedDict
 
-from eef_jax.envs.webshop.choose import ALL, Filter, choose, draw, weights
 from eef_jax.envs.webshop.dataset import Dataset
 from eef_jax.envs.webshop.game import Game
+from eef_jax.envs.webshop.goal_filter import ALL, Filter, choose, draw, weights
 from eef_jax.envs.webshop.goals import Goal
 from eef_jax.envs.webshop.pages import Kind
 from eef_jax.envs.webshop.shop import Shop

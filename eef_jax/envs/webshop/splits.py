@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from eef_jax.envs.webshop.goals import order
-from eef_jax.envs.webshop.source import read_json
+from eef_jax.envs.webshop.json_stream import read_json
 from eef_jax.errors import ConfigError, DataError, near
 
 SPLITS = ("train", "dev", "test")

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from eef_jax import files
 from eef_jax.envs.webshop.catalogue import Product, price_text
 from eef_jax.envs.webshop.columns import Keys, Rows, open_array
 from eef_jax.envs.webshop.dataset import Dataset
@@ -34,6 +33,7 @@ from eef_jax.envs.webshop.postings import Postings
 from eef_jax.envs.webshop.search import Index
 from eef_jax.envs.webshop.splits import Plan
 from eef_jax.errors import DataError
+from eef_jax.storage import files
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from eef_jax.envs import webshop
-from eef_jax.envs.webshop.choose import choose, condition, draw, weights
+from eef_jax.envs.webshop.goal_filter import choose, condition, draw, weights
 from eef_jax.envs.webshop.sessions import Site, TextEnv
 from eef_jax.errors import ConfigError, DataError, EnvError
 from tests.envs.webshop import golden

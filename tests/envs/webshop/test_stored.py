@@ -13,9 +13,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from benchmarks import catalogues
+from benchmarks.webshop import catalogues
 from eef_jax.envs import webshop
-from eef_jax.envs.webshop import analyse, columns, importer, postings, source, stored
+from eef_jax.envs.webshop import analyse, columns, importer, json_stream, postings, stored
 from eef_jax.envs.webshop.catalogue import draw_prices
 from eef_jax.envs.webshop.columns import ArrayWriter, Keys, KeyWriter, Rows, RowsWriter, open_array
 from eef_jax.envs.webshop.goals import human_goals, synthetic_goals
@@ -220,7 +220,7 @@ def test_columns_give_back_what_was_written(tmp_path):
 
 def test_memory_of_an_import_hardly_grows_with_the_catalogue(tmp_path, monkeypatch):
     monkeypatch.setattr(postings, "RUN", 1 << 13)
-    monkeypatch.setattr(source, "CHUNK", 1 << 14)
+    monkeypatch.setattr(json_stream, "CHUNK", 1 << 14)
     # What is remembered of words is bounded, but not full with so few of them.
     monkeypatch.setattr(postings, "term_digest", columns.digest)
     monkeypatch.setattr(analyse, "_term", analyse._term.__wrapped__)

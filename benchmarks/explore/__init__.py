@@ -1,1 +1,0 @@
-"""The runners of `benchmarks.exploration`: one workload, an engine each, one JSON line each."""

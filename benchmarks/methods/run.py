@@ -1,0 +1,181 @@
+"""EEF against its controls: `python -m benchmarks.methods --seeds=3 --workdir=runs/methods`.
+
+For each seed every method is a whole run of its own, `<workdir>/seed_<n>/<method>`; all of them
+start from the same clone: finished `expert` and `round_0` stages are copied from one to the others.
+Started again it continues. The figures of each finished run go to `--results`, and `--table` prints
+the table from there without running anything. What the runs share is the config's; only the section
+`method` differs.
+"""
+
+import concurrent.futures
+import logging
+import multiprocessing
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import flags
+from etils import epath
+from ml_collections import config_flags
+
+from benchmarks.methods import comparison
+from eef_jax import cli
+from eef_jax.errors import ConfigError, DataError, near
+from eef_jax.storage import provenance
+from eef_jax.storage.files import write_json
+from eef_jax.storage.provenance import config_hash
+from eef_jax.storage.workdir import CONFIG, MANIFEST, Stage, open_workdir, read_workdir
+
+# Fields of the section `method` that each variant sets; EEF takes the config's own K.
+METHODS: Mapping[str, Mapping[str, Any]] = {
+    "sft_positive": {"name": "sft_positive"},
+    "rft": {"name": "rft", "rollouts": 1},
+    "rft_x6": {"name": "rft", "rollouts": 6},
+    "rft_matched": {"name": "rft", "rollouts": "matched"},
+    "eef": {"name": "eef"},
+}
+CLONE = ("expert", "round_0/select", "round_0/tune", "round_0/evaluate")
+RESULTS = pathlib.Path(__file__).parents[1] / "results"
+
+_log = logging.getLogger(__name__)
+
+
+def configure(base: Mapping[str, Any], method: str, seed: int, split: str) -> dict[str, Any]:
+    """The config of one run."""
+    section = {**base["method"], **METHODS[method]}
+    if section["rollouts"] == "matched":
+        section["eef_rollouts"] = base["method"]["rollouts"]
+    return {
+        **base,
+        "seed": seed,
+        "method": section,
+        "evaluate": {**base["evaluate"], "split": split},
+    }
+
+
+def share(source: Stage, target: Stage) -> None:
+    """Copy a finished stage, its manifest last; nothing happens where there is nothing to do."""
+    if not source.done() or target.done():
+        return
+    _copy(source.folder, target.start())
+    write_json(target.folder / MANIFEST, source.manifest())
+
+
+def run_seed(
+    configs: Mapping[str, dict[str, Any]],
+    folder: epath.Path,
+    results: epath.Path,
+    pool: concurrent.futures.Executor,
+) -> None:
+    """Run all methods of one seed, one after the other.
+
+    Args:
+        configs: each method's config.
+        folder: gets a work folder for each method.
+        results: gets a figures file for each method.
+        pool: what runs are made in, a process each (memory and compiled programs go with it).
+    """
+    from eef_jax import pipeline
+
+    for method, config in configs.items():
+        path = results / name_of(config, method)
+        if path.exists() and comparison.load(path).config_hash == config_hash(config):
+            _log.info("%s is there already", path)
+            continue
+        with open_workdir(folder / method, config) as work:
+            for other in configs:
+                for name in CLONE if is_run_of(folder / other, configs[other]) else ():
+                    share(Stage(name=name, folder=folder / other / name), work.stage(name))
+        _log.info("%s, seed %s", method, config["seed"])
+        pool.submit(pipeline.run, config, str(folder / method)).result()
+        comparison.write(path, comparison.collect(read_workdir(folder / method), method))
+
+
+def name_of(config: Mapping[str, Any], method: str) -> str:
+    """Name of a figures file."""
+    return f"{config['evaluate']['split']}-{method}-{config['seed']}.json"
+
+
+def read_table(results: epath.Path, split: str, methods: Sequence[str], seeds: range) -> str:
+    """The table of what is in `results` by now.
+
+    Raises:
+        DataError: nothing is, or what is there does not compare.
+    """
+    names = [f"{split}-{method}-{seed}.json" for method in methods for seed in seeds]
+    found = [comparison.load(results / name) for name in names if (results / name).exists()]
+    if not found:
+        raise DataError(
+            f"{results} has no figures of the {split} split, these methods and seeds "
+            f"{seeds.start} to {seeds.stop - 1}: run without --table first"
+        )
+    return comparison.table(found)
+
+
+def is_run_of(folder: epath.Path, config: Mapping[str, Any]) -> bool:
+    """Whether a folder holds a run of exactly this config."""
+    return (folder / CONFIG).exists() and read_workdir(folder).config == provenance.plain(config)
+
+
+def _copy(source: epath.Path, target: epath.Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if path.is_dir():
+            _copy(path, target / path.name)
+        elif path.name != MANIFEST:
+            path.copy(target / path.name, overwrite=True)
+
+
+def _main() -> None:
+    given = flags.FLAGS
+    for method in given.methods:
+        if method not in METHODS:
+            raise ConfigError(f"unknown method {method!r} in --methods: {near(method, METHODS)}")
+    base = given.config.to_dict()
+    split = given.split or base["evaluate"]["split"]
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    results = epath.Path(given.results)
+    if not given.table:
+        results.mkdir(parents=True, exist_ok=True)
+        _run(base, seeds, split, results)
+    print(read_table(results, split, given.methods, seeds))
+
+
+def _run(base: Mapping[str, Any], seeds: range, split: str, results: epath.Path) -> None:
+    """Run all seeds, `--jobs` of them side by side."""
+    given = flags.FLAGS
+    processes = concurrent.futures.ProcessPoolExecutor(
+        given.jobs,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=cli.plain_logs,
+        max_tasks_per_child=1,
+    )
+    with processes as pool, concurrent.futures.ThreadPoolExecutor(given.jobs) as threads:
+        runs = [
+            threads.submit(
+                run_seed,
+                {method: configure(base, method, seed, split) for method in given.methods},
+                epath.Path(given.workdir) / f"seed_{seed}",
+                results,
+                pool,
+            )
+            for seed in seeds
+        ]
+        for run in runs:
+            run.result()
+
+
+def run() -> None:
+    """Run the command."""
+    flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
+    flags.DEFINE_integer("first_seed", 0, "The first of them.")
+    flags.DEFINE_list(
+        "methods", list(METHODS), "Methods to compare; the first one makes the clone."
+    )
+    flags.DEFINE_string("split", None, "Tasks to play: dev or test. The config's own.")
+    flags.DEFINE_string("workdir", "runs/methods", "Folder of all runs.")
+    flags.DEFINE_string("results", str(RESULTS), "Folder of the figures.")
+    flags.DEFINE_integer("jobs", 1, "Seeds to run side by side.", lower_bound=1)
+    flags.DEFINE_bool("table", False, "Only print the table from --results.")
+    config_flags.DEFINE_config_file("config", "configs/webshop.py", "What all runs share.")
+    cli.run(_main)

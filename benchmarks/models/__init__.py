@@ -1,0 +1,1 @@
+"""Models: quantized bases next to full ones."""

@@ -1,0 +1,120 @@
+"""A base in 8 and 4 bits next to the full one.
+
+    python -m benchmarks.models.quantized --model=FOLDER
+
+Prints one table. On the same text and with the same adapter (rank 16 on all projections, no longer
+fresh) it compares, with the base as it is: the next token's distribution, the adapter's gradients,
+and memory: of the frozen weights, and of what a step of training computes beside its arguments
+(XLA's own figure for the compiled step).
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from eef_jax import cli
+from eef_jax.models.config import LoraConfig
+from eef_jax.models.huggingface import folder as hf
+from eef_jax.models.model import Model, merge
+from eef_jax.text import tokenizer as tokenizer_lib
+
+KINDS = ("", "int8", "nf4")
+USED = 0.01  # deviation of what is added to the adapter: half a fresh one's gradients are 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What one base gives.
+
+    Attributes:
+        logits: float32[t, v].
+        gradients: of the adapter, in one row.
+        frozen: bytes of the base.
+        temporary: bytes that a step needs beside its arguments and results.
+    """
+
+    logits: np.ndarray
+    gradients: np.ndarray
+    frozen: int
+    temporary: int
+
+
+def run_step(model: Model, tokens: np.ndarray) -> Result:
+    """Logits, gradients and memory of one step on one row of text."""
+    batch = tokens[None], np.arange(len(tokens))[None], np.ones((1, len(tokens)), np.int32)
+
+    def loss(trainable: Any, frozen: Any) -> tuple[jax.Array, jax.Array]:
+        decoder = merge(model.graphdef, frozen, trainable)
+        logits = decoder.logits(decoder(*batch))[0]
+        scores = jax.nn.log_softmax(logits[:-1])
+        return -jnp.take_along_axis(scores, tokens[1:, None], axis=-1).mean(), logits
+
+    rng = np.random.default_rng(0)
+    used = jax.tree.map(
+        lambda leaf: leaf + USED * rng.standard_normal(leaf.shape, np.float32), model.trainable
+    )
+    step = jax.jit(jax.grad(loss, has_aux=True)).lower(used, model.frozen).compile()
+    gradients, logits = step(used, model.frozen)
+    flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradients)])
+    return Result(
+        logits=np.asarray(logits),
+        gradients=flat,
+        frozen=sum(leaf.nbytes for leaf in jax.tree.leaves(model.frozen)),
+        temporary=step.memory_analysis().temp_size_in_bytes,
+    )
+
+
+def row(kind: str, got: Result, plain: Result) -> str:
+    """A line of the table."""
+    p, q = (jax.nn.log_softmax(result.logits) for result in (plain, got))
+    apart = float(jnp.sum(jnp.exp(p) * (p - q), axis=-1).mean())
+    same = float(np.mean(got.logits.argmax(-1) == plain.logits.argmax(-1)))
+    error = np.sqrt(np.mean((got.logits - plain.logits) ** 2) / np.var(plain.logits))
+    sizes = np.linalg.norm(got.gradients), np.linalg.norm(plain.gradients)
+    cosine = float(got.gradients @ plain.gradients / np.prod(sizes))
+    return (
+        f"| {kind or 'as it is'} | {error:.3f} | {apart:.4f} | {same:.1%} | {cosine:.4f} | "
+        f"{sizes[0] / sizes[1]:.3f} | {got.frozen / 1e6:,.1f} | {got.temporary / 1e6:,.1f} |"
+    )
+
+
+def _main() -> None:
+    given = flags.FLAGS
+    folder = given.model
+    # A text that does not change: figures of different days compare.
+    text = pathlib.Path(__file__).parents[2].joinpath("LICENSE").read_text()
+    tokens = np.asarray(tokenizer_lib.load(folder).encode(text)[: given.tokens], np.int32)
+    print(
+        "| base | error of logits | KL, nats | same best token | cosine of gradients | "
+        "their size | base, MB | step, MB |\n|---|---|---|---|---|---|---|---|"
+    )
+    plain = None
+    for kind in KINDS:
+        model = hf.load(
+            folder,
+            lora=LoraConfig(),
+            quantise=kind,
+            dtype=given.dtype,
+            param_dtype=given.param_dtype,
+        )
+        got = run_step(model, tokens)
+        plain = plain or got
+        print(row(kind, got, plain), flush=True)
+
+
+def run() -> None:
+    """Run the command."""
+    flags.DEFINE_string("model", None, "A Hugging Face folder.", required=True)
+    flags.DEFINE_string("dtype", "float32", "Type that layers compute in.")
+    flags.DEFINE_string("param_dtype", "float32", "Type of what is not quantised.")
+    flags.DEFINE_integer("tokens", 256, "Length of the text.")
+    cli.run(_main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+"""Training and sampling on TPU slices, compiled ahead of time."""

@@ -1,0 +1,213 @@
+"""What training and sampling take on TPU slices, compiled ahead of time: tables of docs/scaling.md.
+
+`python -m benchmarks.scaling` compiles every row that benchmarks/results/scaling does not hold yet
+(minutes each, on a CPU with the extra `tpu-aot`); `--table` prints what it holds. `--only=NAME`
+compiles one row anew. Knows presets and slices; every figure is `eef_jax.analysis`'s.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+RESULTS = Path(__file__).parents[1] / "results" / "scaling"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One compile.
+
+    Attributes:
+        preset: of configs/webshop.py.
+        topology: the slice.
+        rows: of the global batch.
+        program: what is compiled.
+        data: copies of the weights that training keeps, each spread over its part of the chips.
+    """
+
+    preset: str
+    topology: str
+    rows: int
+    program: str = "train"
+    data: int = 1
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        parts = [self.preset, self.topology.replace(":", "-")]
+        parts += [self.program] if self.program != "train" else []
+        parts += [f"data-{self.data}"] if self.data != 1 else []
+        return "_".join(parts)
+
+
+ROWS = (
+    Row(preset="llama3_8b", topology="v5e:4x4", rows=16),
+    Row(preset="llama3_8b", topology="v5e:16x16", rows=256),
+    Row(preset="llama3_8b", topology="v5e:16x16", rows=256, data=16),
+    Row(preset="llama3_8b", topology="v6e:4x4", rows=16),
+    Row(preset="qwen2_5_1_5b", topology="v5e:2x2", rows=4),
+    Row(preset="llama3_70b", topology="v6e:16x16", rows=256),
+    *(
+        Row(preset=preset, topology=topology, rows=rows, program=program)
+        for preset, topology, rows in (
+            ("llama3_8b", "v5e:4x4", 16),
+            ("llama3_8b", "v6e:4x4", 16),
+            ("qwen2_5_1_5b", "v5e:2x2", 4),
+        )
+        for program in ("prefill", "decode")
+    ),
+)
+
+
+def measure(row: Row) -> dict[str, Any]:
+    """Compile a row and keep what the table needs, as JSON values."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    from configs import webshop
+    from eef_jax.analysis import plan, table
+    from eef_jax.engine.config import Shapes
+
+    config = webshop.get_config(row.preset)
+    config.train.rows, config.mesh.data = row.rows, row.data
+    made = plan.plan(config.to_dict(), row.topology, wanted=(row.program,))
+    print("\n".join(table.lines(made)), flush=True)
+    shapes = Shapes(**config.engine.to_dict())
+    return {
+        "row": dataclasses.asdict(row),
+        "compiler": {name: importlib.metadata.version(name) for name in ("jax", "libtpu")},
+        "chips": made.mesh.size,
+        "hbm": made.chip.memory,
+        "cache": made.cache,
+        "mesh": dict(made.mesh.shape),
+        "local_mesh": dict(made.local.shape),
+        "expected_flops": made.expected,
+        "tokens": {"prefill": shapes.tokens, "decode": shapes.slots},
+        "program": _kept(made.programs[0]),
+    }
+
+
+def _kept(program: Any) -> dict[str, Any]:
+    memory, roof = program.memory, program.roofline
+    return {
+        "name": program.name,
+        "memory": dataclasses.asdict(memory),
+        "total": memory.total,
+        "flops": program.counts.flops,
+        "hbm_bytes": program.counts.memory,
+        "useful": program.useful,
+        "wires": [dataclasses.asdict(wire) for wire in program.counts.wires],
+        "times": {"compute": roof.compute, "HBM": roof.memory, "wires": roof.wires},
+        "by_wire": roof.by_wire,
+        "step": [roof.shortest, roof.longest],
+        "mfu": [roof.mfu_alone, roof.mfu],
+        "seconds": program.seconds,
+    }
+
+
+def training(results: list[dict[str, Any]]) -> list[str]:
+    """The table of training steps as Markdown, a line each."""
+    head = (
+        "| model | slice | mesh | rows a chip | GiB a chip (of HBM) | TFLOPs (by hand) | compute, "
+        "HBM, wires (ms) | step (ms) | MFU | most on the wires |"
+    )
+    made = [head, "|---|---|---|---:|---:|---:|---:|---:|---:|---|"]
+    for result in results:
+        row, one = result["row"], result["program"]
+        if one["name"] != "train":
+            continue
+        cells = (
+            row["preset"],
+            row["topology"],
+            _axes(result["mesh"]),
+            f"{row['rows'] / result['chips']:g}",
+            f"{one['total'] / 2**30:.2f} ({100 * one['total'] / result['hbm']:.0f} %)",
+            f"{one['flops'] / 1e12:.1f} ({result['expected_flops'] / 1e12:.1f})",
+            *_times(one),
+            f"{100 * one['mfu'][0]:.0f} - {100 * one['mfu'][1]:.0f} %",
+            _wires(one),
+        )
+        made.append(f"| {' | '.join(cells)} |")
+    return made
+
+
+def sampling(results: list[dict[str, Any]]) -> list[str]:
+    """The table of the engine's programs likewise; `in a run` counts what training holds, too."""
+    head = (
+        "| model | slice | a process's mesh | program, tokens | GiB a chip | in a run (of HBM) "
+        "| compute, HBM, wires (ms) | dispatch (ms) | most on the wires |"
+    )
+    made = [head, "|---|---|---|---|---:|---:|---:|---:|---|"]
+    for result in results:
+        row, one = result["row"], result["program"]
+        if one["name"] == "train":
+            continue
+        held = _held(results, row, result["cache"])
+        cells = (
+            row["preset"],
+            row["topology"],
+            _axes(result["local_mesh"]),
+            f"{one['name']}, {result['tokens'][one['name']]}",
+            f"{one['total'] / 2**30:.2f}",
+            f"{held / 2**30:.2f} ({100 * held / result['hbm']:.0f} %)",
+            *_times(one, digits=1),
+            _wires(one),
+        )
+        made.append(f"| {' | '.join(cells)} |")
+    return made
+
+
+def _axes(mesh: dict[str, int]) -> str:
+    return ", ".join(f"{axis} {size}" for axis, size in mesh.items() if size > 1)
+
+
+def _times(one: dict[str, Any], *, digits: int = 0) -> tuple[str, str]:
+    parts = (f"{1e3 * one['times'][key]:.{digits}f}" for key in ("compute", "HBM", "wires"))
+    return ", ".join(parts), " - ".join(f"{1e3 * seconds:.{digits}f}" for seconds in one["step"])
+
+
+def _wires(one: dict[str, Any]) -> str:
+    return ", ".join(f"{kind} {1e3 * seconds:.3g} ms" for kind, _, seconds in one["by_wire"][:2])
+
+
+def _held(results: list[dict[str, Any]], row: dict[str, Any], cache: int) -> int:
+    """Bytes on a chip of a run that trains and samples."""
+    from eef_jax.analysis import plan, programs
+
+    same = ("preset", "topology", "data")
+    return plan.resident(
+        {
+            one["program"]["name"]: programs.Memory(**one["program"]["memory"])
+            for one in results
+            if all(one["row"][key] == row[key] for key in same)
+        },
+        cache=cache,
+    )
+
+
+def stored() -> list[dict[str, Any]]:
+    """Results so far, in the order of `ROWS`."""
+    files = [RESULTS / f"{row.name}.json" for row in ROWS]
+    return [json.loads(file.read_text()) for file in files if file.exists()]
+
+
+def main(argv: list[str]) -> None:
+    """Compile what is missing, then print the tables."""
+    del argv
+    only = flags.FLAGS.only
+    for row in () if flags.FLAGS.table else ROWS:
+        file = RESULTS / f"{row.name}.json"
+        if only == row.name or (not only and not file.exists()):
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(measure(row), indent=1) + "\n")
+    results = stored()
+    print("\n".join([*training(results), "", *sampling(results)]))
+
+
+def run() -> None:
+    """Run the command."""
+    flags.DEFINE_bool("table", False, "Print what is stored, compile nothing.")
+    flags.DEFINE_string("only", "", "Compile this row anew, and no other.")
+    app.run(main)

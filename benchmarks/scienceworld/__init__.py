@@ -1,0 +1,1 @@
+"""ScienceWorld: speed of steps, forks and replaced processes."""

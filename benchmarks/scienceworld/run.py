@@ -1,0 +1,298 @@
+"""ScienceWorld's determinism, speed and toughness: `python -m benchmarks.scienceworld`.
+
+Prints one table: each figure beside the bound that it must keep. Parts:
+
+    gold     gold paths over all task types, replayed in two JVMs: equal to the character, score 100
+    step     a step of the environment beside the same calls of the simulator made bare
+    workers  two JVMs of ours beside two processes of the package's wrapper, steps a second
+    branch   forks of expert trajectories beside the wrapper replaying each of them, CPU seconds
+    expert   how often the fallible gold expert wins
+    soak     many episodes while JVMs are killed: all accounted for, memory flat
+
+`workers` compares wall times: nothing else should run. A whole run takes about 20 minutes on two
+idle cores; smaller numbers are for trying it out.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags
+
+from benchmarks.common.figure import HEAD, Figure
+from benchmarks.scienceworld import official
+from eef_jax import cli
+from eef_jax.envs import scienceworld
+from eef_jax.envs._jvm.process import Jvm, find_package
+from eef_jax.envs.scienceworld import ScienceWorld
+from eef_jax.envs.scienceworld.world import ENTRY, JAR, read_payload
+from eef_jax.errors import ConfigError, near
+from eef_jax.experts import gold
+from eef_jax.methods import _forks
+from eef_jax.rollout import loop
+from eef_jax.types import Episode, Task, Trajectory
+
+STATES = 5  # M of the method
+EXPERT = "find-*,lifespan-*,power-component*,chemistry-mix-paint-*,test-conductivity*"
+SHORT = "find-*,lifespan-*,power-component,chemistry-mix-paint-*"  # types of the soak
+
+Path = tuple[Task, list[str]]
+
+
+def make(**fields: Any) -> ScienceWorld:
+    """The environment under the package's own simplifications."""
+    return scienceworld.make(**{"simplifications": "easy", "jvms": 1, "timeout_s": 300.0, **fields})
+
+
+def paths(count: int, *, short: bool = False) -> list[Path]:
+    """Gold paths of so many training tasks, the types taking turns."""
+    with contextlib.closing(make()) as env:
+        return [(task, env.gold(task, short=short)) for task in env.tasks("train")[:count]]
+
+
+def gold_figures(count: int) -> list[Figure]:
+    """Replays in two JVMs."""
+    same = won = 0
+    with contextlib.closing(make()) as one, contextlib.closing(make()) as two:
+        for task, path in paths(count):
+            games = [env.game() for env in (one, two)]
+            for game in games:
+                game.reset(task)
+            first, second = (game.replay(path) for game in games)
+            same += first == second and games[0].fingerprints == games[1].fingerprints
+            won += one.is_win(sum(result.reward for result in first))
+    return [
+        _share(f"of {count} gold paths replay identically in two JVMs", same, count),
+        _share(f"of {count} gold paths reach 100", won, count),
+    ]
+
+
+def step_figures(count: int) -> list[Figure]:
+    """Our step beside the bare calls, the same paths in turns."""
+    ours = bare = 0.0
+    package, _ = find_package("scienceworld", extra="scienceworld")
+    chosen = paths(count)
+    jvm = Jvm(package / JAR, entry=ENTRY, timeout_s=300)
+    with contextlib.closing(make()) as env, contextlib.closing(jvm):
+        server = jvm.entry
+        for turn, (task, path) in enumerate([chosen[0], *chosen]):
+            game = env.game()
+            game.reset(task)
+            _start_bare(server, task)
+            begun = time.perf_counter()
+            for action in path:
+                game.step(action)
+            between = time.perf_counter()
+            for action in path:
+                server.step(action)
+                listing = server.getValidActionObjectCombinations()
+                server.getScore(), server.getCompleted(), server.getNumMoves()
+            del listing
+            if turn:  # the first one warms both up
+                ours += between - begun
+                bare += time.perf_counter() - between
+    return [Figure(name="env.step over bare calls", value=ours / bare, unit="x", bound=1.05)]
+
+
+def _start_bare(server: Any, task: Task) -> None:
+    server.load(*read_payload(task), False)
+    server.step("look around")
+    server.getValidActionObjectCombinations()
+
+
+def worker_figures(count: int) -> list[Figure]:
+    """Two JVMs of one process beside two processes of the wrapper, each half of the paths."""
+    chosen = paths(count)
+    halves = [chosen[::2], chosen[1::2]]
+    with contextlib.closing(make(jvms=2)) as env:
+
+        def play(half: Sequence[Path]) -> int:
+            steps, game = 0, env.game()
+            for task, path in half:
+                game.reset(task)
+                steps += sum(len(game.replay([action])) for action in path)
+            return steps
+
+        with concurrent.futures.ThreadPoolExecutor(2) as threads:
+            list(threads.map(play, [half[:1] for half in halves]))
+            begun = time.perf_counter()
+            ours = sum(threads.map(play, halves)) / (time.perf_counter() - begun)
+    found, seconds = _official(halves)
+    theirs = sum(process["steps"] for process in found) / seconds
+    print(f"workers: {ours:.1f} steps/s, the wrapper {theirs:.1f} steps/s", file=sys.stderr)
+    return [_ratio("two workers over two of the wrapper's, steps/s", ours / theirs, 1.7)]
+
+
+def branch_figures(count: int) -> list[Figure]:
+    """Standing in every explored state of `count` trajectories, ours and the wrapper's way."""
+    branches = [
+        (task, path[:step])
+        for task, path in paths(count)
+        for step in _forks.fork_steps(len(path), STATES)
+    ]
+    with contextlib.closing(make()) as env:
+        game = env.game()
+        game.reset(branches[0][0])
+        game.replay(branches[0][1])
+        before = official.cpu(env.pool.pids()[0])
+        for task, prefix in branches:
+            game.reset(task)
+            game.replay(prefix)
+        ours = official.cpu(env.pool.pids()[0]) - before
+    theirs = _official([branches])[0][0]["cpu_s"]
+    print(f"branch: {ours:.1f} CPU s, the wrapper {theirs:.1f} CPU s", file=sys.stderr)
+    return [_ratio(f"{len(branches)} forks: the wrapper's CPU s over ours", theirs / ours, 1.5)]
+
+
+def expert_figures(count: int) -> list[Figure]:
+    """The expert with its own habits on training tasks of short types, as ETO plays them."""
+    with contextlib.closing(make(tasks=EXPERT, simplifications="eto", jvms=2)) as env:
+        orders = _orders(env, count)
+        policy = gold.make(env=env)
+        played = loop.play_sync(env, policy, orders, concurrency=2, workers=2, env_timeout_s=600)
+    won = sum(trajectory.win for trajectory in played)
+    rose = sum(any(s.info["score"] > 0 for s in t.steps) for t in played if not t.win)
+    print(f"expert: {won} of {count} won; {rose} of the others had scored", file=sys.stderr)
+    share = Figure(name="wins of the gold expert", value=100 * won / count, unit="%", bound=30)
+    return [
+        dataclasses.replace(share, at_most=False),
+        dataclasses.replace(share, name="the same", bound=45),
+    ]
+
+
+def _orders(env: ScienceWorld, count: int, *, max_steps: int = 1000) -> list[Episode]:
+    tasks = env.tasks("train")
+    return [
+        Episode(id=f"{n}", task=tasks[n % len(tasks)], round=0, attempt=n, max_steps=max_steps)
+        for n in range(count)
+    ]
+
+
+def soak_figures(episodes: int, kills: int) -> list[Figure]:
+    """Play the fallible expert while JVMs are killed."""
+    rng = random.Random(0)
+    with contextlib.closing(make(tasks=SHORT, jvms=2, max_steps=30)) as env:
+        memory: list[float] = []
+        ended: list[Trajectory] = []
+
+        def on_done(trajectory: Trajectory) -> None:
+            ended.append(trajectory)
+            pids = env.pool.pids()
+            memory.append(_resident([os.getpid(), *pids]))
+            if pids and len(ended) < episodes and len(ended) % (episodes // (kills + 1)) == 0:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(rng.choice(pids), 9)
+
+        played = loop.play_sync(
+            env,
+            gold.make(env=env),
+            _orders(env, episodes, max_steps=30),
+            concurrency=2,
+            workers=2,
+            env_timeout_s=3600,
+            on_done=on_done,
+        )
+        counts = env.pool.counts
+    outcomes = collections.Counter(str(trajectory.outcome) for trajectory in played)
+    print(f"soak: {dict(outcomes)}, {counts}", file=sys.stderr)
+    quarter = max(1, len(memory) // 4)
+    growth = statistics.median(memory[-quarter:]) / statistics.median(memory[quarter : 2 * quarter])
+    broken = sum(not trajectory.outcome.completed for trajectory in played)
+    return [
+        _share(f"of {episodes} episodes are accounted for", len(played), episodes),
+        Figure(name="of them ended by infrastructure", value=broken, unit="", bound=kills),
+        _share("JVMs were killed under them", counts.lost, kills),
+        Figure(
+            name="memory at the end over the second quarter's", value=growth, unit="x", bound=1.1
+        ),
+    ]
+
+
+def _official(lists: Sequence[Sequence[Path]]) -> tuple[list[dict[str, Any]], float]:
+    """Let processes of the wrapper play lists of paths at once: what each tells, and seconds."""
+    command = [sys.executable, "-m", official.__name__]
+    processes = []
+    for chosen in lists:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        rows = [[*read_payload(task), path] for task, path in chosen]
+        _tell(process, json.dumps(rows))
+        processes.append(process)
+    for process in processes:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    begun = time.perf_counter()
+    for process in processes:
+        _tell(process, "go")
+    found = [json.loads(p.stdout.readline()) for p in processes if p.stdout is not None]
+    seconds = time.perf_counter() - begun
+    for process in processes:
+        process.communicate()
+    return found, seconds
+
+
+def _tell(process: subprocess.Popen, line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+
+
+def _resident(pids: Sequence[int]) -> float:
+    """Resident memory of processes, in MB."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            total += int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return total * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _share(name: str, value: int, count: int) -> Figure:
+    return Figure(name=name, value=value, unit="", bound=count, at_most=False)
+
+
+def _ratio(name: str, value: float, bound: float) -> Figure:
+    return Figure(name=name, value=value, unit="x", bound=bound, at_most=False)
+
+
+FLAGS = flags.FLAGS
+PARTS: dict[str, Callable[[], list[Figure]]] = {
+    "gold": lambda: gold_figures(FLAGS.paths),
+    "step": lambda: step_figures(FLAGS.trajectories),
+    "workers": lambda: worker_figures(2 * FLAGS.trajectories),
+    "branch": lambda: branch_figures(FLAGS.trajectories),
+    "expert": lambda: expert_figures(FLAGS.expert_tasks),
+    "soak": lambda: soak_figures(FLAGS.episodes, FLAGS.kills),
+}
+
+
+def main() -> None:
+    """Print the table, each part when it is measured."""
+    for part in FLAGS.parts:
+        if part not in PARTS:
+            raise ConfigError(f"unknown part {part!r} in --parts: {near(part, PARTS)}")
+    print(HEAD, flush=True)
+    for part in FLAGS.parts:
+        for figure in PARTS[part]():
+            print(figure.row(), flush=True)
+
+
+def run() -> None:
+    """Run the command."""
+    flags.DEFINE_list("parts", list(PARTS), "What to measure.")
+    flags.DEFINE_integer("paths", 100, "Gold paths to replay.", lower_bound=1)
+    flags.DEFINE_integer("trajectories", 20, "Paths to time and to fork.", lower_bound=1)
+    flags.DEFINE_integer("expert_tasks", 78, "Tasks the expert plays.", lower_bound=1)
+    flags.DEFINE_integer("episodes", 500, "Episodes of the soak.", lower_bound=4)
+    flags.DEFINE_integer("kills", 20, "JVMs killed during the soak.", lower_bound=0)
+    cli.run(main)

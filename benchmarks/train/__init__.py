@@ -1,0 +1,1 @@
+"""Training steps timed next to torch and PEFT."""

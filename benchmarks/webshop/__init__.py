@@ -1,0 +1,1 @@
+"""WebShop: speed and memory of catalogues, import and episodes."""

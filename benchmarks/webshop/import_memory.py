@@ -1,0 +1,127 @@
+"""Peak memory of importing models: `python -m benchmarks.webshop.import_memory [--model=FOLDER]`.
+
+For each folder (without any: a generated Llama of about 500 MB in files of 100 MB) a fresh process
+imports jax, then loads the model on the CPU, while this one reads how much anonymous memory that
+one has (RssAnon: pages of mapped files are the system's to drop and do not count). The table shows
+the peak above the level after `import jax`, the import of everything else included, beside the
+bound of 1.15 times the parameters' bytes.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from absl import flags
+
+from eef_jax import cli
+
+BOUND = 1.15  # of the parameters' bytes
+PERIOD = 0.0005  # seconds between two looks at a process
+
+_PROBE = """
+import sys, jax
+print("ready", flush=True), sys.stdin.readline()
+from eef_jax.models.config import LoraConfig
+from eef_jax.models.huggingface import folder as hf
+path, param_dtype, quantise = sys.argv[1:]
+lora = LoraConfig(rank=1) if quantise else None
+model = hf.load(path, param_dtype=param_dtype, quantise=quantise, lora=lora)
+print(sum(leaf.nbytes for leaf in jax.tree.leaves((model.frozen, model.trainable))), flush=True)
+sys.stdin.readline()
+"""
+
+
+def measure(folder: str, *, param_dtype: str, quantise: str) -> tuple[int, int, float]:
+    """Load a folder in a process of its own.
+
+    Returns:
+        The parameters' bytes, the peak of anonymous memory above the level after `import jax` in
+        bytes, and seconds.
+    """
+    command = [sys.executable, "-c", _PROBE, folder, param_dtype, quantise]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) as probe:
+        assert probe.stdin is not None and probe.stdout is not None
+        probe.stdout.readline()
+        level, seen, over = _anonymous(probe.pid), [0], threading.Event()
+
+        def watch() -> None:
+            while not over.wait(PERIOD):
+                seen.append(max(seen.pop(), _anonymous(probe.pid)))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        began = time.monotonic()
+        probe.stdin.write("\n")
+        answer = probe.stdout.readline()
+        seconds = time.monotonic() - began
+        over.set()
+        watcher.join()
+    if not answer:
+        raise SystemExit(f"loading {folder} failed, see above")
+    return int(answer), seen[0] - level, seconds
+
+
+def generate(folder: str) -> None:
+    """Write a random Llama of about 500 MB (float32) in files of at most 100 MB."""
+    # Not at the top: for folders that exist this process needs no jax.
+    from eef_jax.models.config import ModelConfig
+    from eef_jax.models.huggingface import folder as hf
+
+    config = ModelConfig(
+        vocab_size=32_000,
+        d_model=768,
+        n_layers=12,
+        n_heads=12,
+        n_kv_heads=4,
+        head_dim=64,
+        d_ff=2048,
+        tie_embeddings=False,
+    )
+    hf.save(hf.init(config), folder, max_shard=10**8)
+
+
+def _anonymous(pid: int) -> int:
+    """Anonymous memory of a process in bytes."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"RssAnon:\s+(\d+) kB", status)
+    return int(found[1]) * 1024 if found else 0
+
+
+def _main() -> None:
+    given = flags.FLAGS
+    print(
+        "| folder | parameters | quantise | MB | peak MB | share | bound | s |\n"
+        "|---|---|---|---|---|---|---|---|"
+    )
+    with tempfile.TemporaryDirectory() as made:
+        if not given.model:
+            generate(made)
+        for folder in given.model or [made]:
+            for param_dtype, quantise in (
+                ("float32", ""),
+                ("bfloat16", ""),
+                ("bfloat16", "int8"),
+                ("bfloat16", "nf4"),
+            ):
+                size, peak, seconds = measure(folder, param_dtype=param_dtype, quantise=quantise)
+                print(
+                    f"| {pathlib.Path(folder).name if given.model else 'generated'} | "
+                    f"{param_dtype} | {quantise or '-'} | {size / 1e6:,.0f} | {peak / 1e6:,.0f} | "
+                    f"{peak / size:.2f} | {BOUND if not quantise else '-'} | {seconds:.1f} |",
+                    flush=True,
+                )
+
+
+def run() -> None:
+    """Run the command."""
+    flags.DEFINE_multi_string("model", [], "A Hugging Face folder; may be given several times.")
+    cli.run(_main)
+
+
+if __name__ == "__main__":
+    run()

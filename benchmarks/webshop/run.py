@@ -1,0 +1,162 @@
+"""WebShop's speed and memory: `python -m benchmarks.webshop --data=FOLDER --workdir=runs/webshop`.
+
+Prints one table: each figure beside the bound that it must keep. FOLDER holds the small official
+files (`items_shuffle_1000.json`, `items_ins_v2_1000.json`, and `title_nouns.json` if there is one);
+larger catalogues are made of it. Every figure is taken in a process of its own, and datasets that
+are imported already are used again. Speeds are of one core: CPU time, which other work on the
+machine lengthens less than wall time. Loading is told in both.
+
+The original's figures beside ours in docs/webshop.md were measured by running it.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from absl import flags
+
+from benchmarks.common.figure import Figure, table
+from benchmarks.webshop import catalogues
+from benchmarks.webshop import probe as probe_lib
+from eef_jax import cli
+from eef_jax.envs.webshop import importer, stored
+from eef_jax.errors import ConfigError
+
+ORIGINAL = 58  # steps a second and core of the original on the same 1,000 products
+SMALL, LARGE = 1_000, 100_000  # products
+LOADS = 5  # processes that load a dataset; the fastest one counts
+
+
+def figures(data: pathlib.Path, workdir: pathlib.Path) -> list[Figure]:
+    """Measure loading, playing, searching and memory."""
+    small = imported(workdir / "1k", lambda folder: _official(data), data)
+    large = imported(workdir / "100k", lambda folder: _replicated(data, folder), data)
+    speed = probe("speed", small)
+    rows = [
+        Figure(
+            name="1k: steps of search, click, option, buy",
+            value=speed["steps_per_s"],
+            unit="/s",
+            bound=100 * ORIGINAL,
+            at_most=False,
+        ),
+        *_loads("1k", small),
+        *_loads("100k", large),
+        Figure(
+            name="100k: search, median",
+            value=probe("search", large)["median_ms"],
+            unit="ms",
+            bound=5,
+        ),
+    ]
+    games = {name: probe("games", folder) for name, folder in (("1k", small), ("100k", large))}
+    for name, found in games.items():
+        rows.append(
+            Figure(
+                name=f"{name}: 1,000 live episodes add",
+                value=found["added_mb"],
+                unit="MB",
+                bound=20,
+            )
+        )
+    return rows
+
+
+def _loads(name: str, folder: pathlib.Path) -> list[Figure]:
+    """Importing the module and loading a dataset, the best of some processes."""
+    runs = [probe("load", folder) for _ in range(LOADS)]
+    wall, cpu = (min(run[key] for run in runs) for key in ("wall_s", "cpu_s"))
+    memory = max(run["rss_mb"] for run in runs)
+    return [
+        Figure(name=f"{name}: import and load, wall time", value=wall, unit="s", bound=1),
+        Figure(name=f"{name}: the same, CPU time", value=cpu, unit="s", bound=1),
+        Figure(name=f"{name}: memory after it", value=memory, unit="MB", bound=150),
+    ]
+
+
+def import_figures(workdir: pathlib.Path, count: int) -> list[Figure]:
+    """Measure the peak memory of importing `count` generated products, and twice as many."""
+    peaks = []
+    for size in (count, 2 * count):
+        folder = workdir / f"generated-{size}"
+        if not (folder / "products.json").exists():
+            catalogues.generate(folder, size)
+        peaks.append(probe("import", folder)["peak_mb"])
+    return [
+        Figure(
+            name=f"import of {2 * count:,} products: peak over that of {count:,} "
+            f"({peaks[1]:,.0f} and {peaks[0]:,.0f} MB)",
+            value=peaks[1] / peaks[0],
+            unit="x",
+            bound=1.3,
+        )
+    ]
+
+
+def imported(
+    folder: pathlib.Path,
+    files: Callable[[pathlib.Path], Mapping[str, pathlib.Path]],
+    data: pathlib.Path,
+) -> pathlib.Path:
+    """The folder of a dataset, imported if it is not there."""
+    if not (folder / stored.MANIFEST).exists():
+        nouns = data / "title_nouns.json"
+        paths = {what: str(path) for what, path in files(folder.with_suffix(".source")).items()}
+        sources = importer.Sources(
+            products=paths["products"],
+            attributes=paths["attributes"],
+            nouns=str(nouns) if nouns.exists() else "",
+        )
+        importer.run(sources, folder)
+    return folder
+
+
+def _official(data: pathlib.Path) -> dict[str, pathlib.Path]:
+    return {
+        "products": data / "items_shuffle_1000.json",
+        "attributes": data / "items_ins_v2_1000.json",
+    }
+
+
+def _replicated(data: pathlib.Path, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The small catalogue, many times over with new ids."""
+    rows, labels = (json.loads(path.read_text("utf-8")) for path in _official(data).values())
+    catalogues.replicate(folder, rows, labels, LARGE // SMALL)
+    return {what: folder / f"{what}.json" for what in ("products", "attributes")}
+
+
+def probe(what: str, folder: pathlib.Path) -> dict[str, Any]:
+    """Figures that a fresh process takes of itself."""
+    command = [sys.executable, "-m", probe_lib.__name__, what, str(folder)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    data, workdir = pathlib.Path(FLAGS.data), pathlib.Path(FLAGS.workdir)
+    rows = []
+    if FLAGS.generated:
+        rows += import_figures(workdir, FLAGS.generated)
+    if FLAGS.data:
+        if not _official(data)["products"].exists():
+            raise ConfigError(f"--data={data} holds no items_shuffle_1000.json; see the README")
+        rows += figures(data, workdir)
+    if not rows:
+        raise ConfigError("give --data (a folder with the small official files) or --generated")
+    print(table(rows))
+
+
+FLAGS = flags.FLAGS
+
+
+def run() -> None:
+    """Run the command."""
+    flags.DEFINE_string("data", "", "Folder of the small official files.")
+    flags.DEFINE_string("workdir", "runs/webshop", "Where imported datasets are kept.")
+    flags.DEFINE_integer("generated", 0, "Also import so many generated products, and twice that.")
+    cli.run(main)

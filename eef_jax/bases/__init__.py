@@ -1,0 +1,1 @@
+"""The pretrained nano bases that ship, a Hugging Face folder each."""

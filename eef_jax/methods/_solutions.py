@@ -1,0 +1,191 @@
+"""What is worth learning: expert wins, winning rollouts, and the choice among several of them.
+
+Every method takes its expert wins and its own wins from here, so that methods differ in where they
+play and what they select, never in how they break ties. Knows steps and weights; not what a state's
+label is, and no tokens.
+"""
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from eef_jax.methods import _forks
+from eef_jax.methods.base import Pool
+from eef_jax.types import (
+    KEPT_ALL,
+    KEPT_BENEFICIAL,
+    KEPT_EXPERT_WIN,
+    KEPT_OWN_WIN,
+    MASKED_CONTEXT,
+    MASKED_HARMFUL,
+    Selection,
+    Task,
+    Trajectory,
+)
+
+Choice = Literal["shortest", "random", "newest"]
+CHOICES: tuple[Choice, ...] = ("shortest", "random", "newest")
+
+EXPERT = "expert"
+EXPERT_WIN = "expert_win"
+S0 = "s0"
+RECOVERY = "recovery"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """A winning rollout as the solution of one state on its way.
+
+    Attributes:
+        rollout: the win; its steps before `rollout.fork_step` are an expert's.
+        step: where on its way the solved state lies; what comes after it is learned.
+    """
+
+    rollout: Trajectory
+    step: int = 0
+
+    @property
+    def length(self) -> int:
+        """Environment steps from the solved state to the win."""
+        return len(self.rollout.steps) - self.step
+
+    def expert_actions(self) -> Iterable[_forks.State]:
+        """The expert's actions it teaches, each as the state that the action ends in."""
+        steps = range(self.step, self.rollout.fork_step)
+        return (_forks.state(self.rollout, step + 1) for step in steps)
+
+
+def choose(solutions: Sequence[Solution], rule: Choice, seed: int = 0) -> Solution:
+    """Keep one solution of a state; ties go to the newest round, then to the smaller id.
+
+    Args:
+        solutions: at least one.
+        rule: `shortest` (fewest environment steps from the state to the win), `newest` (last round,
+            then shortest) or `random` (uniform and the same in every process).
+        seed: of `random` alone.
+    """
+
+    def shortest(solution: Solution) -> tuple[Any, ...]:
+        return solution.length, -solution.rollout.round, solution.rollout.id
+
+    def newest(solution: Solution) -> tuple[Any, ...]:
+        return -solution.rollout.round, solution.length, solution.rollout.id
+
+    def drawn(solution: Solution) -> tuple[Any, ...]:
+        lot = hashlib.sha256(f"{seed}/{solution.step}/{solution.rollout.id}".encode())
+        return lot.hexdigest(), solution.rollout.id
+
+    orders: dict[Choice, Callable[[Solution], tuple[Any, ...]]]
+    orders = {"shortest": shortest, "newest": newest, "random": drawn}
+    return min(solutions, key=orders[rule])
+
+
+def own_wins(pool: Pool, tasks: Sequence[Task], round: int) -> dict[str, list[Solution]]:
+    """The policy's wins from s_0 in all rounds up to `round`, by the task's id."""
+    rollouts = _forks.by_task(pool.rollouts, tasks)
+    return {
+        task: [Solution(rollout=t) for t in found if t.win and not t.parent and t.round <= round]
+        for task, found in rollouts.items()
+    }
+
+
+def select_expert_wins(
+    pool: Pool, tasks: Sequence[Task], harmful: Collection[_forks.State] = ()
+) -> list[Selection]:
+    """The experts' wins; an action labelled harmful carries no weight there either."""
+    known = {task.id for task in tasks}
+    selections = []
+    for expert in pool.experts:
+        if expert.win and expert.task.id in known:
+            reasons = tuple(
+                MASKED_HARMFUL if _forks.state(expert, step + 1) in harmful else KEPT_EXPERT_WIN
+                for step in range(len(expert.steps))
+            )
+            selections.append(_selection(expert, reasons, EXPERT_WIN))
+    return [selection for selection in selections if any(selection.weights)]
+
+
+def select_experts(pool: Pool, tasks: Sequence[Task]) -> list[Selection]:
+    """Every action of every expert trajectory, failures included."""
+    known = {task.id for task in tasks}
+    return [
+        _selection(expert, (KEPT_ALL,) * len(expert.steps), EXPERT)
+        for expert in pool.experts
+        if expert.steps and expert.task.id in known
+    ]
+
+
+def select_solution(
+    solution: Solution, role: str, harmful: Collection[_forks.State] = ()
+) -> Selection:
+    """Learn a solution: all from its state to the win, with what stands before as context."""
+    rollout = solution.rollout
+
+    def reason(step: int) -> str:
+        if step >= max(solution.step, rollout.fork_step):
+            return KEPT_OWN_WIN
+        if step >= solution.step:
+            return KEPT_BENEFICIAL
+        return MASKED_HARMFUL if _forks.state(rollout, step + 1) in harmful else MASKED_CONTEXT
+
+    reasons = tuple(reason(step) for step in range(len(rollout.steps)))
+    return _selection(rollout, reasons, role, solution.step)
+
+
+def summarize(
+    selections: Iterable[Selection], pool: Pool, tasks: Sequence[Task], round: int, states: int
+) -> dict[str, Any]:
+    """JSON facts about a round for the report.
+
+    Args:
+        selections: what the method selected after the round.
+        pool: what it selected from.
+        tasks: the training tasks.
+        round: the round.
+        states: M, which tells the number k of an expert state from its step.
+
+    Returns:
+        `yield`: for each expert state k (0: the task's start) how many rollouts of this round were
+        `played`, `completed` and `wins`; `examples`: selections by role; `steps`: steps by reason;
+        `tasks`; `solved` and `share_solved` (0-1): tasks with at least one selection;
+        `solved_only_through_failure`: of these, those with neither an expert's win nor an own win
+        from the start in any round so far.
+    """
+    selections = list(selections)
+    solved = {selection.trajectory.task.id for selection in selections}
+    wins = {task for task, found in own_wins(pool, tasks, round).items() if found}
+    wins |= {expert.task.id for expert in pool.experts if expert.win}
+    return {
+        "tasks": len(tasks),
+        "solved": len(solved),
+        "share_solved": len(solved) / len(tasks) if tasks else 0.0,
+        "solved_only_through_failure": len(solved - wins),
+        "examples": dict(sorted(Counter(s.role for s in selections).items())),
+        "steps": dict(sorted(Counter(r for s in selections for r in s.reasons).items())),
+        "yield": _yield_by_state(pool, tasks, round, states),
+    }
+
+
+def _yield_by_state(
+    pool: Pool, tasks: Sequence[Task], round: int, states: int
+) -> dict[str, Mapping[str, int]]:
+    lengths = {t.id: _forks.skip_length(len(t.steps), states) for t in pool.experts}
+    rows: dict[int, Counter[str]] = {}
+    for found in _forks.by_task(pool.rollouts, tasks).values():
+        for rollout in found:
+            if rollout.round == round:
+                k = rollout.fork_step // lengths[rollout.parent] if rollout.parent else 0
+                row = rows.setdefault(k, Counter(played=0, completed=0, wins=0))
+                row.update(played=1, completed=rollout.outcome.completed, wins=rollout.win)
+    return {str(k): dict(rows[k]) for k in sorted(rows)}
+
+
+def _selection(
+    trajectory: Trajectory, reasons: tuple[str, ...], role: str, state: int = 0
+) -> Selection:
+    weights = tuple(float(reason.startswith("kept")) for reason in reasons)
+    return Selection(
+        trajectory=trajectory, weights=weights, reasons=reasons, role=role, state=state
+    )

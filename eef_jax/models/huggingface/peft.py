@@ -1,0 +1,223 @@
+"""Adapters as the PEFT library has them: `adapter_model.safetensors` and `adapter_config.json`.
+
+Such a folder is what vLLM, PEFT and transformers load beside a base. Writing and reading are exact:
+values come back bit for bit. Needs neither PEFT nor torch. Knows no checkpoints.
+"""
+
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from flax import nnx
+from jax.sharding import Mesh
+
+from eef_jax.errors import ConfigError, DataError
+from eef_jax.models import placing, stacking
+from eef_jax.models.config import TARGETS, LoraConfig, ModelConfig
+from eef_jax.models.families import hf_names
+from eef_jax.models.huggingface import folder as hf
+from eef_jax.models.huggingface import safetensors
+from eef_jax.models.model import Model, content_hash
+from eef_jax.storage import files
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+_PREFIX = "base_model.model."
+_HALVES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
+_BASE = "eef_jax_base"  # in the weights' header: which frozen weights the adapter was tuned on
+
+# What else PEFT's LoRA can do; an adapter that does it computes something other than ours.
+_PLAIN = (
+    "use_dora alora_invocation_tokens arrow_config corda_config eva_config fan_in_fan_out "
+    "layer_replication lora_bias megatron_config modules_to_save rank_pattern alpha_pattern "
+    "target_parameters trainable_token_indices use_bdlora use_qalora velora_config "
+    "ensure_weight_tying exclude_modules"
+).split()
+
+
+def save(model: Model, path: epath.PathLike, *, base: str) -> None:
+    """Write a model's adapter.
+
+    Args:
+        model: with an adapter.
+        path: the folder; made where it is missing. adapter_config.json is written last.
+        base: folder or hub name of the base, for whoever loads the adapter.
+
+    Raises:
+        ConfigError: the model has no adapter.
+    """
+    if model.lora is None:
+        raise ConfigError(
+            "all parameters of this model were tuned, there is no adapter: write it merged"
+        )
+    leaves = stacking.names(model.trainable)
+    stored = _stored(model.config, leaves)
+    plan = {
+        name: safetensors.Planned(dtype=np.dtype(variable.dtype), shape=variable.shape[-2:][::-1])
+        for name, (variable, _) in ((name, leaves[at]) for name, at in stored.items())
+    }
+
+    def produce(name: str) -> np.ndarray:
+        return hf_names.oriented(stacking.value(*leaves[stored[name]]), stored[name])
+
+    folder = epath.Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    metadata = {_BASE: _identity(model)}
+    safetensors.write_file(folder / WEIGHTS, plan, produce, metadata=metadata)
+    # Names, whatever was asked for: PEFT takes patterns as one string only.
+    known = hf_names.modules(model.config).values()
+    targets = _targets({_module(name) for name in stored}, known)
+    files.write_json(folder / CONFIG, _config_to_peft(model.lora, targets, base))
+
+
+def read_config(path: epath.PathLike, config: ModelConfig) -> LoraConfig:
+    """What adapter a folder holds, for a model of this shape.
+
+    Raises:
+        DataError: a file is missing or damaged, the adapter does what ours do not, or it adapts
+            modules that the model lacks.
+    """
+    folder = epath.Path(path).expanduser()
+    if not (folder / CONFIG).exists():
+        raise DataError(
+            f"{folder / CONFIG} is missing: an adapter's folder as PEFT saves it is expected"
+        )
+    raw = hf.read_json(folder / CONFIG)
+    _check_plain(folder, raw)
+    known = set(hf_names.modules(config).values())
+    adapted = {_module(name) for name in safetensors.open_file(folder / WEIGHTS)[0]}
+    if foreign := sorted(adapted - known):
+        raise DataError(
+            f"{folder} adapts {len(foreign)} modules that the base lacks or that take no adapter "
+            f"here, such as {foreign[0]}; the base's are named like {min(known)}: load the base "
+            f"that it was tuned on ({raw.get('base_model_name_or_path')})"
+        )
+    try:
+        return LoraConfig(
+            rank=int(raw["r"]),
+            alpha=float(raw["lora_alpha"]),
+            dropout=float(raw.get("lora_dropout") or 0.0),
+            targets=_targets(adapted, known),
+            rslora=bool(raw.get("use_rslora")),
+        )
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise DataError(
+            f"{folder / CONFIG} describes no adapter ({error}): save it with PEFT again"
+        ) from error
+
+
+def load(path: epath.PathLike, model: Model, *, mesh: Mesh | None = None) -> nnx.State:
+    """Read an adapter's values.
+
+    Args:
+        path: the folder.
+        model: made with what `read_config` gave; its base is compared with the one that the adapter
+            was tuned on, as far as the folder tells (ours do, for weights of equal types).
+        mesh: where the values go; None leaves them on the default device.
+
+    Returns:
+        What takes the place of `model.trainable`.
+
+    Raises:
+        DataError: tensors are missing, unexpected or of another shape (all are named), or the
+            adapter belongs to another base.
+    """
+    folder = epath.Path(path).expanduser()
+    found, metadata = safetensors.open_file(folder / WEIGHTS)
+    leaves: placing.Leaves = dict(nnx.to_flat_state(model.trainable))
+    own = placing.canonical(leaves)
+    stored = _stored(model.config, own)
+    if problems := placing.faults(stored, found, own):
+        lines = "\n  ".join(problems)
+        raise DataError(
+            f"{folder} holds another adapter than its {CONFIG} and the base say:\n  {lines}\n"
+            "load the base that it was tuned on, or copy the folder again"
+        )
+    _check_base(folder, metadata, model)
+    of = {at: found[name] for name, at in stored.items()}
+    filled: dict[hf_names.Path, nnx.Variable] = {}
+    for at, leaf in leaves.items():
+
+        def source_of(name: hf_names.Path, leaf: placing.Leaf = leaf) -> placing.Source:
+            return functools.partial(placing.read, of[name], name, leaf)
+
+        filled |= placing.place(at, leaf, placing.joined(at, leaf, source_of), mesh)
+    return nnx.from_flat_state(filled)
+
+
+def _stored(config: ModelConfig, paths: Mapping[hf_names.Path, Any]) -> dict[str, hf_names.Path]:
+    """PEFT's name -> path, of an adapter's halves."""
+    modules = hf_names.modules(config)
+    return {f"{_PREFIX}{modules[path[:-1]]}.{_HALVES[path[-1]]}": path for path in sorted(paths)}
+
+
+def _module(name: str) -> str:
+    """The adapted module of a tensor's name; what is no half of an adapter stays as it is."""
+    for half in _HALVES.values():
+        name = name.removesuffix(f".{half}")
+    return name.removeprefix(_PREFIX)
+
+
+def _targets(adapted: Collection[str], known: Collection[str]) -> tuple[str, ...]:
+    """The shortest targets that mean these modules: names of projections, or else all in full."""
+    short = {name.rsplit(".", 1)[-1] for name in adapted}
+    if all(name in adapted for name in known if name.rsplit(".", 1)[-1] in short):
+        return tuple(target for target in TARGETS if target in short)
+    return tuple(sorted(adapted))
+
+
+def _config_to_peft(lora: LoraConfig, targets: Sequence[str], base: str) -> dict[str, Any]:
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": lora.rank,
+        "lora_alpha": int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": list(targets),
+        "use_rslora": lora.rslora,
+        "use_dora": False,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "modules_to_save": None,
+        "init_lora_weights": True,
+        "inference_mode": True,
+    }
+
+
+def _check_plain(folder: epath.Path, raw: Mapping[str, Any]) -> None:
+    if raw.get("peft_type") != "LORA":
+        raise DataError(
+            f"{folder / CONFIG} is of the type {raw.get('peft_type')!r}, expected 'LORA': other "
+            "kinds of adapters are not computed here"
+        )
+    asked = [name for name in _PLAIN if raw.get(name)]
+    if raw.get("bias", "none") != "none":
+        asked.append("bias")
+    if asked:
+        values = ", ".join(f"{name} = {raw[name]!r}" for name in asked)
+        raise DataError(
+            f"{folder / CONFIG} asks for {values}, which is not computed here: merge the adapter "
+            "into its base with PEFT and load that, or tune a plain LoRA adapter"
+        )
+
+
+def _identity(model: Model) -> str:
+    """Types of the frozen weights and their hash: one base read as other types has another hash."""
+    types = sorted({leaf.dtype.name for leaf in jax.tree.leaves(model.frozen)})
+    return f"{'+'.join(types)}:{content_hash(model.frozen)}"
+
+
+def _check_base(folder: epath.Path, metadata: Mapping[str, str], model: Model) -> None:
+    told = metadata.get(_BASE)
+    if told is None:
+        return
+    ours = _identity(model)
+    if told != ours and told.split(":")[0] == ours.split(":")[0]:
+        raise DataError(
+            f"{folder} was tuned on a base with the hash {told.split(':')[1][:12]}, the loaded one "
+            f"has {ours.split(':')[1][:12]}: load the base that its {CONFIG} names"
+        )

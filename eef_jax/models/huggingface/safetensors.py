@@ -1,0 +1,237 @@
+"""Folders of safetensors files: tensors read in place, written one after the other.
+
+Reading gives views of the mapped file, which cost no memory of their own (the system drops pages of
+a file when it wants to); writing never holds more than one tensor. A folder has one file, or
+several with an index. Knows names, types, shapes and bytes; knows no model and no device.
+
+The format: 8 bytes of header length, a JSON header (name -> dtype, shape, offsets of first byte and
+end), the tensors' bytes. See https://huggingface.co/docs/safetensors.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from etils import epath
+
+from eef_jax.errors import DataError
+from eef_jax.storage import files
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+MAX_SHARD = 5 * 10**9  # bytes in one file of a model, as transformers has it
+
+_DTYPES = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "I8": np.dtype(np.int8),
+    "U8": np.dtype(np.uint8),
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A tensor in a file.
+
+    Attributes:
+        file: where it is.
+        start: of its bytes in the file.
+        dtype: its type.
+        shape: its shape.
+    """
+
+    file: epath.Path
+    start: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """A part of the tensor: a read-only view of the file, from an object store a copy.
+
+        Args:
+            index: a slice (without steps) for each dimension; () for the whole tensor.
+        """
+        if files.is_local(self.file):
+            raw: np.ndarray = np.memmap(self.file, np.uint8, "r", self.start, (self.nbytes,))
+            return raw.view(self.dtype).reshape(self.shape)[index]
+        # Rows lie together, so of the first dimension only what is wanted is fetched.
+        first, end, _ = (index or (slice(None),))[0].indices(self.shape[0])
+        row = self.nbytes // max(self.shape[0], 1)
+        with self.file.open("rb") as file:
+            file.seek(self.start + first * row)
+            data = file.read((end - first) * row)
+        part = np.frombuffer(data, self.dtype).reshape(end - first, *self.shape[1:])
+        return part[(slice(None), *index[1:])]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A tensor that is going to be written: its type and shape."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def open_folder(folder: epath.Path) -> dict[str, Stored]:
+    """Find the tensors of a model's folder: of `model.safetensors`, or of all files of the index.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    names = [WEIGHTS]
+    if (folder / INDEX).exists():
+        listed = files.read_json(folder / INDEX)
+        try:
+            names = sorted(set(listed["weight_map"].values()))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{folder / INDEX} has no weight_map of tensors and files: copy it again"
+            ) from error
+    found: dict[str, Stored] = {}
+    for name in names:
+        found |= open_file(folder / name)[0]
+    return found
+
+
+def open_file(file: epath.Path) -> tuple[dict[str, Stored], dict[str, str]]:
+    """Find the tensors of a file, and its metadata.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    if not file.exists():
+        raise DataError(f"{file} is missing: download or copy the whole folder")
+    try:
+        with file.open("rb") as opened:
+            size = opened.seek(0, os.SEEK_END)
+            opened.seek(0)
+            (length,) = struct.unpack("<Q", opened.read(8))
+            if length > size - 8:
+                raise ValueError(f"its header of {length} bytes exceeds the file")
+            header = json.loads(opened.read(length))
+        metadata = header.pop("__metadata__", {})
+        tensors = {name: _stored(file, 8 + length, size, entry) for name, entry in header.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise DataError(f"{file} is damaged ({error}): copy it again") from error
+    return tensors, metadata
+
+
+def _stored(file: epath.Path, data: int, size: int, entry: Mapping[str, Any]) -> Stored:
+    if entry["dtype"] not in _DTYPES:
+        raise ValueError(f"type {entry['dtype']}, known are {', '.join(_DTYPES)}")
+    first, end = entry["data_offsets"]
+    shape = tuple(int(n) for n in entry["shape"])
+    found = Stored(file=file, start=data + first, dtype=_DTYPES[entry["dtype"]], shape=shape)
+    if first < 0 or end - first != found.nbytes or data + end > size:
+        raise ValueError(f"a tensor's bytes {first} to {end} are not {list(shape)} in the file")
+    return found
+
+
+def write_folder(
+    folder: epath.Path,
+    plan: Mapping[str, Planned],
+    produce: Callable[[str], np.ndarray],
+    *,
+    max_shard: int = MAX_SHARD,
+) -> None:
+    """Write a model's tensors: one file, or from `max_shard` bytes on several with an index.
+
+    Args:
+        folder: where to; it exists. Files of the same names are replaced.
+        plan: type and shape of each tensor, in the order of the files.
+        produce: makes the tensor of a name when it is its turn.
+        max_shard: bytes of tensors in one file (a larger tensor has one of its own).
+    """
+    shards = _shards(plan, max_shard)
+    if len(shards) == 1:
+        write_file(folder / WEIGHTS, plan, produce)
+        (folder / INDEX).unlink(missing_ok=True)  # an older export's would hide the file
+        return
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        name = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        write_file(folder / name, shard, produce)
+        places |= dict.fromkeys(shard, name)
+    total = sum(tensor.nbytes for tensor in plan.values())
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    files.write_json(folder / INDEX, index)
+
+
+def write_file(
+    file: epath.Path,
+    plan: Mapping[str, Planned],
+    produce: Callable[[str], np.ndarray],
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a file tensor by tensor; whoever opens it finds the old one or the new one, whole.
+
+    Args:
+        file: where to.
+        plan: type and shape of each tensor, in the order of their bytes.
+        produce: makes the tensor of a name when it is its turn.
+        metadata: texts for the header.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
+    end = 0
+    for name, tensor in plan.items():
+        start, end = end, end + tensor.nbytes
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    # An object appears when it is complete; on a disk, renaming makes it so.
+    local = files.is_local(file)
+    partial = file.with_name(file.name + files.TEMPORARY) if local else file
+    try:
+        with partial.open("wb") as out:
+            out.write(struct.pack("<Q", len(text)) + text)
+            for name, tensor in plan.items():
+                value = np.ascontiguousarray(produce(name), tensor.dtype)
+                assert value.shape == tensor.shape, f"{name}: {value.shape}, not {tensor.shape}"
+                out.write(value.reshape(-1).view(np.uint8).data)
+            if local:
+                out.flush()
+                os.fsync(out.fileno())
+        if local:
+            partial.replace(file)
+    finally:
+        if local:
+            partial.unlink(missing_ok=True)
+
+
+def _shards(plan: Mapping[str, Planned], most: int) -> list[dict[str, Planned]]:
+    """Cut a plan into runs of at most so many bytes."""
+    shards: list[dict[str, Planned]] = [{}]
+    room = most
+    for name, tensor in plan.items():
+        if tensor.nbytes > room and shards[-1]:
+            shards.append({})
+            room = most
+        shards[-1][name] = tensor
+        room -= tensor.nbytes
+    return shards

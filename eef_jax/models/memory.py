@@ -1,0 +1,66 @@
+"""Whether a model fits a mesh, in bytes on a device: counted, not tried.
+
+Knows shapes, where the rules place them and what a device reports of its memory; knows no program's
+temporary buffers and no cache.
+"""
+
+import math
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from eef_jax import sharding
+from eef_jax.errors import ConfigError
+from eef_jax.models.model import Model
+
+_GIB = 2**30
+
+
+def needed(model: Model, mesh: Mesh) -> int:
+    """Bytes that the model's parameters take on one device of a mesh (not on that it lies on)."""
+    tree = (model.frozen, model.trainable)
+    leaves = jax.tree.leaves(tree)
+    places = jax.tree.leaves(sharding.shardings(tree, mesh))
+    return sum(
+        math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf, place in zip(leaves, places, strict=True)
+    )
+
+
+def check(model: Model, mesh: Mesh) -> None:
+    """Check that a second copy of a model fits beside what the devices of a mesh hold already.
+
+    Devices that report no limit (CPUs) pass.
+
+    Raises:
+        ConfigError: it does not; with the numbers.
+    """
+    wanted = needed(model, mesh)
+    for device in mesh.devices.flat:
+        memory: dict[str, Any] = device.memory_stats() or {}
+        if (limit := memory.get("bytes_limit")) is not None:
+            beside(wanted, mesh, used=memory.get("bytes_in_use", 0), limit=limit)
+
+
+def beside(wanted: int, mesh: Mesh, *, used: int, limit: float) -> None:
+    """Check that so many bytes of a base that plays on a mesh fit a device.
+
+    Args:
+        wanted: bytes on each device.
+        mesh: of one process's devices.
+        used: bytes of a device that training holds.
+        limit: bytes that it has.
+
+    Raises:
+        ConfigError: they do not; with the numbers.
+    """
+    if used + wanted > limit:
+        raise ConfigError(
+            f"each process plays on its own {mesh.devices.size} devices "
+            f"(local_mesh {dict(mesh.shape)}), where the base takes {wanted / _GIB:.2f} GiB a "
+            f"device, but {used / _GIB:.2f} of {limit / _GIB:.2f} GiB are in use there: spread it "
+            "over more of them (config.local_mesh.tensor or .fsdp), quantise it "
+            "(config.model.quantise), store it in config.model.param_dtype = bfloat16, or take "
+            "machines with more devices"
+        )

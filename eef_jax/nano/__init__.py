@@ -1,6 +1,0 @@
-"""The pretrained nano base: its tokenizer, its reading exercises, and the script that made it.
-
-It plays the part that a pretrained LLM plays in the paper: something that can read before it is
-taught to act. It is made once by `python -m eef_jax.nano.pretrain` and ships as
-`eef_jax/nano/base`.
-"""

@@ -1,0 +1,116 @@
+"""Single cases to look at: what was learned of an attempt and why, and tasks that got worse.
+
+Knows selections and attempts as the files tell them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eef_jax import scores, types
+from eef_jax.report import markdown
+from eef_jax.report.exploration import is_rollout
+from eef_jax.report.run import Run
+from eef_jax.types import Trajectory
+
+WORKED = 3
+WORSE = 3
+
+WHY = {
+    types.KEPT_EXPERT_WIN: "the expert won with it",
+    types.KEPT_OWN_WIN: "the policy said it in a rollout that won",
+    types.KEPT_BENEFICIAL: "it leads from a state the policy failed from to one it won from",
+    types.KEPT_ALL: "every expert action is learned",
+    types.MASKED_CONTEXT: "it lies before the state to be solved: read, not learned",
+    types.MASKED_HARMFUL: "the policy won from before it and failed after it",
+}
+
+
+def worked(run: Run) -> list[str]:
+    """Selections of the last round, one of each kind, action by action."""
+    number = max((i for i in range(run.rounds + 1) if run.selections(i)), default=None)
+    if number is None:
+        return ["Nothing was selected yet.", ""]
+    goals = {t.task.id: t.task.goal for t in run.trajectories("expert")}
+    lines = []
+    for selection in _kinds(run.selections(number))[:WORKED]:
+        task = selection["task"]
+        lines += [
+            f"**{run.label(number)}: {_what(selection)}**",
+            "",
+            f"Task `{task}`: {markdown.code(goals.get(task, '(goal not at hand)'), 400)}  ",
+            f"Trajectory `{selection['trajectory']}`",
+            "",
+        ]
+        rows = [
+            [
+                place,
+                markdown.code(step["action"]),
+                step["source"],
+                f"{step['weight']:g}",
+                step["reason"],
+                WHY.get(step["reason"], markdown.NONE),
+            ]
+            for place, step in enumerate(selection["steps"])
+        ]
+        header = ["step", "action", "by", "weight", "reason", "why"]
+        lines += markdown.table(header, rows, texts=len(header))
+    return lines
+
+
+def worse(run: Run) -> list[str]:
+    """Held-out tasks that the clone won and the last policy did not, and the change in all."""
+    last = run.last()
+    if not last or "round_0/evaluate" in run.missing:
+        return ["There are no two evaluated policies to compare yet.", ""]
+    before = _completed(run.trajectories("round_0/evaluate"))
+    after = _completed(run.trajectories(f"round_{last}/evaluate"))
+    both = [task for task in before if task in after]
+    lost = [task for task in both if before[task].win and not after[task].win]
+    gained = [task for task in both if after[task].win and not before[task].win]
+    lines = [
+        f"Of {len(both)} tasks {len(gained)} were gained and {len(lost)} lost from {run.label(0)} "
+        f"to {run.label(last)}."
+    ]
+    if both:
+        wins = [[float(played[task].win) for task in both] for played in (after, before)]
+        change, low, high = scores.paired(wins[:1], wins[1:])
+        points = f"{change * 100:+.1f} points [{low * 100:+.1f}, {high * 100:+.1f}]"
+        lines[0] += f" Change of the win rate, paired over tasks: {points}."
+    lines.append("")
+    for task in lost[:WORSE]:
+        tags = ", ".join(before[task].task.tags)
+        lines += [f"**Lost: `{task}`** ({tags}): {markdown.code(before[task].task.goal, 400)}", ""]
+        for name, attempt in ((run.label(0), before[task]), (run.label(last), after[task])):
+            said = " → ".join(markdown.code(step.action) for step in attempt.steps)
+            lines.append(f"- {name} ({attempt.outcome}, reward {attempt.reward:.2f}): {said}")
+        lines.append("")
+    return lines
+
+
+def _kinds(selections: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The shortest selection of each kind, those that learn of an expert's failure first."""
+    found: dict[str, dict[str, Any]] = {}
+    for selection in sorted(selections, key=lambda s: (len(s["steps"]), s["trajectory"])):
+        found.setdefault(_what(selection), selection)
+    return sorted(found.values(), key=_interest)
+
+
+def _interest(selection: Mapping[str, Any]) -> tuple[int, str]:
+    reasons = {step["reason"] for step in selection["steps"]}
+    beneficial = types.KEPT_BENEFICIAL in reasons
+    interest = 2 * beneficial + (selection["state"] > 0) + is_rollout(selection)
+    return -interest, _what(selection)
+
+
+def _what(selection: Mapping[str, Any]) -> str:
+    """A kind of selection in words."""
+    if not is_rollout(selection):
+        return "an expert's attempt"
+    reasons = {step["reason"] for step in selection["steps"]}
+    way = "over the expert's actions" if types.KEPT_BENEFICIAL in reasons else "by the policy alone"
+    state = "an expert state that needs recovery" if selection["state"] else "the task's start"
+    return f"from {state}, solved {way}"
+
+
+def _completed(attempts: Sequence[Trajectory]) -> dict[str, Trajectory]:
+    return {t.task.id: t for t in attempts if t.outcome.completed}

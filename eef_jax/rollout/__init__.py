@@ -1,0 +1,1 @@
+"""Playing episodes: the loop, its threads for simulators, and several processes together."""

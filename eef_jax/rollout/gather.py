@@ -1,0 +1,76 @@
+"""Episodes dealt out to the processes of a run, and what they played put together again.
+
+Who plays an episode changes nothing in it (randomness is keyed by task, attempt and turn), so the
+merged trajectories are those of a single process. They meet through storage: each process writes a
+part, the lead reads all of them. Knows episodes, trajectories and files; knows no policy.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from etils import epath
+
+from eef_jax.cluster.hosts import Hosts
+from eef_jax.storage import files
+from eef_jax.storage.trajectories import read_trajectories, write_trajectories
+from eef_jax.types import Episode, Trajectory
+
+SPENT = "spent.json"
+
+
+def share(episodes: Sequence[Episode], hosts: Hosts) -> list[Episode]:
+    """This process's part of the episodes, in their order.
+
+    A task's episodes stay together, for they share prefixes; the next task goes to the process that
+    has the fewest episodes so far.
+    """
+    if hosts.processes == 1:
+        return list(episodes)
+    tasks: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        tasks.setdefault(episode.task.id, []).append(episode)
+    loads = [0] * hosts.processes
+    mine: set[str] = set()
+    for together in tasks.values():
+        least = loads.index(min(loads))
+        loads[least] += len(together)
+        if least == hosts.process:
+            mine.update(episode.id for episode in together)
+    return [episode for episode in episodes if episode.id in mine]
+
+
+def gather(
+    folder: epath.PathLike,
+    episodes: Sequence[Episode],
+    played: list[Trajectory],
+    spent: Mapping[str, float],
+    hosts: Hosts,
+) -> tuple[list[Trajectory], dict[str, float]]:
+    """Put together what all processes played.
+
+    Args:
+        folder: where the parts lie meanwhile, in storage that all processes see.
+        episodes: all that were dealt out.
+        played: what this process played of them.
+        spent: its counts (tokens), to be added up.
+        hosts: the processes.
+
+    Returns:
+        On the lead, one trajectory for each episode in the episodes' order, and all counts; on the
+        others what they gave.
+    """
+    if hosts.processes == 1:
+        return played, dict(spent)
+    parts = [epath.Path(folder) / f"process-{number:05d}" for number in range(hosts.processes)]
+    own = parts[hosts.process]
+    write_trajectories(own, played)
+    files.write_json(own / SPENT, dict(spent))
+    hosts.meet()
+    if not hosts.lead:
+        return played, dict(spent)
+    found = {t.id: t for part in parts for t in read_trajectories(part)}
+    sums: dict[str, float] = {}
+    for part in parts:
+        for name, count in files.read_json(part / SPENT).items():
+            sums[name] = sums.get(name, 0) + count
+    epath.Path(folder).rmtree()
+    return [found[episode.id] for episode in episodes], sums

@@ -1,0 +1,373 @@
+"""The rollout loop: many episodes at once, one coroutine each, every one ending in an outcome.
+
+It asks the policy, parses and steps the environment, replays a fork's parent first and checks that
+it comes out as it did then. There is no turn barrier: who has an answer goes on. Whatever fails
+becomes an outcome of its own trajectory and is counted; infrastructure's failures are never the
+policy's. Knows steps and messages; knows no tokens' meaning, no models and no files.
+"""
+
+import asyncio
+import collections
+import dataclasses
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import tqdm
+
+from eef_jax.envs import base
+from eef_jax.envs.base import Env, Game, StepResult
+from eef_jax.errors import DivergedError
+from eef_jax.policies.base import Policy
+from eef_jax.rollout.threads import OutOfTime, Workers
+from eef_jax.types import (
+    Completion,
+    Episode,
+    Message,
+    Outcome,
+    Request,
+    Source,
+    Step,
+    Trajectory,
+)
+
+_log = logging.getLogger(__name__)
+
+
+async def play(
+    env: Env,
+    policy: Policy,
+    episodes: Sequence[Episode],
+    *,
+    concurrency: int = 0,
+    workers: int = 4,
+    env_timeout_s: float = 60.0,
+    max_invalid: int = 3,
+    source: Source = "policy",
+    provenance: Mapping[str, Any] | None = None,
+    on_done: Callable[[Trajectory], None] | None = None,
+    progress: bool | None = None,
+) -> list[Trajectory]:
+    """Play episodes.
+
+    Args:
+        env: where to play.
+        policy: who plays.
+        episodes: what to play; ids must differ.
+        concurrency: episodes alive at once; 0: as many as the policy serves at once.
+        workers: environment calls running at once, in threads.
+        env_timeout_s: wall-clock limit of one environment call, in seconds; the replay of a fork's
+            actions is one call.
+        max_invalid: messages without an action in a row that end an episode.
+        source: who `policy` is in the steps it makes.
+        provenance: recorded in every trajectory.
+        on_done: called with each trajectory as it ends, in the order of ending.
+        progress: whether to draw a progress bar; None draws one on a terminal.
+
+    Returns:
+        One trajectory for each episode, in the episodes' order and with their ids.
+    """
+    ids = [episode.id for episode in episodes]
+    if len(set(ids)) < len(ids):
+        twice = [i for i, n in collections.Counter(ids).items() if n > 1]
+        raise ValueError(f"episode ids must differ, given more than once: {', '.join(twice[:5])}")
+    table = _Table(
+        env=env,
+        policy=policy,
+        workers=Workers(workers, timeout_s=env_timeout_s),
+        max_invalid=max_invalid,
+        source=source,
+        provenance=dict(provenance or {}),
+        bar=_Bar(len(episodes), shown=progress),
+    )
+    done: dict[str, Trajectory] = {}
+    queue = iter(queue_order(episodes))
+
+    async def player() -> None:
+        for episode in queue:
+            trajectory = await _Attempt(table, episode).play()
+            done[trajectory.id] = trajectory
+            table.bar.ended(trajectory)
+            if on_done is not None:
+                on_done(trajectory)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(concurrency or policy.concurrency, len(episodes))):
+                group.create_task(player())
+    finally:
+        table.workers.close()
+        table.bar.close()
+    trajectories = [done[i] for i in ids]
+    _report(trajectories)
+    return trajectories
+
+
+def play_sync(
+    env: Env, policy: Policy, episodes: Sequence[Episode], **options: Any
+) -> list[Trajectory]:
+    """`play` for callers outside an event loop; same arguments."""
+    return asyncio.run(play(env, policy, episodes, **options))
+
+
+def queue_order(episodes: Iterable[Episode]) -> list[Episode]:
+    """Order episodes so that equal prefixes are played close together, the longest first.
+
+    An engine then computes a parent's prefix once, for its deepest fork, and shares it with the
+    others and with the attempts from the task's start, which come last.
+    """
+    tasks: dict[str, int] = {}
+    parents: dict[str, int] = {}
+    keyed = []
+    for index, episode in enumerate(episodes):
+        task = tasks.setdefault(episode.task.id, len(tasks))
+        trunk = episode.parent if episode.fork_step > 0 else None
+        parent = 0 if trunk is None else parents.setdefault(trunk.id, len(parents))
+        keyed.append(((task, trunk is None, parent, -episode.fork_step, index), episode))
+    return [episode for _, episode in sorted(keyed, key=lambda pair: pair[0])]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """What all attempts of one call share."""
+
+    env: Env
+    policy: Policy
+    workers: Workers
+    max_invalid: int
+    source: Source
+    provenance: dict[str, Any]
+    bar: "_Bar"
+
+
+class _Ended(Exception):
+    """The attempt is over."""
+
+    def __init__(self, outcome: Outcome, reason: str = ""):
+        super().__init__(reason)
+        self.outcome = outcome
+
+
+class _Attempt:
+    """One episode in progress."""
+
+    def __init__(self, table: _Table, episode: Episode):
+        self.table = table
+        self.episode = episode
+        self.steps: list[Step] = []
+        self.observation = ""
+        self.reward = 0.0
+        self.invalid = 0
+        self.prompt: tuple[Message, ...] = ()
+        self.game: Game
+        self.playing = False
+
+    async def play(self) -> Trajectory:
+        try:
+            await self._start()
+            await self._replay()
+            while True:
+                await self._turn()
+        except _Ended as end:
+            outcome, reason = end.outcome, str(end)
+        finally:
+            self.table.policy.finish(self.episode.id)
+        try:
+            return await self._finish(outcome, reason)
+        except _Ended as end:
+            return self._trajectory(end.outcome, str(end), win=False)
+
+    async def _start(self) -> None:
+        env = self.table.env
+        self.prompt = tuple(self._say(env.prompt, self.episode.task))
+        self.game = await self._act(env.game)
+        self.playing = True
+        self.observation = await self._act(self.game.reset, self.episode.task)
+
+    async def _replay(self) -> None:
+        """Do the parent's actions again; every observation must be the parent's own."""
+        parent = self.episode.parent
+        if parent is None:
+            return
+        prefix = parent.steps[: self.episode.fork_step]
+        actions = [step.action for step in prefix if step.action is not None]
+        results = iter(await self._act(base.replay, self.game, actions))
+        same_tokenizer = parent.tokenizer == self.table.policy.tokenizer
+        seen = [step.observation for step in parent.steps] + [parent.final_observation]
+        for step in prefix:
+            self._check_replay(parent, seen)
+            if not same_tokenizer:
+                step = dataclasses.replace(step, tokens=(), logprobs=())
+            self._record(step, None if step.action is None else next(results))
+        self._check_replay(parent, seen)
+
+    def _check_replay(self, parent: Trajectory, seen: Sequence[str]) -> None:
+        index = len(self.steps)
+        if self.observation != seen[index]:
+            raise _Ended(
+                Outcome.DIVERGED,
+                f"observation {index} of parent {parent.id!r} was "
+                f"{seen[index]!r}, its replay gave {self.observation!r}",
+            )
+
+    async def _turn(self) -> None:
+        if len(self.steps) >= self.episode.max_steps:
+            raise _Ended(Outcome.MAX_STEPS)
+        completion = await self._ask()
+        if completion.finish == "context":
+            raise _Ended(Outcome.MAX_CONTEXT)
+        if completion.finish == "quit":
+            raise _Ended(Outcome.FAILED)
+        action = self._say(self.table.env.parse, completion.text)
+        self.table.bar.turned(completion)
+        step = Step(
+            observation=self.observation,
+            message=completion.text,
+            action=action,
+            source=self.table.source,
+            tokens=completion.tokens,
+            logprobs=completion.logprobs,
+        )
+        result = None if action is None else await self._act(self.game.step, action)
+        self._record(step, result)
+        self.invalid = self.invalid + 1 if action is None else 0
+        if self.invalid >= self.table.max_invalid:
+            raise _Ended(Outcome.INVALID_ACTIONS)
+
+    def _record(self, step: Step, result: StepResult | None) -> None:
+        """Record a step with what it led to; None: its message held no action."""
+        if result is None:
+            self.steps.append(step)
+            self.observation = self._say(self.table.env.invalid, step.message)
+            return
+        self.steps.append(dataclasses.replace(step, reward=result.reward, info=dict(result.info)))
+        self.observation = result.observation
+        self.reward += result.reward
+        if len(self.steps) < self.episode.fork_step and (result.terminated or result.truncated):
+            raise _Ended(Outcome.DIVERGED, f"the replay ended at step {len(self.steps)}")
+        if result.terminated:
+            raise _Ended(Outcome.FAILED)
+        if result.truncated:
+            raise _Ended(Outcome.MAX_STEPS)
+
+    async def _ask(self) -> Completion:
+        messages = list(self.prompt)
+        tokens: list[tuple[int, ...]] = [()] * len(messages)
+        for step in self.steps:
+            messages.append(Message(role="user", content=step.observation))
+            messages.append(Message(role="assistant", content=step.message))
+            tokens += [(), step.tokens]
+        messages.append(Message(role="user", content=self.observation))
+        request = Request(
+            episode=self.episode.id,
+            messages=tuple(messages),
+            tokens=(*tokens, ()),
+            turn=len(self.steps),
+            attempt=self.episode.attempt,
+            task=self.episode.task.id,
+        )
+        try:
+            return await self.table.policy.act(request)
+        except Exception as error:
+            raise _Ended(Outcome.POLICY_ERROR, f"{type(error).__name__}: {error}") from error
+
+    def _say(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call one of the environment's pure text functions."""
+        try:
+            return function(*args)
+        except Exception as error:
+            raise _Ended(Outcome.ENV_ERROR, f"{type(error).__name__}: {error}") from error
+
+    async def _act(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call the simulator, in a thread and within its time."""
+        try:
+            return await self.table.workers.call(function, *args)
+        except OutOfTime as error:
+            self.playing = False  # the thread left behind still holds the game
+            raise _Ended(Outcome.ENV_TIMEOUT, str(error)) from error
+        except DivergedError as error:
+            raise _Ended(Outcome.DIVERGED, str(error)) from error
+        except Exception as error:
+            raise _Ended(Outcome.ENV_ERROR, f"{type(error).__name__}: {error}") from error
+
+    async def _finish(self, outcome: Outcome, reason: str) -> Trajectory:
+        if self.playing:
+            await self._act(self.game.close)
+        win = outcome.completed and bool(self._say(self.table.env.is_win, self.reward))
+        return self._trajectory(Outcome.WON if win else outcome, reason, win=win)
+
+    def _trajectory(self, outcome: Outcome, reason: str, *, win: bool) -> Trajectory:
+        episode, table = self.episode, self.table
+        provenance = dict(table.provenance)
+        if reason:
+            provenance["reason"] = reason
+        return Trajectory(
+            id=episode.id,
+            task=episode.task,
+            steps=tuple(self.steps),
+            final_observation=self.observation,
+            reward=self.reward,
+            win=win,
+            outcome=outcome,
+            source=table.source,
+            agent=table.policy.name,
+            round=episode.round,
+            attempt=episode.attempt,
+            parent=None if episode.parent is None else episode.parent.id,
+            fork_step=min(episode.fork_step, len(self.steps)),
+            tokenizer=table.policy.tokenizer,
+            provenance=provenance,
+        )
+
+
+class _Bar:
+    """Progress bar with wins, turns and tokens a second."""
+
+    def __init__(self, total: int, *, shown: bool | None):
+        self._bar = tqdm.tqdm(
+            total=total,
+            desc="rollouts",
+            unit="episode",
+            disable=not (sys.stderr.isatty() if shown is None else shown),
+        )
+        self._start = time.monotonic()
+        self._wins = self._turns = self._tokens = 0
+
+    def turned(self, completion: Completion) -> None:
+        self._turns += 1
+        self._tokens += completion.prefilled + len(completion.tokens)
+
+    def ended(self, trajectory: Trajectory) -> None:
+        self._wins += trajectory.win
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        self._bar.set_postfix(
+            {
+                "wins": self._wins,
+                "turns/s": f"{self._turns / seconds:.0f}",
+                "tokens/s": f"{self._tokens / seconds:.0f}",
+            },
+            refresh=False,
+        )
+        self._bar.update()
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def _report(trajectories: Sequence[Trajectory]) -> None:
+    """Print the counts; say out loud what infrastructure did."""
+    counts = collections.Counter(str(t.outcome) for t in trajectories)
+    _log.info("rollouts: %d episodes in, %s", len(trajectories), dict(sorted(counts.items())))
+    for outcome in Outcome:
+        if not outcome.completed and counts[outcome]:
+            first = next(t for t in trajectories if t.outcome is outcome)
+            _log.warning(
+                "%d of %d rollouts ended as %s; the first, %s: %s",
+                counts[outcome],
+                len(trajectories),
+                outcome,
+                first.id,
+                first.provenance.get("reason", "no reason given"),
+            )

@@ -1,0 +1,143 @@
+"""Trajectories as JSON lines: one attempt a line, in shards, with the version of their layout.
+
+The lines are for people and other programs to read as well. Knows files and the fields of a
+trajectory, nothing of what they mean.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+from eef_jax.errors import DataError
+from eef_jax.storage import files
+from eef_jax.types import SCHEMA_VERSION, Outcome, Step, Task, Trajectory
+
+FILE = "trajectories.jsonl"
+SHARD = 4096  # trajectories a file; about 20-100 MB
+
+
+def write_trajectories(
+    folder: epath.PathLike, trajectories: Iterable[Trajectory], *, shard: int = SHARD
+) -> int:
+    """Write trajectories in their order, and return how many.
+
+    Args:
+        folder: gets `trajectories.jsonl`, and above `shard` trajectories `trajectories-00001.jsonl`
+            and so on.
+        trajectories: what to write.
+        shard: number of trajectories in a file.
+    """
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    written = shards = 0
+    for trajectory in trajectories:
+        if len(lines) == shard:
+            _write_shard(folder, shards, lines)
+            lines, shards = [], shards + 1
+        lines.append(json.dumps(to_json(trajectory), ensure_ascii=False))
+        written += 1
+    _write_shard(folder, shards, lines)
+    return written
+
+
+def read_trajectories(path: epath.PathLike) -> tuple[Trajectory, ...]:
+    """Read trajectories in the order they were written in.
+
+    Args:
+        path: a folder that `write_trajectories` filled, or one JSONL file.
+
+    Raises:
+        DataError: nothing is there, or a line is damaged (file and line are named).
+    """
+    path = epath.Path(path)
+    shards = [path]
+    if path.is_dir():
+        stem = FILE.partition(".")[0]
+        found = [p for p in path.iterdir() if p.name.startswith(stem) and p.suffix == ".jsonl"]
+        shards = sorted(found, key=lambda p: (p.name != FILE, p.name))
+    if not shards or not shards[0].exists():
+        raise DataError(f"no trajectories at {path}: expected {FILE} there, or the file's own path")
+    return tuple(trajectory for shard in shards for trajectory in _read_shard(shard))
+
+
+def to_json(trajectory: Trajectory) -> dict[str, Any]:
+    """A trajectory as JSON values."""
+    # Not dataclasses.asdict: it copies every token id by itself.
+    record = _shallow(trajectory)
+    return record | {
+        "task": _shallow(trajectory.task),
+        "steps": list(map(_shallow, record["steps"])),
+    }
+
+
+def from_json(record: Mapping[str, Any]) -> Trajectory:
+    """A trajectory from its JSON values; fields with a default may be missing.
+
+    Raises:
+        ValueError: another version's record, or one with missing, unknown or ill-typed fields.
+    """
+    if record.get("schema") != SCHEMA_VERSION:
+        raise ValueError(f"schema {record.get('schema')!r}, this version reads {SCHEMA_VERSION}")
+    values = dict(record)
+    values["task"] = Task(**_fields(Task, {**values["task"]}, tuples=("tags",)))
+    values["steps"] = tuple(
+        Step(**_fields(Step, {**step}, tuples=("tokens", "logprobs"))) for step in values["steps"]
+    )
+    values["outcome"] = Outcome(values["outcome"])
+    return Trajectory(**_fields(Trajectory, values))
+
+
+def _shallow(value: Task | Step | Trajectory) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def _fields(kind: type, values: dict[str, Any], tuples: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Check the values of a dataclass's plain fields; turn lists into the tuples they came from."""
+    for field in dataclasses.fields(kind):
+        if field.name not in values:
+            continue
+        value = values[field.name]
+        if field.name in tuples:
+            values[field.name] = tuple(value)
+        elif not _fits(value, field.type):
+            raise ValueError(f"{kind.__name__}.{field.name} is {value!r}, expected {field.type}")
+    return values
+
+
+def _fits(value: object, declared: object) -> bool:
+    """Whether a value has a declared plain type; a float may come as a whole number."""
+    plain = {str: str, int: int, bool: bool, float: (int, float), str | None: (str, type(None))}
+    if declared not in plain:
+        return True
+    if isinstance(value, bool) and declared is not bool:
+        return False
+    return isinstance(value, plain[declared])  # type: ignore[index, arg-type]
+
+
+def _write_shard(folder: epath.Path, number: int, lines: list[str]) -> None:
+    stem, _, suffix = FILE.partition(".")
+    name = f"{stem}-{number:05d}.{suffix}" if number else FILE
+    files.write_text(folder / name, "".join(f"{line}\n" for line in lines))
+
+
+def _read_shard(path: epath.Path) -> Iterator[Trajectory]:
+    text = path.read_text()
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line:
+            continue
+        try:
+            yield from_json(json.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(
+                f"{path}, line {number} is no trajectory ({error}): delete {path.parent}, so that "
+                "its stage runs again, or mend the line if you wrote it"
+            ) from error
+    if text and not text.endswith("\n"):
+        raise DataError(
+            f"{path} is cut off in line {number}: delete {path.parent}, so that its stage runs "
+            "again"
+        )

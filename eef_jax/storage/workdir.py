@@ -1,0 +1,270 @@
+"""The work folder: one folder for each stage, committed by a manifest that is written last.
+
+    <workdir>/config.json, lock, report.md
+    <workdir>/expert/
+    <workdir>/round_0/{select,tune,evaluate}/
+    <workdir>/round_<i>/{explore,select,tune,evaluate}/
+    <workdir>/compiled/                                   no stage: programs, for the next start
+
+A stage whose folder has a manifest is done; any other folder is half-written and is cleared when
+its stage starts again. Works alike on local disks and on object stores without rename. Knows paths,
+manifests and hashes; not what the files mean (trajectories: `records`).
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+from eef_jax.errors import ConfigError, DataError
+from eef_jax.storage import lock
+from eef_jax.storage.files import TEMPORARY, read_json, write_bytes, write_json, write_text
+from eef_jax.storage.provenance import config_hash, plain, provenance
+
+__all__ = [
+    "Stage",
+    "Workdir",
+    "config_hash",
+    "open_workdir",
+    "plain",
+    "provenance",
+    "read_json",
+    "read_workdir",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+SCHEMA = 1  # version of the manifest's layout
+MANIFEST = "manifest.json"
+CONFIG = "config.json"
+LOCK = "lock"
+COMPILED = "compiled"
+
+_ABSENT = "(absent)"
+_SHOWN = 12  # differing keys that an error lists
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage's folder.
+
+    Attributes:
+        name: path of the folder inside the work folder, e.g. `round_1/explore`.
+        folder: where the stage's files lie.
+    """
+
+    name: str
+    folder: epath.Path
+
+    def done(self) -> bool:
+        """Whether the stage was committed."""
+        return (self.folder / MANIFEST).exists()
+
+    def start(self) -> epath.Path:
+        """Clear what an interrupted or earlier run left, and return the empty folder."""
+        if self.folder.exists():
+            # Without its manifest first, no moment shows a committed stage that lacks files.
+            (self.folder / MANIFEST).unlink(missing_ok=True)
+            self.folder.rmtree(missing_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder
+
+    def commit(
+        self, counts: Mapping[str, Any], provenance: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Declare the stage done by writing its manifest.
+
+        Args:
+            counts: JSON facts about what came in and went out.
+            provenance: who made it, see the module `provenance`.
+
+        Returns:
+            The manifest: `schema`, `stage`, `counts`, `provenance` and `files`, which gives `bytes`
+            and `sha256` of every file by its path in the folder.
+        """
+        manifest = {
+            "schema": SCHEMA,
+            "stage": self.name,
+            "counts": dict(counts),
+            "provenance": dict(provenance or {}),
+            "files": {
+                name: {"bytes": size, "sha256": digest}
+                for name, size, digest in _digests(self.folder)
+            },
+        }
+        write_json(self.folder / MANIFEST, manifest)
+        return manifest
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of a committed stage.
+
+        Raises:
+            DataError: there is none, it is damaged, or another version of this package wrote it.
+        """
+        path = self.folder / MANIFEST
+        value = read_json(path)
+        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+            found = value.get("schema") if isinstance(value, dict) else type(value).__name__
+            raise DataError(
+                f"{path} has schema {found!r}, this version of eef_jax reads {SCHEMA}: delete "
+                f"{self.folder}, so that its stage runs again"
+            )
+        return value
+
+    def verify(self) -> None:
+        """Check every file against the manifest.
+
+        Raises:
+            DataError: naming all files that are missing, new or changed.
+        """
+        wanted = {name: entry["sha256"] for name, entry in self.manifest()["files"].items()}
+        found = {name: digest for name, _, digest in _digests(self.folder)}
+        wrong = [f"{name} is missing" for name in wanted if name not in found]
+        wrong += [f"{name} is not in the manifest" for name in found if name not in wanted]
+        wrong += [f"{n} was changed" for n in wanted if n in found and wanted[n] != found[n]]
+        if wrong:
+            raise DataError(
+                f"{self.folder} is not as it was committed: {'; '.join(wrong)}. Delete the folder, "
+                "so that its stage runs again"
+            )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Workdir:
+    """A run's folder.
+
+    Attributes:
+        root: the folder.
+        config: the run's config as plain JSON values.
+    """
+
+    root: epath.Path
+    config: Mapping[str, Any]
+
+    def stage(self, name: str) -> Stage:
+        """The stage `name`, e.g. `expert` or `round_1/explore`; nothing is made yet."""
+        return Stage(name=name, folder=self.root / name)
+
+    @property
+    def compiled(self) -> epath.Path:
+        """Folder of compiled programs, which may be deleted at any time."""
+        return self.root / COMPILED
+
+    def holder(self) -> str:
+        """Who holds the folder's lock, as JSON."""
+        return json.dumps(lock.holder(self.root / LOCK))
+
+
+@contextlib.contextmanager
+def open_workdir(
+    path: epath.PathLike, config: Mapping[str, Any], *, overwrite: bool = False
+) -> Iterator[Workdir]:
+    """Open a work folder for writing, new or to be continued, and hold its lock.
+
+    Args:
+        path: the folder, local or in an object store.
+        config: the run's config, JSON values in nested mappings.
+        overwrite: delete what an earlier run left here and start afresh.
+
+    Raises:
+        ConfigError: the folder is in use, was made by another config (the differing keys are named)
+            or holds something else than a run. Nothing in it is touched then.
+    """
+    root = epath.Path(path)
+    values = plain(config)
+    _refuse_foreign(root)
+    root.mkdir(parents=True, exist_ok=True)
+    with lock.hold(root / LOCK):
+        if (root / CONFIG).exists():
+            changes = _differences(read_json(root / CONFIG), values)
+            if overwrite:
+                _clear(root)
+            elif changes:
+                raise _other_config(root, changes)
+        write_json(root / CONFIG, values)
+        yield Workdir(root=root, config=values)
+
+
+def read_workdir(path: epath.PathLike) -> Workdir:
+    """A work folder to read from, without its lock.
+
+    Raises:
+        DataError: there is no run at `path`.
+    """
+    root = epath.Path(path)
+    return Workdir(root=root, config=read_json(root / CONFIG))
+
+
+def _digests(folder: epath.Path) -> Iterator[tuple[str, int, str]]:
+    """Path, size and hash of all files below `folder`, the manifest left out, sorted by path."""
+    for path in sorted(_files(folder)):
+        name = os.fspath(path.relative_to(folder))
+        if name != MANIFEST:
+            with path.open("rb") as file:
+                digest = hashlib.sha256()
+                size = 0
+                while block := file.read(1 << 20):
+                    digest.update(block)
+                    size += len(block)
+            yield name, size, digest.hexdigest()
+
+
+def _files(folder: epath.Path) -> Iterator[epath.Path]:
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path
+
+
+def _refuse_foreign(root: epath.Path) -> None:
+    """Refuse a file, and a folder that holds things but no run."""
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"{root} is a file, expected a folder: take another --workdir")
+    if root.exists() and not (root / CONFIG).exists():
+        others = [p.name for p in root.iterdir() if p.name != LOCK and TEMPORARY not in p.name]
+        if others:
+            raise ConfigError(
+                f"{root} holds {', '.join(sorted(others)[:_SHOWN])} but no {CONFIG}, so it is not "
+                "the folder of a run: take another --workdir"
+            )
+
+
+def _clear(root: epath.Path) -> None:
+    """Delete a run, in an order that leaves no stage committed without its files."""
+    for path in list(_files(root)):
+        if path.name == MANIFEST:
+            path.unlink()
+    for path in list(root.iterdir()):
+        if path.is_dir():
+            path.rmtree()
+        elif path.name not in (LOCK, CONFIG):
+            path.unlink()
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Keys that differ, as (dotted key, old value, new value)."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [(prefix, old, new)]
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        name = f"{prefix}.{key}" if prefix else key
+        found += _differences(old.get(key, _ABSENT), new.get(key, _ABSENT), name)
+    return found
+
+
+def _other_config(root: epath.Path, changes: list[tuple[str, Any, Any]]) -> ConfigError:
+    rows = [f"  {key}: {old!r} there, {new!r} now" for key, old, new in changes[:_SHOWN]]
+    if len(changes) > _SHOWN:
+        rows.append(f"  and {len(changes) - _SHOWN} more")
+    return ConfigError(
+        f"{root} was made by another config. These keys differ:\n"
+        + "\n".join(rows)
+        + "\nTake another --workdir, or give --overwrite to delete what is there"
+    )

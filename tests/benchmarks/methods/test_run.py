@@ -1,0 +1,189 @@
+"""The comparison of methods: shared clones, resumption, and the table against figures by hand."""
+
+import concurrent.futures
+import copy
+import re
+import subprocess
+import sys
+
+import pytest
+from etils import epath
+
+from benchmarks.methods import comparison
+from benchmarks.methods import run as run_lib
+from eef_jax import pipeline
+from eef_jax.errors import ConfigError, DataError
+from eef_jax.methods.eef import Eef
+from eef_jax.methods.sft_positive import SftPositive
+from eef_jax.storage.workdir import open_workdir, read_workdir
+from tests import toyrun
+
+METHODS = {"sft_positive": SftPositive(), "eef": Eef(rounds=2, states=3)}
+
+
+@pytest.fixture
+def configs():
+    return {m: run_lib.configure(toyrun.CONFIG, m, seed=3, split="test") for m in METHODS}
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Names of the runs that were made; a run makes what is missing, like the pipeline."""
+    names = []
+
+    def run(config, workdir):
+        names.append(config["method"]["name"])
+        with open_workdir(workdir, config) as work:
+            for name, fill in toyrun.stages_of(METHODS[names[-1]]):
+                stage = work.stage(name)
+                if not stage.done():
+                    stage.start()
+                    stage.commit(fill(stage.folder), toyrun.PROVENANCE | {"by": names[-1]})
+
+    monkeypatch.setattr(pipeline, "run", run)
+    return names
+
+
+def run_seed(configs, tmp_path):
+    results = epath.Path(tmp_path / "results")
+    results.mkdir(exist_ok=True)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        run_lib.run_seed(configs, epath.Path(tmp_path / "seed_3"), results, pool)
+    return results
+
+
+def test_all_methods_start_from_one_clone(configs, ran, tmp_path):
+    run_seed(configs, tmp_path)
+    assert ran == ["sft_positive", "eef"]
+    eef = read_workdir(tmp_path / "seed_3" / "eef")
+    assert eef.config["method"]["name"] == "eef" and eef.config["seed"] == 3
+    makers = {
+        name: eef.stage(name).manifest()["provenance"]["by"]
+        for name in (*run_lib.CLONE, "round_1/explore")
+    }
+    assert makers.pop("round_1/explore") == "eef"
+    assert set(makers.values()) == {"sft_positive"}
+    for name in run_lib.CLONE:
+        eef.stage(name).verify()
+
+
+def test_started_again_it_continues(configs, ran, tmp_path):
+    results = run_seed(configs, tmp_path)
+    run_seed(configs, tmp_path)
+    assert len(ran) == 2
+    (results / "test-eef-3.json").unlink()
+    run_seed(configs, tmp_path)
+    assert ran == ["sft_positive", "eef", "eef"]
+
+
+def test_another_configs_clone_is_not_taken(configs, ran, tmp_path):
+    run_seed({"sft_positive": configs["sft_positive"]}, tmp_path)
+    other = {m: c | {"env": {"name": "toy", "size": 2}} for m, c in configs.items()}
+    with pytest.raises(ConfigError, match=r"another config.*\n  env.size"):
+        run_seed(other, tmp_path)
+    assert not run_lib.is_run_of(epath.Path(tmp_path / "seed_3" / "eef"), other["eef"])
+    run_seed({"eef": other["eef"]}, tmp_path)
+    expert = read_workdir(tmp_path / "seed_3" / "eef").stage("expert")
+    assert expert.manifest()["provenance"]["by"] == "eef"
+
+
+def test_figures_of_a_run(tmp_path):
+    figures = comparison.collect(toyrun.make(tmp_path / "run"), "eef")
+    assert (figures.rollouts, figures.tokens, figures.steps) == (20, 9000, 36)
+    assert figures.only_through_failure == 2
+    assert figures.wins == [1, 1, 0, 1]
+    comparison.write(tmp_path / "f.json", figures)
+    assert comparison.load(tmp_path / "f.json") == figures
+    assert (tmp_path / "f.json").read_text().count("\n") == 1
+
+
+def test_an_unfinished_run_has_no_figures(tmp_path):
+    work = toyrun.make(tmp_path / "run", until="round_2/tune")
+    with pytest.raises(DataError, match="round_2/tune, round_2/evaluate are missing"):
+        comparison.collect(work, "eef")
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]"])
+def test_damaged_figures(tmp_path, text):
+    (tmp_path / "f.json").write_text(text)
+    with pytest.raises(DataError, match="delete"):
+        comparison.load(epath.Path(tmp_path / "f.json"))
+
+
+def figures(method, seed, wins, **fields):
+    return comparison.Figures(
+        **{
+            "method": method,
+            "seed": seed,
+            "split": "test",
+            "commit": "abc",
+            "config_hash": "c",
+            "setting": "s",
+            "rollouts": 100,
+            "tokens": 1000 * seed,
+            "steps": 10,
+            "seconds": 1.0,
+            "only_through_failure": None,
+            "tasks": [f"t{n}" for n in range(len(wins))],
+            "tags": [["hard"] if n % 2 else ["easy"] for n in range(len(wins))],
+            "wins": wins,
+            "rewards": [None if win is None else float(win) for win in wins],
+            "expert": {},
+            **fields,
+        }
+    )
+
+
+def test_table():
+    text = comparison.table(
+        [
+            figures("rft", 0, [1, 0, 1, 0]),
+            figures("rft", 1, [1, 0, 0, 0]),
+            figures("eef", 0, [1, 1, 1, 1]),
+            figures("eef", 1, [1, 1, 0, 0]),
+        ]
+    )
+    rft = next(line for line in text.splitlines() if line.startswith("| rft | 2 |"))
+    assert "37.5 %" in rft and "50.0 25.0" in rft and "| 100 | 500 | 10 | - |" in rft
+    difference = text.split("eef less")[1]
+    assert re.search(r"\| rft \| \+37\.5 \[[^|]+\| \+0\.0 \[[^|]+\| \+75\.0 \[", difference)
+    assert text.endswith("setting s, commit abc")
+
+
+def test_tasks_that_infrastructure_ended_are_left_out_of_the_pairs():
+    text = comparison.table([figures("rft", 0, [0, 0, 1, 0]), figures("eef", 0, [None, 1, 1, 1])])
+    assert "+66.7" in text  # of the three tasks that both completed
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("setting", "x"), ("tasks", list("abcd")), ("split", "dev")]
+)
+def test_figures_of_other_runs_do_not_compare(field, value):
+    one, other = figures("rft", 0, [1] * 4), figures("eef", 0, [1] * 4, **{field: value})
+    with pytest.raises(DataError, match=f"differs from rft .* in its {field}"):
+        comparison.table([one, other])
+
+
+def test_matched_rft_matches_the_configs_own_eef():
+    config = copy.deepcopy(toyrun.CONFIG)
+    config["method"]["rollouts"] = 3
+    section = run_lib.configure(config, "rft_matched", 0, "test")["method"]
+    assert (section["rollouts"], section["eef_rollouts"]) == ("matched", 3)
+    assert pipeline.make_method({"method": section}).eef_rollouts == 3
+    assert comparison.setting(
+        run_lib.configure(config, "rft_matched", 0, "test")
+    ) == comparison.setting(run_lib.configure(config, "eef", 1, "test"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods=eff"], "ConfigError: unknown method 'eff' in --methods: did you mean eef"),
+        (["--table", "--results=/nowhere"], "DataError: /nowhere has no figures"),
+    ],
+)
+def test_errors_are_one_message(arguments, message):
+    command = [sys.executable, "-m", "benchmarks.methods", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith(message)

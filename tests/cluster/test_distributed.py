@@ -1,0 +1,205 @@
+"""Two operating-system processes on loopback make the run that one process makes."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+import tokenizers
+
+from eef_jax.cluster.distributed import joined
+from eef_jax.errors import ConfigError
+from eef_jax.learner import NANO
+from eef_jax.models.config import ModelConfig
+from eef_jax.models.huggingface import folder as hf
+from eef_jax.storage.trajectories import read_trajectories
+from eef_jax.train import checkpoint
+
+STAGES = ["expert", "round_0/select", "round_0/tune", "round_0/evaluate"]
+STAGES += [f"round_1/{kind}" for kind in ("explore", "select", "tune", "evaluate")]
+SETTINGS = {
+    "env.train_tasks": 6,
+    "env.test_tasks": 3,
+    "env.max_steps": 4,
+    "engine.slots": 4,
+    "engine.max_context": 512,
+    "explore.max_new_tokens": 2,
+    "evaluate.max_new_tokens": 2,
+    "train.rows": 4,
+    "local_mesh.data": -1,  # no sum is split, so that none is taken in another order
+    "local_mesh.tensor": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A random base of one narrow layer with the shipped tokenizer."""
+    folder = tmp_path_factory.mktemp("base")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(f"{NANO}/{name}", folder)
+    size = tokenizers.Tokenizer.from_file(f"{NANO}/tokenizer.json").get_vocab_size()
+    shape = ModelConfig(
+        vocab_size=size, d_model=16, n_layers=1, n_heads=2, n_kv_heads=2, head_dim=8, d_ff=16
+    )
+    hf.save(hf.init(shape), folder)
+    return folder
+
+
+def start(module, *flags, devices=1):
+    """Start a command on so many virtual devices."""
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *flags],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def pair(module, *flags, patience=30):
+    """Start a command as two processes that find each other on loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return [
+        start(
+            module,
+            f"--coordinator=127.0.0.1:{port}",
+            "--processes=2",
+            f"--process={number}",
+            f"--peer_timeout_s={patience}",
+            *flags,
+        )
+        for number in range(2)
+    ]
+
+
+def finish(processes, limit=120):
+    """Exit codes and outputs; nothing is left running."""
+    outputs = []
+    for process in processes:
+        try:
+            outputs.append(process.communicate(timeout=limit)[0])
+        except subprocess.TimeoutExpired:
+            process.kill()
+            outputs.append(f"{process.communicate()[0]}\nstill running after {limit} s")
+    return [process.returncode for process in processes], outputs
+
+
+def flags_of(base, workdir):
+    settings = {"model.path": base} | SETTINGS
+    overrides = [f"--config.{name}={value}" for name, value in settings.items()]
+    return ["--config=configs/webshop.py:tiny", f"--workdir={workdir}", *overrides]
+
+
+@pytest.fixture(scope="module")
+def alone(base, tmp_path_factory):
+    """The run of one process on two devices."""
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    codes, outputs = finish([start("eef_jax.main", *flags_of(base, workdir), devices=2)])
+    assert codes == [0], outputs
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def together(base, tmp_path_factory):
+    """The run of two processes with a device each, killed in the middle and started again.
+
+    One process is killed; the other one has to end by itself.
+    """
+    workdir = tmp_path_factory.mktemp("together") / "run"
+    killed = pair("eef_jax.main", *flags_of(base, workdir), patience=12)
+    wait_for(workdir / "round_0/tune/manifest.json", killed)
+    killed[1].kill()
+    (code, _), (last_words, _) = finish(killed, limit=60)
+    assert code == 1 and not (workdir / "report.md").exists()
+    codes, outputs = finish(pair("eef_jax.main", *flags_of(base, workdir)))
+    assert codes == [0, 0], outputs
+    return workdir, outputs, last_words
+
+
+def wait_for(path, processes, limit=120):
+    end = time.monotonic() + limit
+    while not path.exists():
+        if time.monotonic() > end or any(process.poll() is not None for process in processes):
+            pytest.fail(f"{path} was not made: {finish(processes, limit=1)}")
+        time.sleep(0.05)
+
+
+def test_trajectories_are_equal_bit_for_bit(alone, together):
+    for stage in ("expert", "round_0/evaluate", "round_1/explore", "round_1/evaluate"):
+        one, two = (read_trajectories(run / stage) for run in (alone, together[0]))
+        assert one == two, stage
+        assert any(step.logprobs for t in two for step in t.steps) == (stage != "expert")
+        assert sorted(p.name for p in (together[0] / stage).iterdir()) == sorted(
+            p.name for p in (alone / stage).iterdir()
+        )
+
+
+def test_losses_and_weights_are_equal(alone, together, base):
+    for stage in ("round_0/tune", "round_1/tune"):
+        weights = []
+        for run in (alone, together[0]):
+            note = checkpoint.read_metadata(run / stage / checkpoint.FOLDER)
+            like = hf.load(base, lora=note.lora).trainable
+            at = checkpoint.locate(run / stage)
+            stored, _ = checkpoint.load_trainable(at, like, base_hash=note.base_hash)
+            weights.append(list(map(np.asarray, jax.tree.leaves(stored))))
+        for left, right in zip(*weights, strict=True):
+            np.testing.assert_array_equal(left, right)
+        one, two = (
+            [json.loads(line) for line in (run / stage / "metrics.jsonl").read_text().splitlines()]
+            for run in (alone, together[0])
+        )
+        assert [row["loss"] for row in one] == [row["loss"] for row in two]
+
+
+def test_only_the_lead_speaks(together):
+    workdir, (lead, other), _ = together
+    assert "win rate" in lead and "round_1/evaluate" in lead
+    assert "rollouts:" in lead and "rollouts:" not in other
+    assert "win rate" not in other and "round_1/evaluate" not in other
+    assert (workdir / "report.md").exists()
+
+
+def test_who_is_left_alone_ends_and_says_why(together):
+    last_words = together[2]
+    assert "process 1 has given no sign of life" in last_words
+    assert "start all processes again with the same --workdir" in last_words
+
+
+def test_a_failure_is_told_to_the_others(base, tmp_path):
+    # The second process is started with another config.
+    left, right = flags_of(base, tmp_path / "run"), flags_of(base, tmp_path / "run")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
+    processes = [
+        start("eef_jax.main", *common, "--process=0", *left),
+        start("eef_jax.main", *common, "--process=1", *right, "--config.seed=9"),
+    ]
+    codes, (lead, other) = finish(processes)
+    assert codes == [1, 1]
+    assert "start all processes with the same command" in other
+    assert "process 0 of 2 ends: process 1 failed" in lead and "ConfigError" in lead
+
+
+def test_half_given_flags_are_refused():
+    with pytest.raises(ConfigError, match="give all three"), joined(processes=2):
+        pass
+
+
+def test_without_flags_there_is_one_process():
+    with joined() as hosts:
+        assert hosts.lead and hosts.processes == 1 and hosts.agree("mine") == "mine"

@@ -1,0 +1,133 @@
+"""What a run's model section asks for is what is tuned, stored and started from."""
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+from jax.experimental.compilation_cache import compilation_cache
+
+from configs import common, webshop
+from eef_jax import export
+from eef_jax.errors import ConfigError
+from eef_jax.learner import NANO, Learner, find_base
+from eef_jax.models.huggingface import peft, safetensors
+from eef_jax.train import checkpoint
+from eef_jax.types import Example
+from tests.test_export import folder  # noqa: F401 (a fixture)
+
+
+def config(path, lora=(), **model):
+    made = common.base()
+    made.mesh = {"data": 8}
+    made.train.update({"epochs": 1, "rows": 8, "length": 16})
+    made.model.update({"path": str(path), **model})
+    made.model.lora.update({"rank": 2, "targets": r"q_proj,.*up_proj", **dict(lora)})
+    return made.to_dict()
+
+
+def tune(settings, stage, learner=None):
+    tokens, weights = np.arange(1, 9, dtype=np.int32), np.ones(8, np.float32)
+    examples = [Example(id=str(n), tokens=tokens + n, weights=weights) for n in range(8)]
+    stage.mkdir()
+    (learner or Learner(settings)).tune(examples, epath.Path(stage), before=None, number=0)
+    return checkpoint.read_metadata(stage / checkpoint.FOLDER)
+
+
+def test_a_checkpoint_says_how_its_base_was_read_and_exports(folder, tmp_path):  # noqa: F811
+    note = tune(config(folder, {"rslora": True}, quantise="nf4"), tmp_path / "tune")
+    assert (note.quantise, note.param_dtype) == ("nf4", "float32")
+    assert note.lora.rslora and note.lora.targets == ("q_proj", ".*up_proj")
+    adapter = export.export(tmp_path / "tune", tmp_path / "adapter", format="peft")
+    # Tuning goes on from there; the run's own rank and targets give way, its dropout counts.
+    settings = config(folder, {"rank": 7, "targets": "all", "dropout": 0.5}, adapter=str(adapter))
+    later = tune(settings, tmp_path / "later").lora
+    assert (later.rank, later.rslora, later.dropout) == (2, True, 0.5)
+    assert later.targets == ("q_proj", "up_proj")
+
+
+def test_contradictory_model_options_are_refused(folder, tmp_path):  # noqa: F811
+    with pytest.raises(ConfigError, match=r"lora\.enable is False"):
+        tune(config(folder, {"enable": False}, adapter=str(tmp_path)), tmp_path / "a")
+    with pytest.raises(ConfigError, match="add an adapter"):
+        tune(config(folder, {"enable": False}, quantise="int8"), tmp_path / "b")
+
+
+def test_bases_that_ship_are_found_by_name():
+    assert find_base("") == find_base("nano:webshop") == NANO
+    assert find_base("some/folder") == "some/folder"
+    with pytest.raises(ConfigError, match=r"'nano:webshap'.* did you mean webshop.*pretrain\.main"):
+        find_base("nano:webshap")
+
+
+def test_stacked_layers_are_stored_and_exported_like_any_others(folder, tmp_path):  # noqa: F811
+    plain, scanned = config(folder), config(folder, scan_layers=True)
+    scanned["train"]["remat"], scanned["mesh"] = "block", {"data": 2, "fsdp": 4}
+    found = []
+    for name, settings in (("plain", plain), ("scanned", scanned)):
+        tune(settings, tmp_path / name)
+        out = export.export(tmp_path / name, tmp_path / f"{name}_out", format="peft")
+        found.append(safetensors.open_file(out / peft.WEIGHTS)[0])
+    assert set(found[0]) == set(found[1])
+    for key, stored in found[0].items():
+        whole = (slice(None), slice(None))
+        np.testing.assert_allclose(found[1][key].read(whole), stored.read(whole), atol=1e-4)
+
+
+def test_one_process_plays_with_the_copy_it_tunes_where_both_lie_alike(folder):  # noqa: F811
+    alike, apart = config(folder), config(folder)
+    alike["local_mesh"], apart["local_mesh"] = {"data": 8}, {"data": 4, "tensor": 2}
+    learner = Learner(alike)
+    assert learner._player is learner._model
+    assert learner._second() == 0
+    learner = Learner(apart)
+    held = sum(
+        leaf.addressable_shards[0].data.nbytes
+        for leaf in jax.tree.leaves((learner._player.frozen, learner._player.trainable))
+    )
+    assert learner._second() == held
+    weight = learner._player.frozen["layers"][0]["q_proj"]["weight"]
+    assert dict(weight.sharding.mesh.shape)["tensor"] == 2
+
+
+def test_the_engine_gives_its_pages_back_while_the_base_is_tuned(folder, tmp_path):  # noqa: F811
+    settings = config(folder)
+    settings["engine"].update({"max_context": 64, "slots": 2})
+    learner = Learner(settings)
+    with learner.policy(None, {"max_new_tokens": 1}, seed=0):
+        programs = learner._engine._programs
+    assert programs._cache is not None
+    tune(settings, tmp_path / "tune", learner)
+    assert programs._cache is None
+
+
+def test_a_preset_of_a_shape_alone_asks_for_its_folder():
+    settings = webshop.get_config("llama3_8b").to_dict()
+    with pytest.raises(ConfigError, match=r"--config.model.path=FOLDER"):
+        _ = Learner(settings).path
+
+
+@pytest.mark.parametrize("backend", ["tpu", "cpu"])
+def test_compiled_programs_are_kept_but_on_cpu(
+    folder,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    backend,
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    kept = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (None, 0.0), strict=True):
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    try:
+        learner = Learner(config(folder), compiled=epath.Path(tmp_path / "compiled"))
+        tune(config(folder), tmp_path / "tune", learner)
+        assert any(tmp_path.glob("compiled/*")) == (backend == "tpu")
+        other = Learner(config(folder), compiled=epath.Path(tmp_path / "other"))
+        _ = other._mesh  # JAX has a folder by now
+        expected = str(tmp_path / "compiled") if backend == "tpu" else None
+        assert jax.config.jax_compilation_cache_dir == expected
+    finally:
+        for name, value in zip(names, kept, strict=True):
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()

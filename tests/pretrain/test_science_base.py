@@ -1,0 +1,58 @@
+"""The science base that ships reads made-up rooms and plays ScienceWorld's demo as it is."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+from configs import scienceworld
+from eef_jax import plugins
+from eef_jax.errors import ConfigError, EnvError
+from eef_jax.learner import Learner, find_base
+from eef_jax.rollout import loop
+from eef_jax.types import Episode
+from pretrain import probe
+
+TURNS = 3
+# What it must have right at least: its card has what it had of more questions.
+LEAST = {"a room": 0.6, "a goal": 0.85, "an order": 0.8}
+
+
+@pytest.fixture
+def demo():
+    return scienceworld.get_config("demo").to_dict()
+
+
+@pytest.fixture
+def env(demo):
+    section = {**demo["env"], "jvms": 1, "timeout_s": 600.0}
+    try:
+        made = plugins.make("envs", section.pop("name"), section)
+    except (ConfigError, EnvError) as error:
+        pytest.skip(f"scienceworld: {error}")
+    with contextlib.closing(made):
+        yield made
+
+
+def test_it_reads_what_it_has_not_seen():
+    reader = probe.Reader(find_base("nano:scienceworld"))
+    asked = probe.questions("scienceworld", 32)
+    for skill, least in LEAST.items():
+        right = reader.says([(question.text, question.right[0]) for question in asked[skill]])
+        assert np.mean(right) >= least, skill
+
+
+def test_it_plays_the_demo_preset(demo, env):
+    demo["engine"].update({"slots": 2, "max_context": 512})
+    task = env.tasks("train")[0]
+    episodes = [
+        Episode(id=f"{n}", task=task, round=0, attempt=n, max_steps=TURNS) for n in range(2)
+    ]
+    learner = Learner(demo)
+    assert learner.path == find_base("nano:scienceworld")
+    with learner.policy(None, demo["explore"], seed=0) as policy:
+        played = loop.play_sync(env, policy, episodes, workers=1, env_timeout_s=600.0)
+    for trajectory in played:
+        assert trajectory.outcome.completed
+        assert all(step.action for step in trajectory.steps)
+        assert len(trajectory.steps) == TURNS or trajectory.steps[-1].info["score"] < 0

@@ -1,0 +1,65 @@
+"""Episodes are dealt out to processes and come back as one process would have played them."""
+
+import threading
+
+from eef_jax.cluster.hosts import ALONE
+from eef_jax.rollout import gather
+from eef_jax.types import Episode
+from tests import toyrun
+
+
+class Threads:
+    """Processes of a run played by threads."""
+
+    def __init__(self, process, barrier):
+        self.process, self.processes, self._barrier = process, barrier.parties, barrier
+
+    @property
+    def lead(self):
+        return self.process == 0
+
+    def meet(self):
+        self._barrier.wait(timeout=10)
+
+
+def episodes(counts):
+    """So many episodes of each task, the tasks' mixed."""
+    tasks = toyrun.tasks("train", len(counts))
+    made = [
+        Episode(id=f"{task.id}/{n}", task=task, round=1, attempt=n, max_steps=9)
+        for task, count in zip(tasks, counts, strict=True)
+        for n in range(count)
+    ]
+    return made[::2] + made[1::2]
+
+
+def test_every_episode_is_dealt_once_and_tasks_stay_together():
+    dealt = episodes([5, 1, 1, 4, 2, 3])
+    barrier = threading.Barrier(3)
+    shares = [gather.share(dealt, Threads(number, barrier)) for number in range(3)]
+    assert sorted(e.id for part in shares for e in part) == sorted(e.id for e in dealt)
+    homes = [{e.task.id for e in part} for part in shares]
+    assert not (homes[0] & homes[1] or homes[1] & homes[2] or homes[0] & homes[2])
+    assert sorted(map(len, shares)) == [5, 5, 6]
+    assert gather.share(dealt, ALONE) == dealt
+
+
+def test_the_lead_gets_all_in_the_order_of_the_episodes(tmp_path):
+    dealt, barrier = episodes([3, 2, 1]), threading.Barrier(2)
+    played, results = [toyrun.attempt(e.task, ["look"], True, id=e.id) for e in dealt], {}
+
+    def process(number):
+        hosts = Threads(number, barrier)
+        ids = {e.id for e in gather.share(dealt, hosts)}
+        mine = [t for t in played if t.id in ids]
+        results[number] = gather.gather(
+            tmp_path / "parts", dealt, mine, {"tokens": len(mine)}, hosts
+        )
+
+    threads = [threading.Thread(target=process, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results[0] == (played, {"tokens": 6})
+    assert not (tmp_path / "parts").exists()

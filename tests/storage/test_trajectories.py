@@ -1,0 +1,117 @@
+"""Trajectories to JSON lines and back, and what is said of damaged ones."""
+
+import dataclasses
+import json
+
+import pytest
+from etils import epath
+
+from eef_jax.errors import DataError
+from eef_jax.storage.trajectories import read_trajectories, to_json, write_trajectories
+from eef_jax.types import Outcome, Step, Task, Trajectory
+from tests import object_store
+
+TASK = Task(id="toy/train/0", env="toy", split="train", goal="größer\u2028?", tags=("hard",))
+
+
+def attempt(number):
+    step = Step(
+        observation="a\nb\u2028c",
+        message='{"x"}',
+        action=None,
+        reward=0.5,
+        tokens=(1, 2),
+        logprobs=(-0.25, -1e-9),
+        info={"asin": "B0", "n": [1, 2]},
+    )
+    return Trajectory(
+        id=f"round_1/{number}",
+        task=TASK,
+        steps=(step, dataclasses.replace(step, source="expert", tokens=(), logprobs=())),
+        final_observation="end",
+        reward=1.0,
+        win=True,
+        outcome=Outcome.WON,
+        source="policy",
+        agent="nano",
+        round=1,
+        attempt=number,
+        parent="expert/1",
+        fork_step=1,
+        tokenizer="abc",
+        provenance={"commit": None, "seed": 0},
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+def test_round_trip_through_shards(tmp_path, count):
+    attempts = tuple(attempt(n) for n in range(count))
+    assert write_trajectories(tmp_path, iter(attempts), shard=3) == count
+    assert read_trajectories(tmp_path) == attempts
+    assert len(list(tmp_path.iterdir())) == max(1, -(-count // 3))
+    first = read_trajectories(tmp_path / "trajectories.jsonl")
+    assert first == attempts[:3]
+
+
+def test_round_trip_through_an_object_store(monkeypatch):
+    object_store.install(monkeypatch)
+    folder = epath.Path("gs://bucket/run/expert")
+    attempts = tuple(attempt(n) for n in range(5))
+    write_trajectories(folder, attempts, shard=2)
+    assert read_trajectories(folder) == attempts
+
+
+def test_infos_and_provenance_come_back(tmp_path):
+    write_trajectories(tmp_path, [attempt(0)])
+    (back,) = read_trajectories(tmp_path)
+    assert back.steps[0].info == {"asin": "B0", "n": [1, 2]}
+    assert back.provenance == {"commit": None, "seed": 0}
+    assert back.outcome is Outcome.WON
+    assert hash(back) == hash(attempt(0))
+
+
+def damaged(**changes):
+    record = json.loads(json.dumps(to_json(attempt(0))))
+    return json.dumps(record | changes)
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ('{"id": ', "Expecting value"),
+        ("[]", "no trajectory"),
+        ("{}", "schema None, this version reads 1"),
+        (damaged(schema=7), "schema 7"),
+        (damaged(outcome="lost"), "lost"),
+        (damaged(reward="much"), "Trajectory.reward is 'much'"),
+        (damaged(win=1), "Trajectory.win is 1"),
+        (damaged(color="red"), "color"),
+        (damaged(steps=[{"observation": "a"}]), "message"),
+        (damaged(task=None), "no trajectory"),
+    ],
+)
+def test_a_damaged_line_is_named(tmp_path, line, hint):
+    write_trajectories(tmp_path, [attempt(0), attempt(1)])
+    path = tmp_path / "trajectories.jsonl"
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(DataError, match=r"trajectories\.jsonl, line 3 .*delete") as error:
+        read_trajectories(tmp_path)
+    assert hint in str(error.value)
+
+
+def test_a_file_that_was_cut_off(tmp_path):
+    write_trajectories(tmp_path, [attempt(0), attempt(1)])
+    path = tmp_path / "trajectories.jsonl"
+    whole = path.read_text()
+    path.write_text(whole[:-20])
+    with pytest.raises(DataError, match="line 2"):
+        read_trajectories(tmp_path)
+    path.write_text(whole[:-1])
+    with pytest.raises(DataError, match="cut off in line 2"):
+        read_trajectories(tmp_path)
+
+
+def test_nothing_there(tmp_path):
+    for path in (tmp_path, tmp_path / "none.jsonl"):
+        with pytest.raises(DataError, match="no trajectories at"):
+            read_trajectories(path)

@@ -1,0 +1,277 @@
+"""The work folder on a local disk and on a fake object store: commits, clearing, configs, locks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from etils import epath
+
+from eef_jax.errors import ConfigError, DataError
+from eef_jax.storage import files, lock, provenance
+from eef_jax.storage.workdir import Stage, open_workdir, read_workdir
+from tests import object_store
+
+CONFIG = {"seed": 0, "method": {"name": "eef", "states": 5}, "mesh": [1, 1]}
+
+
+@pytest.fixture(params=["local", "gs"])
+def root(request, tmp_path, monkeypatch):
+    if request.param == "local":
+        return epath.Path(tmp_path / "run")
+    object_store.install(monkeypatch)
+    return epath.Path("gs://bucket/run")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_a_stage_is_done_when_its_manifest_is_written(root):
+    with open_workdir(root, CONFIG) as workdir:
+        stage = workdir.stage("round_1/explore")
+        assert not stage.done()
+        folder = stage.start()
+        files.write_text(folder / "a.txt", "hello")
+        (folder / "sub").mkdir()
+        files.write_bytes(folder / "sub" / "b.bin", b"\0" * 10)
+        assert not stage.done()
+        origin = provenance.provenance(CONFIG, seed=3)
+        manifest = stage.commit({"won": 1, "failed": 2}, origin)
+        assert stage.done()
+        assert stage.manifest() == manifest
+        assert manifest["counts"] == {"won": 1, "failed": 2}
+        assert {name: entry["bytes"] for name, entry in manifest["files"].items()} == {
+            "a.txt": 5,
+            "sub/b.bin": 10,
+        }
+        assert manifest["provenance"]["seed"] == 3
+        assert manifest["provenance"]["config_hash"] == provenance.config_hash(CONFIG)
+        stage.verify()
+
+
+def test_a_stage_that_starts_again_is_empty(root):
+    with open_workdir(root, CONFIG) as workdir:
+        stage = workdir.stage("expert")
+        files.write_text(stage.start() / "half.jsonl", "{")
+        assert not stage.done()
+        assert names(stage.start()) == []
+        files.write_text(stage.folder / "whole.jsonl", "{}")
+        stage.commit({})
+        stage.start()
+        assert not stage.done()
+
+
+def test_changed_files_are_found(root):
+    with open_workdir(root, CONFIG) as workdir:
+        stage = workdir.stage("expert")
+        for name in ("changed", "missing", "same"):
+            files.write_text(
+                stage.start() / name if name == "changed" else stage.folder / name, name
+            )
+        stage.commit({})
+        files.write_text(stage.folder / "changed", "else")
+        files.write_text(stage.folder / "new", "new")
+        (stage.folder / "missing").unlink()
+        with pytest.raises(DataError) as error:
+            stage.verify()
+        for text in ("missing is missing", "new is not in the manifest", "changed was changed"):
+            assert text in str(error.value)
+        assert "same" not in str(error.value)
+
+
+def test_the_manifest_is_the_last_upload(monkeypatch):
+    bucket = object_store.install(monkeypatch)
+    with open_workdir("gs://bucket/run", CONFIG) as workdir:
+        stage = workdir.stage("expert")
+        files.write_text(stage.start() / "a", "a")
+        bucket.fail_on = "manifest.json"
+        with pytest.raises(ConnectionError):
+            stage.commit({})
+        assert not stage.done()
+        bucket.fail_on = None
+        stage.commit({})
+        assert stage.done()
+        assert bucket.uploads[-1] == "gs://bucket/run/expert/manifest.json"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema": 0}'])
+def test_a_damaged_manifest(tmp_path, content):
+    stage = Stage(name="expert", folder=epath.Path(tmp_path))
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(DataError, match=r"manifest\.json .*delete"):
+        stage.manifest()
+
+
+def test_a_missing_manifest(tmp_path):
+    stage = Stage(name="expert", folder=epath.Path(tmp_path))
+    with pytest.raises(DataError, match="is missing"):
+        stage.manifest()
+
+
+def test_the_same_config_continues(root):
+    for _ in range(2):
+        with open_workdir(root, CONFIG | {"mesh": (1, 1)}) as workdir:
+            stage = workdir.stage("expert")
+            if not stage.done():
+                stage.start()
+                stage.commit({"tries": 1})
+    assert read_workdir(root).config == CONFIG
+    assert read_workdir(root).stage("expert").manifest()["counts"] == {"tries": 1}
+
+
+def test_another_config_is_refused_by_its_differing_keys(root):
+    with open_workdir(root, CONFIG) as workdir:
+        workdir.stage("expert").start()
+        workdir.stage("expert").commit({})
+    other = {"seed": 0, "method": {"name": "rft", "states": 5, "rollouts": 6}, "mesh": [1, 1]}
+    with pytest.raises(ConfigError) as error, open_workdir(root, other):
+        pass
+    text = str(error.value)
+    assert "method.name: 'eef' there, 'rft' now" in text
+    assert "method.rollouts: '(absent)' there, 6 now" in text
+    assert "states" not in text and "seed" not in text
+    assert "--overwrite" in text and "another --workdir" in text
+    assert read_workdir(root).config == CONFIG
+    assert read_workdir(root).stage("expert").done()
+
+
+def test_overwrite_starts_afresh(root):
+    with open_workdir(root, CONFIG) as workdir:
+        files.write_text(root / "report.md", "old")
+        workdir.stage("round_1/tune").start()
+        workdir.stage("round_1/tune").commit({})
+    with open_workdir(root, CONFIG | {"seed": 1}, overwrite=True) as workdir:
+        assert not workdir.stage("round_1/tune").done()
+        assert names(root) == ["config.json", "lock"]
+    assert read_workdir(root).config["seed"] == 1
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_something_else_is_left_alone(root, overwrite):
+    root.mkdir(parents=True, exist_ok=True)
+    files.write_text(root / "thesis.tex", "years of work")
+    error = pytest.raises(ConfigError, match=r"thesis\.tex.*not the folder of a run")
+    with error, open_workdir(root, CONFIG, overwrite=overwrite):
+        pass
+    assert names(root) == ["thesis.tex"]
+
+
+def test_a_file_is_no_work_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is a file"), open_workdir(tmp_path / "file", {}):
+        pass
+
+
+def test_reading_where_no_run_is(tmp_path):
+    with pytest.raises(DataError, match=r"config\.json is missing"):
+        read_workdir(tmp_path)
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file.json"
+    files.write_json(path, {"old": True})
+
+    def broken(_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="disk full"):
+        files.write_json(path, {"new": True})
+    assert files.read_json(path) == {"old": True}
+    assert names(tmp_path) == ["file.json"]
+
+
+def test_provenance_is_json_and_knows_the_commit():
+    origin = provenance.provenance(CONFIG, seed=0)
+    assert json.loads(json.dumps(origin)) == origin
+    assert origin["versions"]["python"] == sys.version.split()[0]
+    assert origin["commit"] is None or len(origin["commit"].rstrip("+")) == 40
+    reordered = dict(reversed(CONFIG.items()))
+    assert provenance.config_hash(reordered) == origin["config_hash"]
+    assert provenance.config_hash(CONFIG | {"seed": 1}) != origin["config_hash"]
+
+
+def test_a_work_folder_in_use_is_refused(root):
+    with open_workdir(root, CONFIG):
+        with pytest.raises(ConfigError) as error, open_workdir(root, CONFIG):
+            pass
+        assert f"process {os.getpid()}" in str(error.value)
+        assert "another --workdir" in str(error.value)
+    with open_workdir(root, CONFIG):
+        pass
+
+
+HOLDER = """
+import sys
+from etils import epath
+from eef_jax.storage import lock
+with lock.hold(epath.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_lock_of_a_live_process_holds_and_of_a_killed_one_does_not(tmp_path):
+    path = epath.Path(tmp_path / "lock")
+    command = [sys.executable, "-c", HOLDER, os.fspath(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout.readline() == b"held\n"
+            with pytest.raises(ConfigError, match=f"process {other.pid}"), lock.hold(path):
+                pass
+        finally:
+            other.send_signal(signal.SIGKILL)
+        other.wait()
+        assert str(other.pid) in path.read_text()
+        with lock.hold(path):
+            assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def dead_process():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize(
+    ("change", "taken_over"),
+    [
+        ({"pid": "dead"}, True),
+        ({"started": "another boot"}, True),  # the number was given to a new process
+        ({}, False),
+        ({"host": "elsewhere"}, True),  # it falls silent
+    ],
+)
+def test_a_stale_lock_in_an_object_store(monkeypatch, change, taken_over):
+    object_store.install(monkeypatch)
+    monkeypatch.setattr(lock, "_SILENCE_S", 0.1)
+    path = epath.Path("gs://bucket/run/lock")
+    with lock.hold(path):
+        holder = json.loads(path.read_text())
+    assert not path.exists()
+    change = {k: dead_process() if v == "dead" else v for k, v in change.items()}
+    path.write_text(json.dumps(holder | change))
+    if taken_over:
+        with lock.hold(path):
+            assert json.loads(path.read_text())["pid"] == os.getpid()
+    else:
+        with pytest.raises(ConfigError, match="delete gs://bucket/run/lock"), lock.hold(path):
+            pass
+        assert path.exists()
+
+
+def test_the_lock_of_another_machine_that_lives_holds(monkeypatch):
+    object_store.install(monkeypatch)
+    monkeypatch.setattr(lock, "_BEAT_S", 0.02)
+    monkeypatch.setattr(lock, "_SILENCE_S", 5.0)
+    path = epath.Path("gs://bucket/run/lock")
+    with lock.hold(path):
+        who = lock.holder(path)
+        monkeypatch.setattr(lock.socket, "gethostname", lambda: "another")
+        with pytest.raises(ConfigError, match="in use by process"), lock.hold(path):
+            pass
+        assert lock.holder(path) == who
+    assert not path.exists()
