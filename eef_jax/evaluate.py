@@ -18,8 +18,9 @@ from eef_jax import scores as scores_lib
 from eef_jax.cluster import distributed
 from eef_jax.cluster.hosts import ALONE, Hosts
 from eef_jax.errors import ConfigError, DataError
+from eef_jax.rollout import play
 from eef_jax.storage.provenance import provenance
-from eef_jax.storage.workdir import CONFIG, read_workdir
+from eef_jax.storage.workdir import CONFIG, find_checkpoint, read_workdir
 from eef_jax.types import Trajectory
 
 
@@ -33,7 +34,7 @@ def evaluate(
     """Play `config["evaluate"]["split"]` with a checkpoint.
 
     Args:
-        checkpoint: what `find` gave; None for the untuned base.
+        checkpoint: a checkpoint's own folder (`find_checkpoint`); None for the untuned base.
         config: the sections of `configs/common.py`, plain values.
         hosts: the processes that play, each its share; the lead gets all trajectories.
         scratch: with several processes, a folder that all see; its `parts` are deleted afterwards.
@@ -44,7 +45,8 @@ def evaluate(
     """
     # Not at the top: --help and a wrong path need no accelerator library.
     from eef_jax import pipeline
-    from eef_jax.learner import Learner
+    from eef_jax.learner.placement import Placement
+    from eef_jax.learner.sampling import Sampler
     from eef_jax.train import checkpoint as checkpoints
 
     if hosts.processes > 1 and not scratch:
@@ -54,43 +56,24 @@ def evaluate(
         )
     if checkpoint is not None:
         checkpoints.read_metadata(checkpoint)  # fails early, before products and models are loaded
+    section, seed = config["evaluate"], config["seed"]
     env = pipeline.make_env(config)
     try:
-        played, _ = pipeline.evaluate(
-            env,
-            Learner(config, hosts),
-            checkpoint,
-            config,
-            hosts=hosts,
-            folder=epath.Path(scratch or "") / "parts",
-            provenance=provenance(config, config["seed"]),
-        )
+        max_steps = config["rollout"]["max_steps"] or env.max_steps
+        sampler = Sampler(Placement(config, hosts), config["engine"])
+        with pipeline.evaluated(sampler, checkpoint, section, seed=seed) as policy:
+            played, _ = play.play_together(
+                env,
+                policy,
+                pipeline.held_out(env, section["split"], max_steps),
+                config["rollout"],
+                hosts=hosts,
+                folder=epath.Path(scratch or "") / "parts",
+                provenance=provenance(config, seed),
+            )
     finally:
         env.close()
     return played
-
-
-def find(path: epath.PathLike) -> epath.Path:
-    """The checkpoint's own folder, from that or from its tune stage's folder.
-
-    Raises:
-        DataError: there is neither.
-    """
-    folder = epath.Path(path).expanduser()
-    if not folder.is_dir():
-        raise DataError(
-            f"there is no checkpoint at {folder}: --checkpoint names a finished tune stage's "
-            "folder, such as runs/demo/round_3/tune"
-        )
-    inside = folder / "checkpoint"
-    if inside.exists():
-        return inside
-    if folder.name == inside.name:
-        return folder
-    raise DataError(
-        f"{folder} holds no checkpoint: --checkpoint names a finished tune stage's folder, such as "
-        "runs/demo/round_3/tune, or the folder `checkpoint` inside it"
-    )
 
 
 def config_of(checkpoint: epath.Path) -> dict[str, Any]:
@@ -122,7 +105,7 @@ def _main() -> None:
             "no --checkpoint was given, such as --checkpoint=runs/demo/round_3/tune (with --config "
             "alone the untuned base plays)"
         )
-    checkpoint = find(given.checkpoint) if given.checkpoint else None
+    checkpoint = find_checkpoint(given.checkpoint) if given.checkpoint else None
     if given.config is not None:
         config = given.config.to_dict()
     elif given.workdir:

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from absl import flags
 from etils import epath
 
-from eef_jax import cli
+from eef_jax import bases, cli
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.plugins import one_of
 from eef_jax.storage import files
+from eef_jax.storage.workdir import find_checkpoint
 
 FORMATS = ("peft", "merged")
 DTYPES = ("", "float32", "bfloat16", "float16")
@@ -65,7 +66,6 @@ def export(
         DataError: the checkpoint or the base is missing or damaged, or they do not belong together.
     """
     # Not at the top: --help and a wrong path need no accelerator library.
-    from eef_jax.learner import find_base
     from eef_jax.models.huggingface import folder as hf
     from eef_jax.models.huggingface import peft
     from eef_jax.models.model import content_hash
@@ -76,13 +76,13 @@ def export(
     target = epath.Path(out).expanduser()
     if target.exists():
         raise ConfigError(f"{target} exists: name a folder that does not, or delete it (--out)")
-    source = checkpoints.locate(checkpoint)
+    source = find_checkpoint(checkpoint)
     note = checkpoints.read_metadata(source)
     if format == "peft" and note.lora is None:
         raise ConfigError(
             f"{source} tuned all parameters, so there is no adapter: use --format=merged"
         )
-    folder = epath.Path(find_base(base or note.base)).expanduser()
+    folder = epath.Path(bases.find(base or note.base)).expanduser()
     if note.lora is None:  # all values are the checkpoint's
         model = hf.outline(folder, param_dtype=note.param_dtype)
     else:

@@ -1,18 +1,19 @@
-"""The story: expert, clone, then rounds of explore, select, tune and evaluate, then the report.
+"""The stages of a run in order: expert, clone, then rounds of explore, select, tune and evaluate.
 
-Each stage is a function from config and earlier stages' folders to a folder of its own, committed
-by a manifest; what is committed is skipped when a run starts again. This file reads the config and
-hands its sections to the parts; it knows what follows what, and none of the parts' insides.
+Each stage is a function from config and earlier stages' folders to its own folder, committed by a
+manifest; committed stages are skipped when a run starts again. This file decides what follows what
+and hands each part its section of the config.
 """
 
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
@@ -23,40 +24,69 @@ from eef_jax.data import encode, tfrecord
 from eef_jax.data.stored import Stored
 from eef_jax.envs.base import Env
 from eef_jax.errors import ConfigError, DataError, near
-from eef_jax.learner import Learner
 from eef_jax.methods.base import Method, Pool
 from eef_jax.policies.base import Policy
-from eef_jax.rollout import gather, loop
+from eef_jax.rollout import play
 from eef_jax.storage.files import write_json, write_text
 from eef_jax.storage.provenance import config_hash, plain, provenance
 from eef_jax.storage.trajectories import read_trajectories, write_trajectories
 from eef_jax.storage.workdir import Stage, Workdir, open_workdir
 from eef_jax.types import Episode, Selection, Task, Trajectory
 
+if TYPE_CHECKING:
+    from eef_jax.learner.placement import Placement
+    from eef_jax.learner.sampling import Sampler
+
 STAGES = ("expert", "explore", "select", "tune", "evaluate", "report")
 
 _PARTS = "parts"  # of a stage's folder: what each process played, until it is merged
+_LOGGED = ("episodes", "outcomes", "win_rate", "examples", "steps", "loss", "seconds")
 
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
     """What all stages of one run share."""
 
-    config: dict[str, Any]
-    work: Workdir
-    env: Env
-    method: Method
-    learner: Learner
-    stages: Collection[str]
-    hosts: Hosts
-    provenance: dict[str, Any]
+    def __init__(
+        self,
+        config: dict[str, Any],
+        work: Workdir,
+        env: Env,
+        method: Method,
+        *,
+        stages: Collection[str],
+        hosts: Hosts,
+    ):
+        self.config = config
+        self.work = work
+        self.env = env
+        self.method = method
+        self.stages = stages
+        self.hosts = hosts
+        self.seed: int = config["seed"]
+        self.max_steps: int = config["rollout"]["max_steps"] or env.max_steps
+        self.provenance = provenance(config, self.seed)
 
-    @property
-    def max_steps(self) -> int:
-        """Cap on an agent's actions in an episode."""
-        return self.config["rollout"]["max_steps"] or self.env.max_steps
+    # The learner is imported on first use: stages that need no accelerator load no JAX.
+
+    @functools.cached_property
+    def placement(self) -> "Placement":
+        """The base model."""
+        from eef_jax.learner.placement import Placement
+
+        return Placement(self.config, self.hosts, compile_cache=self.work.compiled)
+
+    @functools.cached_property
+    def sampler(self) -> "Sampler":
+        """The rollout engine over the base."""
+        from eef_jax.learner.sampling import Sampler
+
+        return Sampler(self.placement, self.config["engine"])
+
+    def tuned(self, number: int) -> epath.Path:
+        """Folder of a round's tune stage."""
+        return self.work.stage(f"round_{number}/tune").folder
 
 
 def run(
@@ -72,9 +102,9 @@ def run(
     Args:
         config: the sections of `configs/common.py`, plain values.
         workdir: folder of the run, local or in an object store.
-        stages: kinds of stages to run; what others would make must be there.
+        stages: kinds of stages to run; earlier stages that are left out must be finished.
         overwrite: delete what a run with another config left in `workdir`.
-        hosts: the processes of the run; all call this alike, on one work folder.
+        hosts: the processes of the run; all of them make the same call, on one work folder.
 
     Raises:
         ConfigError: for a config or work folder that cannot be used, before anything is written.
@@ -85,19 +115,9 @@ def run(
             raise ConfigError(f"unknown stage {stage!r} in --stages: {near(stage, STAGES)}")
     env, method = make_env(config), make_method(config)
     with _open(hosts, workdir, config, stages, overwrite) as work:
-        this = _Run(
-            config=config,
-            work=work,
-            env=env,
-            method=method,
-            learner=Learner(config, hosts, compiled=work.compiled),
-            stages=stages,
-            hosts=hosts,
-            provenance=provenance(config, config["seed"]),
-        )
         try:
             if set(stages) != {"report"}:
-                _play_through(this)
+                _all_rounds(_Run(config, work, env, method, stages=stages, hosts=hosts))
         finally:
             env.close()
         if "report" in stages and hosts.lead:
@@ -133,8 +153,8 @@ def _open(
     hosts.meet()
 
 
-def _play_through(this: _Run) -> None:
-    """All rounds in order, each stage skipped where it is done."""
+def _all_rounds(this: _Run) -> None:
+    """All rounds in order; finished stages are skipped."""
     tasks = this.env.tasks("train")
     pool = Pool(experts=_expert(this))
     for number in range(this.method.rounds + 1):
@@ -160,60 +180,10 @@ def make_method(config: dict[str, Any]) -> Method:
     return method
 
 
-def play(
-    env: Env,
-    policy: Policy,
-    episodes: Sequence[Episode],
-    config: dict[str, Any],
-    **options: Any,
-) -> list[Trajectory]:
-    """Play episodes with the rollout section of a config."""
-    section = {k: v for k, v in config["rollout"].items() if k != "max_steps"}
-    return loop.play_sync(env, policy, episodes, **section, **options)
-
-
-def play_together(
-    env: Env,
-    policy: Policy,
-    episodes: Sequence[Episode],
-    config: dict[str, Any],
-    *,
-    hosts: Hosts,
-    folder: epath.Path,
-    provenance: dict[str, Any],
-) -> tuple[list[Trajectory], dict[str, float]]:
-    """Play episodes on all processes, their parts meeting in `folder`; see `gather.gather`."""
-    played = play(
-        env,
-        policy,
-        gather.share(episodes, hosts),
-        config,
-        provenance=provenance,
-        progress=None if hosts.lead else False,
-    )
-    return gather.gather(folder, episodes, played, policy.spent(), hosts)
-
-
-def from_start(
-    tasks: Sequence[Task], max_steps: int, *, prefix: str, round: int = 0
-) -> list[Episode]:
-    """One episode from the start of each task."""
-    return [
-        Episode(
-            id=f"{prefix}/{task.id}",
-            task=task,
-            round=round,
-            attempt=0,
-            max_steps=task.cap(max_steps),
-        )
-        for task in tasks
-    ]
-
-
 def _stage(
     this: _Run, name: str, make: Callable[[Stage], dict[str, Any]], *, together: bool = False
 ) -> Stage:
-    """Run one stage unless it is done: on the lead, or on all processes together."""
+    """Run one stage unless it is finished: on the lead, or on all processes together."""
     stage, hosts = this.work.stage(name), this.hosts
     if hosts.agree(str(stage.done())) == str(True):
         return stage
@@ -225,22 +195,19 @@ def _stage(
     begun = time.monotonic()
     if hosts.lead:
         stage.start()
-    hosts.meet()  # nobody writes into a folder that is still to be cleared
+    hosts.meet()  # no process writes into a folder that is still to be cleared
     counts = make(stage) if together or hosts.lead else {}
     hosts.meet()
     if hosts.lead:
         counts["seconds"] = round(time.monotonic() - begun, 2)
         stage.commit(counts, this.provenance)
-        _log.info("%s: %s", name, json.dumps({k: v for k, v in counts.items() if k in _SHOWN}))
-    hosts.meet()  # nobody reads what is not committed
+        _log.info("%s: %s", name, json.dumps({k: v for k, v in counts.items() if k in _LOGGED}))
+    hosts.meet()  # no process reads what is not committed
     return stage
 
 
-_SHOWN = ("episodes", "outcomes", "win_rate", "examples", "steps", "loss", "seconds")
-
-
 def _expert(this: _Run) -> tuple[Trajectory, ...]:
-    """The experts' trajectories on the train tasks, and on the held-out ones for comparison."""
+    """The expert's trajectories on the train tasks, and on the held-out ones for comparison."""
 
     def make(stage: Stage) -> dict[str, Any]:
         section = dict(this.config["expert"])
@@ -248,7 +215,7 @@ def _expert(this: _Run) -> tuple[Trajectory, ...]:
         if file:
             trajectories: Sequence[Trajectory] = read_trajectories(file)
             write_trajectories(stage.folder, trajectories)
-            return _counts(trajectories)
+            return play.counts(trajectories)
         expert = plugins.make(
             "experts", name, {"env": this.env, "render": this.env.render, **section}
         )
@@ -258,56 +225,46 @@ def _expert(this: _Run) -> tuple[Trajectory, ...]:
             held_out = _expert_plays(this, expert, this.config["evaluate"]["split"])
         finally:
             asyncio.run(expert.close())
-        scores = scores_lib.summary(held_out)
-        write_json(stage.folder / "scores.json", scores)
-        return _counts(trajectories) | {"spent": expert.spent()}
+        write_json(stage.folder / "scores.json", scores_lib.summary(held_out))
+        return play.counts(trajectories) | {"spent": expert.spent()}
 
     return read_trajectories(_stage(this, "expert", make).folder)
 
 
 def _expert_plays(this: _Run, expert: Policy, split: str) -> list[Trajectory]:
-    episodes = from_start(this.env.tasks(split), this.max_steps, prefix=f"expert/{expert.name}")
-    return play(
-        this.env, expert, episodes, this.config, source="expert", provenance=this.provenance
+    tasks = this.env.tasks(split)
+    episodes = play.from_start(tasks, this.max_steps, prefix=f"expert/{expert.name}")
+    return play.play(
+        this.env,
+        expert,
+        episodes,
+        this.config["rollout"],
+        source="expert",
+        provenance=this.provenance,
     )
 
 
 def _explore(this: _Run, pool: Pool, tasks: Sequence[Task], number: int) -> tuple[Trajectory, ...]:
-    """What the method wants played in a round, by the policy of the round before."""
+    """The episodes that the method asks for in a round, played by the previous round's policy."""
 
     def make(stage: Stage) -> dict[str, Any]:
         episodes = this.method.episodes(pool, tasks, number, this.max_steps)
-        with this.learner.policy(
-            this.work.stage(f"round_{number - 1}/tune").folder,
-            this.config["explore"],
-            seed=1000 * this.config["seed"] + number,
-        ) as policy:
-            trajectories, tokens = play_together(
-                this.env,
-                policy,
-                episodes,
-                this.config,
-                hosts=this.hosts,
-                folder=stage.folder / _PARTS,
-                provenance=this.provenance,
-            )
-        if this.hosts.lead:
-            write_trajectories(stage.folder, trajectories)
-        return _counts(trajectories) | {"tokens": tokens}
+        sampling, seed = this.config["explore"], 1000 * this.seed + number
+        with this.sampler.policy(this.tuned(number - 1), sampling, seed=seed) as policy:
+            return _play_and_store(this, policy, episodes, stage)[1]
 
-    stage = _stage(this, f"round_{number}/explore", make, together=True)
-    return read_trajectories(stage.folder)
+    return read_trajectories(_stage(this, f"round_{number}/explore", make, together=True).folder)
 
 
 def _select(this: _Run, pool: Pool, tasks: Sequence[Task], number: int) -> None:
-    """What is learned of what was played, as weighted token sequences."""
+    """What the method learns from the trajectories so far, as weighted token sequences."""
 
     def make(stage: Stage) -> dict[str, Any]:
         selections = this.method.select(pool, tasks, number)
         examples, counts = encode.encode_all(
             selections,
             this.env.prompt,
-            this.learner.chat,
+            this.placement.chat,
             max_length=this.config["train"]["length"],
         )
         lines = [json.dumps(_verdict(selection)) for selection in selections]
@@ -315,7 +272,7 @@ def _select(this: _Run, pool: Pool, tasks: Sequence[Task], number: int) -> None:
         tfrecord.write(
             stage.folder / "dataset",
             examples,
-            description=f"{this.method.name}, round {number}, seed {this.config['seed']}",
+            description=f"{this.method.name}, round {number}, seed {this.seed}",
         )
         facts = dict(this.method.facts(pool, tasks, number)) if number else {}
         return {**dataclasses.asdict(counts), "facts": facts}
@@ -324,12 +281,23 @@ def _select(this: _Run, pool: Pool, tasks: Sequence[Task], number: int) -> None:
 
 
 def _tune(this: _Run, number: int) -> None:
-    """The policy of this round: the base (or the last policy) tuned on the round's data."""
+    """The policy of this round: the base (or the previous policy) tuned on the round's data."""
 
     def make(stage: Stage) -> dict[str, Any]:
-        examples = Stored(this.work.stage(f"round_{number}/select").folder / "dataset")
-        before = this.work.stage(f"round_{number - 1}/tune").folder if number else None
-        return this.learner.tune(examples, stage.folder, before=before, number=number)
+        from eef_jax.learner import tuning
+
+        this.sampler.release()
+        return tuning.tune(
+            this.placement,
+            Stored(this.work.stage(f"round_{number}/select").folder / "dataset"),
+            stage.folder,
+            this.config["train"],
+            seed=this.seed,
+            number=number,
+            previous=this.tuned(number - 1) if number else None,
+            config_hash=config_hash(this.config),
+            hosts=this.hosts,
+        )
 
     _stage(this, f"round_{number}/tune", make, together=True)
 
@@ -338,60 +306,46 @@ def _evaluate(this: _Run, number: int) -> None:
     """The policy of this round on held-out tasks."""
 
     def make(stage: Stage) -> dict[str, Any]:
-        checkpoint = this.work.stage(f"round_{number}/tune").folder
-        trajectories, tokens = evaluate(
-            this.env,
-            this.learner,
-            checkpoint,
-            this.config,
-            hosts=this.hosts,
-            folder=stage.folder / _PARTS,
-            provenance=this.provenance,
-        )
+        section = this.config["evaluate"]
+        episodes = held_out(this.env, section["split"], this.max_steps)
+        with evaluated(this.sampler, this.tuned(number), section, seed=this.seed) as policy:
+            trajectories, counts = _play_and_store(this, policy, episodes, stage)
         if this.hosts.lead:
-            write_trajectories(stage.folder, trajectories)
             write_json(stage.folder / "scores.json", scores_lib.summary(trajectories))
-        return _counts(trajectories) | {"tokens": tokens}
+        return counts
 
     _stage(this, f"round_{number}/evaluate", make, together=True)
 
 
-def evaluate(
-    env: Env,
-    learner: Learner,
-    checkpoint: epath.Path | None,
-    config: dict[str, Any],
-    *,
-    hosts: Hosts = ALONE,
-    folder: epath.Path,
-    provenance: dict[str, Any],
-) -> tuple[list[Trajectory], dict[str, float]]:
-    """Play a split's tasks once with a checkpoint (None: the base): attempts and tokens spent.
-
-    With several processes these are the lead's to use; their parts meet in `folder`.
-    """
-    section = dict(config["evaluate"])
-    split = section.pop("split")
-    max_steps = config["rollout"]["max_steps"] or env.max_steps
-    episodes = from_start(env.tasks(split), max_steps, prefix="evaluate")
-    with learner.policy(checkpoint, section, seed=1000 * config["seed"]) as policy:
-        return play_together(
-            env, policy, episodes, config, hosts=hosts, folder=folder, provenance=provenance
-        )
+def held_out(env: Env, split: str, max_steps: int) -> list[Episode]:
+    """One evaluation episode for each task of a split."""
+    return play.from_start(env.tasks(split), max_steps, prefix="evaluate")
 
 
-def _counts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
-    outcomes: dict[str, int] = {}
-    for trajectory in trajectories:
-        outcomes[trajectory.outcome.value] = outcomes.get(trajectory.outcome.value, 0) + 1
-    steps = sum(len(t.steps) - t.fork_step for t in trajectories)
-    wins = sum(t.win for t in trajectories)
-    return {
-        "episodes": len(trajectories),
-        "outcomes": dict(sorted(outcomes.items())),
-        "win_rate": round(wins / max(len(trajectories), 1), 4),
-        "turns": steps,
-    }
+def evaluated(
+    sampler: "Sampler", checkpoint: epath.Path | None, section: dict[str, Any], *, seed: int
+) -> contextlib.AbstractContextManager[Policy]:
+    """The policy of a checkpoint (None: the untuned base) with the config's section `evaluate`."""
+    sampling = {name: value for name, value in section.items() if name != "split"}
+    return sampler.policy(checkpoint, sampling, seed=1000 * seed)
+
+
+def _play_and_store(
+    this: _Run, policy: Policy, episodes: Sequence[Episode], stage: Stage
+) -> tuple[list[Trajectory], dict[str, Any]]:
+    """Play a stage's episodes on all processes; the lead stores them. Trajectories and counts."""
+    trajectories, tokens = play.play_together(
+        this.env,
+        policy,
+        episodes,
+        this.config["rollout"],
+        hosts=this.hosts,
+        folder=stage.folder / _PARTS,
+        provenance=this.provenance,
+    )
+    if this.hosts.lead:
+        write_trajectories(stage.folder, trajectories)
+    return trajectories, play.counts(trajectories) | {"tokens": tokens}
 
 
 def _verdict(selection: Selection) -> dict[str, Any]:

@@ -17,9 +17,9 @@ import numpy as np
 import tokenizers
 from absl import app, flags
 
+from eef_jax import bases
 from eef_jax.envs import webshop
 from eef_jax.envs.webshop.embedded import wins
-from eef_jax.learner import find_base
 from eef_jax.models.huggingface import folder as hf
 from pretrain import exercises, science, walks
 from pretrain.pieces import Pieces, assistant, copy, user
@@ -138,7 +138,7 @@ class Reader:
 def main(argv: list[str]) -> None:
     """Ask and count."""
     del argv
-    reader = Reader(find_base(FLAGS.path))
+    reader = Reader(bases.find(FLAGS.path))
     for name, asked in questions(FLAGS.course, FLAGS.count).items():
         pairs = [(q.text, answer) for q in asked for answer in q.right]
         said = iter(reader.says(pairs))

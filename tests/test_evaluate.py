@@ -8,6 +8,7 @@ from etils import epath
 
 from eef_jax import evaluate
 from eef_jax.errors import DataError
+from eef_jax.storage.workdir import find_checkpoint
 from tests import toyrun
 
 
@@ -20,24 +21,24 @@ def work(tmp_path):
 
 def test_a_tune_stage_or_its_checkpoint(work):
     tune = work.root / "round_2" / "tune"
-    assert evaluate.find(tune) == evaluate.find(tune / "checkpoint") == tune / "checkpoint"
+    assert find_checkpoint(tune) == find_checkpoint(tune / "checkpoint") == tune / "checkpoint"
 
 
 def test_the_config_is_the_runs_own(work):
-    checkpoint = evaluate.find(work.root / "round_2" / "tune")
+    checkpoint = find_checkpoint(work.root / "round_2" / "tune")
     assert evaluate.config_of(checkpoint) == toyrun.CONFIG
 
 
 @pytest.mark.parametrize("path", ["round_9/tune", "round_1/tune", "round_2", "config.json"])
 def test_no_checkpoint_there(work, path):
-    with pytest.raises(DataError, match="--checkpoint names a finished tune stage"):
-        evaluate.find(work.root / path)
+    with pytest.raises(DataError, match="name a finished tune stage"):
+        find_checkpoint(work.root / path)
 
 
 def test_a_checkpoint_outside_any_run(tmp_path):
     (tmp_path / "checkpoint").mkdir()
     with pytest.raises(DataError, match=r"--workdir.*--config"):
-        evaluate.config_of(evaluate.find(epath.Path(tmp_path)))
+        evaluate.config_of(find_checkpoint(epath.Path(tmp_path)))
 
 
 def test_describe():

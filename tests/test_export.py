@@ -11,21 +11,21 @@ import pytest
 import safetensors.numpy
 import tokenizers
 
-from eef_jax import export
+from eef_jax import bases, export
 from eef_jax.errors import ConfigError, DataError
-from eef_jax.learner import NANO
 from eef_jax.models.config import LoraConfig, ModelConfig
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.huggingface import peft
 from eef_jax.models.huggingface import safetensors as safetensors_lib
 from eef_jax.models.model import content_hash
+from eef_jax.storage.workdir import CHECKPOINT
 from eef_jax.text.chat import ChatTokenizer
 from eef_jax.train import checkpoint
 from tests.models.toys import forward, loud, rows
 
 LORA = LoraConfig(rank=2, targets=("v_proj", "up_proj"))
 SHAPE = ModelConfig(
-    vocab_size=tokenizers.Tokenizer.from_file(f"{NANO}/tokenizer.json").get_vocab_size(),
+    vocab_size=tokenizers.Tokenizer.from_file(f"{bases.WEBSHOP}/tokenizer.json").get_vocab_size(),
     d_model=16,
     n_layers=1,
     n_heads=2,
@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
     """A random base with the shipped tokenizer."""
     made = tmp_path_factory.mktemp("base")
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(f"{NANO}/{name}", made)
+        shutil.copy(f"{bases.WEBSHOP}/{name}", made)
     hf.save(hf.init(SHAPE), made)
     return made
 
@@ -52,7 +52,7 @@ def tuned(folder, stage, lora=LORA, **options):
     note = checkpoint.Metadata(
         base=str(folder), base_hash=content_hash(model.frozen), lora=lora, **options
     )
-    checkpoint.save(stage / checkpoint.FOLDER, model.trainable, note)
+    checkpoint.save(stage / CHECKPOINT, model.trainable, note)
     return stage, model
 
 

@@ -10,10 +10,9 @@ import tokenizers
 from etils import epath
 
 from configs import webshop as configs
-from eef_jax import pipeline
+from eef_jax import bases, pipeline
 from eef_jax.data.stored import Stored
 from eef_jax.errors import ConfigError, DataError
-from eef_jax.learner import NANO
 from eef_jax.models.config import ModelConfig
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.storage import lock
@@ -26,8 +25,8 @@ def base(tmp_path_factory):
     """A random base of one narrow layer with the shipped tokenizer."""
     folder = tmp_path_factory.mktemp("base")
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(f"{NANO}/{name}", folder)
-    size = tokenizers.Tokenizer.from_file(f"{NANO}/tokenizer.json").get_vocab_size()
+        shutil.copy(f"{bases.WEBSHOP}/{name}", folder)
+    size = tokenizers.Tokenizer.from_file(f"{bases.WEBSHOP}/tokenizer.json").get_vocab_size()
     shape = ModelConfig(
         vocab_size=size, d_model=16, n_layers=1, n_heads=2, n_kv_heads=2, head_dim=8, d_ff=16
     )

@@ -7,6 +7,7 @@ what an agent reads. Knows no step of training and no contender.
 from configs import webshop
 from eef_jax import pipeline, plugins
 from eef_jax.data import encode
+from eef_jax.rollout import play
 from eef_jax.text.chat import ChatTokenizer
 from eef_jax.types import KEPT_ALL, Example, Selection
 
@@ -25,10 +26,12 @@ def record(model: str, count: int) -> list[Example]:
         expert = plugins.make(
             "experts", config["expert"]["name"], {"env": env, "render": env.render, **section}
         )
-        episodes = pipeline.from_start(
+        episodes = play.from_start(
             env.tasks("train")[:count], env.max_steps, prefix=f"expert/{expert.name}"
         )
-        played = pipeline.play(env, expert, episodes, config, source="expert", progress=False)
+        played = play.play(
+            env, expert, episodes, config["rollout"], source="expert", progress=False
+        )
     finally:
         env.close()
     selections = [

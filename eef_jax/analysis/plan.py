@@ -20,8 +20,9 @@ from eef_jax.data.batches import empty
 from eef_jax.engine.config import MOST_SLOTS, Shapes
 from eef_jax.errors import ConfigError
 from eef_jax.kernels import splash
+from eef_jax.learner.placement import lora_of
 from eef_jax.models import memory as memory_lib
-from eef_jax.models.config import TARGETS, LoraConfig, ModelConfig
+from eef_jax.models.config import ModelConfig
 from eef_jax.models.families.registry import family
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import Model
@@ -218,13 +219,9 @@ def shape_of(section: Mapping[str, Any]) -> ModelConfig:
 def model_of(config: Mapping[str, Any], shape: ModelConfig, mesh: Mesh, *, scan: bool) -> Model:
     """The model of a config as shapes, as it lies on a mesh."""
     section = config["model"]
-    lora = dict(section["lora"])
-    targets = lora.pop("targets")
-    chosen = TARGETS if targets == "all" else tuple(targets.split(","))
-    adapter = LoraConfig(targets=chosen, **lora) if lora.pop("enable") else None
     return hf.abstract(
         shape,
-        lora=adapter,
+        lora=lora_of(section["lora"]),
         dtype=section["dtype"],
         param_dtype=section["param_dtype"],
         quantise=section["quantise"],

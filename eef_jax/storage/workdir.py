@@ -45,6 +45,7 @@ MANIFEST = "manifest.json"
 CONFIG = "config.json"
 LOCK = "lock"
 COMPILED = "compiled"
+CHECKPOINT = "checkpoint"  # of a tune stage
 
 _ABSENT = "(absent)"
 _SHOWN = 12  # differing keys that an error lists
@@ -199,6 +200,28 @@ def read_workdir(path: epath.PathLike) -> Workdir:
     """
     root = epath.Path(path)
     return Workdir(root=root, config=read_json(root / CONFIG))
+
+
+def find_checkpoint(path: epath.PathLike) -> epath.Path:
+    """The checkpoint's own folder, from that or from its tune stage's folder.
+
+    Raises:
+        DataError: there is no such folder, or it holds no checkpoint.
+    """
+    folder = epath.Path(path).expanduser()
+    example = "such as runs/demo/round_2/tune"
+    if not folder.is_dir():
+        raise DataError(
+            f"there is no checkpoint at {folder}: name a finished tune stage's folder, {example}"
+        )
+    if (folder / CHECKPOINT).exists():
+        return folder / CHECKPOINT
+    if folder.name == CHECKPOINT:
+        return folder
+    raise DataError(
+        f"{folder} holds no checkpoint: name a finished tune stage's folder, {example}, or the "
+        f"folder {CHECKPOINT!r} inside it"
+    )
 
 
 def _digests(folder: epath.Path) -> Iterator[tuple[str, int, str]]:

@@ -22,7 +22,6 @@ from eef_jax.models.config import LoraConfig
 from eef_jax.train.state import TrainState
 
 FORMAT = 1  # version of this layout
-FOLDER = "checkpoint"  # of a checkpoint in its stage's folder
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +71,6 @@ def save(
         parts["training"] = _named(training)
     note = {"format": FORMAT, **dataclasses.asdict(metadata)}
     ocp.save_checkpointables(_absolute(path), parts, overwrite=True, custom_metadata=note)
-
-
-def locate(path: epath.PathLike) -> epath.Path:
-    """The checkpoint's own folder, from that or from its tune stage's folder."""
-    folder = epath.Path(path).expanduser()
-    return folder / FOLDER if (folder / FOLDER).exists() else folder
 
 
 def read_metadata(path: epath.PathLike) -> Metadata:

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import tokenizers
 
+from eef_jax import bases
 from eef_jax.cluster.distributed import joined
 from eef_jax.errors import ConfigError
-from eef_jax.learner import NANO
 from eef_jax.models.config import ModelConfig
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.storage.trajectories import read_trajectories
+from eef_jax.storage.workdir import CHECKPOINT
 from eef_jax.train import checkpoint
 
 STAGES = ["expert", "round_0/select", "round_0/tune", "round_0/evaluate"]
@@ -42,8 +43,8 @@ def base(tmp_path_factory):
     """A random base of one narrow layer with the shipped tokenizer."""
     folder = tmp_path_factory.mktemp("base")
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(f"{NANO}/{name}", folder)
-    size = tokenizers.Tokenizer.from_file(f"{NANO}/tokenizer.json").get_vocab_size()
+        shutil.copy(f"{bases.WEBSHOP}/{name}", folder)
+    size = tokenizers.Tokenizer.from_file(f"{bases.WEBSHOP}/tokenizer.json").get_vocab_size()
     shape = ModelConfig(
         vocab_size=size, d_model=16, n_layers=1, n_heads=2, n_kv_heads=2, head_dim=8, d_ff=16
     )
@@ -150,7 +151,7 @@ def test_losses_and_weights_are_equal(alone, together, base):
     for stage in ("round_0/tune", "round_1/tune"):
         weights = []
         for run in (alone, together[0]):
-            note = checkpoint.read_metadata(run / stage / checkpoint.FOLDER)
+            note = checkpoint.read_metadata(run / stage / CHECKPOINT)
             like = hf.load(base, lora=note.lora).trainable
             at = checkpoint.locate(run / stage)
             stored, _ = checkpoint.load_trainable(at, like, base_hash=note.base_hash)

@@ -7,10 +7,13 @@ from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
 from configs import common, webshop
-from eef_jax import export
+from eef_jax import bases, export
 from eef_jax.errors import ConfigError
-from eef_jax.learner import NANO, Learner, find_base
+from eef_jax.learner.placement import Placement
+from eef_jax.learner.sampling import Sampler
+from eef_jax.learner.tuning import tune as run_tune
 from eef_jax.models.huggingface import peft, safetensors
+from eef_jax.storage.workdir import CHECKPOINT
 from eef_jax.train import checkpoint
 from eef_jax.types import Example
 from tests.test_export import folder  # noqa: F401 (a fixture)
@@ -25,12 +28,21 @@ def config(path, lora=(), **model):
     return made.to_dict()
 
 
-def tune(settings, stage, learner=None):
+def tune(settings, stage, placement=None):
     tokens, weights = np.arange(1, 9, dtype=np.int32), np.ones(8, np.float32)
     examples = [Example(id=str(n), tokens=tokens + n, weights=weights) for n in range(8)]
     stage.mkdir()
-    (learner or Learner(settings)).tune(examples, epath.Path(stage), before=None, number=0)
-    return checkpoint.read_metadata(stage / checkpoint.FOLDER)
+    run_tune(
+        placement or Placement(settings),
+        examples,
+        epath.Path(stage),
+        settings["train"],
+        seed=0,
+        number=0,
+        previous=None,
+        config_hash="",
+    )
+    return checkpoint.read_metadata(stage / CHECKPOINT)
 
 
 def test_a_checkpoint_says_how_its_base_was_read_and_exports(folder, tmp_path):  # noqa: F811
@@ -53,10 +65,10 @@ def test_contradictory_model_options_are_refused(folder, tmp_path):  # noqa: F81
 
 
 def test_bases_that_ship_are_found_by_name():
-    assert find_base("") == find_base("nano:webshop") == NANO
-    assert find_base("some/folder") == "some/folder"
+    assert bases.find("") == bases.find("nano:webshop") == bases.WEBSHOP
+    assert bases.find("some/folder") == "some/folder"
     with pytest.raises(ConfigError, match=r"'nano:webshap'.* did you mean webshop.*pretrain\.main"):
-        find_base("nano:webshap")
+        bases.find("nano:webshap")
 
 
 def test_stacked_layers_are_stored_and_exported_like_any_others(folder, tmp_path):  # noqa: F811
@@ -76,34 +88,35 @@ def test_stacked_layers_are_stored_and_exported_like_any_others(folder, tmp_path
 def test_one_process_plays_with_the_copy_it_tunes_where_both_lie_alike(folder):  # noqa: F811
     alike, apart = config(folder), config(folder)
     alike["local_mesh"], apart["local_mesh"] = {"data": 8}, {"data": 4, "tensor": 2}
-    learner = Learner(alike)
-    assert learner._player is learner._model
-    assert learner._second() == 0
-    learner = Learner(apart)
-    held = sum(
+    placement = Placement(alike)
+    assert placement.played is placement.trained
+    assert placement.second_copy_bytes() == 0
+    placement = Placement(apart)
+    allocated = sum(
         leaf.addressable_shards[0].data.nbytes
-        for leaf in jax.tree.leaves((learner._player.frozen, learner._player.trainable))
+        for leaf in jax.tree.leaves((placement.played.frozen, placement.played.trainable))
     )
-    assert learner._second() == held
-    weight = learner._player.frozen["layers"][0]["q_proj"]["weight"]
+    assert placement.second_copy_bytes() == allocated
+    weight = placement.played.frozen["layers"][0]["q_proj"]["weight"]
     assert dict(weight.sharding.mesh.shape)["tensor"] == 2
 
 
-def test_the_engine_gives_its_pages_back_while_the_base_is_tuned(folder, tmp_path):  # noqa: F811
+def test_a_released_sampler_holds_no_kv_cache(folder):  # noqa: F811
     settings = config(folder)
     settings["engine"].update({"max_context": 64, "slots": 2})
-    learner = Learner(settings)
-    with learner.policy(None, {"max_new_tokens": 1}, seed=0):
-        programs = learner._engine._programs
+    sampler = Sampler(Placement(settings), settings["engine"])
+    sampler.release()  # nothing to release before the first policy
+    with sampler.policy(None, {"max_new_tokens": 1}, seed=0):
+        programs = sampler._engine._programs
     assert programs._cache is not None
-    tune(settings, tmp_path / "tune", learner)
+    sampler.release()
     assert programs._cache is None
 
 
 def test_a_preset_of_a_shape_alone_asks_for_its_folder():
     settings = webshop.get_config("llama3_8b").to_dict()
     with pytest.raises(ConfigError, match=r"--config.model.path=FOLDER"):
-        _ = Learner(settings).path
+        _ = Placement(settings).path
 
 
 @pytest.mark.parametrize("backend", ["tpu", "cpu"])
@@ -120,11 +133,12 @@ def test_compiled_programs_are_kept_but_on_cpu(
         jax.config.update(name, value)
     compilation_cache.reset_cache()
     try:
-        learner = Learner(config(folder), compiled=epath.Path(tmp_path / "compiled"))
-        tune(config(folder), tmp_path / "tune", learner)
+        cache = epath.Path(tmp_path / "compiled")
+        placement = Placement(config(folder), compile_cache=cache)
+        tune(config(folder), tmp_path / "tune", placement)
         assert any(tmp_path.glob("compiled/*")) == (backend == "tpu")
-        other = Learner(config(folder), compiled=epath.Path(tmp_path / "other"))
-        _ = other._mesh  # JAX has a folder by now
+        other = Placement(config(folder), compile_cache=epath.Path(tmp_path / "other"))
+        _ = other.mesh  # JAX has a folder by now
         expected = str(tmp_path / "compiled") if backend == "tpu" else None
         assert jax.config.jax_compilation_cache_dir == expected
     finally:

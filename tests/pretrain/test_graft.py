@@ -7,8 +7,8 @@ import pytest
 import tokenizers
 from flax import nnx
 
+from eef_jax import bases
 from eef_jax.errors import ConfigError
-from eef_jax.learner import NANO
 from eef_jax.models.huggingface import folder as hf
 from pretrain import graft, pretrain
 from pretrain.course import COURSES
@@ -63,6 +63,6 @@ def test_a_body_of_another_width_is_refused():
 
 def test_the_shop_base_carries_the_science_course():
     """It has words enough to give away, and as many layers."""
-    known = tokenizers.Tokenizer.from_file(f"{NANO}/tokenizer.json").get_vocab()
+    known = tokenizers.Tokenizer.from_file(f"{bases.WEBSHOP}/tokenizer.json").get_vocab()
     assert len(graft.assign({f"Ġnew{n}": n for n in range(500)}, known, seed=7)) == 500
     assert COURSES["scienceworld"].layers == COURSES["webshop"].layers

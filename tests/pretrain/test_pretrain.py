@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from eef_jax.learner import NANO
+from eef_jax import bases
 from pretrain import exercises, pretrain
 from pretrain.course import COURSES
 from pretrain.pieces import Mark, Piece
@@ -12,7 +12,7 @@ from pretrain.pieces import Mark, Piece
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tokenizers.Tokenizer.from_file(f"{NANO}/tokenizer.json")
+    return tokenizers.Tokenizer.from_file(f"{bases.WEBSHOP}/tokenizer.json")
 
 
 def test_an_exercise_is_read_as_the_policy_would_read_it(tokenizer):
@@ -38,7 +38,7 @@ def test_marks_are_learned_where_they_stand(tokenizer):
 
 
 def test_batches_depend_on_seed_and_number_alone():
-    file, course = f"{NANO}/tokenizer.json", COURSES["webshop"]
+    file, course = f"{bases.WEBSHOP}/tokenizer.json", COURSES["webshop"]
     first = pretrain.batches(file, course, 3, 5000)
     next(first)
     for name, value in next(first).items():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from configs import scienceworld
-from eef_jax import plugins
+from eef_jax import bases, plugins
 from eef_jax.errors import ConfigError, EnvError
-from eef_jax.learner import Learner, find_base
+from eef_jax.learner.placement import Placement
+from eef_jax.learner.sampling import Sampler
 from eef_jax.rollout import loop
 from eef_jax.types import Episode
 from pretrain import probe
@@ -35,7 +36,7 @@ def env(demo):
 
 
 def test_it_reads_what_it_has_not_seen():
-    reader = probe.Reader(find_base("nano:scienceworld"))
+    reader = probe.Reader(bases.find("nano:scienceworld"))
     asked = probe.questions("scienceworld", 32)
     for skill, least in LEAST.items():
         right = reader.says([(question.text, question.right[0]) for question in asked[skill]])
@@ -48,9 +49,9 @@ def test_it_plays_the_demo_preset(demo, env):
     episodes = [
         Episode(id=f"{n}", task=task, round=0, attempt=n, max_steps=TURNS) for n in range(2)
     ]
-    learner = Learner(demo)
-    assert learner.path == find_base("nano:scienceworld")
-    with learner.policy(None, demo["explore"], seed=0) as policy:
+    placement = Placement(demo)
+    assert placement.path == bases.find("nano:scienceworld")
+    with Sampler(placement, demo["engine"]).policy(None, demo["explore"], seed=0) as policy:
         played = loop.play_sync(env, policy, episodes, workers=1, env_timeout_s=600.0)
     for trajectory in played:
         assert trajectory.outcome.completed

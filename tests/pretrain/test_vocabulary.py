@@ -3,14 +3,14 @@ import random
 import pytest
 import tokenizers
 
-from eef_jax.learner import NANO
+from eef_jax import bases
 from pretrain import exercises, vocabulary
 from pretrain.course import COURSES
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tokenizers.Tokenizer.from_file(f"{NANO}/tokenizer.json")
+    return tokenizers.Tokenizer.from_file(f"{bases.WEBSHOP}/tokenizer.json")
 
 
 def test_training_again_gives_a_tokenizer_of_the_wanted_size():

@@ -1,0 +1,204 @@
+"""Where a run's base model is: one copy for training, one for rollouts, or one copy for both.
+
+Training spreads the base over the devices of all processes (`config.mesh`). Each process plays on
+its own devices (`config.local_mesh`) with its own copy, unless both meshes are the same.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from etils import epath
+from flax import nnx
+from jax.sharding import Mesh
+
+from eef_jax import bases, sharding
+from eef_jax.cluster.hosts import ALONE, Hosts
+from eef_jax.errors import ConfigError
+from eef_jax.models import memory, stacking
+from eef_jax.models.config import TARGETS, LoraConfig
+from eef_jax.models.huggingface import folder as hf
+from eef_jax.models.huggingface import peft
+from eef_jax.models.model import Model, content_hash
+from eef_jax.storage.workdir import find_checkpoint
+from eef_jax.text.chat import ChatTokenizer
+from eef_jax.train import checkpoint
+
+
+class Placement:
+    """The base model of a run. Nothing is loaded before it is first used.
+
+    Args:
+        config: a run's config; the sections model, mesh, local_mesh and train.remat are read.
+        hosts: the processes of the run.
+        compile_cache: folder that compiled programs are kept in for the run's next start, unless
+            JAX already has one (`JAX_COMPILATION_CACHE_DIR`). Not used on CPU: programs compiled
+            for one processor may use instructions that another one lacks.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        hosts: Hosts = ALONE,
+        *,
+        compile_cache: epath.Path | None = None,
+    ):
+        self._model = dict(config["model"])
+        self._meshes = {"mesh": config["mesh"], "local_mesh": config["local_mesh"]}
+        self._remat: str = config["train"]["remat"]
+        self._seed: int = config["seed"]
+        self._hosts = hosts
+        self._compile_cache = compile_cache
+        self._hash: str | None = None
+
+    @functools.cached_property
+    def path(self) -> str:
+        """Folder of the base model.
+
+        Raises:
+            ConfigError: the config names none.
+        """
+        if self._model["architecture"] and not self._model["path"]:
+            raise ConfigError(
+                "this preset ships no weights: name its Hugging Face folder with "
+                "--config.model.path=FOLDER (eef_jax.compile alone needs none)"
+            )
+        return bases.find(self._model["path"])
+
+    @functools.cached_property
+    def chat(self) -> ChatTokenizer:
+        """The base model's tokenizer and chat template."""
+        return ChatTokenizer.load(self.path)
+
+    @functools.cached_property
+    def lora(self) -> LoraConfig | None:
+        """The adapter that is trained; None where all parameters are."""
+        adapter = self._model["adapter"]
+        lora = lora_of(self._model["lora"])
+        if not adapter:
+            return lora
+        if lora is None:
+            raise ConfigError(
+                f"config.model.adapter = {adapter!r} is tuned on as an adapter, but "
+                "config.model.lora.enable is False: set it to True"
+            )
+        # The stored adapter decides its shape; dropout is not part of it.
+        stored = peft.read_config(adapter, hf.read_config(epath.Path(self.path)))
+        return dataclasses.replace(stored, dropout=lora.dropout)
+
+    @functools.cached_property
+    def mesh(self) -> Mesh:
+        """The devices of all processes, for training."""
+        self._set_compile_cache()
+        return sharding.make_mesh(self._meshes["mesh"])
+
+    @functools.cached_property
+    def rollout_mesh(self) -> Mesh:
+        """The devices of this process, for rollouts."""
+        self._set_compile_cache()
+        return sharding.make_mesh(self._meshes["local_mesh"], jax.local_devices())
+
+    @property
+    def shared(self) -> bool:
+        """Whether training and rollouts use one copy of the base."""
+        return self._hosts.processes == 1 and self.rollout_mesh == self.mesh
+
+    @functools.cached_property
+    def trained(self) -> Model:
+        """The base on the mesh of training."""
+        return self._load(self.mesh, scan=self._model["scan_layers"])
+
+    @functools.cached_property
+    def played(self) -> Model:
+        """The base on the mesh of rollouts, its layers unstacked."""
+        if self.shared:
+            return hf.unrolled(self.trained)
+        memory.check(self._abstract(), self.rollout_mesh)
+        return self._load(self.rollout_mesh, scan=False)
+
+    def base_hash(self, model: Model) -> str:
+        """Content hash of the base's frozen parameters, computed once.
+
+        Args:
+            model: `trained` or `played`, whichever the caller has: both give the same hash.
+        """
+        if self._hash is None:
+            self._hash = content_hash(model.frozen)
+        return self._hash
+
+    def second_copy_bytes(self) -> int:
+        """Bytes per device of the rollouts' copy, which stays allocated while training runs."""
+        return 0 if self.shared else memory.needed(self._abstract(), self.rollout_mesh)
+
+    def restore(self, folder: epath.Path, model: Model) -> nnx.State:
+        """Load a checkpoint's parameters with the layout and sharding of a copy of the base.
+
+        Args:
+            folder: a tune stage's folder, or the checkpoint in it.
+            model: `trained` or `played`.
+
+        Raises:
+            DataError: the checkpoint is missing, damaged or belongs to another base.
+        """
+        like = model.trainable
+        trainable, _ = checkpoint.load_trainable(
+            find_checkpoint(folder), stacking.unstacked(like), base_hash=self.base_hash(model)
+        )
+        return stacking.restacked(trainable, like)
+
+    def metadata(self, model: Model) -> dict[str, Any]:
+        """Fields of `train.checkpoint.Metadata` that say which base a checkpoint belongs to.
+
+        Args:
+            model: as for `base_hash`: `trained` or `played`.
+        """
+        return {
+            "base": self._model["path"],
+            "base_hash": self.base_hash(model),
+            "param_dtype": self._model["param_dtype"],
+            "quantise": self._model["quantise"],
+            "lora": self.lora,
+        }
+
+    def _abstract(self) -> Model:
+        """The base's shapes, without values."""
+        options = {name: self._model[name] for name in ("param_dtype", "quantise")}
+        return hf.outline(self.path, lora=self.lora, **options)
+
+    def _load(self, mesh: Mesh, *, scan: bool) -> Model:
+        section = self._model
+        model = hf.load(
+            self.path,
+            lora=self.lora,
+            dtype=section["dtype"],
+            param_dtype=section["param_dtype"],
+            quantise=section["quantise"],
+            attention=section["attention"],
+            scan=scan,
+            remat=self._remat,
+            mesh=mesh,
+            seed=self._seed,
+        )
+        if not section["adapter"]:
+            return model
+        adapter = peft.load(section["adapter"], model, mesh=mesh)
+        return dataclasses.replace(model, trainable=adapter)
+
+    def _set_compile_cache(self) -> None:
+        # JAX reads the setting once, when it compiles for the first time: before any program.
+        configured = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # dynamic
+        on_cpu = jax.default_backend() == "cpu"
+        if self._compile_cache is not None and not configured and not on_cpu:
+            jax.config.update("jax_compilation_cache_dir", os.fspath(self._compile_cache))
+
+
+def lora_of(section: Mapping[str, Any]) -> LoraConfig | None:
+    """The adapter that a config's section `model.lora` asks for; None for full tuning."""
+    fields = dict(section)
+    targets = fields.pop("targets")
+    if not fields.pop("enable"):
+        return None
+    return LoraConfig(targets=TARGETS if targets == "all" else tuple(targets.split(",")), **fields)

@@ -1,0 +1,69 @@
+"""Playing with a checkpoint: this process's rollout engine, and a policy for each checkpoint."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+from eef_jax.engine.config import Shapes
+from eef_jax.engine.engine import Engine
+from eef_jax.engine.sampling import Sampling
+from eef_jax.learner.placement import Placement
+from eef_jax.policies.local import LocalPolicy
+
+
+class Sampler:
+    """The rollout engine over a base; it is made for the first policy and serves all later ones.
+
+    Args:
+        placement: the base.
+        engine: the config's section `engine`.
+    """
+
+    def __init__(self, placement: Placement, engine: Mapping[str, Any]):
+        self._placement = placement
+        self._config = engine
+        self._engine: Engine | None = None
+
+    @contextlib.contextmanager
+    def policy(
+        self, folder: epath.Path | None, sampling: Mapping[str, Any], *, seed: int
+    ) -> Iterator[LocalPolicy]:
+        """The policy of a checkpoint, ready to play.
+
+        Args:
+            folder: a tune stage's folder, or the checkpoint in it; None for the untuned base.
+            sampling: fields of `engine.sampling.Sampling`; `stop` is a tuple of texts that end a
+                message.
+            seed: together with each request, decides what is sampled.
+        """
+        placement, options = self._placement, dict(sampling)
+        if self._engine is None:
+            self._engine = Engine(
+                placement.played, stop_ids=placement.chat.stop_ids, shapes=Shapes(**self._config)
+            )
+        engine, adapter = self._engine, self._engine.base
+        if folder is not None:
+            adapter = engine.load(placement.restore(folder, placement.played))
+        policy = LocalPolicy(
+            engine,
+            placement.chat,
+            stop=tuple(options.pop("stop", ())),
+            sampling=Sampling(**options),
+            seed=seed,
+            name="base" if folder is None else folder.parent.name,
+            adapter=adapter,
+        )
+        try:
+            yield policy
+        finally:
+            asyncio.run(policy.close())
+            if adapter is not engine.base:
+                engine.unload(adapter)
+
+    def release(self) -> None:
+        """Free the KV cache until the next policy plays, so that training has the memory."""
+        if self._engine is not None:
+            self._engine.release()

@@ -1,0 +1,94 @@
+"""From examples to a checkpoint: the training run of one round."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from eef_jax import sharding
+from eef_jax.analysis import micro_batch
+from eef_jax.cluster.hosts import ALONE, Hosts
+from eef_jax.data.batches import Batches
+from eef_jax.data.stored import Stored
+from eef_jax.learner.placement import Placement
+from eef_jax.models import stacking
+from eef_jax.storage import metrics
+from eef_jax.storage.workdir import CHECKPOINT
+from eef_jax.train import checkpoint, loop
+from eef_jax.train.optim import OptimizerConfig
+from eef_jax.types import Example
+
+
+def tune(
+    placement: Placement,
+    examples: Sequence[Example] | Stored,
+    folder: epath.Path,
+    train: Mapping[str, Any],
+    *,
+    seed: int,
+    number: int,
+    previous: epath.Path | None,
+    config_hash: str,
+    hosts: Hosts = ALONE,
+) -> dict[str, Any]:
+    """Tune the base on examples and store a checkpoint. All processes call this together.
+
+    Args:
+        placement: the base.
+        examples: what to learn; of stored ones, a process reads those of its own rows only.
+        folder: gets `checkpoint/` and `metrics.jsonl`.
+        train: the config's section `train`.
+        seed: of the run.
+        number: the round; together with the seed it decides the order of the data.
+        previous: the previous round's tune folder; read with `train.start = "previous"`.
+        config_hash: of the run's config; stored with the checkpoint.
+        hosts: the processes of the run.
+
+    Returns:
+        JSON facts about the training: examples, steps, tokens, loss, seconds.
+    """
+    model, mesh, key = placement.trained, placement.mesh, 1000 * seed + number
+    if train["start"] == "previous" and previous is not None:
+        model = dataclasses.replace(model, trainable=placement.restore(previous, model))
+    batches = Batches(
+        examples=examples,
+        rows=train["rows"],
+        length=train["length"],
+        seed=key,
+        own=sharding.own_rows(mesh, train["rows"]),
+    )
+    optimizer = OptimizerConfig(**train["optimizer"])
+    accumulate = micro_batch.accumulate(
+        train["micro_batch"],
+        model,
+        mesh=mesh,
+        rows=batches.rows,
+        length=batches.length,
+        learned=batches.targets,
+        optimizer=optimizer,
+        beside=placement.second_copy_bytes(),
+    )
+    with metrics.Metrics(folder / "metrics.jsonl" if hosts.lead else None) as log:
+        trainable, facts = loop.fit(
+            model,
+            batches,
+            mesh=mesh,
+            optimizer=optimizer,
+            epochs=train["epochs"],
+            accumulate=accumulate,
+            seed=key,
+            progress=hosts.lead and sys.stderr.isatty(),
+            label=f"tune round {number}",
+            log=log.log,
+        )
+    metadata = checkpoint.Metadata(
+        **placement.metadata(model),
+        config_hash=config_hash,
+        step=facts["steps"],
+        facts={"round": number, "seed": seed, "examples": len(examples)},
+    )
+    # Each layer is stored under its own name, so that any layout can load the checkpoint.
+    checkpoint.save(folder / CHECKPOINT, stacking.unstacked(trainable), metadata)
+    return {"examples": len(examples), **facts}

@@ -1,0 +1,106 @@
+"""Playing a config's episodes: alone or on all processes, and what came of them in numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from eef_jax.cluster.hosts import Hosts
+from eef_jax.envs.base import Env
+from eef_jax.policies.base import Policy
+from eef_jax.rollout import gather, loop
+from eef_jax.types import Episode, Task, Trajectory
+
+
+def from_start(
+    tasks: Sequence[Task], max_steps: int, *, prefix: str, round: int = 0
+) -> list[Episode]:
+    """One episode from the initial state of each task.
+
+    Args:
+        tasks: what to play.
+        max_steps: cap on an agent's actions; a task may have a lower one.
+        prefix: of the episodes' ids.
+        round: the round they are played for.
+    """
+    return [
+        Episode(
+            id=f"{prefix}/{task.id}",
+            task=task,
+            round=round,
+            attempt=0,
+            max_steps=task.cap(max_steps),
+        )
+        for task in tasks
+    ]
+
+
+def play(
+    env: Env,
+    policy: Policy,
+    episodes: Sequence[Episode],
+    rollout: Mapping[str, Any],
+    **options: Any,
+) -> list[Trajectory]:
+    """Play episodes in this process.
+
+    Args:
+        env: the environment.
+        policy: who plays.
+        episodes: what to play.
+        rollout: the config's section `rollout`.
+        **options: further arguments of `loop.play_sync`.
+    """
+    section = {name: value for name, value in rollout.items() if name != "max_steps"}
+    return loop.play_sync(env, policy, episodes, **section, **options)
+
+
+def play_together(
+    env: Env,
+    policy: Policy,
+    episodes: Sequence[Episode],
+    rollout: Mapping[str, Any],
+    *,
+    hosts: Hosts,
+    folder: epath.Path,
+    provenance: Mapping[str, Any],
+) -> tuple[list[Trajectory], dict[str, float]]:
+    """Play episodes on all processes; each plays its part.
+
+    Args:
+        env: the environment.
+        policy: who plays.
+        episodes: what all processes play together.
+        rollout: the config's section `rollout`.
+        hosts: the processes.
+        folder: where the parts are kept until they are merged; all processes must see it.
+        provenance: goes into each trajectory.
+
+    Returns:
+        On the lead all trajectories, in the episodes' order, and the tokens spent; on the others
+        their own.
+    """
+    played = play(
+        env,
+        policy,
+        gather.share(episodes, hosts),
+        rollout,
+        provenance=provenance,
+        progress=None if hosts.lead else False,
+    )
+    return gather.gather(folder, episodes, played, policy.spent(), hosts)
+
+
+def counts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
+    """Episodes, outcomes, share of wins and turns played, as JSON values."""
+    outcomes: dict[str, int] = {}
+    for trajectory in trajectories:
+        outcomes[trajectory.outcome.value] = outcomes.get(trajectory.outcome.value, 0) + 1
+    steps = sum(len(t.steps) - t.fork_step for t in trajectories)
+    wins = sum(t.win for t in trajectories)
+    return {
+        "episodes": len(trajectories),
+        "outcomes": dict(sorted(outcomes.items())),
+        "win_rate": round(wins / max(len(trajectories), 1), 4),
+        "turns": steps,
+    }
