@@ -10,7 +10,8 @@ from flax import nnx
 from eef_jax import bases
 from eef_jax.errors import ConfigError
 from eef_jax.models.huggingface import folder as hf
-from pretrain import graft, pretrain
+from pretrain import graft
+from pretrain import main as pretrain
 from pretrain.course import COURSES
 
 OLD = {"<|bos|>": 0, "Ġyes": 1, "Ġshoe": 2, "Ġred-fold": 3, "Ġb0001": 4, "a": 5, "Ġsofa": 6}

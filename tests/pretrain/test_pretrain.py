@@ -5,7 +5,8 @@ import pytest
 import tokenizers
 
 from eef_jax import bases
-from pretrain import exercises, pretrain
+from pretrain import exercises
+from pretrain import main as pretrain
 from pretrain.course import COURSES
 from pretrain.pieces import Mark, Piece
 
