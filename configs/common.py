@@ -41,7 +41,7 @@ def base() -> config_dict.ConfigDict:
             "param_dtype": "float32",
             "attention": "auto",  # "xla", "splash", "cudnn"; "auto": what the devices have
             "scan_layers": False,  # stack layers: a step compiles one of them, however many
-            "quantise": "",  # "int8" or "nf4": the projections of the base, under an adapter
+            "quantization": "",  # "int8" or "nf4": the projections of the base, under an adapter
             "adapter": "",  # a PEFT folder to start from; rank, alpha, targets, rslora are its own
             "lora": {
                 "enable": True,  # False tunes all parameters

@@ -36,7 +36,7 @@ def main() -> None:
     if made.resident > made.chip.memory:
         raise ConfigError(
             "each program fits a chip, but not all that a run holds there (the line above): take "
-            "fewer config.engine.slots or pages, config.model.quantise='int8', a larger "
+            "fewer config.engine.slots or pages, config.model.quantization='int8', a larger "
             "config.mesh.fsdp, or config.train.remat='offload'"
         )
 

@@ -87,7 +87,7 @@ def export(
         model = hf.outline(folder, param_dtype=note.param_dtype)
     else:
         model = hf.load(
-            folder, lora=note.lora, param_dtype=note.param_dtype, quantise=note.quantise
+            folder, lora=note.lora, param_dtype=note.param_dtype, quantization=note.quantization
         )
     trainable, _ = checkpoints.load_trainable(
         source, model.trainable, base_hash=content_hash(model.frozen)

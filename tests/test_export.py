@@ -75,9 +75,9 @@ def test_an_adapter_is_exported_and_loads_on_its_base(folder, stage, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["adapter"]
 
 
-@pytest.mark.parametrize("quantise", ["", "int8"])
-def test_a_merged_model_is_a_whole_folder(folder, tmp_path, quantise):
-    stage, model = tuned(folder, tmp_path / "tune", quantise=quantise)
+@pytest.mark.parametrize("quantization", ["", "int8"])
+def test_a_merged_model_is_a_whole_folder(folder, tmp_path, quantization):
+    stage, model = tuned(folder, tmp_path / "tune", quantization=quantization)
     out = export.export(stage / "checkpoint", tmp_path / "out", format="merged", max_shard=10_000)
     assert (out / safetensors_lib.INDEX).exists()
     np.testing.assert_allclose(logits(hf.load(out)), logits(model), atol=1e-4)

@@ -1,1 +1,1 @@
-"""Models: quantized bases next to full ones."""
+"""Models: quantized bases next to full ones, and the memory that importing takes."""

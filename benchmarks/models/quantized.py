@@ -98,7 +98,7 @@ def _main() -> None:
         model = hf.load(
             folder,
             lora=LoraConfig(),
-            quantise=kind,
+            quantization=kind,
             dtype=given.dtype,
             param_dtype=given.param_dtype,
         )
@@ -111,7 +111,7 @@ def run() -> None:
     """Run the command."""
     flags.DEFINE_string("model", None, "A Hugging Face folder.", required=True)
     flags.DEFINE_string("dtype", "float32", "Type that layers compute in.")
-    flags.DEFINE_string("param_dtype", "float32", "Type of what is not quantised.")
+    flags.DEFINE_string("param_dtype", "float32", "Type of what is not quantized.")
     flags.DEFINE_integer("tokens", 256, "Length of the text.")
     cli.run(_main)
 

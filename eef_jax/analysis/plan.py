@@ -224,7 +224,7 @@ def model_of(config: Mapping[str, Any], shape: ModelConfig, mesh: Mesh, *, scan:
         lora=lora_of(section["lora"]),
         dtype=section["dtype"],
         param_dtype=section["param_dtype"],
-        quantise=section["quantise"],
+        quantization=section["quantization"],
         attention=kernels.chosen(section["attention"], mesh, section["dtype"], shape),
         scan=scan,
         remat=config["train"]["remat"],

@@ -252,13 +252,13 @@ def memory(program: jax.stages.Compiled) -> Memory:
 
 _ENGINE = (
     "what helps, in this order: fewer config.engine.slots, a shorter config.engine.max_context, "
-    "config.model.quantise='int8', more chips on a host"
+    "config.model.quantization='int8', more chips on a host"
 )
 HELP = {
     "train": (
         "what helps, in this order: config.train.micro_batch=1 (or 'auto'), "
         "config.train.remat='block' or 'offload', a larger config.mesh.fsdp, config.mesh.context "
-        "for long rows, config.model.quantise='int8', a larger slice"
+        "for long rows, config.model.quantization='int8', a larger slice"
     ),
     "prefill": _ENGINE,
     "decode": _ENGINE,

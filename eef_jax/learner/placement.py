@@ -159,13 +159,13 @@ class Placement:
             "base": self._model["path"],
             "base_hash": self.base_hash(model),
             "param_dtype": self._model["param_dtype"],
-            "quantise": self._model["quantise"],
+            "quantization": self._model["quantization"],
             "lora": self.lora,
         }
 
     def _abstract(self) -> Model:
         """The base's shapes, without values."""
-        options = {name: self._model[name] for name in ("param_dtype", "quantise")}
+        options = {name: self._model[name] for name in ("param_dtype", "quantization")}
         return hf.outline(self.path, lora=self.lora, **options)
 
     def _load(self, mesh: Mesh, *, scan: bool) -> Model:
@@ -175,7 +175,7 @@ class Placement:
             lora=self.lora,
             dtype=section["dtype"],
             param_dtype=section["param_dtype"],
-            quantise=section["quantise"],
+            quantization=section["quantization"],
             attention=section["attention"],
             scan=scan,
             remat=self._remat,

@@ -2,7 +2,7 @@
 
 Every parameter carries its logical axes (`axes`), the adapter's two halves their own ones, so
 that a sharding rule never has to guess an adapter's layout from its base's. The weight is an array,
-or one that was quantised (see `quantise`). Knows no files.
+or one that was quantized (see `quantize`). Knows no files.
 """
 
 import functools
@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 from eef_jax.errors import ConfigError
 from eef_jax.models.config import LoraConfig, matches
 from eef_jax.models.families.hf_names import at
-from eef_jax.models.quantise import Quantised
+from eef_jax.models.quantize import QuantizedWeight
 from eef_jax.sharding import gathered
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ class Linear(nnx.Module):
         param_dtype: DTypeLike,
         bias: bool = False,
     ) -> None:
-        self.weight: nnx.Param | Quantised = nnx.Param(jnp.zeros(shape, param_dtype), axes=axes)
+        self.weight: nnx.Param | QuantizedWeight = nnx.Param(
+            jnp.zeros(shape, param_dtype), axes=axes
+        )
         self.bias = nnx.Param(jnp.zeros(shape[1:], param_dtype), axes=axes[1:]) if bias else None
         self.shape, self.axes = shape, axes
         self.adapted = False
@@ -66,7 +68,7 @@ class Linear(nnx.Module):
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
     def _product(self, x: jax.Array, dropout_key: jax.Array | None) -> jax.Array:
-        if isinstance(self.weight, Quantised):
+        if isinstance(self.weight, QuantizedWeight):
             y = self.weight.product(x)
             return y + self._low_rank(x, dropout_key) if self.adapted else y
         weight = gathered(self.weight[...].astype(x.dtype), self.axes)
@@ -96,9 +98,9 @@ class Linear(nnx.Module):
         return self.scale * (self.lora_a[...] @ self.lora_b[...])
 
     def folded(self) -> jax.Array:
-        """The weight with the adapter added, in the weight's own type (quantised: float32)."""
+        """The weight with the adapter added, in the weight's own type (quantized: float32)."""
         stored = self.weight
-        weight = stored.restored() if isinstance(stored, Quantised) else stored[...]
+        weight = stored.restored() if isinstance(stored, QuantizedWeight) else stored[...]
         if not self.adapted:
             return weight
         return (weight.astype(jnp.float32) + self.update()).astype(weight.dtype)

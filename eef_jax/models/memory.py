@@ -60,7 +60,7 @@ def beside(wanted: int, mesh: Mesh, *, used: int, limit: float) -> None:
             f"each process plays on its own {mesh.devices.size} devices "
             f"(local_mesh {dict(mesh.shape)}), where the base takes {wanted / _GIB:.2f} GiB a "
             f"device, but {used / _GIB:.2f} of {limit / _GIB:.2f} GiB are in use there: spread it "
-            "over more of them (config.local_mesh.tensor or .fsdp), quantise it "
-            "(config.model.quantise), store it in config.model.param_dtype = bfloat16, or take "
+            "over more of them (config.local_mesh.tensor or .fsdp), quantize it "
+            "(config.model.quantization), store it in config.model.param_dtype = bfloat16, or take "
             "machines with more devices"
         )

@@ -19,14 +19,14 @@ from eef_jax.models import stacking
 from eef_jax.models.decoder import Decoder
 from eef_jax.models.families import hf_names
 from eef_jax.models.huggingface import safetensors
-from eef_jax.models.quantise import Quantised
+from eef_jax.models.quantize import QuantizedWeight
 
 _FLOATS = ("float32", "bfloat16", "float16", "float64")  # what weights may be stored as
 _ALIGNMENT = 64  # bytes
 _TILE = 128  # rows turned at a time: both sides of a tile stay in the processor's cache
 
-Leaf = nnx.Variable | Quantised
-Leaves = dict[hf_names.Path, Leaf]  # parameters as files have them: a quantised weight is one leaf
+Leaf = nnx.Variable | QuantizedWeight
+Leaves = dict[hf_names.Path, Leaf]  # parameters as files have them: a quantized weight is one leaf
 Source = Callable[[tuple[slice, ...]], np.ndarray]  # makes a part of a parameter
 
 
@@ -35,7 +35,7 @@ def leaves_of(decoder: Decoder) -> Leaves:
     leaves: Leaves = {}
     for path, variable in nnx.to_flat_state(nnx.state(decoder, nnx.Param)):
         owner = hf_names.at(decoder, path[:-1])
-        if isinstance(owner, Quantised):
+        if isinstance(owner, QuantizedWeight):
             leaves[path[:-1]] = owner
         else:
             leaves[path] = variable
@@ -56,7 +56,7 @@ def joined(path: hf_names.Path, leaf: Leaf, source_of: Callable[[hf_names.Path],
 
     Args:
         path: where the leaf sits.
-        leaf: the parameter, or the quantised weight.
+        leaf: the parameter, or the quantized weight.
         source_of: makes the source of one layer's parameter by its own name.
     """
     sources = [source_of(name) for name in stacking.held(path, _variable(leaf))]
@@ -70,7 +70,7 @@ def joined(path: hf_names.Path, leaf: Leaf, source_of: Callable[[hf_names.Path],
 
 
 def _variable(leaf: Leaf) -> nnx.Variable:
-    return leaf.codes if isinstance(leaf, Quantised) else leaf
+    return leaf.codes if isinstance(leaf, QuantizedWeight) else leaf
 
 
 def _is_stack(leaf: Leaf) -> bool:
@@ -88,18 +88,18 @@ def place(
 ) -> dict[hf_names.Path, nnx.Variable]:
     """Fill a leaf, every device with the part of it that `source` makes for it.
 
-    A weight is quantised as a whole, on the host, since its scales span parts; one at a time.
+    A weight is quantized as a whole, on the host, since its scales span parts; one at a time.
 
     Args:
         path: where the leaf sits.
-        leaf: the parameter, or the quantised weight.
+        leaf: the parameter, or the quantized weight.
         source: makes any part of its float values.
         mesh: where it goes; None for the default device.
 
     Returns:
-        The filled variables by their paths: one, or a quantised weight's.
+        The filled variables by their paths: one, or a quantized weight's.
     """
-    if isinstance(leaf, Quantised):
+    if isinstance(leaf, QuantizedWeight):
         parts = _encoded(leaf, source)
         return {
             (*path, name): _put(getattr(leaf, name), value.__getitem__, mesh)
@@ -108,7 +108,7 @@ def place(
     return {path: _put(leaf, source, mesh)}
 
 
-def _encoded(leaf: Quantised, source: Source) -> dict[str, np.ndarray]:
+def _encoded(leaf: QuantizedWeight, source: Source) -> dict[str, np.ndarray]:
     whole = (slice(None), slice(None))
     if not _is_stack(leaf):
         return leaf.encode(source(whole))
@@ -140,7 +140,7 @@ def read(
     """
     turned = hf_names.turned(len(stored.shape), path)
     view = stored.read(index[::-1]).T if turned else stored.read(index)
-    dtype = np.dtype(np.float32 if isinstance(leaf, Quantised) else leaf.dtype)
+    dtype = np.dtype(np.float32 if isinstance(leaf, QuantizedWeight) else leaf.dtype)
     out = _aligned(view.shape, dtype)
     for start in range(0, view.shape[1], _TILE) if turned else ():
         at = slice(start, start + _TILE)

@@ -32,7 +32,7 @@ class Metadata:
         base: folder of the frozen weights (or how they were made).
         base_hash: their content (`models.model.content_hash`).
         param_dtype: type they were stored in.
-        quantise: how projections were quantised; "" for not.
+        quantization: how projections were quantized; "" for not.
         lora: the adapter's configuration; None for full tuning.
         config_hash: of the config that made it.
         step: updates done.
@@ -43,7 +43,7 @@ class Metadata:
     base: str
     base_hash: str
     param_dtype: str = "float32"
-    quantise: str = ""
+    quantization: str = ""
     lora: LoraConfig | None = None
     config_hash: str = ""
     step: int = 0

@@ -46,8 +46,8 @@ def tune(settings, stage, placement=None):
 
 
 def test_a_checkpoint_says_how_its_base_was_read_and_exports(folder, tmp_path):  # noqa: F811
-    note = tune(config(folder, {"rslora": True}, quantise="nf4"), tmp_path / "tune")
-    assert (note.quantise, note.param_dtype) == ("nf4", "float32")
+    note = tune(config(folder, {"rslora": True}, quantization="nf4"), tmp_path / "tune")
+    assert (note.quantization, note.param_dtype) == ("nf4", "float32")
     assert note.lora.rslora and note.lora.targets == ("q_proj", ".*up_proj")
     adapter = export.export(tmp_path / "tune", tmp_path / "adapter", format="peft")
     # Tuning goes on from there; the run's own rank and targets give way, its dropout counts.
@@ -61,7 +61,7 @@ def test_contradictory_model_options_are_refused(folder, tmp_path):  # noqa: F81
     with pytest.raises(ConfigError, match=r"lora\.enable is False"):
         tune(config(folder, {"enable": False}, adapter=str(tmp_path)), tmp_path / "a")
     with pytest.raises(ConfigError, match="add an adapter"):
-        tune(config(folder, {"enable": False}, quantise="int8"), tmp_path / "b")
+        tune(config(folder, {"enable": False}, quantization="int8"), tmp_path / "b")
 
 
 def test_bases_that_ship_are_found_by_name():

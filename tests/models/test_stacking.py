@@ -140,8 +140,8 @@ def test_folders_and_adapters_are_the_same_from_either(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
-def test_quantised_layers_are_scanned_too(kind):
-    unrolled, scanned = toy(LORA, quantise=kind), toy(LORA, scan=True, quantise=kind)
+def test_quantized_layers_are_scanned_too(kind):
+    unrolled, scanned = toy(LORA, quantization=kind), toy(LORA, scan=True, quantization=kind)
     assert content_hash(unrolled.frozen) == content_hash(scanned.frozen)
     assert_same(loss_and_gradient(scanned), loss_and_gradient(unrolled))
 

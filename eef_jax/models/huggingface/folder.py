@@ -31,7 +31,7 @@ from eef_jax.models.initial import initial
 from eef_jax.models.linear import Linear, adapt
 from eef_jax.models.model import Model
 from eef_jax.models.placing import Leaf, Source, canonical, faults, joined, leaves_of, place, read
-from eef_jax.models.quantise import quantise_projections
+from eef_jax.models.quantize import quantize_projections
 from eef_jax.storage import files
 
 CONFIG = "config.json"
@@ -43,7 +43,7 @@ def init(
     lora: LoraConfig | None = None,
     dtype: DTypeLike = "float32",
     param_dtype: DTypeLike = "float32",
-    quantise: str = "",
+    quantization: str = "",
     attention: str = "xla",
     scan: bool = False,
     remat: str = "none",
@@ -57,7 +57,7 @@ def init(
         lora: the adapter, which alone is trainable then; None makes every parameter trainable.
         dtype: type the layers compute in.
         param_dtype: type the parameters are stored in (an adapter's are float32).
-        quantise: `int8` or `nf4`: how the projections' weights are stored instead; "" for not.
+        quantization: `int8` or `nf4`: how the projections' weights are stored instead; "" for not.
         attention: name in the attention registry, or "auto" for what the devices have.
         scan: stack the layers, so that training compiles one of them (see `stacking`).
         remat: what training keeps for the way back, a name in `depth.POLICIES`.
@@ -65,12 +65,12 @@ def init(
         seed: makes the weights.
 
     Raises:
-        ConfigError: for an adapter that fits no projection, or quantised weights without one.
+        ConfigError: for an adapter that fits no projection, or quantized weights without one.
     """
     decoder = _blank(
         config,
         lora,
-        quantise,
+        quantization,
         scan,
         dtype=dtype,
         param_dtype=param_dtype,
@@ -95,7 +95,7 @@ def load(
     lora: LoraConfig | None = None,
     dtype: DTypeLike = "float32",
     param_dtype: DTypeLike = "float32",
-    quantise: str = "",
+    quantization: str = "",
     attention: str = "xla",
     scan: bool = False,
     remat: str = "none",
@@ -109,7 +109,7 @@ def load(
         lora: as for `init`, and so are the next seven.
         dtype: see `init`.
         param_dtype: see `init`.
-        quantise: see `init`.
+        quantization: see `init`.
         attention: see `init`.
         scan: see `init`.
         remat: see `init`.
@@ -126,7 +126,7 @@ def load(
     decoder = _blank(
         config,
         lora,
-        quantise,
+        quantization,
         scan,
         dtype=dtype,
         param_dtype=param_dtype,
@@ -162,7 +162,7 @@ def outline(
     *,
     lora: LoraConfig | None = None,
     param_dtype: DTypeLike = "float32",
-    quantise: str = "",
+    quantization: str = "",
 ) -> Model:
     """What `load` would read, with shapes (`jax.ShapeDtypeStruct`) in place of values.
 
@@ -172,7 +172,7 @@ def outline(
     """
     config = read_config(epath.Path(path))
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    model = abstract(config, lora=lora, quantise=quantise, param_dtype=param_dtype)
+    model = abstract(config, lora=lora, quantization=quantization, param_dtype=param_dtype)
 
     def placed(state: nnx.State) -> nnx.State:
         return jax.tree.map(
@@ -190,7 +190,7 @@ def abstract(
     lora: LoraConfig | None = None,
     dtype: DTypeLike = "float32",
     param_dtype: DTypeLike = "float32",
-    quantise: str = "",
+    quantization: str = "",
     attention: str = "xla",
     scan: bool = False,
     remat: str = "none",
@@ -200,7 +200,7 @@ def abstract(
     What programs are compiled from ahead of time. Arguments and errors are those of `init`.
     """
     options = {"dtype": dtype, "param_dtype": param_dtype, "attention": attention, "remat": remat}
-    decoder = _blank(config, lora, quantise, scan, **options)
+    decoder = _blank(config, lora, quantization, scan, **options)
     shapes = dict(nnx.to_flat_state(nnx.state(decoder, nnx.Param)))
     return _model(decoder, shapes, config, lora)
 
@@ -310,12 +310,12 @@ def _folded(decoder: Decoder, path: hf_names.Path) -> jax.Array:
 
 
 def _blank(
-    config: ModelConfig, lora: LoraConfig | None, quantise: str, scan: bool, **options: Any
+    config: ModelConfig, lora: LoraConfig | None, quantization: str, scan: bool, **options: Any
 ) -> Decoder:
     """A decoder of shapes, with nothing allocated."""
-    if quantise and lora is None:
+    if quantization and lora is None:
         raise ConfigError(
-            f"quantise = {quantise!r} stores weights that cannot be tuned: add an adapter "
+            f"quantization = {quantization!r} stores weights that cannot be tuned: add an adapter "
             "(config.model.lora.enable), or set it to ''"
         )
 
@@ -323,8 +323,8 @@ def _blank(
         decoder = Decoder(config, **options)
         if lora is not None:
             adapt(decoder, lora, hf_names.modules(config))
-        if quantise:
-            quantise_projections(decoder, quantise)
+        if quantization:
+            quantize_projections(decoder, quantization)
         if scan:
             stacking.stack(decoder)
         return decoder

@@ -1,6 +1,6 @@
 """Weights in 8 or 4 bits, for a base that an adapter is tuned on (QLoRA, arXiv:2305.14314).
 
-Projections alone are quantised: embedding, scores, norms and biases are small or delicate. A
+Projections alone are quantized: embedding, scores, norms and biases are small or delicate. A
 weight is encoded on the host, one tensor at a time, and restored on the device where it is used.
 Knows matrices [in, out]; knows no files and no adapters.
 """
@@ -26,7 +26,7 @@ Restore = Callable[[jax.Array, jax.Array], jax.Array]  # codes, scales -> weight
 _COLUMNS = 256  # encoded at a time, which bounds what encoding needs beside its result
 
 
-class Quantised(nnx.Module, abc.ABC):
+class QuantizedWeight(nnx.Module, abc.ABC):
     """A weight [in, out] as codes and scales.
 
     Attributes:
@@ -60,7 +60,7 @@ class Quantised(nnx.Module, abc.ABC):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _product(restore: Restore, x: jax.Array, codes: jax.Array, scale: jax.Array) -> jax.Array:
     # Restored when x is there and, on the way back, once more when its gradient is. Left to itself
-    # XLA restores all layers' weights at first, in the memory that quantising saved. (On CPUs it
+    # XLA restores all layers' weights at first, in the memory that quantizing saved. (On CPUs it
     # does so all the same: it drops barriers there.)
     x, codes, scale = jax.lax.optimization_barrier((x, codes, scale))
     return x @ restore(codes, scale).astype(x.dtype)
@@ -83,7 +83,7 @@ def _back(
 _product.defvjp(_forth, _back)
 
 
-class Int8(Quantised):
+class Int8(QuantizedWeight):
     """A byte a weight, symmetric, one scale an output: w = code * scale."""
 
     def __init__(self, shape: tuple[int, int], axes: tuple[str, str]) -> None:
@@ -104,7 +104,7 @@ class Int8(Quantised):
         return codes.astype(jnp.float32) * scale
 
 
-class Nf4(Quantised):
+class Nf4(QuantizedWeight):
     """Half a byte a weight: the nearest quantile of a normal distribution, scaled by block.
 
     A block is `NF4_BLOCK` weights in a row of one output (fewer where that does not divide `in`);
@@ -147,14 +147,14 @@ class Nf4(Quantised):
 KINDS: dict[str, type[Any]] = {"int8": Int8, "nf4": Nf4}
 
 
-def quantise_projections(decoder: "Decoder", kind: str) -> None:
-    """Give every projection a quantised weight in place of its own, of 0 until it is filled.
+def quantize_projections(decoder: "Decoder", kind: str) -> None:
+    """Give every projection a quantized weight in place of its own, of 0 until it is filled.
 
     Raises:
         ConfigError: for an unknown kind, or a shape that it cannot hold.
     """
     if kind not in KINDS:
-        raise ConfigError(f"unknown quantisation {kind!r}: {near(kind, KINDS)}, or '' for none")
+        raise ConfigError(f"unknown quantization {kind!r}: {near(kind, KINDS)}, or '' for none")
     for layer in decoder.layers:
         for linear in layer.projections():
             linear.weight = KINDS[kind](linear.shape, linear.axes)

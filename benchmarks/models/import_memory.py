@@ -1,4 +1,4 @@
-"""Peak memory of importing models: `python -m benchmarks.webshop.import_memory [--model=FOLDER]`.
+"""Peak memory of importing models: `python -m benchmarks.models.import_memory [--model=FOLDER]`.
 
 For each folder (without any: a generated Llama of about 500 MB in files of 100 MB) a fresh process
 imports jax, then loads the model on the CPU, while this one reads how much anonymous memory that
@@ -27,22 +27,22 @@ import sys, jax
 print("ready", flush=True), sys.stdin.readline()
 from eef_jax.models.config import LoraConfig
 from eef_jax.models.huggingface import folder as hf
-path, param_dtype, quantise = sys.argv[1:]
-lora = LoraConfig(rank=1) if quantise else None
-model = hf.load(path, param_dtype=param_dtype, quantise=quantise, lora=lora)
+path, param_dtype, quantization = sys.argv[1:]
+lora = LoraConfig(rank=1) if quantization else None
+model = hf.load(path, param_dtype=param_dtype, quantization=quantization, lora=lora)
 print(sum(leaf.nbytes for leaf in jax.tree.leaves((model.frozen, model.trainable))), flush=True)
 sys.stdin.readline()
 """
 
 
-def measure(folder: str, *, param_dtype: str, quantise: str) -> tuple[int, int, float]:
+def measure(folder: str, *, param_dtype: str, quantization: str) -> tuple[int, int, float]:
     """Load a folder in a process of its own.
 
     Returns:
         The parameters' bytes, the peak of anonymous memory above the level after `import jax` in
         bytes, and seconds.
     """
-    command = [sys.executable, "-c", _PROBE, folder, param_dtype, quantise]
+    command = [sys.executable, "-c", _PROBE, folder, param_dtype, quantization]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) as probe:
         assert probe.stdin is not None and probe.stdout is not None
@@ -95,24 +95,27 @@ def _anonymous(pid: int) -> int:
 def _main() -> None:
     given = flags.FLAGS
     print(
-        "| folder | parameters | quantise | MB | peak MB | share | bound | s |\n"
+        "| folder | parameters | quantization | MB | peak MB | share | bound | s |\n"
         "|---|---|---|---|---|---|---|---|"
     )
     with tempfile.TemporaryDirectory() as made:
         if not given.model:
             generate(made)
         for folder in given.model or [made]:
-            for param_dtype, quantise in (
+            for param_dtype, quantization in (
                 ("float32", ""),
                 ("bfloat16", ""),
                 ("bfloat16", "int8"),
                 ("bfloat16", "nf4"),
             ):
-                size, peak, seconds = measure(folder, param_dtype=param_dtype, quantise=quantise)
+                size, peak, seconds = measure(
+                    folder, param_dtype=param_dtype, quantization=quantization
+                )
                 print(
                     f"| {pathlib.Path(folder).name if given.model else 'generated'} | "
-                    f"{param_dtype} | {quantise or '-'} | {size / 1e6:,.0f} | {peak / 1e6:,.0f} | "
-                    f"{peak / size:.2f} | {BOUND if not quantise else '-'} | {seconds:.1f} |",
+                    f"{param_dtype} | {quantization or '-'} | {size / 1e6:,.0f} | "
+                    f"{peak / 1e6:,.0f} | "
+                    f"{peak / size:.2f} | {BOUND if not quantization else '-'} | {seconds:.1f} |",
                     flush=True,
                 )
 

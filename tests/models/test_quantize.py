@@ -1,4 +1,4 @@
-"""Quantised bases: how far codes are from weights, what trains, what it costs, what is refused."""
+"""Quantized bases: how far codes are from weights, what trains, what it costs, what is refused."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from flax import nnx
 
 from eef_jax import sharding
 from eef_jax.errors import ConfigError
-from eef_jax.models import quantise
+from eef_jax.models import quantize
 from eef_jax.models.config import LoraConfig
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import content_hash, merge
@@ -27,17 +27,17 @@ PAPER = [
 
 
 def filled(kind, weight):
-    made = quantise.KINDS[kind](weight.shape, ("embed", "mlp"))
+    made = quantize.KINDS[kind](weight.shape, ("embed", "mlp"))
     for name, value in made.encode(weight).items():
         getattr(made, name)[...] = jnp.asarray(value)
     return made
 
 
 def test_the_levels_are_the_papers():
-    np.testing.assert_allclose(quantise.LEVELS, PAPER, atol=2e-6)
+    np.testing.assert_allclose(quantize.LEVELS, PAPER, atol=2e-6)
 
 
-@pytest.mark.parametrize("kind", sorted(quantise.KINDS))
+@pytest.mark.parametrize("kind", sorted(quantize.KINDS))
 def test_codes_stand_for_the_nearest_they_can(kind):
     weight = np.random.default_rng(0).standard_normal((128, 300), np.float32)
     weight[:, 7] = 0.0
@@ -48,7 +48,7 @@ def test_codes_stand_for_the_nearest_they_can(kind):
     else:
         blocks = weight.reshape(2, 64, 300)
         scale = np.abs(blocks).max(axis=1, keepdims=True)
-        nearest = np.abs(blocks[..., None] - scale[..., None] * quantise.LEVELS).min(axis=-1)
+        nearest = np.abs(blocks[..., None] - scale[..., None] * quantize.LEVELS).min(axis=-1)
         np.testing.assert_allclose(
             np.abs(restored - weight).reshape(blocks.shape), nearest, atol=1e-6
         )
@@ -56,7 +56,7 @@ def test_codes_stand_for_the_nearest_they_can(kind):
     np.testing.assert_allclose(filled(kind, restored).restored(), restored, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", sorted(quantise.KINDS))
+@pytest.mark.parametrize("kind", sorted(quantize.KINDS))
 def test_a_product_and_its_gradient_are_those_of_the_restored_weight(kind):
     rng = np.random.default_rng(1)
     weight = filled(kind, rng.standard_normal((12, 10), np.float32))
@@ -72,7 +72,7 @@ def test_a_product_and_its_gradient_are_those_of_the_restored_weight(kind):
 def test_a_loaded_base_stays_near_and_only_adapters_train(tmp_path, kind, most):
     plain = toy(LORA)
     hf.save(plain, tmp_path)
-    model = hf.load(tmp_path, lora=LORA, quantise=kind)
+    model = hf.load(tmp_path, lora=LORA, quantization=kind)
     assert content_hash(model.trainable) == content_hash(hf.load(tmp_path, lora=LORA).trainable)
     assert {path[-1] for path, _ in nnx.to_flat_state(model.trainable)} == {"lora_a", "lora_b"}
     batch, trainable = rows(2, 9), loud(plain.trainable)
@@ -84,10 +84,10 @@ def test_a_loaded_base_stays_near_and_only_adapters_train(tmp_path, kind, most):
     assert np.abs(hidden(model) - expected).mean() < most * np.abs(expected).mean()
 
 
-def test_quantised_weights_lie_on_the_mesh_and_give_the_logits_of_one_device(tmp_path):
+def test_quantized_weights_lie_on_the_mesh_and_give_the_logits_of_one_device(tmp_path):
     hf.save(toy(), tmp_path)
     mesh = sharding.make_mesh({"fsdp": 2, "tensor": 4})
-    one, many = (hf.load(tmp_path, lora=LORA, quantise="nf4", mesh=m) for m in (None, mesh))
+    one, many = (hf.load(tmp_path, lora=LORA, quantization="nf4", mesh=m) for m in (None, mesh))
     assert content_hash(one.frozen) == content_hash(many.frozen)
     codes = many.frozen["layers"][0]["up_proj"]["weight"]["codes"][...]
     assert codes.sharding.spec == jax.sharding.PartitionSpec("fsdp", "tensor")
@@ -99,7 +99,7 @@ def test_quantised_weights_lie_on_the_mesh_and_give_the_logits_of_one_device(tmp
 
 def test_a_merged_save_holds_the_restored_weights_with_the_adapter(tmp_path):
     hf.save(toy(), tmp_path / "base")
-    model = hf.load(tmp_path / "base", lora=LORA, quantise="nf4", param_dtype="bfloat16")
+    model = hf.load(tmp_path / "base", lora=LORA, quantization="nf4", param_dtype="bfloat16")
     model = dataclasses.replace(model, trainable=loud(model.trainable))
     hf.save(model, tmp_path / "merged", dtype="float32")
     batch = rows(2, 5)
@@ -109,8 +109,8 @@ def test_a_merged_save_holds_the_restored_weights_with_the_adapter(tmp_path):
 
 def test_what_cannot_be_is_refused():
     with pytest.raises(ConfigError, match="add an adapter"):
-        toy(quantise="nf4")
+        toy(quantization="nf4")
     with pytest.raises(ConfigError, match="did you mean nf4"):
-        toy(LORA, quantise="fp4")
+        toy(LORA, quantization="fp4")
     with pytest.raises(ConfigError, match="must be even"):
-        toy(LORA, dataclasses.replace(CONFIG, d_ff=25), quantise="nf4")
+        toy(LORA, dataclasses.replace(CONFIG, d_ff=25), quantization="nf4")
