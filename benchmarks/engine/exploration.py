@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks.common import machine
-from benchmarks.common.figure import Figure, table
+from benchmarks.common.measurement import Measurement, table
 from benchmarks.engine.workload import Workload
 from eef_jax import cli
 from eef_jax.errors import ConfigError
@@ -147,7 +147,7 @@ def lines(repeats: list[dict[str, Any]]) -> list[str]:
     return rows
 
 
-def figures(repeats: list[dict[str, Any]]) -> list[Figure]:
+def figures(repeats: list[dict[str, Any]]) -> list[Measurement]:
     """Our episodes a second over the others', and how far apart the scores of other ids were."""
     found = []
     for name in (name for name in (*PEERS, *VARIANTS) if name in repeats[0]):
@@ -156,13 +156,15 @@ def figures(repeats: list[dict[str, Any]]) -> list[Figure]:
                 each[name]["seconds"] / each["full"]["seconds"] for each in repeats
             )
             found.append(
-                Figure(
+                Measurement(
                     name=f"over {name}", value=ratio, unit="x", bound=WANTED[name], at_most=False
                 )
             )
         apart = [each[name]["apart"] for each in repeats if "apart" in each[name]]
         if apart:
-            found.append(Figure(name=f"tie, {name}", value=max(apart), unit="logits", bound=TIE))
+            found.append(
+                Measurement(name=f"tie, {name}", value=max(apart), unit="logits", bound=TIE)
+            )
     return found
 
 

@@ -30,13 +30,13 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.common.figure import HEAD, Figure
+from benchmarks.common.measurement import HEAD, Measurement
 from benchmarks.scienceworld import official
 from eef_jax import cli
 from eef_jax.envs import scienceworld
 from eef_jax.envs._jvm.process import Jvm, find_package
 from eef_jax.envs.scienceworld import ScienceWorld
-from eef_jax.envs.scienceworld.world import ENTRY, JAR, read_payload
+from eef_jax.envs.scienceworld.simulator import ENTRY_POINT, JAR, parse_payload
 from eef_jax.errors import ConfigError, near
 from eef_jax.experts import gold
 from eef_jax.methods import _forks
@@ -58,10 +58,10 @@ def make(**fields: Any) -> ScienceWorld:
 def paths(count: int, *, short: bool = False) -> list[Path]:
     """Gold paths of so many training tasks, the types taking turns."""
     with contextlib.closing(make()) as env:
-        return [(task, env.gold(task, short=short)) for task in env.tasks("train")[:count]]
+        return [(task, env.gold_path(task, short=short)) for task in env.tasks("train")[:count]]
 
 
-def gold_figures(count: int) -> list[Figure]:
+def gold_figures(count: int) -> list[Measurement]:
     """Replays in two JVMs."""
     same = won = 0
     with contextlib.closing(make()) as one, contextlib.closing(make()) as two:
@@ -78,14 +78,14 @@ def gold_figures(count: int) -> list[Figure]:
     ]
 
 
-def step_figures(count: int) -> list[Figure]:
+def step_figures(count: int) -> list[Measurement]:
     """Our step beside the bare calls, the same paths in turns."""
     ours = bare = 0.0
     package, _ = find_package("scienceworld", extra="scienceworld")
     chosen = paths(count)
-    jvm = Jvm(package / JAR, entry=ENTRY, timeout_s=300)
+    jvm = Jvm(package / JAR, entry_point=ENTRY_POINT, timeout_s=300)
     with contextlib.closing(make()) as env, contextlib.closing(jvm):
-        server = jvm.entry
+        server = jvm.entry_point
         for turn, (task, path) in enumerate([chosen[0], *chosen]):
             game = env.game()
             game.reset(task)
@@ -102,16 +102,16 @@ def step_figures(count: int) -> list[Figure]:
             if turn:  # the first one warms both up
                 ours += between - begun
                 bare += time.perf_counter() - between
-    return [Figure(name="env.step over bare calls", value=ours / bare, unit="x", bound=1.05)]
+    return [Measurement(name="env.step over bare calls", value=ours / bare, unit="x", bound=1.05)]
 
 
 def _start_bare(server: Any, task: Task) -> None:
-    server.load(*read_payload(task), False)
+    server.load(*parse_payload(task), False)
     server.step("look around")
     server.getValidActionObjectCombinations()
 
 
-def worker_figures(count: int) -> list[Figure]:
+def worker_figures(count: int) -> list[Measurement]:
     """Two JVMs of one process beside two processes of the wrapper, each half of the paths."""
     chosen = paths(count)
     halves = [chosen[::2], chosen[1::2]]
@@ -134,7 +134,7 @@ def worker_figures(count: int) -> list[Figure]:
     return [_ratio("two workers over two of the wrapper's, steps/s", ours / theirs, 1.7)]
 
 
-def branch_figures(count: int) -> list[Figure]:
+def branch_figures(count: int) -> list[Measurement]:
     """Standing in every explored state of `count` trajectories, ours and the wrapper's way."""
     branches = [
         (task, path[:step])
@@ -155,7 +155,7 @@ def branch_figures(count: int) -> list[Figure]:
     return [_ratio(f"{len(branches)} forks: the wrapper's CPU s over ours", theirs / ours, 1.5)]
 
 
-def expert_figures(count: int) -> list[Figure]:
+def expert_figures(count: int) -> list[Measurement]:
     """The expert with its own habits on training tasks of short types, as ETO plays them."""
     with contextlib.closing(make(tasks=EXPERT, simplifications="eto", jvms=2)) as env:
         orders = _orders(env, count)
@@ -164,7 +164,7 @@ def expert_figures(count: int) -> list[Figure]:
     won = sum(trajectory.win for trajectory in played)
     rose = sum(any(s.info["score"] > 0 for s in t.steps) for t in played if not t.win)
     print(f"expert: {won} of {count} won; {rose} of the others had scored", file=sys.stderr)
-    share = Figure(name="wins of the gold expert", value=100 * won / count, unit="%", bound=30)
+    share = Measurement(name="wins of the gold expert", value=100 * won / count, unit="%", bound=30)
     return [
         dataclasses.replace(share, at_most=False),
         dataclasses.replace(share, name="the same", bound=45),
@@ -179,7 +179,7 @@ def _orders(env: ScienceWorld, count: int, *, max_steps: int = 1000) -> list[Epi
     ]
 
 
-def soak_figures(episodes: int, kills: int) -> list[Figure]:
+def soak_figures(episodes: int, kills: int) -> list[Measurement]:
     """Play the fallible expert while JVMs are killed."""
     rng = random.Random(0)
     with contextlib.closing(make(tasks=SHORT, jvms=2, max_steps=30)) as env:
@@ -203,17 +203,17 @@ def soak_figures(episodes: int, kills: int) -> list[Figure]:
             env_timeout_s=3600,
             on_done=on_done,
         )
-        counts = env.pool.counts
+        stats = env.pool.stats
     outcomes = collections.Counter(str(trajectory.outcome) for trajectory in played)
-    print(f"soak: {dict(outcomes)}, {counts}", file=sys.stderr)
+    print(f"soak: {dict(outcomes)}, {stats}", file=sys.stderr)
     quarter = max(1, len(memory) // 4)
     growth = statistics.median(memory[-quarter:]) / statistics.median(memory[quarter : 2 * quarter])
     broken = sum(not trajectory.outcome.completed for trajectory in played)
     return [
         _share(f"of {episodes} episodes are accounted for", len(played), episodes),
-        Figure(name="of them ended by infrastructure", value=broken, unit="", bound=kills),
-        _share("JVMs were killed under them", counts.lost, kills),
-        Figure(
+        Measurement(name="of them ended by infrastructure", value=broken, unit="", bound=kills),
+        _share("JVMs were killed under them", stats.lost, kills),
+        Measurement(
             name="memory at the end over the second quarter's", value=growth, unit="x", bound=1.1
         ),
     ]
@@ -227,7 +227,7 @@ def _official(lists: Sequence[Sequence[Path]]) -> tuple[list[dict[str, Any]], fl
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        rows = [[*read_payload(task), path] for task, path in chosen]
+        rows = [[*parse_payload(task), path] for task, path in chosen]
         _tell(process, json.dumps(rows))
         processes.append(process)
     for process in processes:
@@ -257,16 +257,16 @@ def _resident(pids: Sequence[int]) -> float:
     return total * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def _share(name: str, value: int, count: int) -> Figure:
-    return Figure(name=name, value=value, unit="", bound=count, at_most=False)
+def _share(name: str, value: int, count: int) -> Measurement:
+    return Measurement(name=name, value=value, unit="", bound=count, at_most=False)
 
 
-def _ratio(name: str, value: float, bound: float) -> Figure:
-    return Figure(name=name, value=value, unit="x", bound=bound, at_most=False)
+def _ratio(name: str, value: float, bound: float) -> Measurement:
+    return Measurement(name=name, value=value, unit="x", bound=bound, at_most=False)
 
 
 FLAGS = flags.FLAGS
-PARTS: dict[str, Callable[[], list[Figure]]] = {
+PARTS: dict[str, Callable[[], list[Measurement]]] = {
     "gold": lambda: gold_figures(FLAGS.paths),
     "step": lambda: step_figures(FLAGS.trajectories),
     "workers": lambda: worker_figures(2 * FLAGS.trajectories),

@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks.common import machine
-from benchmarks.common.figure import Figure, table
+from benchmarks.common.measurement import Measurement, table
 from benchmarks.train import recorded
 from eef_jax import cli
 from eef_jax.data.batches import Batches
@@ -205,7 +205,7 @@ def report(results: list[dict[str, Any]], peers: list[str]) -> str:
     """Both tables."""
     lines = [HEAD, *(line for result in results for line in rows_of(result))]
     figures = [
-        Figure(
+        Measurement(
             name=f"speed of {peer}, {result['name']}",
             value=ratio(result, peer),
             unit="times",

@@ -18,7 +18,7 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.common.figure import Figure, table
+from benchmarks.common.measurement import Measurement, table
 from benchmarks.webshop import catalogues
 from benchmarks.webshop import probe as probe_lib
 from eef_jax import cli
@@ -30,13 +30,13 @@ SMALL, LARGE = 1_000, 100_000  # products
 LOADS = 5  # processes that load a dataset; the fastest one counts
 
 
-def figures(data: pathlib.Path, workdir: pathlib.Path) -> list[Figure]:
+def figures(data: pathlib.Path, workdir: pathlib.Path) -> list[Measurement]:
     """Measure loading, playing, searching and memory."""
     small = imported(workdir / "1k", lambda folder: _official(data), data)
     large = imported(workdir / "100k", lambda folder: _replicated(data, folder), data)
     speed = probe("speed", small)
     rows = [
-        Figure(
+        Measurement(
             name="1k: steps of search, click, option, buy",
             value=speed["steps_per_s"],
             unit="/s",
@@ -45,7 +45,7 @@ def figures(data: pathlib.Path, workdir: pathlib.Path) -> list[Figure]:
         ),
         *_loads("1k", small),
         *_loads("100k", large),
-        Figure(
+        Measurement(
             name="100k: search, median",
             value=probe("search", large)["median_ms"],
             unit="ms",
@@ -55,7 +55,7 @@ def figures(data: pathlib.Path, workdir: pathlib.Path) -> list[Figure]:
     games = {name: probe("games", folder) for name, folder in (("1k", small), ("100k", large))}
     for name, found in games.items():
         rows.append(
-            Figure(
+            Measurement(
                 name=f"{name}: 1,000 live episodes add",
                 value=found["added_mb"],
                 unit="MB",
@@ -65,19 +65,19 @@ def figures(data: pathlib.Path, workdir: pathlib.Path) -> list[Figure]:
     return rows
 
 
-def _loads(name: str, folder: pathlib.Path) -> list[Figure]:
+def _loads(name: str, folder: pathlib.Path) -> list[Measurement]:
     """Importing the module and loading a dataset, the best of some processes."""
     runs = [probe("load", folder) for _ in range(LOADS)]
     wall, cpu = (min(run[key] for run in runs) for key in ("wall_s", "cpu_s"))
     memory = max(run["rss_mb"] for run in runs)
     return [
-        Figure(name=f"{name}: import and load, wall time", value=wall, unit="s", bound=1),
-        Figure(name=f"{name}: the same, CPU time", value=cpu, unit="s", bound=1),
-        Figure(name=f"{name}: memory after it", value=memory, unit="MB", bound=150),
+        Measurement(name=f"{name}: import and load, wall time", value=wall, unit="s", bound=1),
+        Measurement(name=f"{name}: the same, CPU time", value=cpu, unit="s", bound=1),
+        Measurement(name=f"{name}: memory after it", value=memory, unit="MB", bound=150),
     ]
 
 
-def import_figures(workdir: pathlib.Path, count: int) -> list[Figure]:
+def import_figures(workdir: pathlib.Path, count: int) -> list[Measurement]:
     """Measure the peak memory of importing `count` generated products, and twice as many."""
     peaks = []
     for size in (count, 2 * count):
@@ -86,7 +86,7 @@ def import_figures(workdir: pathlib.Path, count: int) -> list[Figure]:
             catalogues.generate(folder, size)
         peaks.append(probe("import", folder)["peak_mb"])
     return [
-        Figure(
+        Measurement(
             name=f"import of {2 * count:,} products: peak over that of {count:,} "
             f"({peaks[1]:,.0f} and {peaks[0]:,.0f} MB)",
             value=peaks[1] / peaks[0],

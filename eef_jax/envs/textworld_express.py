@@ -1,8 +1,8 @@
 """TextWorldExpress: eight small text games, thousands of variations each, fast and deterministic.
 
 The simulator is the package `textworld-express` (Jansen & Cote, 2022). What it takes to be an
-environment over a Java simulator is this file: a `World`, tasks, and how an agent is spoken to; the
-rest is `eef_jax.envs._jvm`. Knows nothing of models.
+environment over a Java simulator is this file: a `Simulator`, tasks, and how an agent is spoken to;
+the rest is `eef_jax.envs._jvm`. Knows nothing of models.
 """
 
 import dataclasses
@@ -12,10 +12,11 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from eef_jax.envs._jvm.game import CONVENTIONS, Convention, Game
-from eef_jax.envs._jvm.pool import Pool, cores
+from eef_jax.envs._jvm.game import REWARD_CONVENTIONS, ReplayGame, RewardConvention
+from eef_jax.envs._jvm.pool import JvmPool, usable_cores
 from eef_jax.envs._jvm.process import Jvm, find_java, find_package
-from eef_jax.envs._jvm.world import Reading, State, use_at
+from eef_jax.envs._jvm.replay import ReplayState, run_at_state
+from eef_jax.envs._jvm.simulator import SimulatorStatus
 from eef_jax.errors import ConfigError, EnvError, near
 from eef_jax.plugins import at_least, one_of
 from eef_jax.types import Message, Task
@@ -25,7 +26,7 @@ GAMES = (
     *("arithmetic", "sorting", "simonsays", "peckingorder"),
 )
 FOLDS = {"train": range(1000), "dev": range(10_000, 11_000), "test": range(20_000, 21_000)}
-JAR, ENTRY = "textworld-express.jar", "textworldexpress.runtime.PythonInterface"
+JAR, ENTRY_POINT = "textworld-express.jar", "textworldexpress.runtime.PythonInterface"
 CAP = 50  # default cap on an agent's actions; the package's wrapper stops at 100
 _INSTRUCTION = """\
 You play a text game. Each turn you are told what you see and say one action, such as look around, \
@@ -67,7 +68,7 @@ def make(
     dev_tasks: int = 0,
     test_tasks: int = 0,
     max_steps: int = 0,
-    reward: Convention = "final",
+    reward: RewardConvention = "final",
     jvms: int = 0,
     timeout_s: float = 60.0,
 ) -> "TextWorldExpress":
@@ -96,7 +97,7 @@ def make(
     for name in chosen:
         one_of("env.games", name, GAMES)
     one_of("env.prompt", prompt, PRESETS)
-    one_of("env.reward", reward, CONVENTIONS)
+    one_of("env.reward", reward, REWARD_CONVENTIONS)
     limits = {"train": train_tasks, "dev": dev_tasks, "test": test_tasks}
     sizes = {f"env.{split}_tasks": limit for split, limit in limits.items()}
     for field, value in {**sizes, "env.max_steps": max_steps, "env.jvms": jvms}.items():
@@ -114,17 +115,17 @@ def make(
         preset=PRESETS[prompt],
         max_steps=max_steps or CAP,
         reward=reward,
-        jvms=jvms or cores(),
+        jvms=jvms or usable_cores(),
         timeout_s=timeout_s,
     )
 
 
-class World:
-    """A simulator (see `eef_jax.envs._jvm.world.World`)."""
+class TextWorldExpressSimulator:
+    """A simulator (see `eef_jax.envs._jvm.simulator.Simulator`)."""
 
     def __init__(self, package: pathlib.Path, *, timeout_s: float):
-        self._jvm = Jvm(package / JAR, entry=ENTRY, timeout_s=timeout_s, cwd=package)
-        self._server = self._jvm.entry
+        self._jvm = Jvm(package / JAR, entry_point=ENTRY_POINT, timeout_s=timeout_s, cwd=package)
+        self._server = self._jvm.entry_point
         self._last: dict[str, Any] = {}
 
     @property
@@ -147,15 +148,15 @@ class World:
         if action == "help":
             return self._description()
         text = action.encode("utf-8", "replace").decode()
-        with self._jvm.watch():
+        with self._jvm.translate_errors():
             self._last = json.loads(self._server.stepJSON(text))
         return str(self._last["observation"])
 
-    def read(self) -> Reading:
+    def status(self) -> SimulatorStatus:
         """What came with the last observation."""
         score = float(self._last["score"])
         failed = bool(self._last["taskfailure"])
-        return Reading(
+        return SimulatorStatus(
             score=score,
             terminated=failed or bool(self._last["tasksuccess"]) or score >= 1,
         )
@@ -164,12 +165,12 @@ class World:
         """Actions that came with the last observation, in a fixed order."""
         return sorted(self._last["validActions"])
 
-    def gold(self, task: Task) -> list[str]:
+    def gold_path(self, task: Task) -> list[str]:
         """The package's own solution; leaves the simulator at the game's start."""
         self._load(task, gold=True)
-        with self._jvm.watch():
+        with self._jvm.translate_errors():
             found = self._server.getGoldActionSequence()
-        return self._jvm.join(found)
+        return self._jvm.fetch_strings(found)
 
     def close(self) -> None:
         """End the JVM."""
@@ -186,13 +187,13 @@ class World:
                 f"task {task.id!r} has payload {task.payload!r}, expected a JSON object with game, "
                 "seed, fold and params; was the task made by another environment?"
             ) from error
-        with self._jvm.watch():
+        with self._jvm.translate_errors():
             if complaint := self._server.load(game, params):
                 raise EnvError(f"TextWorldExpress cannot play task {task.id!r}: {complaint}")
             self._last = json.loads(self._server.generateNewGameJSON(seed, fold, gold))
 
     def _description(self) -> str:
-        with self._jvm.watch():
+        with self._jvm.translate_errors():
             return str(self._server.getTaskDescription())
 
 
@@ -209,13 +210,15 @@ class TextWorldExpress:
         *,
         preset: Preset,
         max_steps: int,
-        reward: Convention,
+        reward: RewardConvention,
         jvms: int,
         timeout_s: float,
     ):
         self.max_steps = max_steps
         self.dataset_id = hashlib.sha256(repr((version, tasks, reward)).encode()).hexdigest()
-        self.pool: Pool = Pool(lambda: World(package, timeout_s=timeout_s), size=jvms)
+        self.pool: JvmPool = JvmPool(
+            lambda: TextWorldExpressSimulator(package, timeout_s=timeout_s), size=jvms
+        )
         self._tasks = tasks
         self._preset = preset
         self._reward = reward
@@ -249,13 +252,17 @@ class TextWorldExpress:
         """Whether the whole score was reached."""
         return reward > 1 - 1e-6
 
-    def game(self) -> Game:
+    def game(self) -> ReplayGame:
         """A new game over the shared JVMs."""
-        return Game(self.pool, convention=self._reward)
+        return ReplayGame(self.pool, convention=self._reward)
 
-    def gold(self, task: Task) -> list[str]:
+    def gold_path(self, task: Task) -> list[str]:
         """The package's own solution of a task."""
-        return use_at(self.pool, State(task=task), lambda world, _: (world.gold(task), None))[0]
+        return run_at_state(
+            self.pool,
+            ReplayState(task=task),
+            lambda simulator, _: (simulator.gold_path(task), None),
+        )[0]
 
     def close(self) -> None:
         """End all JVMs; closing twice is fine."""

@@ -1,9 +1,9 @@
-"""An expert that knows the simulator's own solution and does not always keep to it.
+"""An expert that follows the simulator's own solution, with a fallible memory.
 
-Works with every environment that has `gold(task)`. For each task it is drawn once, from a pinned
-seed, whether the expert keeps to the path or fails in one of the ways in which agents fail at long
-tasks: it leaves out steps, it focuses on the wrong thing (which ScienceWorld punishes for good), or
-it thinks it is done and stops. It reads what an agent reads. Nothing in here labels a task.
+Works with every environment that has `gold_path(task)`. For each task a pinned seed decides once
+whether the expert follows the path or fails in one of the ways in which agents fail at long tasks:
+it skips steps, it focuses on the wrong object (which ScienceWorld punishes for good), or it stops
+too early. It reads the same observations as an agent.
 """
 
 import asyncio
@@ -17,22 +17,23 @@ from eef_jax.errors import ConfigError, PolicyError
 from eef_jax.policies.base import Policy
 from eef_jax.types import Completion, Request, Task
 
-LOOK = "look around"
-NOT = "not: "
-_ARRIVE = ("teleport to ", "go to ")
-# What a room's description lists, one thing a line, up to where its state begins.
-_THING = re.compile(r"^\s+an? ([a-z0-9 ]+?)(?=\.| \(|,|$)", re.MULTILINE)
+LOOK_AROUND = "look around"
+# Marks a focus in the planned actions that is replaced by one on another object when it is played.
+WRONG_FOCUS = "not: "
+_ARRIVALS = ("teleport to ", "go to ")
+# An object in a room's description, one per line, up to where its state begins.
+_OBJECT = re.compile(r"^\s+an? ([a-z0-9 ]+?)(?=\.| \(|,|$)", re.MULTILINE)
 _FOCUS = re.compile(r"focus on (.+)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Habits:
-    """How often the expert fails in each way (0-1, together at most 1); else it keeps to the path.
+class FailureRates:
+    """Probabilities of the failures (0-1, at most 1 together); otherwise the path is followed.
 
     Attributes:
-        skip: that it leaves out one to three steps.
-        wrong: that it focuses on another thing that it sees.
-        stop: that it stops after a quarter to nine tenths of the path.
+        skip: probability of leaving out one to three steps.
+        wrong: probability of focusing on another visible object.
+        stop: probability of stopping after a quarter to nine tenths of the path.
     """
 
     skip: float = 0.35
@@ -40,10 +41,11 @@ class Habits:
     stop: float = 0.15
 
     def __post_init__(self) -> None:
-        shares = (self.skip, self.wrong, self.stop)
-        if min(shares) < 0 or sum(shares) > 1:
+        rates = (self.skip, self.wrong, self.stop)
+        if min(rates) < 0 or sum(rates) > 1:
             raise ConfigError(
-                f"expert.skip, wrong and stop are {shares}, expected shares of at most 1 together"
+                f"expert.skip, wrong and stop are {rates}, expected probabilities of at most 1 "
+                "together"
             )
 
 
@@ -52,47 +54,48 @@ def make(
     env: Any,
     seed: int = 0,
     name: str = "gold",
-    skip: float = Habits.skip,
-    wrong: float = Habits.wrong,
-    stop: float = Habits.stop,
+    skip: float = FailureRates.skip,
+    wrong: float = FailureRates.wrong,
+    stop: float = FailureRates.stop,
     look: bool = False,
 ) -> Policy:
-    """Make the expert.
+    """Create the expert.
 
     Args:
-        env: the environment it plays; has `gold(task)` beside the protocol's.
-        seed: decides where it fails; a task is always played the same way.
+        env: the environment to play; needs `gold_path(task)` in addition to the protocol.
+        seed: decides where the expert fails; every attempt at a task is played the same way.
         name: the expert's name in trajectories.
-        skip: see `Habits`; 0, 0 and 0 make an expert that never fails.
-        wrong: likewise.
-        stop: likewise.
-        look: it looks around in a room before it focuses on anything there. A solution names what
-            its maker knows; who learns from it can only name what was shown.
+        skip: probability of leaving out one to three steps (0-1). With 0 for all three
+            probabilities the expert never fails.
+        wrong: probability of focusing on another visible object (0-1).
+        stop: probability of stopping early (0-1).
+        look: whether to look around in a room before focusing on anything there. A gold path names
+            objects that were never observed, which a policy cloned from it cannot learn to do.
 
     Raises:
-        ConfigError: the environment has no gold paths, or the shares are none.
+        ConfigError: the environment has no gold paths, or the probabilities are out of range.
     """
-    if not hasattr(env, "gold"):
+    if not hasattr(env, "gold_path"):
         raise ConfigError(
             f"expert 'gold' needs an environment with gold paths; {env.name} has none: choose "
             "another expert.name, or give a file (expert.trajectories)"
         )
-    habits = Habits(skip=skip, wrong=wrong, stop=stop)
+    rates = FailureRates(skip=skip, wrong=wrong, stop=stop)
     tasks = {task.id: task for split in ("train", "dev", "test") for task in env.tasks(split)}
-    gold = (lambda task: look_first(env.gold(task))) if look else env.gold
-    return GoldExpert(gold, env.render, tasks, habits, seed=seed, name=name)
+    gold_path = (lambda task: insert_looks(env.gold_path(task))) if look else env.gold_path
+    return GoldExpert(gold_path, env.render, tasks, rates, seed=seed, name=name)
 
 
 class GoldExpert:
-    """The policy (see `eef_jax.policies.base.Policy`).
+    """The policy; implements `eef_jax.policies.base.Policy`.
 
     Args:
-        gold: the solution of a task.
-        render: says an action as a message.
+        gold_path: returns the solution of a task.
+        render: words an action as a message.
         tasks: the environment's tasks by id.
-        habits: how it fails.
-        seed: see `make`.
-        name: see `make`.
+        rates: probabilities of the failures.
+        seed: decides where the expert fails.
+        name: the expert's name in trajectories.
     """
 
     tokenizer = ""
@@ -100,98 +103,118 @@ class GoldExpert:
 
     def __init__(
         self,
-        gold: Callable[[Task], Sequence[str]],
+        gold_path: Callable[[Task], Sequence[str]],
         render: Callable[[str], str],
         tasks: dict[str, Task],
-        habits: Habits,
+        rates: FailureRates,
         *,
         seed: int,
         name: str,
     ):
         self.name = name
-        self._gold = gold
+        self._gold_path = gold_path
         self._render = render
         self._tasks = tasks
-        self._habits = habits
+        self._rates = rates
         self._seed = seed
-        self._plans: dict[str, list[str]] = {}
+        self._planned: dict[str, list[str]] = {}  # by episode
 
     async def act(self, request: Request) -> Completion:
-        """Answer a conversation, from its turn's place in the plan; at its end, quit."""
-
-        def rng_of(task: str) -> random.Random:
-            return random.Random(f"{self._seed} {self.name} {task}")
-
-        if request.episode not in self._plans:
-            if request.task not in self._tasks:
-                raise PolicyError(f"expert {self.name!r} does not know task {request.task!r}")
-            path = await asyncio.to_thread(self._gold, self._tasks[request.task])
-            self._plans[request.episode] = plan(path, self._habits, rng_of(request.task))
-        steps = self._plans[request.episode]
-        if request.turn >= len(steps):
+        """Answer with the planned action of this turn; quit after the last one."""
+        if request.episode not in self._planned:
+            self._planned[request.episode] = await self._plan(request.task)
+        actions = self._planned[request.episode]
+        if request.turn >= len(actions):
             return Completion(text="", finish="quit")
-        action = steps[request.turn]
-        if action.startswith(NOT):
-            seen = request.messages[-1].content
-            action = misfocus(action.removeprefix(NOT), seen, rng_of(request.task))
+        action = actions[request.turn]
+        if action.startswith(WRONG_FOCUS):
+            observation = request.messages[-1].content
+            right_focus = action.removeprefix(WRONG_FOCUS)
+            action = wrong_focus(right_focus, observation, self._rng(request.task))
         return Completion(text=self._render(action))
 
+    async def _plan(self, task: str) -> list[str]:
+        if task not in self._tasks:
+            raise PolicyError(f"expert {self.name!r} does not know task {task!r}")
+        # Generating a gold path may take seconds, so it runs outside the event loop.
+        path = await asyncio.to_thread(self._gold_path, self._tasks[task])
+        return plan_actions(path, self._rates, self._rng(task))
+
+    def _rng(self, task: str) -> random.Random:
+        # Depends on the task only, so that attempts and forks of a task agree.
+        return random.Random(f"{self._seed} {self.name} {task}")
+
     def finish(self, episode: str) -> None:
-        """Forget a conversation's plan."""
-        self._plans.pop(episode, None)
+        """Drop the planned actions of an episode."""
+        self._planned.pop(episode, None)
 
     def spent(self) -> dict[str, float]:
-        """Gold paths are free."""
+        """Return no costs: gold paths are free."""
         return {}
 
     async def close(self) -> None:
-        """Nothing to free: the JVM of gold paths is the environment's."""
+        """Do nothing: the JVM of the gold paths belongs to the environment."""
 
 
-def plan(path: Sequence[str], habits: Habits, rng: random.Random) -> list[str]:
-    """What the expert will do, drawn once for a task.
+def plan_actions(path: Sequence[str], rates: FailureRates, rng: random.Random) -> list[str]:
+    """Draw the actions that the expert will perform.
 
-    A focus on the wrong thing is the right one with `NOT` before it: what it becomes depends on
-    what the expert then sees (see `misfocus`), so it looks around first.
+    A wrong focus depends on what the expert will see, so it is planned as the right one prefixed by
+    `WRONG_FOCUS`, after a look around; `wrong_focus` replaces it when it is played.
+
+    Args:
+        path: the gold path.
+        rates: probabilities of the failures.
+        rng: source of all random choices.
+
+    Returns:
+        Actions, possibly prefixed by `WRONG_FOCUS`.
     """
     steps = list(path)
     draw = rng.random()
-    if draw < habits.skip:
+    if draw < rates.skip:
         for _ in range(rng.randint(1, 3)):
             if len(steps) > 1:
                 del steps[rng.randrange(len(steps))]
-    elif draw < habits.skip + habits.wrong:
-        focuses = [place for place, step in enumerate(steps) if _FOCUS.fullmatch(step)]
+    elif draw < rates.skip + rates.wrong:
+        focuses = [index for index, step in enumerate(steps) if _FOCUS.fullmatch(step)]
         if focuses:
-            place = rng.choice(focuses)
-            looked = place > 0 and steps[place - 1] == LOOK
-            steps[place : place + 1] = [*([] if looked else [LOOK]), NOT + steps[place]]
+            index = rng.choice(focuses)
+            looked = index > 0 and steps[index - 1] == LOOK_AROUND
+            look = [] if looked else [LOOK_AROUND]
+            steps[index : index + 1] = [*look, WRONG_FOCUS + steps[index]]
         else:
             del steps[rng.randrange(len(steps)) :]
-    elif draw < habits.skip + habits.wrong + habits.stop:
+    elif draw < rates.skip + rates.wrong + rates.stop:
         del steps[max(1, int(len(steps) * rng.uniform(0.25, 0.9))) :]
     return steps
 
 
-def look_first(path: Sequence[str]) -> list[str]:
-    """The path with a look around before the first focus in each room that it comes to."""
+def insert_looks(path: Sequence[str]) -> list[str]:
+    """Insert a look around before the first focus in each room of the path."""
     steps: list[str] = []
     seen = False
     for step in path:
         if _FOCUS.fullmatch(step) and not seen:
-            steps.append(LOOK)
+            steps.append(LOOK_AROUND)
             seen = True
-        seen = (seen or step == LOOK) and not step.startswith(_ARRIVE)
+        seen = (seen or step == LOOK_AROUND) and not step.startswith(_ARRIVALS)
         steps.append(step)
     return steps
 
 
-def misfocus(action: str, seen: str, rng: random.Random) -> str:
-    """A focus on another thing of the room than `action` names; `action` where there is none."""
-    named = action.removeprefix("focus on ")
-    things = [
-        thing
-        for thing in _THING.findall(seen)
-        if thing not in named and named not in thing and "substance" not in thing
+def wrong_focus(action: str, observation: str, rng: random.Random) -> str:
+    """Return a focus on another object of the room, or `action` if there is no other object.
+
+    Args:
+        action: the right focus, `focus on NAME`.
+        observation: description of the room.
+        rng: chooses among the objects.
+    """
+    target = action.removeprefix("focus on ")
+    others = [
+        name
+        for name in _OBJECT.findall(observation)
+        if name not in target and target not in name and "substance" not in name
     ]
-    return f"focus on {rng.choice(things)}" if things else action
+    return f"focus on {rng.choice(others)}" if others else action

@@ -27,7 +27,7 @@ def test_every_game_is_won_by_its_gold_path(env):
     for task in tasks:
         game = env.game()
         assert game.reset(task)
-        results = game.replay(env.gold(task))
+        results = game.replay(env.gold_path(task))
         assert env.is_win(sum(result.reward for result in results)), task.id
         assert results[-1].terminated
 
@@ -36,7 +36,7 @@ def test_a_mistake_may_cost_all(env):
     task = next(task for task in env.tasks("train") if "simonsays" in task.tags)
     game = env.game()
     game.reset(task)
-    right = game.step(env.gold(task)[0])
+    right = game.step(env.gold_path(task)[0])
     wrong = next(a for a in game.admissible() if a not in right.observation)
     failed = game.step(wrong)
     assert failed.terminated and failed.info["score"] < 0
@@ -55,7 +55,7 @@ def test_games_settings(env):
     small = twx.make(games="coin", params="numLocations=1", jvms=1, timeout_s=600)
     small.pool = env.pool  # one JVM is enough for both
     task = small.tasks("test")[0]
-    assert len(small.gold(task)) <= 3
+    assert len(small.gold_path(task)) <= 3
     wrong = twx.make(games="coin", params="rooms=1").tasks("test")[0]
     with pytest.raises(EnvError, match=r"Unrecognized property name \(rooms\)"):
         env.game().reset(wrong)

@@ -22,8 +22,8 @@ ROOM = """This room is called the outside. In it, you see:
 NEVER = {"skip": 0.0, "wrong": 0.0, "stop": 0.0}
 
 
-def plan(seed=0, **habits):
-    return gold.plan(PATH, gold.Habits(**{**NEVER, **habits}), random.Random(seed))
+def plan(seed=0, **rates):
+    return gold.plan_actions(PATH, gold.FailureRates(**{**NEVER, **rates}), random.Random(seed))
 
 
 def test_without_weaknesses_it_keeps_to_the_path():
@@ -44,27 +44,34 @@ def test_it_stops_early():
 
 def test_it_looks_for_another_thing_to_focus_on():
     steps = plan(wrong=1.0)
-    assert steps == [PATH[0], gold.LOOK, gold.NOT + PATH[1], *PATH[2:]]
-    found = {gold.misfocus(PATH[1], ROOM, random.Random(seed)) for seed in range(30)}
+    assert steps == [PATH[0], gold.LOOK_AROUND, gold.WRONG_FOCUS + PATH[1], *PATH[2:]]
+    found = {gold.wrong_focus(PATH[1], ROOM, random.Random(seed)) for seed in range(30)}
     assert found == {"focus on axe", "focus on fire pit", "focus on fountain"}
-    assert gold.misfocus(PATH[1], "nothing here", random.Random(0)) == PATH[1]
+    assert gold.wrong_focus(PATH[1], "nothing here", random.Random(0)) == PATH[1]
 
 
 def test_it_looks_before_it_names_things():
-    looking = gold.look_first([*PATH, "teleport to kitchen", "focus on dove", "focus on egg"])
+    looking = gold.insert_looks([*PATH, "teleport to kitchen", "focus on dove", "focus on egg"])
     assert looking == [
-        *(PATH[0], gold.LOOK, *PATH[1:], "teleport to kitchen", gold.LOOK, "focus on dove"),
+        *(
+            PATH[0],
+            gold.LOOK_AROUND,
+            *PATH[1:],
+            "teleport to kitchen",
+            gold.LOOK_AROUND,
+            "focus on dove",
+        ),
         "focus on egg",
     ]
-    assert gold.look_first(looking) == looking
-    habits = gold.Habits(skip=0.0, wrong=1.0, stop=0.0)
-    steps = gold.plan(gold.look_first(PATH), habits, random.Random(0))
-    assert steps == [PATH[0], gold.LOOK, gold.NOT + PATH[1], *PATH[2:]]
+    assert gold.insert_looks(looking) == looking
+    rates = gold.FailureRates(skip=0.0, wrong=1.0, stop=0.0)
+    steps = gold.plan_actions(gold.insert_looks(PATH), rates, random.Random(0))
+    assert steps == [PATH[0], gold.LOOK_AROUND, gold.WRONG_FOCUS + PATH[1], *PATH[2:]]
 
 
 def test_shares_that_are_none_are_refused():
     with pytest.raises(ConfigError, match="at most 1 together"):
-        gold.Habits(skip=0.5, wrong=0.5, stop=0.5)
+        gold.FailureRates(skip=0.5, wrong=0.5, stop=0.5)
 
 
 def test_an_environment_without_gold_paths_is_refused():
@@ -75,18 +82,18 @@ def test_an_environment_without_gold_paths_is_refused():
 class Guided(Corridor):
     """The toy corridor with its solution."""
 
-    def gold(self, task):
+    def gold_path(self, task):
         key = int(task.id.rpartition("/")[2]) % 5
         return ["right"] * key + ["take"] + ["right"] * (4 - key) + ["open"]
 
 
-def played(seed, **habits):
+def played(seed, **rates):
     env = Guided()
     orders = [
         Episode(id=task.id, task=task, round=0, attempt=0, max_steps=20)
         for task in env.tasks("train")
     ]
-    return loop.play_sync(env, gold.make(env=env, seed=seed, **habits), orders)
+    return loop.play_sync(env, gold.make(env=env, seed=seed, **rates), orders)
 
 
 def test_it_wins_where_it_is_not_weak_and_quits_where_it_stops():

@@ -1,7 +1,7 @@
-"""Simulators written in Java, in processes of their own: bounded, replaced when they fail.
+"""Java simulators in subprocesses: a bounded pool of JVMs, episodes restored by replay.
 
-Files: `process` (one JVM), `gateway` (calls into it), `pool` (a bounded number of them), `world`
-(how a simulator is brought to a state) and `game` (any number of episodes over a pool). An
-environment adds a `World`: how its simulator is started, stepped and read. Nothing here knows a
-particular simulator, prompt or model.
+Modules: `process` (one JVM), `gateway` (py4j calls into it), `simulator` (the protocol that an
+environment implements), `pool` (a bounded number of JVMs), `replay` (bringing a simulator to a
+state) and `game` (any number of episodes over a pool). Independent of any particular simulator,
+prompt or model.
 """

@@ -1,8 +1,9 @@
-"""The gateway to a JVM: py4j's, but that no connection is left open behind it.
+"""A py4j gateway that leaves no socket open.
 
-py4j leaves the socket of a connection that was refused to the garbage collector, and makes new
-connections for objects that die after the gateway was closed: to a port that may be another JVM's
-by then. Knows py4j, which comes with the simulators' packages: import it where a JVM starts.
+py4j leaves the socket of a refused connection to the garbage collector. It also opens new
+connections for Java objects that are finalized after the gateway was closed: to a port that may
+belong to another JVM by then. py4j comes with the simulators' packages, so this module is imported
+only when a JVM starts.
 """
 
 from typing import Any
@@ -16,11 +17,11 @@ from py4j.java_gateway import (
 
 
 class Gateway(JavaGateway):
-    """A gateway that lives once: after `close` nothing is sent any more, and every socket is shut.
+    """A gateway that sends nothing after `close`, and closes every socket.
 
     Args:
-        port: where the JVM listens.
-        token: what it asks of those who call.
+        port: port that the JVM listens on.
+        token: authentication token that the JVM expects.
         timeout_s: wall-clock limit of one call, in seconds.
     """
 
@@ -32,7 +33,7 @@ class Gateway(JavaGateway):
         )
 
     def close(self) -> None:
-        """Shut all connections; objects of the JVM that die later are not told to it."""
+        """Close all connections; Java objects finalized later are not reported to the JVM."""
         self._gateway_client.is_connected = False
         self._gateway_client.close()
 
@@ -41,14 +42,14 @@ class Gateway(JavaGateway):
 
 
 class _Client(GatewayClient):
-    """Closes what it could not connect."""
+    """A client that closes the connections it could not open."""
 
     def _create_connection(self) -> Any:
         connection = GatewayConnection(self.gateway_parameters, self.gateway_property)
         try:
             connection.start()
         except BaseException:
-            # Its own `close` wants a stream, which a refused connection has not.
+            # `connection.close()` needs a stream, which a refused connection does not have.
             if hasattr(connection, "stream"):
                 connection.stream.close()
             connection.socket.close()
@@ -58,5 +59,5 @@ class _Client(GatewayClient):
     def _give_back_connection(self, connection: Any) -> None:
         if self.is_connected:
             super()._give_back_connection(connection)
-        else:  # closed while another thread was calling
+        else:  # the gateway was closed while another thread was in a call
             connection.close()

@@ -1,9 +1,9 @@
-"""A bounded number of JVMs, each with one simulator in it, that episodes take turns on.
+"""A bounded pool of JVMs, one simulator each, shared by all episodes of an environment.
 
-A seat is a simulator and the state it stands in. Who asks for a state is given the seat that stands
-there, if there is one; else a seat that nobody needs any more, a new one, or the one whose own
-state is the cheapest to come back to. Dead and hanging JVMs are thrown away, and new ones take
-their places. Knows states as things with a length, not what they mean.
+The pool remembers which state each simulator is in. A request for a state gets, in this order: the
+idle simulator that is in it, an idle one whose episode is gone, a new one while the pool is not
+full, or the idle one whose own state is cheapest to restore. Dead and hanging JVMs are discarded
+and replaced. States are opaque here except for their replay cost.
 """
 
 import dataclasses
@@ -17,194 +17,202 @@ from typing import Generic, Protocol, TypeVar
 from eef_jax.errors import EnvError
 
 
-class Simulator(Protocol):
-    """What sits in a seat: something in a process that can die."""
+class PooledProcess(Protocol):
+    """What the pool manages: a process that can die."""
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Process id."""
         ...
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs."""
+        """Whether the process is running."""
         ...
 
     def close(self) -> None:
-        """End its process; closing twice is fine."""
+        """Stop the process. Idempotent."""
         ...
 
 
-class Place(Protocol):
-    """A state that a simulator can stand in; compared by identity, referred to weakly."""
+class RestorableState(Protocol):
+    """A state that a simulator can be in; compared by identity, referred to weakly."""
 
     @property
-    def cost(self) -> int:
-        """What coming back to it takes: the number of actions to play again."""
+    def replay_cost(self) -> int:
+        """Number of actions to replay to restore it."""
         ...
 
 
-S = TypeVar("S", bound=Simulator)
+P = TypeVar("P", bound=PooledProcess)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
-class Seat(Generic[S]):
-    """A simulator and where it stands.
+class PoolEntry(Generic[P]):
+    """A simulator and the state it is in.
 
     Attributes:
-        simulator: what sits here.
-        at: weak reference to the state it stands in; None where that is unknown.
-        busy: whether a thread is using it.
-        used: when it was used last, counted in uses.
+        simulator: the process.
+        state_ref: weak reference to the current state; None if that is unknown.
+        busy: whether a thread is using the simulator.
+        last_used: sequence number of the last use.
     """
 
-    simulator: S
-    at: Callable[[], Place | None] | None = None
+    simulator: P
+    state_ref: Callable[[], RestorableState | None] | None = None
     busy: bool = True
-    used: int = 0
+    last_used: int = 0
 
-    def stands_in(self, state: Place) -> bool:
-        """Whether the simulator stands in exactly this state."""
-        return self.at is not None and self.at() is state
+    def is_at(self, state: RestorableState) -> bool:
+        """Whether the simulator is in exactly this state."""
+        return self.state_ref is not None and self.state_ref() is state
 
     @property
-    def cost(self) -> int:
-        """What is lost when somebody else takes the seat; -1: nothing."""
-        place = None if self.at is None else self.at()
-        return -1 if place is None else place.cost
+    def eviction_cost(self) -> int:
+        """Replay cost of the current state; -1 if no episode needs it any more."""
+        state = None if self.state_ref is None else self.state_ref()
+        return -1 if state is None else state.replay_cost
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Counts:
-    """What a pool has done.
+class PoolStats:
+    """Counters of a pool.
 
     Attributes:
         started: JVMs started.
         lost: JVMs that died or hung.
-        resumed: times an episode was played again from its start to go on.
-        replayed: actions that took.
+        replays: episodes replayed from their start in order to continue.
+        replayed_actions: actions performed in those replays.
     """
 
     started: int = 0
     lost: int = 0
-    resumed: int = 0
-    replayed: int = 0
+    replays: int = 0
+    replayed_actions: int = 0
 
 
-class Pool(Generic[S]):
-    """Seats, at most `size` of them.
+class JvmPool(Generic[P]):
+    """At most `size` simulators, handed to one thread at a time.
 
     Args:
-        make: starts a simulator; called outside of the pool's lock.
-        size: bound on the number of JVMs.
+        make: starts a simulator; called without holding the pool's lock.
+        size: maximum number of JVMs.
     """
 
-    def __init__(self, make: Callable[[], S], *, size: int):
+    def __init__(self, make: Callable[[], P], *, size: int):
         self.size = size
-        self.counts = Counts()
+        self.stats = PoolStats()
         self._make = make
-        self._seats: list[Seat[S]] = []
-        self._coming = 0  # seats whose JVM is being started
-        self._free = threading.Condition()
+        self._entries: list[PoolEntry[P]] = []
+        self._starting = 0  # entries whose JVM is being started
+        self._available = threading.Condition()
         self._closed = False
         self._uses = itertools.count(1)
         self._owner = os.getpid()
-        # Also at the interpreter's end, and when the environment is dropped without `close`.
-        self._finalizer = weakref.finalize(self, _close_all, self._seats)
+        # Also runs at interpreter exit, and when the environment is dropped without `close`.
+        self._finalizer = weakref.finalize(self, _close_all, self._entries)
 
-    def take(self, state: Place) -> Seat[S]:
-        """A seat for this thread alone, best one that stands in `state`; waits for one.
+    def acquire(self, state: RestorableState) -> PoolEntry[P]:
+        """Return an entry for exclusive use, preferably one in `state`; block until there is one.
 
         Raises:
-            EnvError: the pool was closed, or made in another process.
-            JvmLost: a JVM was to be started and did not come up.
+            EnvError: the pool was closed, or created in another process.
+            JvmLost: a new JVM did not start.
         """
-        with self._free:
-            while (seat := self._choose(state)) is None:
-                if len(self._seats) + self._coming < self.size:
-                    self._coming += 1
+        with self._available:
+            while (entry := self._select_idle(state)) is None:
+                if not self._full():
+                    self._starting += 1
                     break
-                self._free.wait()
-            if seat is not None:
-                seat.busy = True
-                return seat
-        try:
-            seat = Seat(simulator=self._make())
-        finally:
-            with self._free:
-                self._coming -= 1
-                self._free.notify()
-        with self._free:
-            self.counts.started += 1
-            self._seats.append(seat)
-            closed = self._closed
-        if closed:
-            self.drop(seat)
-        return seat
+                self._available.wait()
+            if entry is not None:
+                entry.busy = True
+                return entry
+        return self._start_entry()
 
-    def give(self, seat: Seat[S], state: Place | None) -> None:
-        """Give a seat back, and say where it stands now (None: nobody knows)."""
-        with self._free:
-            seat.at = None if state is None else weakref.ref(state)
-            seat.busy, seat.used = False, next(self._uses)
-            self._free.notify()
+    def release(self, entry: PoolEntry[P], state: RestorableState | None) -> None:
+        """Return an entry with its new state (None if unknown)."""
+        with self._available:
+            entry.state_ref = None if state is None else weakref.ref(state)
+            entry.busy, entry.last_used = False, next(self._uses)
+            self._available.notify()
 
-    def drop(self, seat: Seat[S]) -> None:
-        """Throw a taken seat away: its JVM is dead or hangs."""
-        with self._free:
-            if seat in self._seats:
-                self._seats.remove(seat)
-                self.counts.lost += not self._closed
-            self._free.notify()
-        seat.simulator.close()
+    def discard(self, entry: PoolEntry[P]) -> None:
+        """Remove an acquired entry whose JVM is dead or hangs."""
+        with self._available:
+            if entry in self._entries:
+                self._entries.remove(entry)
+                self.stats.lost += not self._closed
+            self._available.notify()
+        entry.simulator.close()
 
-    def resumed(self, actions: int) -> None:
-        """Count an episode that was played again."""
-        with self._free:
-            self.counts.resumed += 1
-            self.counts.replayed += actions
+    def count_replay(self, actions: int) -> None:
+        """Record that an episode was replayed with this number of actions."""
+        with self._available:
+            self.stats.replays += 1
+            self.stats.replayed_actions += actions
 
     def pids(self) -> list[int]:
-        """Process ids of the JVMs, for tests and benchmarks that kill them."""
-        with self._free:
-            return [seat.simulator.pid for seat in self._seats]
+        """Return the process ids of the JVMs; tests and benchmarks kill them."""
+        with self._available:
+            return [entry.simulator.pid for entry in self._entries]
 
     def close(self) -> None:
-        """End all JVMs, those in use too; closing twice is fine."""
-        with self._free:
+        """Stop all JVMs, also those in use. Idempotent."""
+        with self._available:
             self._closed = True
-            self._free.notify_all()
-        _close_all(self._seats)
+            self._available.notify_all()
+        _close_all(self._entries)
 
-    def _choose(self, state: Place) -> Seat[S] | None:
-        """An idle seat: the one at `state`, a forgotten one, or, if no more may come, any."""
+    def _full(self) -> bool:
+        return len(self._entries) + self._starting >= self.size
+
+    def _start_entry(self) -> PoolEntry[P]:
+        try:
+            entry = PoolEntry(simulator=self._make())
+        finally:
+            with self._available:
+                self._starting -= 1
+                self._available.notify()
+        with self._available:
+            self.stats.started += 1
+            self._entries.append(entry)
+            closed = self._closed
+        if closed:
+            self.discard(entry)
+        return entry
+
+    def _select_idle(self, state: RestorableState) -> PoolEntry[P] | None:
+        """Return the best idle entry, or None if the caller should start one or wait."""
         if self._closed or self._owner != os.getpid():
             raise EnvError(
                 "the simulators of this environment are closed"
                 if self._closed
-                else "this environment was made before a fork: make one in each process"
+                else "this environment was created before a fork: create one in each process"
             )
-        idle = [seat for seat in self._seats if not seat.busy]
-        for seat in idle:
-            if not seat.simulator.alive:
-                self._seats.remove(seat)
-                self.counts.lost += 1
-                seat.simulator.close()
-        idle = [seat for seat in idle if seat in self._seats]
-        if standing := [seat for seat in idle if seat.stands_in(state)]:
-            return standing[0]
-        best = min(idle, key=lambda seat: (seat.cost, seat.used), default=None)
-        full = len(self._seats) + self._coming >= self.size
-        return best if best is not None and (full or best.cost < 0) else None
+        self._discard_dead()
+        idle = [entry for entry in self._entries if not entry.busy]
+        if at_state := [entry for entry in idle if entry.is_at(state)]:
+            return at_state[0]
+        best = min(idle, key=lambda entry: (entry.eviction_cost, entry.last_used), default=None)
+        # While more JVMs may start, an entry is only taken from an episode that is gone.
+        return best if best is not None and (self._full() or best.eviction_cost < 0) else None
+
+    def _discard_dead(self) -> None:
+        for entry in [entry for entry in self._entries if not entry.busy]:
+            if not entry.simulator.alive:
+                self._entries.remove(entry)
+                self.stats.lost += 1
+                entry.simulator.close()
 
 
-def cores() -> int:
-    """Number of cores this process may use: a sensible number of JVMs."""
+def usable_cores() -> int:
+    """Return the number of cores this process may use, the default number of JVMs."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _close_all(seats: list) -> None:
-    while seats:
-        seats.pop().simulator.close()
+def _close_all(entries: list) -> None:
+    while entries:
+        entries.pop().simulator.close()

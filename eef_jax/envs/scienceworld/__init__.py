@@ -15,14 +15,18 @@ import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from eef_jax.envs._jvm.game import CONVENTIONS, Convention, Game
-from eef_jax.envs._jvm.pool import Pool, cores
+from eef_jax.envs._jvm.game import REWARD_CONVENTIONS, ReplayGame, RewardConvention
+from eef_jax.envs._jvm.pool import JvmPool, usable_cores
 from eef_jax.envs._jvm.process import find_java, find_package
 from eef_jax.envs.scienceworld import prompts, simplify, splits
-from eef_jax.envs.scienceworld.gold import Gold, shorten
+from eef_jax.envs.scienceworld.gold import GoldPathGenerator, shorten_with_teleports
 from eef_jax.envs.scienceworld.prompts import Preset
+from eef_jax.envs.scienceworld.simulator import (
+    ObservationFormat,
+    ScienceWorldSimulator,
+    parse_payload,
+)
 from eef_jax.envs.scienceworld.splits import SPLITS
-from eef_jax.envs.scienceworld.world import Frame, World, read_payload
 from eef_jax.errors import ConfigError, near
 from eef_jax.plugins import at_least, one_of
 from eef_jax.types import Message, Task
@@ -47,7 +51,7 @@ def make(
     step_caps: str = "eto",
     max_steps: int = 0,
     move_limit: int = 0,
-    reward: Convention = "final",
+    reward: RewardConvention = "final",
     jvms: int = 0,
     timeout_s: float = 60.0,
 ) -> "ScienceWorld":
@@ -74,7 +78,7 @@ def make(
         max_steps: one cap for all task types instead; 0: none.
         move_limit: ticks of the simulator that end an episode (ETO 200, AgentGym 100); 0: none.
         reward: `final`, the score at the end (0 after a failure), or `best`, its running maximum,
-            as ETO counts. Both stand in each step's `info["rewards"]`.
+            as ETO stats. Both stand in each step's `info["rewards"]`.
         jvms: bound on the simulators' processes; 0: one for each core this process may use.
         timeout_s: wall-clock limit of one call of the simulator; its JVM is then replaced.
 
@@ -83,17 +87,17 @@ def make(
         DataError: a file is missing or damaged.
         EnvError: there is no Java.
     """
-    one_of("env.reward", reward, CONVENTIONS)
+    one_of("env.reward", reward, REWARD_CONVENTIONS)
     for field, value in (("env.jvms", jvms), ("env.move_limit", move_limit)):
         at_least(field, value, 0)
     package, version = find_package("scienceworld", extra="scienceworld")
     find_java()
     files = {"train": train_indices, "dev": dev_indices, "test": test_indices}
-    chosen = splits.kinds(tasks)
+    chosen = splits.select_task_types(tasks)
     if any(files.values()):
-        games = {s: splits.read_indices(path) if path else [] for s, path in files.items()}
+        games = {s: splits.read_index_file(path) if path else [] for s, path in files.items()}
     else:
-        games = {split: splits.official(chosen, split) for split in SPLITS}
+        games = {split: splits.official_split(chosen, split) for split in SPLITS}
     for split, limit in (("train", train_tasks), ("dev", dev_tasks), ("test", test_tasks)):
         at_least(f"env.{split}_tasks", limit, 0)
         games[split] = games[split][: limit or None]
@@ -102,11 +106,11 @@ def make(
         version,
         games,
         preset=prompts.find(prompt, prompt_messages),
-        labels=simplify.read(simplifications),
-        caps=splits.caps(step_caps, max_steps),
+        labels=simplify.parse(simplifications),
+        caps=splits.step_caps(step_caps, max_steps),
         move_limit=move_limit,
         reward=reward,
-        jvms=jvms or cores(),
+        jvms=jvms or usable_cores(),
         timeout_s=timeout_s,
     )
 
@@ -135,13 +139,13 @@ class ScienceWorld:
         self,
         package: pathlib.Path,
         version: str,
-        games: dict[str, list[splits.Game]],
+        games: dict[str, list[splits.Variation]],
         *,
         preset: Preset,
         labels: tuple[str, ...],
         caps: Mapping[str, int],
         move_limit: int,
-        reward: Convention,
+        reward: RewardConvention,
         jvms: int,
         timeout_s: float,
     ):
@@ -154,14 +158,18 @@ class ScienceWorld:
         }
         named = [task.max_steps for split in SPLITS for task in self._tasks[split]]
         self.max_steps = max(named, default=max(caps.values()))
-        self.overlap = splits.overlap(games)
+        self.overlap = splits.shared_variations(games)
         for pair, count in self.overlap.items():
             _log.warning("scienceworld: the splits %s share %d variations", pair, count)
-        frame = Frame(opening=preset.opening, observation=preset.observation, move_limit=move_limit)
+        frame = ObservationFormat(
+            opening=preset.opening, observation=preset.observation, move_limit=move_limit
+        )
         decides = (version, self._tasks, preset.opening, preset.observation, move_limit, reward)
         self.dataset_id = hashlib.sha256(repr(decides).encode()).hexdigest()
-        self.pool: Pool = Pool(lambda: World(package, frame, timeout_s=timeout_s), size=jvms)
-        self._gold = Gold(package)
+        self.pool: JvmPool = JvmPool(
+            lambda: ScienceWorldSimulator(package, frame, timeout_s=timeout_s), size=jvms
+        )
+        self._gold_paths = GoldPathGenerator(package)
 
     def tasks(self, split: str) -> Sequence[Task]:
         """Tasks of `train`, `dev` or `test`, in a fixed order, the task types taking turns.
@@ -193,11 +201,11 @@ class ScienceWorld:
         """Whether the score is 100, in either convention."""
         return round(100 * reward) >= 100
 
-    def game(self) -> Game:
+    def game(self) -> ReplayGame:
         """A new game over the shared JVMs: O(1)."""
-        return Game(self.pool, convention=self._reward)
+        return ReplayGame(self.pool, convention=self._reward)
 
-    def gold(self, task: Task, *, short: bool = True) -> list[str]:
+    def gold_path(self, task: Task, *, short: bool = True) -> list[str]:
         """The package's solution of a task.
 
         Args:
@@ -207,19 +215,23 @@ class ScienceWorld:
         Raises:
             EnvError: there is none.
         """
-        name, variation, simplifications = read_payload(task)
-        path = self._gold.path(name, variation, simplifications)
-        return shorten(path, name) if short and simplify.teleports(self._labels) else path
+        name, variation, simplifications = parse_payload(task)
+        path = self._gold_paths.generate(name, variation, simplifications)
+        return (
+            shorten_with_teleports(path, name)
+            if short and simplify.can_teleport(self._labels)
+            else path
+        )
 
     def close(self) -> None:
         """End all JVMs; closing twice is fine."""
         self.pool.close()
-        self._gold.close()
+        self._gold_paths.close()
 
 
 def _task(
     split: str,
-    kind: splits.Kind,
+    kind: splits.TaskType,
     variation: int,
     labels: tuple[str, ...],
     caps: Mapping[str, int],
@@ -227,7 +239,7 @@ def _task(
     payload = {
         "task": kind.name,
         "variation": variation,
-        "simplifications": simplify.spell(labels, kind),
+        "simplifications": simplify.simulator_string(labels, kind),
     }
     return Task(
         id=f"scienceworld/{split}/{kind.name}/{variation}",

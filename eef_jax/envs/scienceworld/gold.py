@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 
 from eef_jax.envs._jvm.process import Jvm, JvmLost
-from eef_jax.envs.scienceworld.world import ENTRY, JAR
+from eef_jax.envs.scienceworld.simulator import ENTRY_POINT, JAR
 from eef_jax.errors import EnvError
 
 LONGEST_S = 600.0  # for one path: 0.25 s is the median, 30 s the worst measured
@@ -21,7 +21,7 @@ _WALK = re.compile(r"go to (.+)")
 _IDLE = re.compile(r"look around|open door to .+")
 
 
-class Gold:
+class GoldPathGenerator:
     """Makes gold paths; its JVM starts with the first one. Threads take turns.
 
     Args:
@@ -33,7 +33,7 @@ class Gold:
         self._jvm: Jvm | None = None
         self._turn = threading.Lock()
 
-    def path(self, name: str, variation: int, simplifications: str) -> list[str]:
+    def generate(self, name: str, variation: int, simplifications: str) -> list[str]:
         """The actions that solve a variation.
 
         Raises:
@@ -59,11 +59,11 @@ class Gold:
     def _ask(self, name: str, variation: int, simplifications: str) -> list[str]:
         if self._jvm is None or not self._jvm.alive:
             self._end()
-            self._jvm = Jvm(self._package / JAR, entry=ENTRY, timeout_s=LONGEST_S)
-        with self._jvm.watch():
-            self._jvm.entry.load(name, variation, simplifications, True)
-            found = self._jvm.entry.getGoldActionSequence()
-        path = self._jvm.join(found)
+            self._jvm = Jvm(self._package / JAR, entry_point=ENTRY_POINT, timeout_s=LONGEST_S)
+        with self._jvm.translate_errors():
+            self._jvm.entry_point.load(name, variation, simplifications, True)
+            found = self._jvm.entry_point.getGoldActionSequence()
+        path = self._jvm.fetch_strings(found)
         if not path or path[0].startswith("ERROR"):
             raise EnvError(f"{name}, variation {variation}, has no gold path: {path[:1]}")
         return path
@@ -74,7 +74,7 @@ class Gold:
             self._jvm = None
 
 
-def shorten(path: Sequence[str], name: str) -> list[str]:
+def shorten_with_teleports(path: Sequence[str], name: str) -> list[str]:
     """The path with a teleport in place of each walk, without looking around and opening doors."""
     if name in NOT_SHORTENED:
         return list(path)

@@ -9,7 +9,7 @@
 types, no simulator.
 """
 
-from eef_jax.envs.scienceworld.table import Kind
+from eef_jax.envs.scienceworld.task_types import TaskType
 from eef_jax.errors import ConfigError, near
 
 NO_ELECTRICITY = "noElectricalAction"
@@ -23,7 +23,7 @@ LABELS = (
 PRESETS = {"eto": LABELS, "easy": ("easy",), "none": ()}
 
 
-def read(text: str) -> tuple[str, ...]:
+def parse(text: str) -> tuple[str, ...]:
     """The labels that a preset's name or a comma list means.
 
     Raises:
@@ -41,11 +41,11 @@ def read(text: str) -> tuple[str, ...]:
     return labels
 
 
-def spell(labels: tuple[str, ...], kind: Kind) -> str:
+def simulator_string(labels: tuple[str, ...], kind: TaskType) -> str:
     """The labels as the simulator takes them for a task of this type."""
     return ",".join(label for label in labels if not (label == NO_ELECTRICITY and kind.electrical))
 
 
-def teleports(labels: tuple[str, ...]) -> bool:
+def can_teleport(labels: tuple[str, ...]) -> bool:
     """Whether the agent may teleport."""
     return bool({"teleportAction", "easy"} & set(labels))

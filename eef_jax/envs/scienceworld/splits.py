@@ -11,28 +11,28 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from eef_jax.envs.scienceworld import table
-from eef_jax.envs.scienceworld.table import Kind
+from eef_jax.envs.scienceworld import task_types
+from eef_jax.envs.scienceworld.task_types import TaskType
 from eef_jax.errors import ConfigError, DataError, near
 from eef_jax.plugins import at_least
 
 SPLITS = ("train", "dev", "test")
 # ETO's caps for the types that ETO leaves out.
-REST = 120
+DEFAULT_CAP = 120
 AGENTGYM_CAP = 30  # `max_round` of its evaluation
 # AgentGym's 23 types: all but those whose gold paths do not fit its rounds.
 _NOT_IN_AGENTGYM = ("5-1", "5-2", "9-", "10-")
 
-Game = tuple[Kind, int]  # a task type and the number of a variation
+Variation = tuple[TaskType, int]  # a task type and the number of a variation
 
 
-def kinds(text: str) -> tuple[Kind, ...]:
+def select_task_types(text: str) -> tuple[TaskType, ...]:
     """Task types by name: `all`, `eto` (24), `agentgym` (23), or names and patterns with commas.
 
     Raises:
         ConfigError: a name or pattern that no type has.
     """
-    known = tuple(table.KINDS.values())
+    known = tuple(task_types.TASK_TYPES.values())
     if text == "all":
         return known
     if text == "eto":
@@ -44,7 +44,8 @@ def kinds(text: str) -> tuple[Kind, ...]:
         found = [k.name for k in known if k.number == pattern or fnmatch.fnmatch(k.name, pattern)]
         if not found:
             raise ConfigError(
-                f"env.tasks={text!r}: {pattern!r} is no task type; {near(pattern, table.KINDS)}; "
+                f"env.tasks={text!r}: {pattern!r} is not a task type; "
+                f"{near(pattern, task_types.TASK_TYPES)}; "
                 "or all, eto, agentgym, or a pattern such as find-*"
             )
         chosen.update(found)
@@ -53,13 +54,13 @@ def kinds(text: str) -> tuple[Kind, ...]:
     return tuple(kind for kind in known if kind.name in chosen)
 
 
-def official(chosen: tuple[Kind, ...], split: str) -> list[Game]:
+def official_split(chosen: tuple[TaskType, ...], split: str) -> list[Variation]:
     """The variations of an official split, one of each type, then the next of each."""
-    games = [(kind, number) for kind in chosen for number in kind.official(split)]
-    return spread(games)
+    games = [(kind, number) for kind in chosen for number in kind.variations(split)]
+    return interleave(games)
 
 
-def spread(games: list[Game]) -> list[Game]:
+def interleave(games: list[Variation]) -> list[Variation]:
     """The same in the order of each variation's place within its type."""
     seen: dict[str, int] = {}
     keyed = []
@@ -69,7 +70,7 @@ def spread(games: list[Game]) -> list[Game]:
     return [(kind, number) for _, kind, number in sorted(keyed, key=lambda row: row[0])]
 
 
-def read_indices(path: str) -> list[Game]:
+def read_index_file(path: str) -> list[Variation]:
     """The variations of an index file, each once, in its order.
 
     Entries are ETO's `[task, variation]`, or AgentGym's: a place in its list of games (see
@@ -78,8 +79,8 @@ def read_indices(path: str) -> list[Game]:
     Raises:
         DataError: the file is missing, damaged, or names what is not there.
     """
-    numbered = agentgym()
-    games: dict[Game, None] = {}
+    numbered = agentgym_games()
+    games: dict[Variation, None] = {}
     for place, row in enumerate(_read(path, list, '[["find-plant", 3], ...]')):
         try:
             games[_entry(row, numbered)] = None
@@ -88,12 +89,12 @@ def read_indices(path: str) -> list[Game]:
     return list(games)
 
 
-def agentgym() -> list[Game]:
+def agentgym_games() -> list[Variation]:
     """AgentGym's 4,639 games in its order: all variations of each of its types."""
-    return [(kind, number) for kind in kinds("agentgym") for number in range(kind.test)]
+    return [(kind, number) for kind in select_task_types("agentgym") for number in range(kind.test)]
 
 
-def _entry(row: Any, numbered: list[Game]) -> Game:
+def _entry(row: Any, numbered: list[Variation]) -> Variation:
     item = row["item_id"] if isinstance(row, dict) and "item_id" in row else row
     if isinstance(item, str) and item.rpartition("_")[2].isdecimal():
         item = int(item.rpartition("_")[2])
@@ -107,7 +108,7 @@ def _entry(row: Any, numbered: list[Game]) -> Game:
             f" is {row!r}, expected [task name, variation], or AgentGym's number or item_id"
         )
     try:
-        kind = table.find(item[0])
+        kind = task_types.find_task_type(item[0])
     except DataError as error:
         raise DataError(f": {error}") from error
     if not 0 <= item[1] < kind.test:
@@ -115,7 +116,7 @@ def _entry(row: Any, numbered: list[Game]) -> Game:
     return kind, item[1]
 
 
-def overlap(splits: Mapping[str, list[Game]]) -> dict[str, int]:
+def shared_variations(splits: Mapping[str, list[Variation]]) -> dict[str, int]:
     """How many variations two splits share, as `{"train, dev": 54}`, where they share any."""
     shared = {}
     for place, first in enumerate(SPLITS):
@@ -125,7 +126,7 @@ def overlap(splits: Mapping[str, list[Game]]) -> dict[str, int]:
     return shared
 
 
-def caps(text: str, max_steps: int) -> Mapping[str, int]:
+def step_caps(text: str, max_steps: int) -> Mapping[str, int]:
     """The cap on agent steps of each task type.
 
     Args:
@@ -139,10 +140,10 @@ def caps(text: str, max_steps: int) -> Mapping[str, int]:
     """
     at_least("env.max_steps", max_steps, 0)
     if max_steps:
-        return dict.fromkeys(table.KINDS, max_steps)
+        return dict.fromkeys(task_types.TASK_TYPES, max_steps)
     if text == "agentgym":
-        return dict.fromkeys(table.KINDS, AGENTGYM_CAP)
-    found = {kind.name: kind.eto or REST for kind in table.KINDS.values()}
+        return dict.fromkeys(task_types.TASK_TYPES, AGENTGYM_CAP)
+    found = {kind.name: kind.eto or DEFAULT_CAP for kind in task_types.TASK_TYPES.values()}
     if text == "eto":
         return found
     if not text.endswith(".json"):
@@ -153,7 +154,7 @@ def caps(text: str, max_steps: int) -> Mapping[str, int]:
     for name, cap in _read(text, dict, '{"boil": 100, ...}').items():
         if isinstance(cap, bool) or not isinstance(cap, int) or cap < 1:
             raise DataError(f"{text}: the cap of {name!r} is {cap!r}, expected a whole number >= 1")
-        found[table.find(name).name] = cap
+        found[task_types.find_task_type(name).name] = cap
     return found
 
 

@@ -52,7 +52,7 @@ def test_probes_measure_a_stored_dataset(replicated, monkeypatch):
 
 
 def test_a_figure_says_whether_it_keeps_its_bound():
-    slow = run.Figure(name="load", value=2, unit="s", bound=1)
-    fast = run.Figure(name="speed", value=6000, unit="/s", bound=5800, at_most=False)
+    slow = run.Measurement(name="load", value=2, unit="s", bound=1)
+    fast = run.Measurement(name="speed", value=6000, unit="/s", bound=5800, at_most=False)
     assert slow.row() == "| load | 2 s | <= 1 s | NO |"
     assert fast.row() == "| speed | 6,000 /s | >= 5,800 /s | yes |"

@@ -1,9 +1,9 @@
-"""A simulator without Java: counts. Enough of a world to test pools, replays and losses."""
+"""A simulator without Java: stats. Enough of a world to test pools, replays and losses."""
 
 from typing import ClassVar
 
 from eef_jax.envs._jvm.process import JvmLost
-from eef_jax.envs._jvm.world import Reading
+from eef_jax.envs._jvm.simulator import SimulatorStatus
 from eef_jax.types import Task
 
 TASK = Task(id="counter/0", env="counter", split="train", goal="count to ten")
@@ -41,9 +41,9 @@ class Counter:
         self.total += int(action) if action.isdigit() else 0
         return str(self.total + self.drift)
 
-    def read(self):
+    def status(self):
         score = -1.0 if self.failed else self.total / 10
-        return Reading(score=score, terminated=self.failed or self.total >= 10)
+        return SimulatorStatus(score=score, terminated=self.failed or self.total >= 10)
 
     def admissible(self):
         return ["1", "2"]

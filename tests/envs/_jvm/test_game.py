@@ -4,8 +4,8 @@ import gc
 
 import pytest
 
-from eef_jax.envs._jvm.game import OVER, Game
-from eef_jax.envs._jvm.pool import Pool
+from eef_jax.envs._jvm.game import EPISODE_OVER, ReplayGame
+from eef_jax.envs._jvm.pool import JvmPool
 from eef_jax.errors import DivergedError, EnvError
 from tests.envs._jvm.counter import TASK, Counter
 
@@ -13,13 +13,13 @@ from tests.envs._jvm.counter import TASK, Counter
 @pytest.fixture
 def pool():
     Counter.made, Counter.drift = [], 0
-    pool = Pool(Counter, size=1)
+    pool = JvmPool(Counter, size=1)
     yield pool
     pool.close()
 
 
 def start(pool, convention="final"):
-    game = Game(pool, convention=convention)
+    game = ReplayGame(pool, convention=convention)
     assert game.reset(TASK) == "0"
     return game
 
@@ -30,18 +30,18 @@ def test_games_take_turns_on_one_simulator(pool):
         for number, game in enumerate(games):
             assert game.step(str(number)).observation == str(turn * number)
     assert len(Counter.made) == 1
-    assert pool.counts.resumed > 0
+    assert pool.stats.replays > 0
 
 
 def test_a_game_alone_is_never_played_again(pool):
     game = start(pool)
     for _ in range(5):
         game.step("1")
-    assert (pool.counts.resumed, Counter.made[0].calls) == (0, 5)
+    assert (pool.stats.replays, Counter.made[0].calls) == (0, 5)
 
 
 def test_the_cheapest_episode_gives_its_seat_away():
-    Counter.made, pool = [], Pool(Counter, size=2)
+    Counter.made, pool = [], JvmPool(Counter, size=2)
     long, short = start(pool), start(pool)
     for _ in range(5):
         long.step("1")
@@ -49,14 +49,14 @@ def test_the_cheapest_episode_gives_its_seat_away():
     newcomer = start(pool)
     newcomer.step("1")
     assert long.step("1").observation == "6"
-    assert pool.counts.resumed == 0
+    assert pool.stats.replays == 0
     assert short.step("1").observation == "2"
-    assert (pool.counts.resumed, pool.counts.replayed) == (1, 1)
+    assert (pool.stats.replays, pool.stats.replayed_actions) == (1, 1)
     pool.close()
 
 
 def test_a_forgotten_episode_does_not_hold_its_seat():
-    Counter.made, pool = [], Pool(Counter, size=2)
+    Counter.made, pool = [], JvmPool(Counter, size=2)
     game = start(pool)
     for _ in range(5):
         game.step("1")
@@ -73,12 +73,12 @@ def test_a_lost_simulator_is_replaced_and_the_episode_goes_on(pool):
     assert game.step("hiccup").observation == "3"
     Counter.made[-1].alive = False  # and one that died between two steps
     assert game.step("1").observation == "4"
-    assert (len(Counter.made), pool.counts.lost) == (3, 2)
+    assert (len(Counter.made), pool.stats.lost) == (3, 2)
 
 
 def test_what_always_kills_is_an_error_and_the_pool_goes_on(pool):
     game = start(pool)
-    with pytest.raises(EnvError, match="3 JVMs were lost over one call: killed by an action"):
+    with pytest.raises(EnvError, match="3 JVMs were lost in one call: killed by an action"):
         game.step("die")
     assert game.step("2").observation == "2"
 
@@ -89,19 +89,19 @@ def test_a_replay_that_differs_is_not_gone_on_with(pool):
     game.step("2")
     Counter.drift = 5
     Counter.made[0].close()
-    with pytest.raises(DivergedError, match=r"after 1 of 2 actions.*it shows '6'"):
+    with pytest.raises(DivergedError, match=r"after 1 of 2 actions.*observation is '6'"):
         game.step("1")
 
 
 def test_a_fork_is_a_copy(pool):
-    game, other = start(pool), Game(pool, convention="final")
+    game, other = start(pool), ReplayGame(pool, convention="final")
     game.step("1")
     state = game.save()
     game.step("4")
     other.restore(state)
     assert other.step("2").observation == "3"
     assert game.step("1").observation == "6"
-    assert other.fingerprints[:2] == state.prints
+    assert other.fingerprints[:2] == state.fingerprints
 
 
 def test_after_the_end_nothing_is_done(pool):
@@ -109,7 +109,7 @@ def test_after_the_end_nothing_is_done(pool):
     assert game.step("bad").terminated
     calls = Counter.made[0].calls
     again = game.step("9")
-    assert (again.observation, again.reward, again.terminated) == (OVER, 0.0, True)
+    assert (again.observation, again.reward, again.terminated) == (EPISODE_OVER, 0.0, True)
     assert (Counter.made[0].calls, game.admissible()) == (calls, [])
 
 
@@ -130,7 +130,7 @@ def test_conventions_differ_in_what_a_failure_costs(pool, convention, rewards):
 
 
 def test_a_closed_pool_and_a_game_without_a_task_say_so(pool):
-    game = Game(pool, convention="final")
+    game = ReplayGame(pool, convention="final")
     with pytest.raises(EnvError, match="before its first reset"):
         game.step("1")
     game.reset(TASK)

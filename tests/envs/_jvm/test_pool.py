@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from eef_jax.envs._jvm.game import Game
-from eef_jax.envs._jvm.pool import Pool
+from eef_jax.envs._jvm.game import ReplayGame
+from eef_jax.envs._jvm.pool import JvmPool
 from eef_jax.envs._jvm.process import JvmLost
 from eef_jax.errors import EnvError
 from tests.envs._jvm.counter import TASK, Counter
@@ -27,7 +27,7 @@ class Slow(Counter):
 
 
 def play(pool, failures):
-    game = Game(pool, convention="final")
+    game = ReplayGame(pool, convention="final")
     game.reset(TASK)
     for turn in range(1, 10):
         if game.step("1").observation != str(turn):
@@ -36,7 +36,7 @@ def play(pool, failures):
 
 def test_threads_share_few_simulators_without_meeting():
     Counter.made, Slow.crowded, failures = [], False, []
-    pool = Pool(Slow, size=3)
+    pool = JvmPool(Slow, size=3)
     threads = [threading.Thread(target=play, args=(pool, failures)) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -57,18 +57,18 @@ def test_a_simulator_that_does_not_start_costs_no_seat():
             raise JvmLost("no memory")
         return Counter()
 
-    pool = Pool(make, size=1)
-    game = Game(pool, convention="final")
+    pool = JvmPool(make, size=1)
+    game = ReplayGame(pool, convention="final")
     assert game.reset(TASK) == "0"
     pool.close()
     broken[:] = [True] * 3
     with pytest.raises(EnvError, match="no memory"):
-        Game(Pool(make, size=1), convention="final").reset(TASK)
+        ReplayGame(JvmPool(make, size=1), convention="final").reset(TASK)
 
 
 def test_a_pool_that_is_dropped_ends_its_simulators():
     Counter.made = []
-    pool = Pool(Counter, size=1)
-    Game(pool, convention="final").reset(TASK)
+    pool = JvmPool(Counter, size=1)
+    ReplayGame(pool, convention="final").reset(TASK)
     del pool
     assert not Counter.made[0].alive

@@ -52,28 +52,28 @@ def running(pid):
 
 
 def test_it_answers_and_its_exceptions_are_the_simulators(jvm):
-    with jvm.watch():
-        assert jvm.classes.java.lang.Math.max(3, 4) == 4
-    with pytest.raises(EnvError, match="NumberFormatException"), jvm.watch():
-        jvm.classes.java.lang.Integer.parseInt("x")
-    with jvm.watch():
-        words = jvm.classes.java.util.ArrayList()
+    with jvm.translate_errors():
+        assert jvm.view.java.lang.Math.max(3, 4) == 4
+    with pytest.raises(EnvError, match="NumberFormatException"), jvm.translate_errors():
+        jvm.view.java.lang.Integer.parseInt("x")
+    with jvm.translate_errors():
+        words = jvm.view.java.util.ArrayList()
         for word in ("one", "two words", "ünï"):
             words.add(word)
-    assert jvm.join(words) == ["one", "two words", "ünï"]
+    assert jvm.fetch_strings(words) == ["one", "two words", "ünï"]
     assert jvm.alive
 
 
 def test_identity_hashes_are_constant(jvm):
-    with jvm.watch():
-        hashes = {jvm.classes.java.lang.Object().hashCode() for _ in range(3)}
+    with jvm.translate_errors():
+        hashes = {jvm.view.java.lang.Object().hashCode() for _ in range(3)}
     assert hashes == {1}
 
 
 def test_a_killed_jvm_is_lost(jvm):
     os.kill(jvm.pid, signal.SIGKILL)
-    with pytest.raises(JvmLost, match=f"JVM {jvm.pid}"), jvm.watch():
-        jvm.classes.java.lang.Math.max(3, 4)
+    with pytest.raises(JvmLost, match=f"JVM {jvm.pid}"), jvm.translate_errors():
+        jvm.view.java.lang.Math.max(3, 4)
     jvm.close()
     jvm.close()
     assert not jvm.alive
@@ -85,11 +85,11 @@ def test_a_lost_jvm_leaves_no_socket_open():
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         jvm = Jvm(JAR, timeout_s=60)
-        words = jvm.classes.java.util.ArrayList()
+        words = jvm.view.java.util.ArrayList()
         os.kill(jvm.pid, signal.SIGKILL)
         for _ in range(2):  # the first call finds its connection broken, the second is refused
-            with pytest.raises(JvmLost) as lost, jvm.watch():
-                jvm.classes.java.lang.Math.max(3, 4)
+            with pytest.raises(JvmLost) as lost, jvm.translate_errors():
+                jvm.view.java.lang.Math.max(3, 4)
             lost.value.itself = lost.value  # what is in a cycle waits for the collector
         jvm.close()
         del words, lost
@@ -101,8 +101,8 @@ def test_a_hanging_jvm_is_lost_after_its_time():
     jvm = Jvm(JAR, timeout_s=1)
     os.kill(jvm.pid, signal.SIGSTOP)
     begun = time.monotonic()
-    with pytest.raises(JvmLost, match="does not answer"), jvm.watch():
-        jvm.classes.java.lang.Math.max(3, 4)
+    with pytest.raises(JvmLost, match="does not answer"), jvm.translate_errors():
+        jvm.view.java.lang.Math.max(3, 4)
     assert time.monotonic() - begun < 30
     jvm.close()
     assert not running(jvm.pid)
@@ -143,6 +143,6 @@ def test_without_the_package_the_error_names_the_extra():
 
 
 def test_a_jvm_that_does_not_start_says_why(monkeypatch):
-    monkeypatch.setattr(process, "FLAGS", ("-XX:NoSuchFlag",))
+    monkeypatch.setattr(process, "JVM_FLAGS", ("-XX:NoSuchFlag",))
     with pytest.raises(JvmLost, match="NoSuchFlag"):
         Jvm(JAR, timeout_s=1)

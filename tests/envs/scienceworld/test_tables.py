@@ -4,16 +4,16 @@ import json
 
 import pytest
 
-from eef_jax.envs.scienceworld import prompts, simplify, splits, table
-from eef_jax.envs.scienceworld.gold import shorten
+from eef_jax.envs.scienceworld import prompts, simplify, splits, task_types
+from eef_jax.envs.scienceworld.gold import shorten_with_teleports
 from eef_jax.errors import ConfigError, DataError
 
-PLANT = table.find("find-plant")
+PLANT = task_types.find_task_type("find-plant")
 
 
 def test_the_table_adds_up_to_the_packages_numbers():
-    kinds = table.KINDS.values()
-    sizes = {s: sum(len(k.official(s)) for k in kinds) for s in splits.SPLITS}
+    kinds = task_types.TASK_TYPES.values()
+    sizes = {s: sum(len(k.variations(s)) for k in kinds) for s in splits.SPLITS}
     assert sizes == {"train": 3592, "dev": 1796, "test": 1819}
     assert (len(kinds), sum(k.test for k in kinds)) == (30, 7207)
     assert sum(k.eto > 0 for k in kinds) == 24
@@ -31,24 +31,24 @@ def test_the_table_adds_up_to_the_packages_numbers():
     ],
 )
 def test_old_names_are_known(name, found):
-    assert table.find(name).name == found
+    assert task_types.find_task_type(name).name == found
 
 
 def test_an_unknown_name_lists_the_near_ones():
     with pytest.raises(DataError, match="'find-plants': did you mean find-plant"):
-        table.find("find-plants")
+        task_types.find_task_type("find-plants")
 
 
 def test_task_types_are_chosen_by_name_number_and_pattern():
-    names = [kind.name for kind in splits.kinds("lifespan-*, 3-1,find-plant")]
+    names = [kind.name for kind in splits.select_task_types("lifespan-*, 3-1,find-plant")]
     assert names[:2] == ["power-component", "find-plant"] and len(names) == 5
-    assert [len(splits.kinds(t)) for t in ("all", "eto", "agentgym")] == [30, 24, 23]
-    with pytest.raises(ConfigError, match="'find-plantt' is no task type; did you mean"):
-        splits.kinds("find-plantt")
+    assert [len(splits.select_task_types(t)) for t in ("all", "eto", "agentgym")] == [30, 24, 23]
+    with pytest.raises(ConfigError, match="'find-plantt' is not a task type; did you mean"):
+        splits.select_task_types("find-plantt")
 
 
 def test_the_first_tasks_of_a_split_are_spread_over_the_types():
-    games = splits.official(splits.kinds("3-1,4-3,7-1"), "dev")
+    games = splits.official_split(splits.select_task_types("3-1,4-3,7-1"), "dev")
     assert [(kind.number, n) for kind, n in games[:4]] == [
         ("3-1", 10),
         ("4-3", 150),
@@ -66,17 +66,19 @@ def write(path, value):
 def test_index_files_and_their_overlap(tmp_path):
     train = [["task-3-find-plant", 3], ["boil", 0], ["task-1-boil", 0]]
     path = write(tmp_path / "train.json", train)
-    games = splits.read_indices(path)
-    assert games == [(PLANT, 3), (table.find("boil"), 0)]
-    assert splits.overlap({"train": games, "dev": [(PLANT, 3)], "test": []}) == {"train, dev": 1}
+    games = splits.read_index_file(path)
+    assert games == [(PLANT, 3), (task_types.find_task_type("boil"), 0)]
+    assert splits.shared_variations({"train": games, "dev": [(PLANT, 3)], "test": []}) == {
+        "train, dev": 1
+    }
 
 
 def test_agentgyms_numbers_and_item_ids(tmp_path):
-    numbered = splits.agentgym()
+    numbered = splits.agentgym_games()
     assert len(numbered) == 4639
     assert [(kind.name, n) for kind, n in (numbered[0], numbered[30])] == [("boil", 0), ("melt", 0)]
     path = write(tmp_path / "x.json", [30, {"item_id": "sciworld_31"}, "sciworld_30", 4638])
-    games = splits.read_indices(path)
+    games = splits.read_index_file(path)
     assert games == [numbered[30], numbered[31], numbered[4638]]
 
 
@@ -95,36 +97,38 @@ def test_agentgyms_numbers_and_item_ids(tmp_path):
 )
 def test_damaged_index_files_are_named(tmp_path, rows, complaint):
     with pytest.raises(DataError, match=complaint):
-        splits.read_indices(write(tmp_path / "x.json", rows))
+        splits.read_index_file(write(tmp_path / "x.json", rows))
 
 
 def test_caps_of_others_and_ones_own(tmp_path):
-    assert splits.caps("eto", 0)["find-plant"] == 15
-    assert splits.caps("eto", 0)["mendelian-genetics-known-plant"] == splits.REST
-    assert set(splits.caps("agentgym", 0).values()) == {30}
-    assert set(splits.caps("eto", 7).values()) == {7}
-    mine = splits.caps(write(tmp_path / "caps.json", {"task-3-find-plant": 9}), 0)
+    assert splits.step_caps("eto", 0)["find-plant"] == 15
+    assert splits.step_caps("eto", 0)["mendelian-genetics-known-plant"] == splits.DEFAULT_CAP
+    assert set(splits.step_caps("agentgym", 0).values()) == {30}
+    assert set(splits.step_caps("eto", 7).values()) == {7}
+    mine = splits.step_caps(write(tmp_path / "caps.json", {"task-3-find-plant": 9}), 0)
     assert (mine["find-plant"], mine["boil"]) == (9, 100)
     with pytest.raises(ConfigError, match="did you mean eto"):
-        splits.caps("etoo", 0)
+        splits.step_caps("etoo", 0)
     with pytest.raises(DataError, match="the cap of 'boil' is 0"):
-        splits.caps(write(tmp_path / "bad.json", {"boil": 0}), 0)
+        splits.step_caps(write(tmp_path / "bad.json", {"boil": 0}), 0)
 
 
 def test_simplifications():
-    labels = simplify.read("eto")
-    assert "openContainers" in simplify.spell(labels, PLANT)
-    assert simplify.spell(labels, PLANT).endswith("noElectricalAction")
-    assert "Electrical" not in simplify.spell(labels, table.find("power-component"))
-    assert simplify.spell(simplify.read("none"), PLANT) == ""
-    assert [simplify.teleports(simplify.read(t)) for t in ("eto", "easy", "none")] == [
+    labels = simplify.parse("eto")
+    assert "openContainers" in simplify.simulator_string(labels, PLANT)
+    assert simplify.simulator_string(labels, PLANT).endswith("noElectricalAction")
+    assert "Electrical" not in simplify.simulator_string(
+        labels, task_types.find_task_type("power-component")
+    )
+    assert simplify.simulator_string(simplify.parse("none"), PLANT) == ""
+    assert [simplify.can_teleport(simplify.parse(t)) for t in ("eto", "easy", "none")] == [
         True,
         True,
         False,
     ]
     for wrong in ("easy,openContainers", "openDoor"):
         with pytest.raises(ConfigError, match="is unknown"):
-            simplify.read(wrong)
+            simplify.parse(wrong)
 
 
 @pytest.mark.parametrize("name", prompts.PRESETS)
@@ -160,5 +164,5 @@ def test_a_gold_path_is_shortened_by_teleports():
         "focus on dove;go to kitchen;move dove to box"
     ).split(";")
     short = ["teleport to outside", "focus on dove", "teleport to kitchen", "move dove to box"]
-    assert shorten(path, "find-animal") == short
-    assert shorten(path, "identify-life-stages-1") == path
+    assert shorten_with_teleports(path, "find-animal") == short
+    assert shorten_with_teleports(path, "identify-life-stages-1") == path

@@ -14,9 +14,9 @@ import pytest
 from configs import scienceworld as configs
 from eef_jax import pipeline, plugins
 from eef_jax.envs import scienceworld
-from eef_jax.envs._jvm.game import OVER
-from eef_jax.envs.scienceworld.table import KINDS
-from eef_jax.envs.scienceworld.world import read_payload
+from eef_jax.envs._jvm.game import EPISODE_OVER
+from eef_jax.envs.scienceworld.simulator import parse_payload
+from eef_jax.envs.scienceworld.task_types import TASK_TYPES
 from eef_jax.experts import gold
 from eef_jax.rollout import loop
 from eef_jax.types import Episode, Outcome
@@ -42,7 +42,7 @@ def task(env):
 
 @pytest.fixture(scope="module")
 def path(env, task):
-    return env.gold(task)
+    return env.gold_path(task)
 
 
 def play(env, task, actions):
@@ -62,7 +62,7 @@ def test_the_gold_path_wins(env, task, path):
 def test_some_of_the_packages_paths_are_faulty(env, kind, variation):
     """With ETO's simplifications: they name one of several bees, which nothing tells apart."""
     task = next(t for t in env.tasks("train") if t.id.endswith(f"/{kind}/{variation}"))
-    path = env.gold(task)
+    path = env.gold_path(task)
     assert any(action.startswith("ERROR FINDING UNIQUE REFERENT") for action in path)
     _, (_, *results) = play(env, task, path)
     assert not env.is_win(sum(result.reward for result in results))
@@ -87,7 +87,7 @@ env.close()
 def test_it_plays_as_the_packages_wrapper_does(env, task, path):
     """Also where bees fly about, which the wrapper's listing of valid actions has a hand in."""
     actions = ["teleport to greenhouse", *["look around", "wait1"] * 4, *path]
-    given = json.dumps([*read_payload(task), actions])
+    given = json.dumps([*parse_payload(task), actions])
     command = [sys.executable, "-c", OFFICIAL, given]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     description, room, rows = json.loads(done.stdout)
@@ -107,7 +107,7 @@ def test_a_wrong_focus_fails_and_nothing_lifts_it(env, task, path):
     assert wrong.info["rewards"] == {"final": 0.0, "best": first.info["score"]}
     assert first.reward + wrong.reward == 0
     again = game.step("reset task")
-    assert (again.observation, again.terminated, again.reward) == (OVER, True, 0.0)
+    assert (again.observation, again.terminated, again.reward) == (EPISODE_OVER, True, 0.0)
 
 
 def test_what_it_does_not_know_is_no_step_of_the_world(env, task):
@@ -145,10 +145,10 @@ def _ambiguous(game):
 def test_an_episode_survives_its_jvm(env, task, path):
     _, whole = play(env, task, path)
     game, start = play(env, task, path[:2])
-    lost, replayed = env.pool.counts.lost, env.pool.counts.replayed
+    lost, replayed = env.pool.stats.lost, env.pool.stats.replayed_actions
     os.kill(env.pool.pids()[0], signal.SIGKILL)
     assert [*start, *(game.step(action) for action in path[2:])] == whole
-    assert (env.pool.counts.lost - lost, env.pool.counts.replayed - replayed) == (1, 2)
+    assert (env.pool.stats.lost - lost, env.pool.stats.replayed_actions - replayed) == (1, 2)
 
 
 def test_a_fork_replays_in_one_call_and_goes_on(env, task, path):
@@ -177,8 +177,8 @@ def test_a_fork_replays_in_one_call_and_goes_on(env, task, path):
 def test_tasks_carry_their_caps_and_types():
     env = scienceworld.make()
     assert env.max_steps == 120 and len(env.tasks("train")) == 3592
-    first = env.tasks("train")[: len(KINDS)]
-    assert {task.tags[0] for task in first} == set(KINDS)
+    first = env.tasks("train")[: len(TASK_TYPES)]
+    assert {task.tags[0] for task in first} == set(TASK_TYPES)
     assert {task.max_steps for task in first if "find-plant" in task.tags} == {15}
     assert not env.pool.pids()
 

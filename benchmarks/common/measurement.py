@@ -7,7 +7,7 @@ HEAD = "| what | measured | must be | kept |\n|---|---|---|---|"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
+class Measurement:
     """One row of the table; `within` tells whether a value keeps the bound."""
 
     name: str
@@ -35,6 +35,6 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def table(figures: Iterable[Figure]) -> str:
+def table(figures: Iterable[Measurement]) -> str:
     """All figures as Markdown."""
     return "\n".join([HEAD, *(figure.row() for figure in figures)])

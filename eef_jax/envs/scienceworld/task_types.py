@@ -12,7 +12,7 @@ from eef_jax.errors import DataError, near
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class TaskType:
     """A task type.
 
     Attributes:
@@ -36,7 +36,7 @@ class Kind:
         """Whether it cannot be done without the actions `connect A to B`."""
         return "power-component" in self.name or "conductivity" in self.name
 
-    def official(self, split: str) -> range:
+    def variations(self, split: str) -> range:
         """Variations of an official split."""
         return {
             "train": range(self.train),
@@ -79,17 +79,17 @@ _ROWS = """
 """
 
 
-def _kind(row: str) -> Kind:
+def _kind(row: str) -> TaskType:
     number, name, *rest = row.split()
     train, dev, test, eto = map(int, rest)
-    return Kind(number=number, name=name, train=train, dev=dev, test=test, eto=eto)
+    return TaskType(number=number, name=name, train=train, dev=dev, test=test, eto=eto)
 
 
-KINDS = {kind.name: kind for kind in map(_kind, _ROWS.strip().splitlines())}
-_BY_NUMBER = {kind.number: kind for kind in KINDS.values()}
+TASK_TYPES = {kind.name: kind for kind in map(_kind, _ROWS.strip().splitlines())}
+_BY_NUMBER = {kind.number: kind for kind in TASK_TYPES.values()}
 
 
-def find(name: str) -> Kind:
+def find_task_type(name: str) -> TaskType:
     """A task type by its name, its number, or a name of earlier versions.
 
     `"find-plant"`, `"4-3"`, `"task-3-find-plant"`, `"task-6-lifespan-(longest-lived)"` and
@@ -99,7 +99,7 @@ def find(name: str) -> Kind:
         DataError: there is no such type.
     """
     plain = re.sub(r"^task-[\dab]+-|[()]", "", name).replace("mendellian", "mendelian")
-    found = _BY_NUMBER.get(name) or KINDS.get(plain)
+    found = _BY_NUMBER.get(name) or TASK_TYPES.get(plain)
     if found is None:
-        raise DataError(f"no task of ScienceWorld is called {name!r}: {near(name, KINDS)}")
+        raise DataError(f"no task of ScienceWorld is called {name!r}: {near(name, TASK_TYPES)}")
     return found

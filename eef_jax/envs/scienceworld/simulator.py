@@ -12,17 +12,17 @@ import pathlib
 from typing import Any
 
 from eef_jax.envs._jvm.process import Jvm
-from eef_jax.envs._jvm.world import Reading
+from eef_jax.envs._jvm.simulator import SimulatorStatus
 from eef_jax.errors import EnvError
 from eef_jax.types import Task
 
 JAR = "scienceworld.jar"
-ENTRY = "scienceworld.runtime.pythonapi.PythonInterface"
+ENTRY_POINT = "scienceworld.runtime.pythonapi.PythonInterface"
 FIRST = "look around"  # what the package's wrapper does at each reset
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class ObservationFormat:
     """How observations are written down.
 
     Attributes:
@@ -37,8 +37,8 @@ class Frame:
     move_limit: int
 
 
-class World:
-    """A simulator (see `eef_jax.envs._jvm.world.World`).
+class ScienceWorldSimulator:
+    """A simulator (see `eef_jax.envs._jvm.simulator.Simulator`).
 
     Args:
         package: folder of the package scienceworld.
@@ -46,9 +46,9 @@ class World:
         timeout_s: wall-clock limit of one call of the simulator.
     """
 
-    def __init__(self, package: pathlib.Path, frame: Frame, *, timeout_s: float):
-        self._jvm = Jvm(package / JAR, entry=ENTRY, timeout_s=timeout_s)
-        self._server = self._jvm.entry
+    def __init__(self, package: pathlib.Path, frame: ObservationFormat, *, timeout_s: float):
+        self._jvm = Jvm(package / JAR, entry_point=ENTRY_POINT, timeout_s=timeout_s)
+        self._server = self._jvm.entry_point
         self._frame = frame
         self._valid: Any = None  # the last listing, a Java list
 
@@ -71,8 +71,8 @@ class World:
         Raises:
             EnvError: the simulator does not know the variation.
         """
-        name, variation, simplifications = read_payload(task)
-        with self._jvm.watch():
+        name, variation, simplifications = parse_payload(task)
+        with self._jvm.translate_errors():
             complaint = self._server.load(name, variation, simplifications, False)
             room = self._server.step(FIRST)
             self._valid = self._server.getValidActionObjectCombinations()
@@ -85,18 +85,18 @@ class World:
         """Do an action, with the one listing that belongs to it."""
         # py4j sends UTF-8, which has no lone surrogates.
         text = action.encode("utf-8", "replace").decode()
-        with self._jvm.watch():
+        with self._jvm.translate_errors():
             shown = self._server.step(text)
             self._valid = self._server.getValidActionObjectCombinations()
         return self._frame.observation + shown
 
-    def read(self) -> Reading:
+    def status(self) -> SimulatorStatus:
         """Score (0-1, or -1), end, and ticks."""
-        with self._jvm.watch():
+        with self._jvm.translate_errors():
             score = round(100 * self._server.getScore())
             completed = self._server.getCompleted()
             moves = self._server.getNumMoves()
-        return Reading(
+        return SimulatorStatus(
             score=score / 100,
             terminated=bool(completed) or score < 0,
             truncated=0 < self._frame.move_limit < moves,
@@ -105,7 +105,7 @@ class World:
 
     def admissible(self) -> list[str]:
         """The last listing; asking for it is no listing of its own."""
-        return self._jvm.join(self._valid)
+        return self._jvm.fetch_strings(self._valid)
 
     def close(self) -> None:
         """End the JVM."""
@@ -113,7 +113,7 @@ class World:
         self._jvm.close()
 
 
-def read_payload(task: Task) -> tuple[str, int, str]:
+def parse_payload(task: Task) -> tuple[str, int, str]:
     """Task type, variation and simplifications of a task.
 
     Raises:
