@@ -59,16 +59,16 @@ def base() -> config_dict.ConfigDict:
     config.local_mesh = config_dict.ConfigDict({"data": 1, "fsdp": 1, "tensor": -1, "context": 1})
     config.engine = config_dict.ConfigDict(
         {
-            "slots": 0,  # answers drawn at once; 0: as many as memory holds, within reason
+            "max_num_seqs": 0,  # sequences generated at once; 0: as many as memory holds, capped
             "max_context": 1024,
-            "page": 64,  # positions of the KV cache that lie together; accelerators want 128
-            "pages": 0,  # of the KV cache; 0: as many as the slots can fill and memory holds
-            # A prefill: its tokens, of how many conversations, of one of them at most; and the
-            # tokens that a dispatch of decoding may draw for each row. Sizes for a few cores.
-            "tokens": 384,
-            "rows": 4,
-            "chunk": 96,
-            "steps": 2,
+            "page_size": 64,  # positions in a page of the KV cache; accelerators want 128
+            "num_pages": 0,  # of the KV cache; 0: as many as the rows can fill and memory holds
+            # Sizes for a few cores: tokens and conversations of a prefill, its tokens of one
+            # conversation, and the tokens that a decode dispatch can generate for each row.
+            "prefill_tokens": 384,
+            "prefill_seqs": 4,
+            "prefill_chunk": 96,
+            "decode_steps": 2,
         }
     )
     config.rollout = config_dict.ConfigDict(
@@ -110,7 +110,7 @@ def chat(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     """Set the sizes for a small chat model that thinks before it acts; returns the config."""
     config.explore.max_new_tokens = 96
     config.evaluate.max_new_tokens = 96
-    config.engine.slots = 8
+    config.engine.max_num_seqs = 8
     config.engine.max_context = 4096
     config.train.length = 4096
     config.train.rows = 1
@@ -139,13 +139,13 @@ def sharded(
     # Prefills long enough that products take longer than reading the weights.
     config.engine.update(
         {
-            "slots": 32,
-            "page": 128,
-            "pages": 0,
-            "tokens": 1024,
-            "rows": 4,
-            "chunk": 512,
-            "steps": 8,
+            "max_num_seqs": 32,
+            "page_size": 128,
+            "num_pages": 0,
+            "prefill_tokens": 1024,
+            "prefill_seqs": 4,
+            "prefill_chunk": 512,
+            "decode_steps": 8,
         }
     )
     return config

@@ -43,7 +43,7 @@ def demo() -> config_dict.ConfigDict:
     config.expert.look = True
     config.method.rounds = 2
     config.model.path = "nano:scienceworld"
-    config.engine.slots = 8
+    config.engine.max_num_seqs = 8
     config.engine.max_context = 768
     config.rollout.workers = 8
     config.rollout.concurrency = 8

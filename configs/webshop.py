@@ -84,7 +84,7 @@ def demo() -> config_dict.ConfigDict:
     )
     config.method.rounds = 2
     # A decode step on CPU reads the whole cache; episodes fill seven pages on average.
-    config.engine.pages = 512
+    config.engine.num_pages = 512
     config.explore.temperature = 0.8
     config.train.length = 768
     config.train.rows = 4
@@ -111,7 +111,7 @@ def official() -> config_dict.ConfigDict:
     """
     config = demo()
     config.expert.patience = 1
-    config.engine.slots = 32
+    config.engine.max_num_seqs = 32
     config.engine.max_context = 2048
     config.train.length = 2048
     config.train.rows = 2
@@ -122,7 +122,7 @@ def smollm2() -> config_dict.ConfigDict:
     """A real small chat model from a Hugging Face folder; needs `--config.model.path=FOLDER`."""
     config = common.chat(demo())
     config.env.prompt = "react"
-    config.engine.pages = 0
+    config.engine.num_pages = 0
     return config
 
 

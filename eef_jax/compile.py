@@ -35,9 +35,9 @@ def main() -> None:
     print("\n".join(table.lines(made)))
     if made.resident > made.chip.memory:
         raise ConfigError(
-            "each program fits a chip, but not all that a run holds there (the line above): take "
-            "fewer config.engine.slots or pages, config.model.quantization='int8', a larger "
-            "config.mesh.fsdp, or config.train.remat='offload'"
+            "each program fits a chip, but not all that a run holds there (the line above): take a "
+            "lower config.engine.max_num_seqs or num_pages, config.model.quantization='int8', a "
+            "larger config.mesh.fsdp, or config.train.remat='offload'"
         )
 
 

@@ -44,7 +44,7 @@ def config(**changes):
     made.model.architecture = {**TINY, **changes}
     made.train.rows = 4
     made.train.length = 512
-    made.engine.slots = 4
+    made.engine.max_num_seqs = 4
     made.engine.max_context = 128
     return made.to_dict()
 

@@ -39,7 +39,7 @@ def config(base):
     config = configs.get_config("tiny")
     config.model.path = str(base)
     config.env.train_tasks, config.env.test_tasks, config.env.max_steps = 6, 2, 4
-    config.engine.slots, config.engine.max_context = 8, 512
+    config.engine.max_num_seqs, config.engine.max_context = 8, 512
     config.explore.max_new_tokens = config.evaluate.max_new_tokens = 2
     config.mesh = {"data": 8}
     config.train.rows = 8

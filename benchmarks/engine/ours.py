@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.engine.workload import Key, Outputs, Workload, tell, time_it
-from eef_jax.engine.config import Shapes
+from eef_jax.engine.config import EngineConfig
 from eef_jax.engine.engine import Engine, Session
-from eef_jax.engine.pages import DECODED, Match, Pages
-from eef_jax.engine.sampling import Sampling
+from eef_jax.engine.pages import DECODED, PageAllocator, PrefixMatch
+from eef_jax.engine.sampling import SamplingParams
 from eef_jax.models.huggingface import folder as hf
 
 VARIANTS = ("full", "no_turns", "no_sharing", "neither")
@@ -39,7 +39,7 @@ class Player:
         return outputs
 
     def _ask(self, session: Session, key: Key, workload: Workload, outputs: Outputs) -> None:
-        sampling = Sampling(temperature=0.0, max_new_tokens=workload.action)
+        sampling = SamplingParams(temperature=0.0, max_new_tokens=workload.action)
 
         def answered(future: Any) -> None:
             outputs[key].append(list(future.result().ids))
@@ -54,13 +54,13 @@ class Player:
         session.generate(sampling).add_done_callback(answered)
 
 
-class Unshared(Pages):
+class Unshared(PageAllocator):
     """A book that finds only what a conversation itself has drawn before."""
 
-    def match(self, root: bytes, marks: np.ndarray) -> Match:
+    def match(self, root: bytes, marks: np.ndarray) -> PrefixMatch:
         if (marks >= DECODED).any():
             return super().match(root, marks)
-        return Match(full=(), tail=None, common=0, ready=True, length=0)
+        return PrefixMatch(full=(), tail=None, common=0, ready=True, length=0)
 
 
 def main(path: str, experts: str, variant: str = "full") -> None:
@@ -68,24 +68,24 @@ def main(path: str, experts: str, variant: str = "full") -> None:
     assert variant in VARIANTS, variant
     slots = len(Workload(experts=int(experts)).episodes())
     model = hf.load(path, lora=None, dtype="float32", param_dtype="float32", mesh=None)
-    shapes = Shapes(slots=slots, max_context=Workload().longest)
-    with Engine(model, stop_ids=(), shapes=shapes) as engine:
+    config = EngineConfig(max_num_seqs=slots, max_context=Workload().longest)
+    with Engine(model, stop_ids=(), config=config) as engine:
         if variant in ("no_sharing", "neither"):
-            book = Unshared(engine.shapes.pages, engine.shapes.page, one_reader=True)
+            book = Unshared(engine.config.num_pages, engine.config.page_size, one_reader=True)
             engine._scheduler.pages = book
-        compiles = engine.compiles
+        compiles = engine.compile_count
         player = Player(engine, keep_turns=variant in ("full", "no_sharing"))
         counted: list[dict[str, int]] = []
 
         def play(workload: Workload) -> Outputs:
-            counted.append(engine.counters.tokens())
+            counted.append(engine.counters.totals())
             return player.play(workload)
 
         result = time_it(play, experts=int(experts))
-        after, before = engine.counters.tokens(), counted[-1]
-        assert engine.compiles == compiles, "something was compiled after the start"
+        after, before = engine.counters.totals(), counted[-1]
+        assert engine.compile_count == compiles, "something was compiled after the start"
     shown = {name: after[name] - before[name] for name in after}
-    tell(result | {"tokens": shown, "shapes": dataclasses.asdict(engine.shapes)})
+    tell(result | {"tokens": shown, "engine_config": dataclasses.asdict(engine.config)})
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ from benchmarks.common import machine
 from benchmarks.engine.ours import Player
 from benchmarks.engine.workload import Workload
 from eef_jax import cli
-from eef_jax.engine.config import Shapes
+from eef_jax.engine.config import EngineConfig
 from eef_jax.engine.engine import Engine
-from eef_jax.engine.sampling import Draws, Sampling, sample
+from eef_jax.engine.sampling import SamplingArrays, SamplingParams, sample
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import Model, merge
 from eef_jax.storage import provenance
@@ -63,11 +63,12 @@ def clocks(engine: Engine) -> Iterator[dict[str, float]]:
 
 def drawing(model: Model, slots: int) -> dict[str, float]:
     """Tokens a second of prefilling and decoding as many equal conversations at once."""
-    shapes = Shapes(slots=slots, max_context=PROMPT + DRAWN)
-    shapes = dataclasses.replace(shapes, pages=slots * shapes.width)  # nobody waits for a page
-    sampling = Sampling(temperature=1.0, max_new_tokens=DRAWN)
+    config = EngineConfig(max_num_seqs=slots, max_context=PROMPT + DRAWN)
+    # No sequence waits for a page.
+    config = dataclasses.replace(config, num_pages=slots * config.pages_per_seq)
+    sampling = SamplingParams(temperature=1.0, max_new_tokens=DRAWN)
     dice = np.random.default_rng(slots)
-    with Engine(model, stop_ids=(), shapes=shapes) as engine, clocks(engine) as spent:
+    with Engine(model, stop_ids=(), config=config) as engine, clocks(engine) as spent:
         prompts = dice.integers(100, model.config.vocab_size, (slots, PROMPT))
         answers = [
             engine.open(prompt).generate(sampling, (slots, i)) for i, prompt in enumerate(prompts)
@@ -83,7 +84,7 @@ def drawing(model: Model, slots: int) -> dict[str, float]:
 
 def sampler_seconds(model: Model, slots: int) -> float:
     """Seconds that scores and draws of one step take by themselves."""
-    draws = Draws.empty(slots)  # greedy, as the workload is
+    draws = SamplingArrays.empty(slots)  # greedy, as the workload is
     positions = np.zeros(slots, np.int32)
 
     @jax.jit
@@ -106,12 +107,12 @@ def shares(model: Model, experts: int) -> dict[str, float]:
     """Share of the exploration workload's time in each thing the engine does."""
     workload = Workload(experts=experts)
     slots = len(workload.episodes())
-    shapes = Shapes(slots=slots, max_context=workload.longest)
-    with Engine(model, stop_ids=(), shapes=shapes) as engine, clocks(engine) as spent:
+    config = EngineConfig(max_num_seqs=slots, max_context=workload.longest)
+    with Engine(model, stop_ids=(), config=config) as engine, clocks(engine) as spent:
         began = time.perf_counter()
         Player(engine, keep_turns=True).play(workload)
         whole = time.perf_counter() - began
-        steps = engine.counters.dispatches["decode"] * engine.shapes.steps
+        steps = engine.counters.dispatches["decode"] * engine.config.decode_steps
     sampling = steps * sampler_seconds(model, slots)
     parts = {
         "prefill": spent["prefill"],

@@ -68,13 +68,13 @@ def measure(row: Row) -> dict[str, Any]:
     os.environ["JAX_PLATFORMS"] = "cpu"
     from configs import webshop
     from eef_jax.analysis import plan, table
-    from eef_jax.engine.config import Shapes
+    from eef_jax.engine.config import EngineConfig
 
     config = webshop.get_config(row.preset)
     config.train.rows, config.mesh.data = row.rows, row.data
     made = plan.plan(config.to_dict(), row.topology, wanted=(row.program,))
     print("\n".join(table.lines(made)), flush=True)
-    shapes = Shapes(**config.engine.to_dict())
+    engine_config = EngineConfig(**config.engine.to_dict())
     return {
         "row": dataclasses.asdict(row),
         "compiler": {name: importlib.metadata.version(name) for name in ("jax", "libtpu")},
@@ -84,7 +84,7 @@ def measure(row: Row) -> dict[str, Any]:
         "mesh": dict(made.mesh.shape),
         "local_mesh": dict(made.local.shape),
         "expected_flops": made.expected,
-        "tokens": {"prefill": shapes.tokens, "decode": shapes.slots},
+        "tokens": {"prefill": engine_config.prefill_tokens, "decode": engine_config.max_num_seqs},
         "program": _kept(made.programs[0]),
     }
 

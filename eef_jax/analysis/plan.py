@@ -17,7 +17,7 @@ from eef_jax import kernels, sharding
 from eef_jax.analysis import flops, micro_batch, programs
 from eef_jax.analysis.chips import Chip, chip_of
 from eef_jax.data.batches import empty
-from eef_jax.engine.config import MOST_SLOTS, Shapes
+from eef_jax.engine.config import MAX_NUM_SEQS, EngineConfig
 from eef_jax.errors import ConfigError
 from eef_jax.kernels import splash
 from eef_jax.learner.placement import lora_of
@@ -126,20 +126,20 @@ def plan(
     parts = micro_batch.accumulate(
         train["micro_batch"], tuned, mesh=mesh, optimizer=optimizer, beside=second, **sizes
     )
-    shapes = Shapes(**config["engine"])
-    slots = shapes.slots or MOST_SLOTS[""]
-    shapes = dataclasses.replace(
-        shapes,
-        attention=shapes.attention or kernels.SUITED["tpu"],
-        slots=slots,
-        pages=shapes.pages or slots * shapes.width,
+    engine_config = EngineConfig(**config["engine"])
+    rows = engine_config.max_num_seqs or MAX_NUM_SEQS[""]
+    engine_config = dataclasses.replace(
+        engine_config,
+        attention=engine_config.attention or kernels.SUITED["tpu"],
+        max_num_seqs=rows,
+        num_pages=engine_config.num_pages or rows * engine_config.pages_per_seq,
     )
     make = {
         "train": lambda: programs.train(
             tuned, mesh=mesh, accumulate=parts, optimizer=optimizer, **sizes
         ),
-        "prefill": lambda: programs.prefill(sampled, mesh=local, shapes=shapes),
-        "decode": lambda: programs.decode(sampled, mesh=local, shapes=shapes),
+        "prefill": lambda: programs.prefill(sampled, mesh=local, engine_config=engine_config),
+        "decode": lambda: programs.decode(sampled, mesh=local, engine_config=engine_config),
     }
     return Plan(
         topology=topology,
@@ -147,7 +147,7 @@ def plan(
         mesh=mesh,
         local=local,
         common=memory_lib.needed(sampled, local) if alike else 0,
-        cache=programs.cache_bytes(sampled, mesh=local, shapes=shapes),
+        cache=programs.cache_bytes(sampled, mesh=local, engine_config=engine_config),
         parameters=flops.parameters(tuned),
         rows=train["rows"],
         length=train["length"],

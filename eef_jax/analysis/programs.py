@@ -20,8 +20,8 @@ from eef_jax import kernels, sharding
 from eef_jax.analysis import chips, count, flops, hlo
 from eef_jax.analysis.roofline import Roofline, roofline
 from eef_jax.data.batches import empty
-from eef_jax.engine.config import Shapes
-from eef_jax.engine.programs import Traced
+from eef_jax.engine.config import EngineConfig
+from eef_jax.engine.programs import EngineFunctions
 from eef_jax.errors import ConfigError
 from eef_jax.models.cache import AXES, init_cache
 from eef_jax.models.model import Model
@@ -117,39 +117,42 @@ def load(mesh: Mesh, batch: Any) -> flops.Load:
     )
 
 
-def prefill(model: Model, *, mesh: Mesh, shapes: Shapes) -> Program:
+def prefill(model: Model, *, mesh: Mesh, engine_config: EngineConfig) -> Program:
     """Compile the engine's prefill, of runs that lie as deep as a conversation can.
 
     Args:
         model: abstract.
         mesh: of one process's devices.
-        shapes: the engine's.
+        engine_config: sizes of the engine, all resolved.
 
     Raises:
         OutOfMemory: it does not fit.
     """
-    traced = Traced(model, shapes)
-    chunks, tokens = traced.no_chunks(shapes.width), np.zeros(shapes.tokens, np.int32)
-    lowered = _lowered_on_cache(traced.prefill_tokens, model, mesh, shapes, chunks, tokens)
-    useful = 2.0 * flops.sizes(model).body * shapes.tokens / mesh.size
+    traced = EngineFunctions(model, engine_config)
+    chunks = traced.empty_prefill(engine_config.pages_per_seq)
+    tokens = np.zeros(engine_config.prefill_tokens, np.int32)
+    lowered = _lowered_on_cache(traced.prefill_tokens, model, mesh, engine_config, chunks, tokens)
+    useful = 2.0 * flops.sizes(model).body * engine_config.prefill_tokens / mesh.size
     return compiled("prefill", lowered, mesh, useful=useful)
 
 
-def decode(model: Model, *, mesh: Mesh, shapes: Shapes) -> Program:
+def decode(model: Model, *, mesh: Mesh, engine_config: EngineConfig) -> Program:
     """Compile the engine's decoding of one token for every slot; arguments as for `prefill`.
 
     Raises:
         OutOfMemory: it does not fit.
     """
-    traced = Traced(model, shapes)
-    lowered = _lowered_on_cache(traced.decode_step, model, mesh, shapes, traced.no_steps())
+    traced = EngineFunctions(model, engine_config)
+    lowered = _lowered_on_cache(
+        traced.decode_step, model, mesh, engine_config, traced.empty_decode()
+    )
     n = flops.sizes(model)
-    useful = 2.0 * (n.body + n.head) * shapes.slots / mesh.size
+    useful = 2.0 * (n.body + n.head) * engine_config.max_num_seqs / mesh.size
     return compiled("decode", lowered, mesh, useful=useful)
 
 
 def _lowered_on_cache(
-    run: Callable[..., Any], model: Model, mesh: Mesh, shapes: Shapes, *rest: Any
+    run: Callable[..., Any], model: Model, mesh: Mesh, engine_config: EngineConfig, *rest: Any
 ) -> jax.stages.Lowered:
     """Lower a program of the engine, (cache, frozen, adapter, ...), on a mesh."""
 
@@ -162,26 +165,26 @@ def _lowered_on_cache(
     small = [jax.tree.map(placed, part) for part in rest]
     with jax.set_mesh(mesh):
         jitted = jax.jit(run, donate_argnums=0)
-        return jitted.lower(_cache(model, mesh, shapes), *states, *small)
+        return jitted.lower(_cache(model, mesh, engine_config), *states, *small)
 
 
-def cache_bytes(model: Model, *, mesh: Mesh, shapes: Shapes) -> int:
+def cache_bytes(model: Model, *, mesh: Mesh, engine_config: EngineConfig) -> int:
     """Bytes on one device of the engine's pages."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(_cache(model, mesh, shapes))
+        for leaf in jax.tree.leaves(_cache(model, mesh, engine_config))
     )
 
 
-def _cache(model: Model, mesh: Mesh, shapes: Shapes) -> Any:
+def _cache(model: Model, mesh: Mesh, engine_config: EngineConfig) -> Any:
     """The engine's pages as shapes on a mesh."""
     make = functools.partial(
         init_cache,
         model.config,
-        pages=shapes.pages,
-        page=shapes.page,
+        pages=engine_config.num_pages,
+        page=engine_config.page_size,
         dtype=model.decoder.dtype,
-        attention=shapes.attention,
+        attention=engine_config.attention,
     )
     cache = jax.eval_shape(make)
     return jax.tree.map(lambda leaf: _placed(leaf, AXES, mesh), cache)
@@ -251,8 +254,8 @@ def memory(program: jax.stages.Compiled) -> Memory:
 
 
 _ENGINE = (
-    "what helps, in this order: fewer config.engine.slots, a shorter config.engine.max_context, "
-    "config.model.quantization='int8', more chips on a host"
+    "what helps, in this order: a lower config.engine.max_num_seqs, a shorter "
+    "config.engine.max_context, config.model.quantization='int8', more chips on a host"
 )
 HELP = {
     "train": (

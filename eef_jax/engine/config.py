@@ -1,7 +1,4 @@
-"""Sizes of the cache and of the dispatches, and how many pages fit a device.
-
-Knows configs, bytes and devices; knows no sessions.
-"""
+"""Sizes of the KV cache and of the engine's dispatches; open ones are resolved by free memory."""
 
 import dataclasses
 import os
@@ -14,121 +11,140 @@ from eef_jax.kernels import PAGED, SUITED, block
 from eef_jax.models.cache import page_bytes
 from eef_jax.models.config import ModelConfig
 
-BUCKETS = 8  # depths of a prefill that are compiled
-SHARE = 0.8  # of what is free on the device, for pages
-MOST_SLOTS = {"cpu": 64, "": 256}  # that are taken of themselves, by platform; "": any other
-FILLED = 0.8  # of all that the slots could fill, where a decode reads the whole pool
+MAX_PREFILL_BUCKETS = 8
+MEMORY_FRACTION = 0.8  # of a device's free memory, for the page pool
+MAX_NUM_SEQS = {"cpu": 64, "": 256}  # rows that `max_num_seqs=0` stops at; "": other platforms
+POOL_FRACTION = 0.8  # of the pages that all rows can fill, where a decode reads the whole pool
 MEMINFO = Path("/proc/meminfo")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Shapes:
-    """Sizes of the cache and of the dispatches.
+class EngineConfig:
+    """Sizes of the KV cache and of the dispatches.
 
     Attributes:
-        slots: answers drawn at once: rows of a decode step; 0 for as many conversations of
-            `max_context` as memory holds, up to `MOST_SLOTS`.
+        max_num_seqs: rows of a decode dispatch, so sequences generated at once; 0: as many
+            conversations of `max_context` tokens as memory holds, at most `MAX_NUM_SEQS`.
         max_context: tokens a conversation can hold.
-        page: positions in a page. Products of 64 columns run at the memory's speed on CPU, of 128
-            at two thirds of it; accelerators want 128.
-        pages: pages of the cache; 0 for as many as the slots can fill and memory holds, or a fifth
-            fewer where every decode reads them all.
-        tokens: tokens of a prefill.
-        rows: conversations that a prefill can serve.
-        chunk: tokens of one conversation that a prefill can hold.
-        steps: tokens that a dispatch may draw for each row.
-        attention: name in `kernels.PAGED`; empty for what suits the device.
+        page_size: positions in a page. Accelerators want 128.
+        num_pages: pages of the cache; 0: as many as the rows can fill and memory holds, a fifth
+            fewer where every decode reads the whole pool.
+        prefill_tokens: tokens of a prefill dispatch.
+        prefill_seqs: conversations that one prefill dispatch can serve.
+        prefill_chunk: tokens of one conversation that a row of a prefill dispatch can hold.
+        decode_steps: tokens that a decode dispatch can generate for each row.
+        attention: name in `kernels.PAGED`; empty: the one suited to the device.
     """
 
-    slots: int = 0
+    max_num_seqs: int = 0
     max_context: int = 1024
-    page: int = 64
-    pages: int = 0
-    tokens: int = 384
-    rows: int = 4
-    chunk: int = 96
-    steps: int = 2
+    # On CPU a decode's scores of a page are a product [3, 64] x [64, 64], which reads the cache at
+    # 31 GB/s; with pages of 128 positions it read at 19.
+    page_size: int = 64
+    num_pages: int = 0
+    # Four whole chunks: 19.2 s for 48 episodes of SmolLM2 on a Zen 5, with three 20.8.
+    prefill_tokens: int = 384
+    prefill_seqs: int = 4
+    # With chunks of 96 tokens the products of a prefill's attention ran at 120 to 146 GFLOP/s on
+    # two cores, with chunks of 32 at 53.
+    prefill_chunk: int = 96
+    decode_steps: int = 2
     attention: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("max_context", "page", "tokens", "rows", "chunk", "steps"):
+        sizes = ("max_context", "page_size", "prefill_tokens", "prefill_seqs", "prefill_chunk")
+        for name in (*sizes, "decode_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"engine.{name} = {getattr(self, name)}: expected 1 or more")
-        for name in ("slots", "pages"):
+        for name in ("max_num_seqs", "num_pages"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"engine.{name} = {getattr(self, name)}: expected 0 or more")
-        if self.pages and self.pages < self.width:
+        if self.num_pages and self.num_pages < self.pages_per_seq:
             raise ConfigError(
-                f"engine.pages = {self.pages} of {self.page} positions cannot hold "
-                f"one conversation of max_context {self.max_context}: set it to {self.width} or "
-                "more, or to 0"
+                f"engine.num_pages = {self.num_pages} of {self.page_size} positions cannot hold "
+                f"one conversation of max_context {self.max_context}: set it to "
+                f"{self.pages_per_seq} or more, or to 0"
             )
 
     @property
-    def width(self) -> int:
+    def pages_per_seq(self) -> int:
         """Pages of the longest conversation."""
-        return -(-self.max_context // self.page)
+        return -(-self.max_context // self.page_size)
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        """How many pages a prefill may look at: the buckets that are compiled."""
-        blocks = -(-self.width // block(self.page))
-        part = -(-blocks // BUCKETS) * block(self.page)
-        return tuple(sorted({min(part * i, self.width) for i in range(1, BUCKETS + 1)}))
+    def prefill_buckets(self) -> tuple[int, ...]:
+        """Widths in pages of the block tables that prefills are compiled for, ascending."""
+        unit = block(self.page_size)
+        blocks = -(-self.pages_per_seq // unit)
+        step = -(-blocks // MAX_PREFILL_BUCKETS) * unit
+        widths = (step * i for i in range(1, MAX_PREFILL_BUCKETS + 1))
+        return tuple(sorted({min(width, self.pages_per_seq) for width in widths}))
 
-    def bucket(self, end: int) -> int:
-        """The narrowest bucket whose pages hold all positions below `end`."""
-        return next(width for width in self.widths if width * self.page >= end)
+    def prefill_bucket(self, end: int) -> int:
+        """Return the narrowest bucket, in pages, that covers all positions below `end`."""
+        return next(width for width in self.prefill_buckets if width * self.page_size >= end)
 
 
-def fitted(shapes: Shapes, config: ModelConfig, *, dtype: str, device: jax.Device) -> Shapes:
-    """Fill in what is left open: the kernel by the device, slots and pages by its memory.
+def resolve(
+    config: EngineConfig, model_config: ModelConfig, *, dtype: str, device: jax.Device
+) -> EngineConfig:
+    """Fill in the open sizes: the kernel by the device, rows and pages by its free memory.
+
+    Args:
+        config: sizes, of which `max_num_seqs`, `num_pages` and `attention` may be open.
+        model_config: decides the bytes of a page and the most positions.
+        dtype: of keys and values.
+        device: holds the cache, or this process's part of it.
+
+    Returns:
+        The same sizes with none left open.
 
     Raises:
-        ConfigError: when a conversation's pages do not fit, or is longer than the model can.
+        ConfigError: one conversation's pages do not fit the memory, or `max_context` exceeds the
+            model's positions.
     """
-    if shapes.max_context > config.max_positions:
+    if config.max_context > model_config.max_positions:
         raise ConfigError(
-            f"max_context {shapes.max_context} exceeds the model's {config.max_positions} "
+            f"max_context {config.max_context} exceeds the model's {model_config.max_positions} "
             "positions: lower config.engine.max_context"
         )
-    attention = shapes.attention or SUITED.get(device.platform, "gathered")
-    bytes_each = page_bytes(config, page=shapes.page, dtype=dtype)
+    attention = config.attention or SUITED.get(device.platform, "gathered")
+    bytes_each = page_bytes(model_config, page=config.page_size, dtype=dtype)
     free = free_bytes(device)
-    held = int(SHARE * free) // bytes_each
-    most = MOST_SLOTS.get(device.platform, MOST_SLOTS[""])
-    slots = shapes.slots or min(max(held // shapes.width, 1), most)
-    # Every slot may be filled to the brim; what is left over keeps prefixes for later.
-    wanted = slots * shapes.width
-    if one_reader(attention):
-        wanted = max(int(FILLED * wanted), shapes.width)
-    pages = shapes.pages or min(wanted, held)
-    if pages < shapes.width or pages * bytes_each > free:
+    affordable = int(MEMORY_FRACTION * free) // bytes_each
+    cap = MAX_NUM_SEQS.get(device.platform, MAX_NUM_SEQS[""])
+    rows = config.max_num_seqs or min(max(affordable // config.pages_per_seq, 1), cap)
+    # Enough for every row at full context; pages that rows leave free cache prefixes.
+    wanted = rows * config.pages_per_seq
+    if has_one_reader(attention):
+        wanted = max(int(POOL_FRACTION * wanted), config.pages_per_seq)
+    pages = config.num_pages or min(wanted, affordable)
+    if pages < config.pages_per_seq or pages * bytes_each > free:
         raise ConfigError(
-            f"{max(pages, shapes.width)} pages of {bytes_each:,} bytes do not fit the "
-            f"{free:,} bytes that are free on {device}: lower config.engine.pages or max_context, "
-            "or put the model on a larger mesh"
+            f"{max(pages, config.pages_per_seq)} pages of {bytes_each:,} bytes do not fit the "
+            f"{free:,} bytes that are free on {device}: lower config.engine.num_pages or "
+            "max_context, or put the model on a larger mesh"
         )
-    return dataclasses.replace(shapes, attention=attention, slots=slots, pages=pages)
+    return dataclasses.replace(config, attention=attention, max_num_seqs=rows, num_pages=pages)
 
 
-def one_reader(attention: str) -> bool:
-    """Whether the kernel wants every page in one row's table only."""
+def has_one_reader(attention: str) -> bool:
+    """Return whether a kernel requires each page to be in one row's block table only."""
     return PAGED[attention].one_reader
 
 
 def free_bytes(device: jax.Device) -> int:
-    """Memory of a device that nothing holds yet, in bytes."""
+    """Return the unallocated memory of a device, in bytes."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    return _host_bytes()
+    return _host_free_bytes()
 
 
-def _host_bytes() -> int:
-    """Memory of this machine that can be had: page cache, which gives way, counts as free."""
+def _host_free_bytes() -> int:
+    """Memory available on this machine; the page cache, which can be reclaimed, counts as free."""
     try:
         lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
         return int(lines["MemAvailable"].removesuffix("kB")) * 1024
-    except (OSError, KeyError):  # no Linux: half of what there is
+    except (OSError, KeyError):  # not Linux: half of the physical memory
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -18,11 +18,11 @@ import jax
 import numpy as np
 from flax import nnx
 
-from eef_jax.engine.config import Shapes, fitted
+from eef_jax.engine.config import EngineConfig, resolve
 from eef_jax.engine.pages import DECODED
 from eef_jax.engine.programs import Programs
-from eef_jax.engine.request import Generated, Job
-from eef_jax.engine.sampling import MAX_STOPS, Sampling
+from eef_jax.engine.request import GenerationRequest, GenerationResult
+from eef_jax.engine.sampling import MAX_STOP_IDS, SamplingParams
 from eef_jax.engine.scheduler import Counters, Scheduler
 from eef_jax.errors import ConfigError
 from eef_jax.models.model import Model
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Adapter:
-    """Trained parameters that an engine holds; see `Engine.load`.
+    """Trained parameters that an engine holds; see `Engine.load_adapter`.
 
     Attributes:
         engine: who holds them.
@@ -59,7 +59,7 @@ class Session:
         self._adapter = adapter
         self._ids = engine.checked(ids)
         self._computed = computed  # marks of the entries that answers have needed so far
-        self._drawing: tuple[Job, Future[Generated]] | None = None
+        self._drawing: tuple[GenerationRequest, Future[GenerationResult]] | None = None
         self._closed = False
         self._lock = threading.Lock()
 
@@ -81,7 +81,9 @@ class Session:
             self._check("append to")
             self._ids += self._engine.checked(ids)
 
-    def generate(self, sampling: Sampling, key: tuple[int, int] = (0, 0)) -> Future[Generated]:
+    def generate(
+        self, sampling: SamplingParams, key: tuple[int, int] = (0, 0)
+    ) -> Future[GenerationResult]:
         """Draw an answer; its ids are then part of the session.
 
         The answer depends on the weights, on how the session came about (its tokens, and which of
@@ -106,7 +108,7 @@ class Session:
                 raise ConfigError(f"key {key}: expected two numbers from 0 to {(1 << 32) - 1}")
             if not self._ids:
                 raise ConfigError("an answer to no tokens at all: open the session with a prompt")
-            answer: Future[Generated] = Future()
+            answer: Future[GenerationResult] = Future()
             job = self._job(sampling, key, answer)
             self._engine.submit(job, answer, self._adapter)
             self._drawing = job, answer
@@ -129,24 +131,26 @@ class Session:
         if drawing is not None:
             drawing[1].cancel()
 
-    def _job(self, sampling: Sampling, key: tuple[int, int], answer: Future[Generated]) -> Job:
+    def _job(
+        self, sampling: SamplingParams, key: tuple[int, int], answer: Future[GenerationResult]
+    ) -> GenerationRequest:
         stops = self._engine.stop_ids | frozenset(sampling.stop_ids)
-        if len(stops) > MAX_STOPS:
+        if len(stops) > MAX_STOP_IDS:
             raise ConfigError(
-                f"{len(stops)} stop ids: the device keeps {MAX_STOPS} of a request, so stop at the "
-                "rarer ones with Sampling.stop"
+                f"{len(stops)} stop ids: the device keeps {MAX_STOP_IDS} of a request, so stop at "
+                "the rarer ones with SamplingParams.stop"
             )
         marks = np.asarray(self._ids, np.int64)
         marks[: len(self._computed)] = self._computed
         marks[-1] |= DECODED  # the last token goes through decoding, which draws the next
-        return Job(
+        return GenerationRequest(
             adapter=self._adapter.version,
             marks=marks,
             prompt=len(marks),
             key=key,
             sampling=sampling,
             stops=stops,
-            limit=self._engine.shapes.max_context,
+            limit=self._engine.config.max_context,
             done=lambda generated: _settle(answer, generated),
         )
 
@@ -177,31 +181,33 @@ class Engine:
     Args:
         model: decoder and weights; its trainable part is the adapter `base`.
         stop_ids: ids that end every answer.
-        shapes: sizes of cache and dispatches.
+        config: sizes of cache and dispatches.
 
     Attributes:
-        shapes: the same with nothing left open.
+        config: the same with nothing left open.
         stop_ids: likewise.
         base: the adapter that the model came with.
     """
 
-    def __init__(self, model: Model, *, stop_ids: Sequence[int], shapes: Shapes | None = None):
+    def __init__(
+        self, model: Model, *, stop_ids: Sequence[int], config: EngineConfig | None = None
+    ):
         self.stop_ids = frozenset(int(i) for i in stop_ids)
         device = _device(model)
         dtype = str(model.decoder.dtype)
-        self.shapes = fitted(shapes or Shapes(), model.config, dtype=dtype, device=device)
-        self._programs = Programs(model, self.shapes)
-        self._scheduler = Scheduler(self._programs, self.shapes)
+        self.config = resolve(config or EngineConfig(), model.config, dtype=dtype, device=device)
+        self._programs = Programs(model, self.config)
+        self._scheduler = Scheduler(self._programs, self.config)
         self._vocabulary = model.config.vocab_size
         self._versions = itertools.count()
         self._orders: collections.deque[Callable[[], None]] = collections.deque()
-        self._answers: dict[Future[Generated], Adapter] = {}  # not settled yet
+        self._answers: dict[Future[GenerationResult], Adapter] = {}  # not settled yet
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
         self._programs.compile_all(self._programs.leaves(model.trainable))
-        self.base = self.load(model.trainable)
+        self.base = self.load_adapter(model.trainable)
 
     @property
     def counters(self) -> Counters:
@@ -209,11 +215,11 @@ class Engine:
         return self._scheduler.counters
 
     @property
-    def compiles(self) -> int:
+    def compile_count(self) -> int:
         """Number of programs compiled so far; after the start it does not grow."""
-        return self._programs.compiles
+        return self._programs.compile_count
 
-    def load(self, trainable: nnx.State) -> Adapter:
+    def load_adapter(self, trainable: nnx.State) -> Adapter:
         """Hold trained parameters beside those held already; nothing is compiled.
 
         Sessions of several adapters may be open at once; dispatches are of one each.
@@ -226,7 +232,7 @@ class Engine:
         self._order(lambda: self._scheduler.load(adapter.version, leaves))
         return adapter
 
-    def unload(self, adapter: Adapter) -> None:
+    def unload_adapter(self, adapter: Adapter) -> None:
         """Let an adapter go, and what was computed with it; twice is fine.
 
         Answers that are being drawn with it are cancelled, and its sessions draw no more.
@@ -252,7 +258,7 @@ class Engine:
         self._own(adapter)
         return Session(self, adapter, ids, np.zeros(0, np.int64))
 
-    def release(self) -> None:
+    def release_cache(self) -> None:
         """Give the cache's memory back until the next answer; what was in it is computed again.
 
         Raises:
@@ -304,7 +310,9 @@ class Engine:
             )
         return found
 
-    def submit(self, job: Job, answer: Future[Generated], adapter: Adapter) -> None:
+    def submit(
+        self, job: GenerationRequest, answer: Future[GenerationResult], adapter: Adapter
+    ) -> None:
         """Queue a session's job (sessions call this)."""
         with self._lock:
             if self._closing:
@@ -317,11 +325,11 @@ class Engine:
             self._append(lambda: self._begin(job, answer))
         answer.add_done_callback(lambda _: self._ended(job, answer))
 
-    def _begin(self, job: Job, answer: Future[Generated]) -> None:
+    def _begin(self, job: GenerationRequest, answer: Future[GenerationResult]) -> None:
         if not answer.done():  # cancelled meanwhile, or failed with what else was asked for
             self._scheduler.submit(job)
 
-    def _ended(self, job: Job, answer: Future[Generated]) -> None:
+    def _ended(self, job: GenerationRequest, answer: Future[GenerationResult]) -> None:
         with self._lock:
             del self._answers[answer]
         if answer.cancelled():
@@ -387,9 +395,9 @@ class Engine:
             _settle(answer, error)
 
 
-def _settle(answer: Future[Generated], generated: Generated | BaseException) -> None:
+def _settle(answer: Future[GenerationResult], generated: GenerationResult | BaseException) -> None:
     try:
-        if isinstance(generated, Generated):
+        if isinstance(generated, GenerationResult):
             answer.set_result(generated)
         elif isinstance(generated, Exception) and not isinstance(generated, StopIteration):
             answer.set_exception(generated)

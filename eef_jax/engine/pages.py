@@ -26,7 +26,7 @@ class OutOfPages(Exception):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
+class PrefixMatch:
     """What of a conversation is there.
 
     Attributes:
@@ -45,7 +45,7 @@ class Match:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Chain:
+class BlockTable:
     """The pages of one conversation, in order, while somebody works on it.
 
     Attributes:
@@ -57,7 +57,7 @@ class Chain:
     table: list[int] = dataclasses.field(default_factory=list)
 
 
-class Pages:
+class PageAllocator:
     """The book of all pages.
 
     Args:
@@ -97,7 +97,7 @@ class Pages:
         """Pages that nobody reads: free ones, and those that can be evicted."""
         return len(self) - self.held
 
-    def match(self, root: Key, marks: np.ndarray) -> Match:
+    def match(self, root: Key, marks: np.ndarray) -> PrefixMatch:
         """Find what of a conversation is there.
 
         Args:
@@ -117,16 +117,18 @@ class Pages:
             key, start = _below(key, part), start + self.size
         pages, common = self._common(key, marks[start : start + self.size])
         if not len(pages) or not common.max(initial=0):
-            return Match(full=tuple(full), tail=None, common=0, ready=ready, length=start)
+            return PrefixMatch(full=tuple(full), tail=None, common=0, ready=ready, length=start)
         # Among equals one that has computed more (nobody waits for it), then one nobody reads.
         rank = np.lexsort((-self._readers[pages], self._computed[pages], common))
         tail, shared = int(pages[rank[-1]]), int(common[rank[-1]])
         ready &= shared <= int(self._computed[tail])
-        return Match(full=tuple(full), tail=tail, common=shared, ready=ready, length=start + shared)
+        return PrefixMatch(
+            full=tuple(full), tail=tail, common=shared, ready=ready, length=start + shared
+        )
 
     def take(
-        self, root: Key, marks: np.ndarray, match: Match
-    ) -> tuple[Chain, list[tuple[int, int]]]:
+        self, root: Key, marks: np.ndarray, match: PrefixMatch
+    ) -> tuple[BlockTable, list[tuple[int, int]]]:
         """Hold the pages of a conversation, new ones for what was not found.
 
         Args:
@@ -140,7 +142,7 @@ class Pages:
         Raises:
             OutOfPages: nothing is held then.
         """
-        chain, copies = Chain(keys=[root]), []
+        chain, copies = BlockTable(keys=[root]), []
         self._hold_sources(match, +1)
         try:
             for index, same in enumerate(match.full):
@@ -174,7 +176,7 @@ class Pages:
         self._hold_sources(match, -1)
         return chain, copies
 
-    def grow(self, chain: Chain) -> None:
+    def grow(self, chain: BlockTable) -> None:
         """Hold one more page at the end of a chain.
 
         Raises:
@@ -182,7 +184,7 @@ class Pages:
         """
         self._new(chain, np.zeros(0, np.int64), computed=0)
 
-    def computed(self, chain: Chain, position: int, marks: np.ndarray) -> None:
+    def computed(self, chain: BlockTable, position: int, marks: np.ndarray) -> None:
         """Note that the entries of marks i64[t] from `position` on have been computed."""
         done = 0
         while done < len(marks):
@@ -197,7 +199,7 @@ class Pages:
             self._known[page] = max(self._known[page], end)
             done += len(part)
 
-    def release(self, chain: Chain) -> None:
+    def release(self, chain: BlockTable) -> None:
         """Let a chain's pages go; they stay until they are evicted, the last ones first."""
         self._clock += 1
         for depth, page in enumerate(chain.table):
@@ -242,7 +244,7 @@ class Pages:
     def _quietest(self, pages: Sequence[int]) -> int:
         return min(pages, key=lambda page: int(self._readers[page]))
 
-    def _hold_sources(self, match: Match, by: int) -> None:
+    def _hold_sources(self, match: PrefixMatch, by: int) -> None:
         """Keep what a match found from being evicted while new pages are taken."""
         for same in match.full:
             for page in same:
@@ -250,12 +252,12 @@ class Pages:
         if match.tail is not None:
             self._readers[match.tail] += by
 
-    def _join(self, chain: Chain, page: int) -> None:
+    def _join(self, chain: BlockTable, page: int) -> None:
         """Read a page where it is."""
         self._readers[page] += 1
         chain.table.append(page)
 
-    def _new(self, chain: Chain, part: np.ndarray, *, computed: int) -> int:
+    def _new(self, chain: BlockTable, part: np.ndarray, *, computed: int) -> int:
         """Hold a new page at the end of a chain, for marks of which some are computed."""
         page = self._allocate()
         self._readers[page] = 1
@@ -266,7 +268,7 @@ class Pages:
             self._plan(page, part)
         return page
 
-    def _list(self, chain: Chain, index: int) -> None:
+    def _list(self, chain: BlockTable, index: int) -> None:
         """Let a chain's page be found by what stands before it, all of which is known by now."""
         while len(chain.keys) <= index:
             before = self._marks[chain.table[len(chain.keys) - 1]]

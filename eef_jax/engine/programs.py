@@ -19,8 +19,8 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from eef_jax import sharding
-from eef_jax.engine.config import Shapes
-from eef_jax.engine.sampling import NO_ID, Array, Draws, sample
+from eef_jax.engine.config import EngineConfig
+from eef_jax.engine.sampling import NO_TOKEN, Array, SamplingArrays, sample
 from eef_jax.errors import ConfigError
 from eef_jax.models.cache import AXES, Cache, Chunks, Rows, copy_pages, init_cache
 from eef_jax.models.model import Model, merge
@@ -32,14 +32,14 @@ Leaves = list[jax.Array]
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Steps:
+class DecodeInputs:
     """What a decode dispatch is asked, for each of its rows.
 
     Attributes:
         tokens: i32[b] the token each row feeds first.
         positions: i32[b] its position; below 0 for rows without one.
         last: i32[b] the last position that a row may feed.
-        forced: i32[n, b] ids that are fed next instead of drawn ones; `NO_ID` where one is drawn.
+        forced: i32[n, b] ids fed next in place of sampled ones; `NO_TOKEN` where one is sampled.
         table: i32[b, w] the rows' pages.
         draws: how they draw.
     """
@@ -49,45 +49,47 @@ class Steps:
     last: Array
     forced: Array
     table: Array
-    draws: Draws
+    draws: SamplingArrays
 
 
-class Traced:
+class EngineFunctions:
     """What the programs do, as functions to be compiled: of a model's shape alone.
 
     Args:
         model: a decoder; its weights may be shapes.
-        shapes: sizes, none of them open.
+        config: sizes, none of them open.
     """
 
-    def __init__(self, model: Model, shapes: Shapes):
-        self._shapes = shapes
+    def __init__(self, model: Model, config: EngineConfig):
+        self._config = config
         self._graphdef = model.graphdef
         self._frozen_def = jax.tree.structure(model.frozen)
         self._adapter_def = jax.tree.structure(model.trainable)
 
-    def no_chunks(self, width: int) -> Chunks:
+    def empty_prefill(self, width: int) -> Chunks:
         """A prefill of padding, as numpy arrays to be filled."""
-        shapes = self._shapes
+        config = self._config
         return Chunks(
-            positions=np.full(shapes.tokens, -1, np.int32),
-            row=np.zeros(shapes.tokens, np.int32),
-            column=np.zeros(shapes.tokens, np.int32),
-            token=np.full((shapes.rows, shapes.chunk), shapes.tokens, np.int32),
-            table=np.full((shapes.rows, width), shapes.pages, np.int32),
-            attention=shapes.attention,
+            positions=np.full(config.prefill_tokens, -1, np.int32),
+            row=np.zeros(config.prefill_tokens, np.int32),
+            column=np.zeros(config.prefill_tokens, np.int32),
+            token=np.full(
+                (config.prefill_seqs, config.prefill_chunk), config.prefill_tokens, np.int32
+            ),
+            table=np.full((config.prefill_seqs, width), config.num_pages, np.int32),
+            attention=config.attention,
         )
 
-    def no_steps(self) -> Steps:
+    def empty_decode(self) -> DecodeInputs:
         """A decode without rows, as numpy arrays to be filled."""
-        slots = self._shapes.slots
-        return Steps(
+        slots = self._config.max_num_seqs
+        return DecodeInputs(
             tokens=np.zeros(slots, np.int32),
             positions=np.full(slots, -1, np.int32),
             last=np.full(slots, -1, np.int32),
-            forced=np.full((self._shapes.steps, slots), NO_ID, np.int32),
-            table=np.full((slots, self._shapes.width), self._shapes.pages, np.int32),
-            draws=Draws.empty(slots),
+            forced=np.full((self._config.decode_steps, slots), NO_TOKEN, np.int32),
+            table=np.full((slots, self._config.pages_per_seq), self._config.num_pages, np.int32),
+            draws=SamplingArrays.empty(slots),
         )
 
     def _decoder(self, frozen: Leaves, adapter: Leaves) -> Any:
@@ -104,7 +106,7 @@ class Traced:
         return self._decoder(frozen, adapter).extend(tokens, chunks, cache)[1]
 
     def decode_steps(
-        self, cache: Cache, frozen: Leaves, adapter: Leaves, steps: Steps
+        self, cache: Cache, frozen: Leaves, adapter: Leaves, steps: DecodeInputs
     ) -> tuple[Cache, jax.Array, jax.Array]:
         """See `Programs.decode`."""
         n = len(steps.forced)
@@ -120,46 +122,46 @@ class Traced:
         return cache, ids, logprobs
 
     def decode_step(
-        self, cache: Cache, frozen: Leaves, adapter: Leaves, steps: Steps
+        self, cache: Cache, frozen: Leaves, adapter: Leaves, steps: DecodeInputs
     ) -> tuple[Any, ...]:
         """One step of `decode_steps`, whatever the rows; for accounts of what it takes."""
         return self._step(frozen, adapter, steps, _start(cache, steps))
 
     def _step(
-        self, frozen: Leaves, adapter: Leaves, steps: Steps, state: tuple[Any, ...]
+        self, frozen: Leaves, adapter: Leaves, steps: DecodeInputs, state: tuple[Any, ...]
     ) -> tuple[Any, ...]:
         step, tokens, positions, cache, ids, logprobs = state
         decoder = self._decoder(frozen, adapter)
-        rows = Rows(positions=positions, table=steps.table, attention=self._shapes.attention)
+        rows = Rows(positions=positions, table=steps.table, attention=self._config.attention)
         hidden, cache = decoder.extend(tokens, rows, cache)
         drawn, logprob = sample(decoder.logits(hidden), steps.draws, positions + 1)
         forced = steps.forced[step]
         drawn = jnp.where(forced >= 0, forced, drawn)
         live = positions >= 0
-        ids = ids.at[step].set(jnp.where(live, drawn, NO_ID))
+        ids = ids.at[step].set(jnp.where(live, drawn, NO_TOKEN))
         logprobs = logprobs.at[step].set(logprob)
         stopped = jnp.any(drawn[:, None] == steps.draws.stops, axis=1) & (forced < 0)
         ended = ~live | stopped | (positions >= steps.last)
         return step + 1, drawn, jnp.where(ended, -1, positions + 1), cache, ids, logprobs
 
 
-def _start(cache: Cache, steps: Steps) -> tuple[Any, ...]:
+def _start(cache: Cache, steps: DecodeInputs) -> tuple[Any, ...]:
     """What a decode goes through its steps with: step, tokens, positions, cache, results."""
-    ids = jnp.full(steps.forced.shape, NO_ID, jnp.int32)
+    ids = jnp.full(steps.forced.shape, NO_TOKEN, jnp.int32)
     logprobs = jnp.zeros(steps.forced.shape, jnp.float32)
     return jnp.zeros((), jnp.int32), steps.tokens, steps.positions, cache, ids, logprobs
 
 
-class Programs(Traced):
+class Programs(EngineFunctions):
     """The decoder's compiled programs over one cache.
 
     Args:
         model: decoder and weights.
-        shapes: sizes, none of them open.
+        config: sizes, none of them open.
     """
 
-    def __init__(self, model: Model, shapes: Shapes):
-        super().__init__(model, shapes)
+    def __init__(self, model: Model, config: EngineConfig):
+        super().__init__(model, config)
         self._mesh = _mesh(model)
         # Flattened once: walking a state's Python objects would cost as much as a decode step.
         self._frozen = jax.tree.leaves(model.frozen)
@@ -181,7 +183,7 @@ class Programs(Traced):
         return self._cache
 
     @property
-    def compiles(self) -> int:
+    def compile_count(self) -> int:
         """Number of programs compiled so far."""
         functions = (self._empty, self._prefill, self._decode, self._copy)
         return sum(f._cache_size() for f in functions)
@@ -199,9 +201,11 @@ class Programs(Traced):
 
     def compile_all(self, adapter: Leaves) -> None:
         """Compile every program and bucket by running it on nothing."""
-        for width in self._shapes.widths:
-            self.prefill(adapter, self.no_chunks(width), np.zeros(self._shapes.tokens, np.int32))
-        self.decode(adapter, self.no_steps())
+        for width in self._config.prefill_buckets:
+            self.prefill(
+                adapter, self.empty_prefill(width), np.zeros(self._config.prefill_tokens, np.int32)
+            )
+        self.decode(adapter, self.empty_decode())
         self.copy([])
         jax.block_until_ready(self.cache)
 
@@ -210,13 +214,13 @@ class Programs(Traced):
         with self._within():
             self._cache = self._prefill(self.cache, self._frozen, adapter, chunks, tokens)
 
-    def decode(self, adapter: Leaves, steps: Steps) -> tuple[np.ndarray, np.ndarray]:
+    def decode(self, adapter: Leaves, steps: DecodeInputs) -> tuple[np.ndarray, np.ndarray]:
         """Feed each row's token, draw the next and go on with it, until all rows have ended.
 
         A row ends with a stop id, or at its `last` position.
 
         Returns:
-            ids i32[n, b] and their log-probabilities f32[n, b]; `NO_ID` after a row has ended.
+            ids i32[n, b] and their log-probabilities f32[n, b]; `NO_TOKEN` after a row has ended.
         """
         with self._within():
             self._cache, ids, logprobs = self._decode(self.cache, self._frozen, adapter, steps)
@@ -226,7 +230,7 @@ class Programs(Traced):
         """Copy pages: (source, target) each."""
         for start in range(0, max(len(pairs), 1), COPIES):
             source = np.zeros(COPIES, np.int32)
-            target = np.full(COPIES, self._shapes.pages, np.int32)
+            target = np.full(COPIES, self._config.num_pages, np.int32)
             for i, (a, b) in enumerate(pairs[start : start + COPIES]):
                 source[i], target[i] = a, b
             with self._within():
@@ -241,10 +245,10 @@ class Programs(Traced):
         make = functools.partial(
             init_cache,
             model.config,
-            pages=self._shapes.pages,
-            page=self._shapes.page,
+            pages=self._config.num_pages,
+            page=self._config.page_size,
             dtype=model.decoder.dtype,
-            attention=self._shapes.attention,
+            attention=self._config.attention,
         )
         mesh = self._mesh
         if mesh is None:
@@ -256,7 +260,7 @@ class Programs(Traced):
         return jax.jit(make, out_shardings=lies)
 
     def _jit(self, function: Callable[..., Any]) -> Any:
-        # A fresh function object: jit's cache, and so `compiles`, is this engine's own.
+        # A fresh function object: jit's cache, and so `compile_count`, is this engine's own.
         return jax.jit(functools.partial(function), donate_argnames="cache")
 
     def _within(self) -> contextlib.AbstractContextManager[Any]:

@@ -11,21 +11,21 @@ from typing import Literal
 
 import numpy as np
 
-from eef_jax.engine.pages import DECODED, Chain
-from eef_jax.engine.sampling import MAX_STOPS, NO_ID, Draws, Sampling
+from eef_jax.engine.pages import DECODED, BlockTable
+from eef_jax.engine.sampling import MAX_STOP_IDS, NO_TOKEN, SamplingArrays, SamplingParams
 
 Finish = Literal["stop", "text", "length", "context"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Generated:
+class GenerationResult:
     """An answer.
 
     Attributes:
         ids: what was drawn, the stop id included where it was drawn.
         logprobs: log-probability of each id under the distribution it was drawn from.
-        finish: `stop` (drew a stop id), `text` (`Sampling.stop` said so), `length` (cap on new
-            tokens), `context` (the context is full).
+        finish: `stop` (drew a stop id), `text` (`SamplingParams.stop` said so), `length` (cap on
+            new tokens), `context` (the context is full).
         prefilled: tokens of the conversation that had to be computed for it.
     """
 
@@ -36,7 +36,7 @@ class Generated:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
-class Job:
+class GenerationRequest:
     """One prompt on its way to an answer.
 
     Attributes:
@@ -54,19 +54,19 @@ class Job:
         cursor: next position to compute.
         order: when it was admitted, likewise.
         passed: prefills in a row that left it out.
-        prefilled: see `Generated`.
+        prefilled: see `GenerationResult`.
     """
 
     adapter: int
     marks: np.ndarray
     prompt: int
     key: tuple[int, int]
-    sampling: Sampling
+    sampling: SamplingParams
     stops: frozenset[int]
     limit: int
-    done: Callable[[Generated | BaseException], None]
+    done: Callable[[GenerationResult | BaseException], None]
     logprobs: list[float] = dataclasses.field(default_factory=list)
-    chain: Chain | None = None
+    chain: BlockTable | None = None
     slot: int = -1
     cursor: int = 0
     order: int = 0
@@ -108,7 +108,7 @@ class Job:
         """The tokens of some positions, i32."""
         return (self.marks[start:stop] & (DECODED - 1)).astype(np.int32)
 
-    def fill(self, draws: Draws) -> None:
+    def fill(self, draws: SamplingArrays) -> None:
         """Write how this job draws into its row of a dispatch's arrays."""
         slot, sampling = self.slot, self.sampling
         row = {
@@ -116,7 +116,7 @@ class Job:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
-            "stops": sorted(self.stops) + [NO_ID] * (MAX_STOPS - len(self.stops)),
+            "stops": sorted(self.stops) + [NO_TOKEN] * (MAX_STOP_IDS - len(self.stops)),
             "open_from": min(self.prompt + sampling.min_new_tokens, self.limit + 1),
         }
         for name, value in row.items():
@@ -126,7 +126,7 @@ class Job:
         """Note a token that was drawn after all known ones; why it is the last one, or None.
 
         Raises:
-            BaseException: whatever `Sampling.stop` raises.
+            BaseException: whatever `SamplingParams.stop` raises.
         """
         self.marks = np.append(self.marks, token + DECODED)
         self.logprobs.append(logprob)
@@ -143,9 +143,9 @@ class Job:
         """The tokens drawn so far."""
         return tuple(self.ids(self.prompt, self.known).tolist())
 
-    def answer(self, finish: Finish) -> Generated:
+    def answer(self, finish: Finish) -> GenerationResult:
         """What has come out."""
-        return Generated(
+        return GenerationResult(
             ids=self.drawn,
             logprobs=tuple(self.logprobs),
             finish=finish,

@@ -1,7 +1,7 @@
 """Choosing the next token from scores, with keys that depend on the request alone.
 
-`Sampling` is what a caller asks for, `Draws` the same for all rows of a dispatch, as arrays. Pure
-functions: b rows, v vocabulary, n stop ids. Knows nothing of models or of who asks.
+`SamplingParams` is what a caller asks for, `SamplingArrays` the same for all rows of a dispatch,
+as arrays. Pure functions: b rows, v vocabulary, n stop ids. Knows nothing of models or of who asks.
 """
 
 import dataclasses
@@ -16,14 +16,14 @@ from eef_jax.errors import ConfigError
 
 Array = Any  # jax arrays in a program, numpy arrays on the way to it
 
-MAX_STOPS = 8  # stop ids of a request that the device knows
-NO_ID = -1
+MAX_STOP_IDS = 8  # stop ids of a request that the device knows
+NO_TOKEN = -1
 COLDEST, HOTTEST = 1e-6, 1e6  # temperatures that f32 scores can be divided by
 LARGEST = 2**31 - 1  # number that the device's i32 hold
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
+class SamplingParams:
     """How tokens are drawn.
 
     Attributes:
@@ -62,7 +62,7 @@ class Sampling:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Draws:
+class SamplingArrays:
     """How each row of a dispatch draws.
 
     Attributes:
@@ -70,7 +70,7 @@ class Draws:
         temperature: f32[b]; 0 takes the best.
         top_p: f32[b].
         top_k: i32[b]; 0 for all.
-        stops: i32[b, n] ids that end the row's answer; `NO_ID` where there is none.
+        stops: i32[b, n] ids that end the row's answer; `NO_TOKEN` where there is none.
         open_from: i32[b] first position at which a stop id may be drawn.
     """
 
@@ -82,19 +82,21 @@ class Draws:
     open_from: Array
 
     @classmethod
-    def empty(cls, rows: int) -> "Draws":
+    def empty(cls, rows: int) -> "SamplingArrays":
         """Rows that take the best token and never stop, as numpy arrays to be filled."""
         return cls(
             keys=np.zeros((rows, 2), np.uint32),
             temperature=np.zeros(rows, np.float32),
             top_p=np.ones(rows, np.float32),
             top_k=np.zeros(rows, np.int32),
-            stops=np.full((rows, MAX_STOPS), NO_ID, np.int32),
+            stops=np.full((rows, MAX_STOP_IDS), NO_TOKEN, np.int32),
             open_from=np.zeros(rows, np.int32),
         )
 
 
-def sample(logits: jax.Array, draws: Draws, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+def sample(
+    logits: jax.Array, draws: SamplingArrays, positions: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Draw one token a row.
 
     Args:

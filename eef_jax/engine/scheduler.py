@@ -15,15 +15,15 @@ from typing import Literal
 
 import numpy as np
 
-from eef_jax.engine.config import Shapes, one_reader
-from eef_jax.engine.pages import Chain, Key, Match, OutOfPages, Pages
+from eef_jax.engine.config import EngineConfig, has_one_reader
+from eef_jax.engine.pages import BlockTable, Key, OutOfPages, PageAllocator, PrefixMatch
 from eef_jax.engine.programs import Leaves, Programs
-from eef_jax.engine.request import Job
+from eef_jax.engine.request import GenerationRequest
 
 Kind = Literal["prefill", "decode"]
-Run = tuple[Job, int, int]  # positions from the first up to the second
+Run = tuple[GenerationRequest, int, int]  # positions from the first up to the second
 PATIENCE = 0.01  # share of a prefill that each one which passes a depth over counts for
-_NOTHING = Match(full=(), tail=None, common=0, ready=True, length=0)
+_NOTHING = PrefixMatch(full=(), tail=None, common=0, ready=True, length=0)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Counters:
     dispatches: dict[str, int] = dataclasses.field(default_factory=dict)
     filled: dict[str, float] = dataclasses.field(default_factory=dict)
 
-    def tokens(self) -> dict[str, int]:
+    def totals(self) -> dict[str, int]:
         """The counts, by name."""
         names = ("prefilled", "reused", "copied", "generated", "replayed", "preempted")
         return {name: getattr(self, name) for name in names}
@@ -66,17 +66,17 @@ class Scheduler:
 
     Args:
         programs: what computes.
-        shapes: sizes, none of them open.
+        config: sizes, none of them open.
 
     Attributes:
         pages: the book of pages.
         counters: what was done so far.
     """
 
-    def __init__(self, programs: Programs, shapes: Shapes):
+    def __init__(self, programs: Programs, config: EngineConfig):
         self.counters = Counters()
         self._programs = programs
-        self._shapes = shapes
+        self._config = config
         self._adapters: dict[int, Leaves] = {}
         self._admissions = 0
         self.clear()
@@ -88,11 +88,11 @@ class Scheduler:
 
     def clear(self) -> None:
         """Forget all jobs and pages."""
-        one = one_reader(self._shapes.attention)
-        self.pages = Pages(self._shapes.pages, self._shapes.page, one_reader=one)
-        self._waiting: list[Job] = []
-        self._running: list[Job] = []
-        self._slots = list(range(self._shapes.slots))[::-1]
+        one = has_one_reader(self._config.attention)
+        self.pages = PageAllocator(self._config.num_pages, self._config.page_size, one_reader=one)
+        self._waiting: list[GenerationRequest] = []
+        self._running: list[GenerationRequest] = []
+        self._slots = list(range(self._config.max_num_seqs))[::-1]
         self._passed: dict[tuple[Kind, int], int] = {}
 
     def load(self, version: int, adapter: Leaves) -> None:
@@ -106,14 +106,14 @@ class Scheduler:
         self.pages.forget(_root(version))
         self._adapters.pop(version, None)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: GenerationRequest) -> None:
         """Ask for an answer; its `done` is called from a later `tick`."""
         if job.known > job.limit:
             job.done(job.answer("context"))
         else:
             self._waiting.append(job)
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: GenerationRequest) -> None:
         """Drop a job, wherever it is; one that is not here is ignored."""
         if job in self._running:
             self._retire(job)
@@ -131,7 +131,7 @@ class Scheduler:
             Whether anything was run.
         """
         self._admit()
-        groups: dict[tuple[Kind, int], list[Job]] = {}
+        groups: dict[tuple[Kind, int], list[GenerationRequest]] = {}
         for job in self._running:
             kind: Kind = "prefill" if job.filling else "decode"
             groups.setdefault((kind, job.adapter), []).append(job)
@@ -145,7 +145,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Admit jobs in order; one whose prefix somebody else is computing lets others pass."""
-        held: list[Job] = []
+        held: list[GenerationRequest] = []
         for index, job in enumerate(self._waiting):
             if not self._slots:
                 held += self._waiting[index:]
@@ -170,7 +170,7 @@ class Scheduler:
         size = self.pages.size
         return sum(job.end > len(_table(job)) * size for job in self._running)
 
-    def _place(self, job: Job, root: Key, match: Match) -> bool:
+    def _place(self, job: GenerationRequest, root: Key, match: PrefixMatch) -> bool:
         """Give a job its pages and slot; False if there are no pages."""
         body = job.marks[:-1]
         try:
@@ -192,11 +192,11 @@ class Scheduler:
             job.prefilled = job.known - match.length
         return True
 
-    def _prefill(self, jobs: Sequence[Job]) -> None:
+    def _prefill(self, jobs: Sequence[GenerationRequest]) -> None:
         """Prefill runs of as many jobs as a dispatch has room for, oldest first."""
         runs, width = self._runs(sorted(jobs, key=lambda job: job.order))
-        chunks = self._programs.no_chunks(width)
-        tokens, at = np.zeros(self._shapes.tokens, np.int32), 0
+        chunks = self._programs.empty_prefill(width)
+        tokens, at = np.zeros(self._config.prefill_tokens, np.int32), 0
         for row, (job, start, stop) in enumerate(runs):
             here = slice(at, at + stop - start)
             tokens[here] = job.ids(start, stop)
@@ -214,7 +214,7 @@ class Scheduler:
         self.counters.prefilled += at
         self.counters.dispatched("prefill", at / len(tokens))
 
-    def _runs(self, jobs: Sequence[Job]) -> tuple[list[Run], int]:
+    def _runs(self, jobs: Sequence[GenerationRequest]) -> tuple[list[Run], int]:
         """Choose the runs of a prefill, and how many pages it looks at.
 
         A dispatch looks at as many pages for each run as its deepest one needs, so runs of one
@@ -224,14 +224,16 @@ class Scheduler:
         depths: dict[int, list[Run]] = {}
         patience: dict[int, int] = {}
         for job in jobs:
-            width = self._shapes.bucket(min(job.cursor + self._shapes.chunk, job.run))
-            end = min(job.run, width * self._shapes.page)
-            for start in range(job.cursor, end, self._shapes.chunk):
-                run = (job, start, min(end, start + self._shapes.chunk))
+            width = self._config.prefill_bucket(
+                min(job.cursor + self._config.prefill_chunk, job.run)
+            )
+            end = min(job.run, width * self._config.page_size)
+            for start in range(job.cursor, end, self._config.prefill_chunk):
+                run = (job, start, min(end, start + self._config.prefill_chunk))
                 depths.setdefault(width, []).append(run)
             patience[width] = max(patience.get(width, 0), job.passed)
             job.passed += 1
-        room = self._shapes.tokens
+        room = self._config.prefill_tokens
 
         def gain(width: int) -> float:
             tokens = sum(stop - start for _, start, stop in depths[width])
@@ -241,20 +243,20 @@ class Scheduler:
         runs: list[Run] = []
         for width in sorted((width for width in depths if width <= deepest), reverse=True):
             for job, start, stop in depths[width]:
-                if not room or len(runs) == self._shapes.rows:
+                if not room or len(runs) == self._config.prefill_seqs:
                     return runs, deepest
                 stop = min(stop, start + room)
                 runs.append((job, start, stop))
                 room, job.passed = room - (stop - start), 0
         return runs, deepest
 
-    def _decode(self, jobs: Sequence[Job]) -> None:
+    def _decode(self, jobs: Sequence[GenerationRequest]) -> None:
         """Draw some tokens for every job that is ready."""
         ready = [job for job in sorted(jobs, key=lambda job: job.order) if self._grow(job)]
         ready = [job for job in ready if job.chain is not None]  # a later one may have lost out
         if not ready:
             return
-        steps, n = self._programs.no_steps(), self._shapes.steps
+        steps, n = self._programs.empty_decode(), self._config.decode_steps
         for job in ready:
             slot, first, table = job.slot, job.cursor, _table(job)
             steps.tokens[slot], steps.positions[slot] = job.id(first), first
@@ -266,9 +268,9 @@ class Scheduler:
         ids, logprobs = self._programs.decode(self._adapters[jobs[0].adapter], steps)
         for job in ready:
             self._drawn(job, ids[:, job.slot], logprobs[:, job.slot])
-        self.counters.dispatched("decode", len(ready) / self._shapes.slots)
+        self.counters.dispatched("decode", len(ready) / self._config.max_num_seqs)
 
-    def _drawn(self, job: Job, ids: np.ndarray, logprobs: np.ndarray) -> None:
+    def _drawn(self, job: GenerationRequest, ids: np.ndarray, logprobs: np.ndarray) -> None:
         """Take a row's tokens in; those after its end are dropped."""
         for token, logprob in zip(ids.tolist(), logprobs.tolist(), strict=True):
             if token < 0:
@@ -296,18 +298,18 @@ class Scheduler:
                 job.done(job.answer(finish))
                 return
 
-    def _retire(self, job: Job) -> None:
+    def _retire(self, job: GenerationRequest) -> None:
         """Take back a running job's pages and slot."""
         self._running.remove(job)
         self.pages.release(_chain(job))
         self._slots.append(job.slot)
         job.chain, job.slot, job.cursor = None, -1, 0
 
-    def _grow(self, job: Job) -> bool:
+    def _grow(self, job: GenerationRequest) -> bool:
         """Make room for what a dispatch may feed; False if the job had to give up its own."""
         if job.chain is None:
             return False
-        wanted = min(job.last, job.cursor + self._shapes.steps - 1) // self.pages.size + 1
+        wanted = min(job.last, job.cursor + self._config.decode_steps - 1) // self.pages.size + 1
         while len(_table(job)) < wanted:
             try:
                 self.pages.grow(_chain(job))
@@ -327,10 +329,10 @@ def _root(version: int) -> Key:
     return b"adapter %d" % version
 
 
-def _chain(job: Job) -> Chain:
+def _chain(job: GenerationRequest) -> BlockTable:
     assert job.chain is not None
     return job.chain
 
 
-def _table(job: Job) -> list[int]:
+def _table(job: GenerationRequest) -> list[int]:
     return _chain(job).table

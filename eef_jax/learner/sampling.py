@@ -7,9 +7,9 @@ from typing import Any
 
 from etils import epath
 
-from eef_jax.engine.config import Shapes
+from eef_jax.engine.config import EngineConfig
 from eef_jax.engine.engine import Engine
-from eef_jax.engine.sampling import Sampling
+from eef_jax.engine.sampling import SamplingParams
 from eef_jax.learner.placement import Placement
 from eef_jax.policies.local import LocalPolicy
 
@@ -35,23 +35,25 @@ class Sampler:
 
         Args:
             folder: a tune stage's folder, or the checkpoint in it; None for the untuned base.
-            sampling: fields of `engine.sampling.Sampling`; `stop` is a tuple of texts that end a
-                message.
+            sampling: fields of `engine.sampling.SamplingParams`; `stop` is a tuple of texts that
+                end a message.
             seed: together with each request, decides what is sampled.
         """
         placement, options = self._placement, dict(sampling)
         if self._engine is None:
             self._engine = Engine(
-                placement.played, stop_ids=placement.chat.stop_ids, shapes=Shapes(**self._config)
+                placement.played,
+                stop_ids=placement.chat.stop_ids,
+                config=EngineConfig(**self._config),
             )
         engine, adapter = self._engine, self._engine.base
         if folder is not None:
-            adapter = engine.load(placement.restore(folder, placement.played))
+            adapter = engine.load_adapter(placement.restore(folder, placement.played))
         policy = LocalPolicy(
             engine,
             placement.chat,
             stop=tuple(options.pop("stop", ())),
-            sampling=Sampling(**options),
+            sampling=SamplingParams(**options),
             seed=seed,
             name="base" if folder is None else folder.parent.name,
             adapter=adapter,
@@ -61,9 +63,9 @@ class Sampler:
         finally:
             asyncio.run(policy.close())
             if adapter is not engine.base:
-                engine.unload(adapter)
+                engine.unload_adapter(adapter)
 
     def release(self) -> None:
         """Free the KV cache until the next policy plays, so that training has the memory."""
         if self._engine is not None:
-            self._engine.release()
+            self._engine.release_cache()

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from eef_jax.engine.engine import Adapter, Engine, Session
-from eef_jax.engine.sampling import Sampling
+from eef_jax.engine.sampling import SamplingParams
 from eef_jax.errors import PolicyError
 from eef_jax.text.chat import ChatTokenizer
 from eef_jax.types import Completion, Request
@@ -38,7 +38,7 @@ class LocalPolicy:
         engine: Engine,
         chat: ChatTokenizer,
         *,
-        sampling: Sampling,
+        sampling: SamplingParams,
         seed: int,
         name: str,
         adapter: Adapter | None = None,
@@ -46,14 +46,14 @@ class LocalPolicy:
     ):
         self.name = name
         self.tokenizer = chat.fingerprint
-        self.concurrency = engine.shapes.slots
+        self.concurrency = engine.config.max_num_seqs
         self._engine = engine
         self._chat = chat
         self._stop = tuple(stop)
         self._sampling = dataclasses.replace(sampling, stop=_said(chat, self._stop))
         self._seed = seed
         self._adapter = adapter or engine.base
-        self._before = engine.counters.tokens()
+        self._before = engine.counters.totals()
         self._sessions: dict[str, Session] = {}
         self._closing = False
 
@@ -92,7 +92,7 @@ class LocalPolicy:
 
     def spent(self) -> dict[str, float]:
         """What the engine has done since this policy was made (all its policies together)."""
-        now = self._engine.counters.tokens()
+        now = self._engine.counters.totals()
         return {name: count - self._before[name] for name, count in now.items()}
 
     async def close(self) -> None:

@@ -28,7 +28,7 @@ SETTINGS = {
     "env.train_tasks": 6,
     "env.test_tasks": 3,
     "env.max_steps": 4,
-    "engine.slots": 4,
+    "engine.max_num_seqs": 4,
     "engine.max_context": 512,
     "explore.max_new_tokens": 2,
     "evaluate.max_new_tokens": 2,

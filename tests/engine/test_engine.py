@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from eef_jax import sharding
-from eef_jax.engine import config
-from eef_jax.engine.config import Shapes
-from eef_jax.engine.sampling import Sampling
+from eef_jax.engine import config as config_lib
+from eef_jax.engine.config import EngineConfig
+from eef_jax.engine.sampling import SamplingParams
 from eef_jax.errors import ConfigError
 from eef_jax.models.cache import page_bytes
 from tests.engine import toymodel
 
-GREEDY = Sampling(temperature=0.0, max_new_tokens=6)
-DRAWN = Sampling(temperature=0.7, max_new_tokens=6)
+GREEDY = SamplingParams(temperature=0.0, max_new_tokens=6)
+DRAWN = SamplingParams(temperature=0.7, max_new_tokens=6)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_greedy_tokens_are_the_argmax_of_full_passes(engine, model, n):
 @pytest.mark.parametrize("adapted", [True, False])
 def test_log_probabilities_are_those_of_teacher_forcing(temperature, adapted):
     made = toymodel.model(adapted=adapted)
-    sampling = Sampling(temperature=temperature, max_new_tokens=12)
+    sampling = SamplingParams(temperature=temperature, max_new_tokens=12)
     with toymodel.engine(made) as engine:
         for start in (ids(0, 20), ids(0, 20) + ids(1, 9)):  # the second finds the first's prefix
             got = ask(engine, start, sampling, key=(3, 4))
@@ -159,9 +159,16 @@ def test_nobody_draws_until_all_who_can_be_are_prefilled(engine):
 
 
 def test_a_deeper_neighbour_changes_no_bit():
-    deep_shapes = Shapes(slots=4, max_context=1040, page=128, tokens=96, rows=4, chunk=32)
-    assert deep_shapes.widths == (4, 8, 9)
-    with toymodel.engine(toymodel.model(max_positions=1040), shapes=deep_shapes) as engine:
+    deep_config = EngineConfig(
+        max_num_seqs=4,
+        max_context=1040,
+        page_size=128,
+        prefill_tokens=96,
+        prefill_seqs=4,
+        prefill_chunk=32,
+    )
+    assert deep_config.prefill_buckets == (4, 8, 9)
+    with toymodel.engine(toymodel.model(max_positions=1040), config=deep_config) as engine:
         seen = []  # width, and the positions that are computed, of each prefill
         prefill = engine._programs.prefill
 
@@ -187,25 +194,25 @@ def test_stops(engine):
     free = ask(engine, ids(5, 9))
     stop = free.ids[2]
     first = free.ids.index(stop)
-    sampling = Sampling(temperature=0.0, max_new_tokens=6, stop_ids=(stop,))
+    sampling = SamplingParams(temperature=0.0, max_new_tokens=6, stop_ids=(stop,))
     got = ask(engine, ids(5, 9), sampling)
     assert got.ids == free.ids[: first + 1] and got.finish == "stop"
-    sampling = Sampling(temperature=0.0, max_new_tokens=6, stop=lambda said: len(said) == 3)
+    sampling = SamplingParams(temperature=0.0, max_new_tokens=6, stop=lambda said: len(said) == 3)
     got = ask(engine, ids(5, 9), sampling)
     assert got.ids == free.ids[:3] and got.finish == "text"
-    late = Sampling(temperature=0.0, max_new_tokens=6, min_new_tokens=5, stop_ids=(stop,))
+    late = SamplingParams(temperature=0.0, max_new_tokens=6, min_new_tokens=5, stop_ids=(stop,))
     assert stop not in ask(engine, ids(5, 9), late).ids[:5]
     with pytest.raises(ConfigError, match="9 stop ids"):
-        engine.open([1]).generate(Sampling(stop_ids=tuple(range(9))))
+        engine.open([1]).generate(SamplingParams(stop_ids=tuple(range(9))))
 
 
 def test_a_text_stop_leaves_what_was_drawn_beyond_it_out_of_the_session(engine):
-    cut = Sampling(temperature=0.0, max_new_tokens=6, stop=lambda said: len(said) == 1)
+    cut = SamplingParams(temperature=0.0, max_new_tokens=6, stop=lambda said: len(said) == 1)
     session = engine.open(ids(5, 9))
     first = session.generate(cut).result()
     assert session.ids == (*ids(5, 9), *first.ids) and len(first.ids) == 1
     again = session.generate(GREEDY).result()
-    assert ask(engine, ids(5, 9), Sampling(temperature=0.0, max_new_tokens=7)).ids == (
+    assert ask(engine, ids(5, 9), SamplingParams(temperature=0.0, max_new_tokens=7)).ids == (
         *first.ids,
         *again.ids,
     )
@@ -213,14 +220,14 @@ def test_a_text_stop_leaves_what_was_drawn_beyond_it_out_of_the_session(engine):
 
 def test_a_row_that_has_stopped_stays_out_of_the_rest_of_its_dispatch(model):
     # One answer stops at once while another goes on for many steps of the same dispatch.
-    config = dataclasses.replace(toymodel.SHAPES, steps=16)
-    with toymodel.engine(model, shapes=config) as engine:
+    config = dataclasses.replace(toymodel.CONFIG, decode_steps=16)
+    with toymodel.engine(model, config=config) as engine:
         first = ask(engine, ids(5, 9)).ids[0]
-        short = Sampling(temperature=0.0, max_new_tokens=16, stop_ids=(first,))
+        short = SamplingParams(temperature=0.0, max_new_tokens=16, stop_ids=(first,))
         session = engine.open(ids(5, 9))
         both = (
             session.generate(short),
-            engine.open(ids(6, 9)).generate(Sampling(temperature=0.0, max_new_tokens=16)),
+            engine.open(ids(6, 9)).generate(SamplingParams(temperature=0.0, max_new_tokens=16)),
         )
         assert [len(answer.result().ids) for answer in both] == [1, 16]
         session.append(ids(7, 4))
@@ -238,8 +245,8 @@ def test_a_full_context_ends_an_answer(engine):
 
 def test_several_adapters_at_once(engine, model):
     other = toymodel.model(seed=5)
-    compiles, prompt = engine.compiles, ids(7, 30)
-    adapter = engine.load(other.trainable)
+    compiles, prompt = engine.compile_count, ids(7, 30)
+    adapter = engine.load_adapter(other.trainable)
     sessions = [engine.open(prompt, adapter=a) for a in (engine.base, adapter) for _ in range(2)]
     got = [s.generate(GREEDY) for s in sessions]
     got = [answer.result().ids for answer in got]
@@ -256,8 +263,8 @@ def test_several_adapters_at_once(engine, model):
         )
         assert list(said) == scores[29:-1].argmax(-1).tolist()
     assert got[0] == got[1] != got[2] == got[3]
-    assert engine.compiles == compiles
-    engine.unload(adapter)
+    assert engine.compile_count == compiles
+    engine.unload_adapter(adapter)
 
 
 @pytest.mark.parametrize("attention", ["pages", "gathered", "flash"])
@@ -269,20 +276,20 @@ def test_on_a_mesh_each_device_keeps_its_heads_and_the_answers_are_the_same(atte
         frozen=sharding.place(made.frozen, mesh),
         trainable=sharding.place(made.trainable, mesh),
     )
-    small = dataclasses.replace(toymodel.SHAPES, attention=attention)
+    small = dataclasses.replace(toymodel.CONFIG, attention=attention)
     answers = []
     for model in (made, placed):
-        with toymodel.engine(model, shapes=small) as engine:
-            compiles = engine.compiles
+        with toymodel.engine(model, config=small) as engine:
+            compiles = engine.compile_count
             session = engine.open(ids(1, 20))
             first = session.generate(DRAWN, (1, 2)).result()
             session.append(ids(2, 9))
             fork = session.fork()
             answers.append([first, session.generate(DRAWN).result(), fork.generate(DRAWN).result()])
-            assert engine.compiles == compiles
-            engine.release()
+            assert engine.compile_count == compiles
+            engine.release_cache()
             assert ask(engine, ids(1, 20), DRAWN, (1, 2)).ids == answers[-1][0].ids
-            assert engine.compiles == compiles
+            assert engine.compile_count == compiles
             layer = engine._programs.cache[0]
     for one, other in zip(*answers, strict=True):
         assert one.ids == other.ids
@@ -294,12 +301,12 @@ def test_on_a_mesh_each_device_keeps_its_heads_and_the_answers_are_the_same(atte
 
 def test_memory_that_was_given_back_is_taken_again_and_answers_stay_the_same(model):
     with toymodel.engine(model) as engine:
-        compiles, answers = engine.compiles, []
+        compiles, answers = engine.compile_count, []
         for released in (False, True):
             session = engine.open(ids(1, 20))
             session.generate(DRAWN, (1, 2)).result()
             if released:
-                engine.release()
+                engine.release_cache()
                 assert engine._programs._cache is None
             session.append(ids(2, 9))
             answers.append(session.generate(DRAWN).result())
@@ -307,20 +314,20 @@ def test_memory_that_was_given_back_is_taken_again_and_answers_stay_the_same(mod
         assert answers[0].logprobs == answers[1].logprobs
         # All of it, but for the last token, which is decoded, and what was decoded before.
         assert answers[1].prefilled > answers[0].prefilled
-        assert engine.compiles == compiles
+        assert engine.compile_count == compiles
         with held(engine):
             answer = engine.open(ids(1, 20)).generate(GREEDY)
             with pytest.raises(RuntimeError, match="being drawn"):
-                engine.release()
+                engine.release_cache()
         answer.result()
         refused = Future()
         with held(engine):
             answer = engine.open(ids(1, 20)).generate(GREEDY)
-            answer.add_done_callback(lambda _: refused.set_exception(_raised(engine.release)))
+            answer.add_done_callback(lambda _: refused.set_exception(_raised(engine.release_cache)))
         with pytest.raises(RuntimeError, match="callback"):
             refused.result(10)
     with pytest.raises(RuntimeError, match="closed"):
-        engine.release()
+        engine.release_cache()
 
 
 def _raised(call):
@@ -333,7 +340,7 @@ def _raised(call):
 
 
 def test_a_cancelled_answer_leaves_its_session_as_it_was(engine):
-    long = Sampling(temperature=0.0, max_new_tokens=40)
+    long = SamplingParams(temperature=0.0, max_new_tokens=40)
     session, expected = engine.open(ids(8, 12)), ask(engine, ids(8, 12))
     answer = session.generate(long)
     assert answer.cancel()
@@ -382,18 +389,18 @@ def test_forks_go_on_when_whoever_computes_their_prefix_is_cancelled(engine):
 
 def test_answers_of_an_adapter_that_is_unloaded_are_cancelled_and_others_go_on(engine):
     expected = ask(engine, ids(1, 20)).ids
-    adapter = engine.load(toymodel.model(seed=5).trainable)
+    adapter = engine.load_adapter(toymodel.model(seed=5).trainable)
     done, drawing = (engine.open(ids(i, 20), adapter=adapter) for i in (1, 2))
     done.generate(GREEDY).result()
     other = engine.open(ids(1, 20))
     with held(engine):
         answer, others = drawing.generate(GREEDY), other.generate(GREEDY)
-        engine.unload(adapter)
+        engine.unload_adapter(adapter)
     assert answer.cancelled() and others.result().ids == expected
     for session in (done, drawing):
         with pytest.raises(RuntimeError, match="adapter was unloaded"):
             session.generate(GREEDY)
-    engine.unload(adapter)
+    engine.unload_adapter(adapter)
     assert ask(engine, ids(1, 20)).ids == expected
 
 
@@ -405,8 +412,8 @@ def test_unloading_while_a_cancellation_is_under_way_gives_no_page_away(engine, 
         drawing.set()
         return not go.wait(10)
 
-    adapter = engine.load(toymodel.model(seed=5).trainable)
-    long = Sampling(temperature=0.0, max_new_tokens=30, stop=stop)
+    adapter = engine.load_adapter(toymodel.model(seed=5).trainable)
+    long = SamplingParams(temperature=0.0, max_new_tokens=30, stop=stop)
     answer = engine.open(ids(1, 20), adapter=adapter).generate(long)
     assert drawing.wait(10)
     monkeypatch.setattr(Future, "_invoke_callbacks", lambda f: late.wait(10) and settled(f))
@@ -414,7 +421,7 @@ def test_unloading_while_a_cancellation_is_under_way_gives_no_page_away(engine, 
     canceller.start()
     while not answer.cancelled():
         time.sleep(0.001)
-    engine.unload(adapter)  # before the engine was told of the cancellation
+    engine.unload_adapter(adapter)  # before the engine was told of the cancellation
     monkeypatch.undo()
     go.set()
     assert ask(engine, ids(2, 20)).ids
@@ -444,11 +451,11 @@ def test_an_answer_asked_for_while_the_engine_closes_comes(model, monkeypatch):
 def test_adapters_that_do_not_fit_are_refused(engine, model):
     wider = jax.tree.map(lambda x: jnp.concatenate([x, x]), model.trainable)
     with pytest.raises(ConfigError, match="another rank or dtype"):
-        engine.load(wider)
+        engine.load_adapter(wider)
     with toymodel.engine(model) as other:
         for call in (
             lambda: other.open([1], adapter=engine.base),
-            lambda: other.unload(engine.base),
+            lambda: other.unload_adapter(engine.base),
         ):
             with pytest.raises(ConfigError, match="another engine's"):
                 call()
@@ -497,7 +504,7 @@ def test_scores_that_are_no_numbers_fail_and_leave_nothing_behind(model):
     with toymodel.engine(model) as engine:
         expected = ask(engine, ids(1, 10)).ids
         broken = jax.tree.map(lambda x: x * np.nan, model.trainable)
-        adapter = engine.load(broken)
+        adapter = engine.load_adapter(broken)
         with pytest.raises(FloatingPointError, match="at position 10 are no numbers"):
             engine.open(ids(1, 10), adapter=adapter).generate(GREEDY).result()
         assert ask(engine, ids(1, 10)).ids == expected
@@ -515,7 +522,7 @@ def test_tokens_that_the_model_does_not_have_are_refused(engine):
 
 def test_a_session_does_one_thing_at_a_time(engine):
     session = engine.open(ids(8, 12))
-    answer = session.generate(Sampling(temperature=0.0, max_new_tokens=40))
+    answer = session.generate(SamplingParams(temperature=0.0, max_new_tokens=40))
     for call in (lambda: session.append([1]), session.fork, lambda: session.generate(GREEDY)):
         with pytest.raises(RuntimeError, match="while it draws"):
             call()
@@ -544,7 +551,7 @@ def test_calls_may_come_from_any_thread(engine):
 
 
 def test_closing_waits_for_answers_or_cancels_them(model):
-    long = Sampling(temperature=0.0, max_new_tokens=40)
+    long = SamplingParams(temperature=0.0, max_new_tokens=40)
     engine = toymodel.engine(model)
     answer = engine.open(ids(1, 10)).generate(long)
     engine.close()
@@ -567,30 +574,33 @@ def test_a_failing_dispatch_fails_its_answers_and_the_engine_goes_on(model, monk
         assert ask(engine, ids(1, 10)).ids == expected
 
 
-def test_senseless_shapes_are_refused(model):
+def test_invalid_configs_are_refused(model):
     with pytest.raises(ConfigError, match="64 positions"):
-        toymodel.engine(model, shapes=Shapes(max_context=128))
+        toymodel.engine(model, config=EngineConfig(max_context=128))
     with pytest.raises(ConfigError, match="cannot hold one conversation"):
-        Shapes(max_context=64, page=16, pages=3)
-    with pytest.raises(ConfigError, match=r"engine\.slots = -1"):
-        Shapes(slots=-1)
-    with pytest.raises(ConfigError, match=r"engine\.steps = 0"):
-        Shapes(steps=0)
+        EngineConfig(max_context=64, page_size=16, num_pages=3)
+    with pytest.raises(ConfigError, match=r"engine\.max_num_seqs = -1"):
+        EngineConfig(max_num_seqs=-1)
+    with pytest.raises(ConfigError, match=r"engine\.decode_steps = 0"):
+        EngineConfig(decode_steps=0)
 
 
-def test_slots_and_pages_are_as_many_as_memory_holds(model, monkeypatch, tmp_path):
+def test_rows_and_pages_are_resolved_by_free_memory(model, monkeypatch, tmp_path):
     page = page_bytes(model.config, page=16, dtype="float32")
-    open_shapes = Shapes(max_context=64, page=16)  # four pages each
-    for held, slots, pages in ((41, 10, 32), (4, 1, 4), (10_000, 64, 204)):
-        monkeypatch.setattr(config, "free_bytes", lambda _, held=held: held * page / config.SHARE)
-        found = config.fitted(open_shapes, model.config, dtype="float32", device=jax.devices()[0])
-        assert (found.slots, found.pages) == (slots, pages)
+    open_config = EngineConfig(max_context=64, page_size=16)  # four pages a conversation
+    for affordable, rows, pages in ((41, 10, 32), (4, 1, 4), (10_000, 64, 204)):
+        free = affordable * page / config_lib.MEMORY_FRACTION
+        monkeypatch.setattr(config_lib, "free_bytes", lambda _, free=free: free)
+        found = config_lib.resolve(
+            open_config, model.config, dtype="float32", device=jax.devices()[0]
+        )
+        assert (found.max_num_seqs, found.num_pages) == (rows, pages)
     monkeypatch.undo()
-    monkeypatch.setattr(config, "MEMINFO", tmp_path / "meminfo")
-    config.MEMINFO.write_text("MemFree: 9 kB\nMemAvailable:  2048 kB\n")
-    assert config.free_bytes(jax.devices()[0]) == 2048 * 1024
-    config.MEMINFO.unlink()
-    assert config.free_bytes(jax.devices()[0]) > 2**30
-    gathered = dataclasses.replace(open_shapes, attention="gathered", slots=100)
-    found = config.fitted(gathered, model.config, dtype="float32", device=jax.devices()[0])
-    assert (found.slots, found.pages) == (100, 400)
+    monkeypatch.setattr(config_lib, "MEMINFO", tmp_path / "meminfo")
+    config_lib.MEMINFO.write_text("MemFree: 9 kB\nMemAvailable:  2048 kB\n")
+    assert config_lib.free_bytes(jax.devices()[0]) == 2048 * 1024
+    config_lib.MEMINFO.unlink()
+    assert config_lib.free_bytes(jax.devices()[0]) > 2**30
+    gathered = dataclasses.replace(open_config, attention="gathered", max_num_seqs=100)
+    found = config_lib.resolve(gathered, model.config, dtype="float32", device=jax.devices()[0])
+    assert (found.max_num_seqs, found.num_pages) == (100, 400)

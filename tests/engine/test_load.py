@@ -10,14 +10,14 @@ import jax
 import numpy as np
 import pytest
 
-from eef_jax.engine.config import Shapes
-from eef_jax.engine.pages import Pages
-from eef_jax.engine.sampling import Sampling
+from eef_jax.engine.config import EngineConfig
+from eef_jax.engine.pages import PageAllocator
+from eef_jax.engine.sampling import SamplingParams
 from tests.engine import toymodel
 
 EPISODES = 500
 # Eight conversations of up to four pages need 32; a quarter of it holds two of the longest.
-SHAPES = dataclasses.replace(toymodel.SHAPES, slots=8, pages=32, steps=4)
+CONFIG = dataclasses.replace(toymodel.CONFIG, max_num_seqs=8, num_pages=32, decode_steps=4)
 TIGHT = 8
 
 
@@ -50,7 +50,7 @@ class Players:
         prompt = trunks[dice.randrange(len(trunks))][: dice.randint(1, 40)]
         session = self.engine.open([*prompt, *self.words(dice, dice.randint(0, 4))])
         for turn in range(3):
-            sampling = Sampling(
+            sampling = SamplingParams(
                 temperature=dice.choice([0.0, 1.0]),
                 top_p=dice.choice([1.0, 1.0, 0.8]),
                 top_k=dice.choice([0, 0, 40]),
@@ -85,18 +85,18 @@ class Players:
 
 def short_of_pages(engine, count):
     """Take pages away; the programs stay, as bits are a program's."""
-    one_reader = engine.shapes.attention == "pages"
-    engine._scheduler.pages = Pages(count, engine.shapes.page, one_reader=one_reader)
+    one_reader = engine.config.attention == "pages"
+    engine._scheduler.pages = PageAllocator(count, engine.config.page_size, one_reader=one_reader)
 
 
 def played(model, pages, attention):
-    shapes = dataclasses.replace(SHAPES, attention=attention)
-    with toymodel.engine(model, shapes=shapes, stop_ids=range(0, 320, 40)) as engine:
+    config = dataclasses.replace(CONFIG, attention=attention)
+    with toymodel.engine(model, config=config, stop_ids=range(0, 320, 40)) as engine:
         short_of_pages(engine, pages)
-        compiles = engine.compiles
+        compiles = engine.compile_count
         players = Players(engine)
         answers = players.play()
-        assert engine.compiles == compiles  # nothing compiled after the start
+        assert engine.compile_count == compiles  # nothing compiled after the start
         assert players.dropped > EPISODES / 10
     engine._scheduler.pages.check()
     assert engine._scheduler.pages.held == 0 and not engine._scheduler.busy
@@ -105,7 +105,7 @@ def played(model, pages, attention):
 
 @pytest.mark.parametrize("attention", ["pages", "gathered"])
 def test_with_a_quarter_of_the_pages_every_answer_is_the_same(model, attention):
-    expected, _ = played(model, SHAPES.pages, attention)
+    expected, _ = played(model, CONFIG.num_pages, attention)
     got, counters = played(model, TIGHT, attention)
     assert len(expected) == 3 * EPISODES
     assert got == expected
@@ -120,8 +120,8 @@ def test_at_a_real_models_width_answers_are_the_same_alone_together_and_in_any_o
     )
     dice = np.random.default_rng(0)
     prompts = [dice.integers(0, toymodel.VOCAB, n) for n in (90, 130, 257, 400, 640, 950)]
-    sampling = Sampling(temperature=0.7, max_new_tokens=8)
-    with toymodel.engine(wide, shapes=Shapes(slots=6, max_context=1024)) as engine:
+    sampling = SamplingParams(temperature=0.7, max_new_tokens=8)
+    with toymodel.engine(wide, config=EngineConfig(max_num_seqs=6, max_context=1024)) as engine:
 
         def play(order):
             engine._scheduler.pages.forget(b"adapter %d" % engine.base.version)
@@ -142,10 +142,10 @@ def test_at_a_real_models_width_answers_are_the_same_alone_together_and_in_any_o
 
 @pytest.mark.parametrize("attention", ["pages", "gathered"])
 def test_log_probabilities_after_a_preemption_are_those_of_teacher_forcing(model, attention):
-    shapes = dataclasses.replace(SHAPES, attention=attention)
-    sampling = Sampling(temperature=0.7, max_new_tokens=30)
+    config = dataclasses.replace(CONFIG, attention=attention)
+    sampling = SamplingParams(temperature=0.7, max_new_tokens=30)
     prompts = [[i + 1] * (20 + i) for i in range(4)]
-    with toymodel.engine(model, shapes=shapes) as engine:
+    with toymodel.engine(model, config=config) as engine:
         short_of_pages(engine, 6)
         asked = [engine.open(prompt).generate(sampling) for prompt in prompts]
         got = [answer.result() for answer in asked]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eef_jax.engine.pages import DECODED, OutOfPages, Pages
+from eef_jax.engine.pages import DECODED, OutOfPages, PageAllocator
 
 ROOT = b"adapter"
 
@@ -25,7 +25,7 @@ def length(pages, marks, root=ROOT):
 
 @pytest.fixture
 def pages():
-    made = Pages(8, 4, one_reader=False)
+    made = PageAllocator(8, 4, one_reader=False)
     yield made
     made.check()
 
@@ -54,7 +54,7 @@ def test_full_pages_are_shared_and_parts_are_copied(pages):
 
 
 def test_a_page_with_one_reader_is_copied_for_the_next():
-    pages = Pages(8, 4, one_reader=True)
+    pages = PageAllocator(8, 4, one_reader=True)
     first, _ = compute(pages, ids(1, 2, 3, 4, 5))
     second, copies = compute(pages, ids(1, 2, 3, 4, 6))
     assert not set(first.table) & set(second.table)
@@ -114,7 +114,7 @@ def test_pages_that_are_read_are_never_evicted(pages):
 
 
 def test_pages_that_could_not_all_be_had_leave_no_copy_behind():
-    pages = Pages(4, 4, one_reader=True)
+    pages = PageAllocator(4, 4, one_reader=True)
     held, _ = compute(pages, ids(1, 2, 3, 4, 5, 6))
     marks = ids(1, 2, 3, 4, 5, 6, 7, 8, 9)  # two copies, and no page for the rest
     with pytest.raises(OutOfPages):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eef_jax.engine.sampling import Draws, Sampling, sample
+from eef_jax.engine.sampling import SamplingArrays, SamplingParams, sample
 from eef_jax.errors import ConfigError
 
 SCORES = jnp.log(jnp.array([0.5, 0.3, 0.15, 0.05]))
@@ -13,7 +13,7 @@ draw = jax.jit(sample)
 
 
 def draws(n, **fields):
-    made = Draws.empty(n)
+    made = SamplingArrays.empty(n)
     made.temperature[:] = 1.0
     for name, value in fields.items():
         getattr(made, name)[:] = value
@@ -97,4 +97,4 @@ def test_who_cuts_the_tail_changes_no_bit_of_the_others():
 )
 def test_senseless_settings_are_refused(fields):
     with pytest.raises(ConfigError, match="expected"):
-        Sampling(**fields)
+        SamplingParams(**fields)

@@ -6,14 +6,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eef_jax.engine.config import Shapes
+from eef_jax.engine.config import EngineConfig
 from eef_jax.engine.engine import Engine
 from eef_jax.models.config import LoraConfig, ModelConfig
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import Model, merge
 
 VOCAB = 320
-SHAPES = Shapes(slots=4, max_context=64, page=16, pages=24, tokens=32, rows=4, chunk=8, steps=2)
+CONFIG = EngineConfig(
+    max_num_seqs=4,
+    max_context=64,
+    page_size=16,
+    num_pages=24,
+    prefill_tokens=32,
+    prefill_seqs=4,
+    prefill_chunk=8,
+    decode_steps=2,
+)
 
 
 SIZES = {
@@ -44,9 +53,9 @@ def model(seed: int = 0, *, adapted: bool = True, **sizes: int) -> Model:
     )
 
 
-def engine(made: Model, *, stop_ids=(), shapes: Shapes = SHAPES) -> Engine:
+def engine(made: Model, *, stop_ids=(), config: EngineConfig = CONFIG) -> Engine:
     """An engine over few slots and short pages."""
-    return Engine(made, stop_ids=stop_ids, shapes=shapes)
+    return Engine(made, stop_ids=stop_ids, config=config)
 
 
 def logits(made: Model, ids) -> np.ndarray:

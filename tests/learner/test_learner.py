@@ -103,7 +103,7 @@ def test_one_process_plays_with_the_copy_it_tunes_where_both_lie_alike(folder): 
 
 def test_a_released_sampler_holds_no_kv_cache(folder):  # noqa: F811
     settings = config(folder)
-    settings["engine"].update({"max_context": 64, "slots": 2})
+    settings["engine"].update({"max_context": 64, "max_num_seqs": 2})
     sampler = Sampler(Placement(settings), settings["engine"])
     sampler.release()  # nothing to release before the first policy
     with sampler.policy(None, {"max_new_tokens": 1}, seed=0):

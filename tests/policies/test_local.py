@@ -6,8 +6,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from eef_jax.engine.config import Shapes
-from eef_jax.engine.sampling import Sampling
+from eef_jax.engine.config import EngineConfig
+from eef_jax.engine.sampling import SamplingParams
 from eef_jax.errors import PolicyError
 from eef_jax.policies.local import LocalPolicy
 from eef_jax.rollout import loop
@@ -17,8 +17,16 @@ from tests.engine import toymodel
 from tests.text import toys
 from tests.toygame import Corridor
 
-SHAPES = Shapes(slots=4, max_context=256, page=64, tokens=64, rows=4, chunk=16, steps=2)
-SAMPLING = Sampling(temperature=1.0, max_new_tokens=4)
+CONFIG = EngineConfig(
+    max_num_seqs=4,
+    max_context=256,
+    page_size=64,
+    prefill_tokens=64,
+    prefill_seqs=4,
+    prefill_chunk=16,
+    decode_steps=2,
+)
+SAMPLING = SamplingParams(temperature=1.0, max_new_tokens=4)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +37,7 @@ def chat():
 @pytest.fixture(scope="module")
 def engine(chat):
     made = toymodel.model(max_positions=256)
-    with toymodel.engine(made, stop_ids=chat.stop_ids, shapes=SHAPES) as engine:
+    with toymodel.engine(made, stop_ids=chat.stop_ids, config=CONFIG) as engine:
         yield engine
         assert engine._scheduler.pages.held == 0
 
@@ -50,13 +58,13 @@ def play(policy, episodes, **options):
 
 def test_an_answer_that_the_engine_cancels_is_a_failure_of_its_episode(chat):
     made = toymodel.model(max_positions=256)
-    with toymodel.engine(made, stop_ids=chat.stop_ids, shapes=SHAPES) as engine:
-        adapter = engine.load(made.trainable)
+    with toymodel.engine(made, stop_ids=chat.stop_ids, config=CONFIG) as engine:
+        adapter = engine.load_adapter(made.trainable)
         gone = []
 
         def stop(ids):
             if not gone:
-                gone.append(engine.unload(adapter))
+                gone.append(engine.unload_adapter(adapter))
             return False
 
         policy = make(engine, chat, adapter=adapter)

@@ -44,7 +44,7 @@ def test_it_reads_what_it_has_not_seen():
 
 
 def test_it_plays_the_demo_preset(demo, env):
-    demo["engine"].update({"slots": 2, "max_context": 512})
+    demo["engine"].update({"max_num_seqs": 2, "max_context": 512})
     task = env.tasks("train")[0]
     episodes = [
         Episode(id=f"{n}", task=task, round=0, attempt=n, max_steps=TURNS) for n in range(2)

@@ -7,15 +7,17 @@ import pytest
 
 from benchmarks.engine import exploration, ours
 from benchmarks.engine.workload import Workload, in_turns
-from eef_jax.engine.config import Shapes
-from eef_jax.engine.pages import Pages
+from eef_jax.engine.config import EngineConfig
+from eef_jax.engine.pages import PageAllocator
 from eef_jax.errors import ConfigError
 from tests.engine import toymodel
 
 SMALL = Workload(
     experts=2, states=3, turns=2, prompt=6, action=4, observation=5, ids=(0, toymodel.VOCAB)
 )
-SHAPES = Shapes(slots=6, max_context=64, page=16, tokens=32, rows=4, chunk=8)
+CONFIG = EngineConfig(
+    max_num_seqs=6, max_context=64, page_size=16, prefill_tokens=32, prefill_seqs=4, prefill_chunk=8
+)
 
 
 def test_states_of_an_expert_are_prefixes_of_each_other():
@@ -28,9 +30,9 @@ def test_states_of_an_expert_are_prefixes_of_each_other():
 def test_variants_draw_the_same_and_compute_more():
     outputs, prefilled = {}, {}
     for variant in ours.VARIANTS:
-        with toymodel.engine(toymodel.model(), shapes=SHAPES) as engine:
+        with toymodel.engine(toymodel.model(), config=CONFIG) as engine:
             if variant in ("no_sharing", "neither"):
-                book: Pages = ours.Unshared(engine.shapes.pages, 16, one_reader=True)
+                book: PageAllocator = ours.Unshared(engine.config.num_pages, 16, one_reader=True)
                 engine._scheduler.pages = book
             keep = variant in ("full", "no_sharing")
             outputs[variant] = ours.Player(engine, keep_turns=keep).play(SMALL)

@@ -2,7 +2,7 @@
 
 from benchmarks.engine import throughput
 from benchmarks.engine.workload import Workload
-from eef_jax.engine.sampling import Sampling
+from eef_jax.engine.sampling import SamplingParams
 from tests.engine import toymodel
 
 
@@ -22,8 +22,8 @@ def test_shares_are_of_the_whole(monkeypatch):
 def test_clocks_are_taken_off():
     with toymodel.engine(toymodel.model()) as engine:
         with throughput.clocks(engine) as spent:
-            engine.open([1, 2, 3]).generate(Sampling(max_new_tokens=4)).result()
+            engine.open([1, 2, 3]).generate(SamplingParams(max_new_tokens=4)).result()
         once = dict(spent)
         assert min(once["prefill"], once["decode"]) > 0
-        engine.open([4, 5, 6]).generate(Sampling(max_new_tokens=4)).result()
+        engine.open([4, 5, 6]).generate(SamplingParams(max_new_tokens=4)).result()
         assert spent == once
