@@ -80,10 +80,10 @@ def base() -> config_dict.ConfigDict:
     )
     config.train = config_dict.ConfigDict(
         {
-            "start": "base",  # each round tunes the base anew, or goes on: "previous"
+            "init_from": "base",  # each round tunes the base anew, or goes on: "previous"
             "epochs": 3,
-            "rows": 8,
-            "length": 1024,
+            "batch_size": 8,
+            "seq_len": 1024,
             # Rows that one device (of the mesh's data and fsdp) computes at a time; 0: all of its
             # rows; "auto": as many as fit its memory.
             "micro_batch": config_dict.placeholder(object),
@@ -92,10 +92,10 @@ def base() -> config_dict.ConfigDict:
                 "name": "adamw",
                 "learning_rate": 1e-3,
                 "schedule": "cosine",
-                "warmup": 0.05,
-                "final": 0.1,
+                "warmup_ratio": 0.05,
+                "end_lr_ratio": 0.1,
                 "weight_decay": 0.0,
-                "clip": 1.0,
+                "clip_norm": 1.0,
             },
         }
     )
@@ -112,8 +112,8 @@ def chat(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     config.evaluate.max_new_tokens = 96
     config.engine.max_num_seqs = 8
     config.engine.max_context = 4096
-    config.train.length = 4096
-    config.train.rows = 1
+    config.train.seq_len = 4096
+    config.train.batch_size = 1
     config.train.optimizer.learning_rate = 2e-4
     return config
 
@@ -133,7 +133,7 @@ def sharded(
     config.model.param_dtype = "bfloat16"
     config.model.scan_layers = True
     config.mesh.update({"data": 1, "fsdp": -1})
-    config.train.rows = rows
+    config.train.batch_size = rows
     config.train.micro_batch = 1
     config.train.remat = "block"
     # Prefills long enough that products take longer than reading the weights.

@@ -48,8 +48,10 @@ def demo() -> config_dict.ConfigDict:
     config.rollout.workers = 8
     config.rollout.concurrency = 8
     config.explore.temperature = 0.8
-    config.train.length = 512
-    config.train.rows = 2  # the clone's 35 wins are 7,000 tokens: more rows would be a few steps
+    config.train.seq_len = 512
+    config.train.batch_size = (
+        2  # the clone's 35 wins are 7,000 tokens: more rows would be a few steps
+    )
     config.train.epochs = 8
     config.train.optimizer.learning_rate = 2e-3
     return config
@@ -74,7 +76,7 @@ def llama3_8b() -> config_dict.ConfigDict:
     config.rollout.concurrency = 32
     config.explore.max_new_tokens = 128
     config.evaluate.max_new_tokens = 128
-    config.train.length = 8192
+    config.train.seq_len = 8192
     config.train.optimizer.learning_rate = 2e-4
     return config
 

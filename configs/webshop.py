@@ -14,7 +14,7 @@ Paper: 62.0 % win rate with two experts, 58.4 % with one (Llama-3-8B, 500 test t
 | llama3_70b | Llama-3.1-70B-Instruct, likewise | v6e:16x16, v5p:4x4x8 |
 
 The last three need no weights to be compiled ahead of time (docs/scaling.md); training one adapter
-row a chip at a time, they take any larger slice with `--config.train.rows=CHIPS`.
+row a chip at a time, they take any larger slice with `--config.train.batch_size=CHIPS`.
 
 The official products: `--config.env.data_dir=FOLDER`, a folder that
 `python -m eef_jax.envs.webshop.import_data` made; or, imported anew at each start,
@@ -86,8 +86,8 @@ def demo() -> config_dict.ConfigDict:
     # A decode step on CPU reads the whole cache; episodes fill seven pages on average.
     config.engine.num_pages = 512
     config.explore.temperature = 0.8
-    config.train.length = 768
-    config.train.rows = 4
+    config.train.seq_len = 768
+    config.train.batch_size = 4
     config.train.epochs = 2
     config.train.optimizer.learning_rate = 2e-3
     return config
@@ -113,8 +113,8 @@ def official() -> config_dict.ConfigDict:
     config.expert.patience = 1
     config.engine.max_num_seqs = 32
     config.engine.max_context = 2048
-    config.train.length = 2048
-    config.train.rows = 2
+    config.train.seq_len = 2048
+    config.train.batch_size = 2
     return config
 
 

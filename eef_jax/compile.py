@@ -30,10 +30,10 @@ def main() -> None:
     if not values.topology:
         raise ConfigError("--topology names no slice: such as --topology=v5e:4x4")
     made = plan.plan(
-        values.config.to_dict(), values.topology, wanted=wanted, learned=values.learned
+        values.config.to_dict(), values.topology, wanted=wanted, loss_fraction=values.loss_fraction
     )
-    print("\n".join(table.lines(made)))
-    if made.resident > made.chip.memory:
+    print("\n".join(table.format_plan(made)))
+    if made.peak_bytes > made.chip.hbm_bytes:
         raise ConfigError(
             "each program fits a chip, but not all that a run holds there (the line above): take a "
             "lower config.engine.max_num_seqs or num_pages, config.model.quantization='int8', a "
@@ -46,7 +46,10 @@ if __name__ == "__main__":
     flags.DEFINE_string("topology", "", "TPU slice, such as v5e:4x4.")
     flags.DEFINE_list("programs", "train,prefill,decode", "What to compile.")
     flags.DEFINE_float(
-        "learned", 1.0, "Share of a row's tokens that may be learned.", lower_bound=0.0
+        "loss_fraction",
+        1.0,
+        "Largest share of a row's tokens that have a loss weight.",
+        lower_bound=0.0,
     )
     flags.mark_flag_as_required("config")
     cli.run(main)

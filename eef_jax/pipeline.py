@@ -21,7 +21,7 @@ from eef_jax import plugins, report
 from eef_jax import scores as scores_lib
 from eef_jax.cluster.hosts import ALONE, Hosts
 from eef_jax.data import encode, tfrecord
-from eef_jax.data.stored import Stored
+from eef_jax.data.stored import StoredExamples
 from eef_jax.envs.base import Env
 from eef_jax.errors import ConfigError, DataError, near
 from eef_jax.methods.base import Method, Pool
@@ -265,7 +265,7 @@ def _select(this: _Run, pool: Pool, tasks: Sequence[Task], number: int) -> None:
             selections,
             this.env.prompt,
             this.placement.chat,
-            max_length=this.config["train"]["length"],
+            max_length=this.config["train"]["seq_len"],
         )
         lines = [json.dumps(_verdict(selection)) for selection in selections]
         write_text(stage.folder / "selections.jsonl", "".join(f"{x}\n" for x in lines))
@@ -289,7 +289,7 @@ def _tune(this: _Run, number: int) -> None:
         this.sampler.release()
         return tuning.tune(
             this.placement,
-            Stored(this.work.stage(f"round_{number}/select").folder / "dataset"),
+            StoredExamples(this.work.stage(f"round_{number}/select").folder / "dataset"),
             stage.folder,
             this.config["train"],
             seed=this.seed,

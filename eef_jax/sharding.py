@@ -119,7 +119,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(RULES["batch"], RULES["sequence"]))
 
 
-def own_rows(mesh: Mesh, rows: int) -> tuple[int, ...]:
+def process_rows(mesh: Mesh, rows: int) -> tuple[int, ...]:
     """Numbers of the rows of a batch that this process's devices hold, ascending."""
     lies = NamedSharding(mesh, PartitionSpec(RULES["batch"]))
     held = lies.addressable_devices_indices_map((rows,)).values()
@@ -155,7 +155,7 @@ def _without(part: tuple[str, ...] | str | None, axis: str) -> tuple[str, ...] |
     return tuple(name for name in names if name != axis) or None
 
 
-def kept(tree: Any) -> Any:
+def constrain_tree(tree: Any) -> Any:
     """Constrain each parameter-like leaf of a tree to where its own `axes` say."""
 
     def of(leaf: Any) -> Any:

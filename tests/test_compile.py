@@ -35,15 +35,15 @@ TINY = {
 def test_architectures_have_the_size_that_their_names_say(name, billions):
     raw = getattr(architectures, name)
     model = hf.abstract(family(raw["model_type"]).config_from_hf(raw), scan=True)
-    assert round(flops.parameters(model) / 1e9, 2) == billions
+    assert round(flops.count_parameters(model) / 1e9, 2) == billions
 
 
 def config(**changes):
     made = webshop.get_config("llama3_8b")
     made.model.architecture = {}
     made.model.architecture = {**TINY, **changes}
-    made.train.rows = 4
-    made.train.length = 512
+    made.train.batch_size = 4
+    made.train.seq_len = 512
     made.engine.max_num_seqs = 4
     made.engine.max_context = 128
     return made.to_dict()
@@ -51,14 +51,14 @@ def config(**changes):
 
 @needs_libtpu
 def test_a_slice_that_is_not_there_is_compiled_for():
-    made = plan.plan(config(), "v5e:2x2", learned=0.25)
+    made = plan.plan(config(), "v5e:2x2", loss_fraction=0.25)
     assert [one.name for one in made.programs] == list(plan.PROGRAMS)
     train = made.programs[0]
-    assert 0 < train.memory.total < made.chip.memory
-    assert 0.95 < train.counts.flops / made.expected < 1.05
-    assert {wire.kind for wire in train.counts.wires} >= {"all-gather"}
-    assert train.roofline.mfu_alone < train.roofline.mfu < 1
-    text = "\n".join(table.lines(made))
+    assert 0 < train.memory.total < made.chip.hbm_bytes
+    assert 0.95 < train.counts.flops / made.expected_flops < 1.05
+    assert {wire.kind for wire in train.counts.collectives} >= {"all-gather"}
+    assert train.roofline.mfu_serial < train.roofline.mfu_overlapped < 1
+    text = "\n".join(table.format_plan(made))
     assert re.search(r"^ +train .* % .* - ", text, re.MULTILINE)
     assert "15.75 GiB a chip" in text
 
@@ -68,10 +68,12 @@ def test_a_run_holds_what_training_or_sampling_takes_beside_the_other():
         return Memory(arguments=arguments, temporaries=temporaries, outputs=0, code=1)
 
     taken = {"train": memory(10, 50), "prefill": memory(20, 5), "decode": memory(21, 60)}
-    assert plan.resident(taken, cache=15) == 10 + 21 + 61  # sampling takes most
-    assert plan.resident(taken | {"train": memory(10, 90)}, cache=15) == 101 + 21 - 15
-    assert plan.resident(taken, cache=15, common=8) == 10 + 21 + 61 - 8  # one base for both
-    assert plan.resident({"train": taken["train"]}, cache=15, common=8) == 61
+    assert plan.peak_bytes(taken, cache_bytes=15) == 10 + 21 + 61  # sampling takes most
+    assert plan.peak_bytes(taken | {"train": memory(10, 90)}, cache_bytes=15) == 101 + 21 - 15
+    assert (
+        plan.peak_bytes(taken, cache_bytes=15, shared_base_bytes=8) == 10 + 21 + 61 - 8
+    )  # one base for both
+    assert plan.peak_bytes({"train": taken["train"]}, cache_bytes=15, shared_base_bytes=8) == 61
 
 
 @needs_libtpu
@@ -90,36 +92,36 @@ def test_one_process_whose_meshes_are_equal_holds_one_copy():
     settings["mesh"] = settings["local_mesh"] = {"data": 2, "tensor": 2}
     made = plan.plan(settings, "v5e:2x2", wanted=("train", "decode"))
     train, decode = (one.memory.arguments for one in made.programs)
-    assert 0 < made.common < min(train, decode)
+    assert 0 < made.shared_base_bytes < min(train, decode)
     memory = {one.name: one.memory for one in made.programs}
-    apart = plan.resident(memory, cache=made.cache)
-    assert made.resident == apart - made.common
+    apart = plan.peak_bytes(memory, cache_bytes=made.cache_bytes)
+    assert made.peak_bytes == apart - made.shared_base_bytes
 
 
 @needs_libtpu
 def test_the_engine_of_one_process_of_many_is_compiled_for_its_own_chips():
     settings = config()
-    settings["train"]["rows"] = 16
+    settings["train"]["batch_size"] = 16
     made = plan.plan(settings, "v5e:4x4", wanted=("decode",))
-    assert made.mesh.size == 16 and made.local.shape["tensor"] == 4
+    assert made.mesh.size == 16 and made.rollout_mesh.shape["tensor"] == 4
     assert made.programs[0].memory.total > 0
 
 
 @needs_libtpu
 def test_an_unknown_slice_is_refused():
     with pytest.raises(ConfigError, match=r"no TPU slice 'v5e:3x5'"):
-        plan.described("v5e:3x5")
+        plan.topology_devices("v5e:3x5")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
 def test_without_libtpu_the_extra_is_named():
     with pytest.raises(ConfigError, match=r"eef-jax\[tpu-aot\]"):
-        plan.described("v5e:4x4")
+        plan.topology_devices("v5e:4x4")
 
 
 def test_a_preset_without_a_shape_is_refused():
     with pytest.raises(ConfigError, match=r"config.model.path .* config.model.architecture"):
-        plan.shape_of(webshop.get_config("demo").model)
+        plan.model_config(webshop.get_config("demo").model)
 
 
 def test_mistakes_are_one_message():

@@ -11,7 +11,7 @@ from etils import epath
 
 from configs import webshop as configs
 from eef_jax import bases, pipeline
-from eef_jax.data.stored import Stored
+from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.models.config import ModelConfig
 from eef_jax.models.huggingface import folder as hf
@@ -42,7 +42,7 @@ def config(base):
     config.engine.max_num_seqs, config.engine.max_context = 8, 512
     config.explore.max_new_tokens = config.evaluate.max_new_tokens = 2
     config.mesh = {"data": 8}
-    config.train.rows = 8
+    config.train.batch_size = 8
     return config.to_dict()
 
 
@@ -82,7 +82,7 @@ def test_explores_the_start_and_states_of_failures(finished, config):
 def test_data_set_says_why_each_step_was_kept(finished):
     workdir, _ = finished
     folder = workdir / "round_1/select"
-    examples = list(Stored(folder / "dataset"))
+    examples = list(StoredExamples(folder / "dataset"))
     verdicts = [json.loads(line) for line in (folder / "selections.jsonl").read_text().splitlines()]
     assert len(examples) == len(verdicts) > 0
     assert all(step["reason"] for verdict in verdicts for step in verdict["steps"])

@@ -68,4 +68,4 @@ def test_constrain_does_nothing_without_a_mesh():
 
 @pytest.mark.parametrize("sizes", [{"data": 8}, {"fsdp": 2, "tensor": 4}, {"context": 8}])
 def test_one_process_holds_all_rows(sizes):
-    assert sharding.own_rows(sharding.make_mesh(sizes), 16) == tuple(range(16))
+    assert sharding.process_rows(sharding.make_mesh(sizes), 16) == tuple(range(16))

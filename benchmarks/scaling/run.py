@@ -71,19 +71,19 @@ def measure(row: Row) -> dict[str, Any]:
     from eef_jax.engine.config import EngineConfig
 
     config = webshop.get_config(row.preset)
-    config.train.rows, config.mesh.data = row.rows, row.data
+    config.train.batch_size, config.mesh.data = row.rows, row.data
     made = plan.plan(config.to_dict(), row.topology, wanted=(row.program,))
-    print("\n".join(table.lines(made)), flush=True)
+    print("\n".join(table.format_plan(made)), flush=True)
     engine_config = EngineConfig(**config.engine.to_dict())
     return {
         "row": dataclasses.asdict(row),
         "compiler": {name: importlib.metadata.version(name) for name in ("jax", "libtpu")},
         "chips": made.mesh.size,
-        "hbm": made.chip.memory,
-        "cache": made.cache,
+        "hbm": made.chip.hbm_bytes,
+        "cache": made.cache_bytes,
         "mesh": dict(made.mesh.shape),
-        "local_mesh": dict(made.local.shape),
-        "expected_flops": made.expected,
+        "local_mesh": dict(made.rollout_mesh.shape),
+        "expected_flops": made.expected_flops,
         "tokens": {"prefill": engine_config.prefill_tokens, "decode": engine_config.max_num_seqs},
         "program": _kept(made.programs[0]),
     }
@@ -97,12 +97,12 @@ def _kept(program: Any) -> dict[str, Any]:
         "total": memory.total,
         "flops": program.counts.flops,
         "hbm_bytes": program.counts.memory,
-        "useful": program.useful,
-        "wires": [dataclasses.asdict(wire) for wire in program.counts.wires],
-        "times": {"compute": roof.compute, "HBM": roof.memory, "wires": roof.wires},
-        "by_wire": roof.by_wire,
-        "step": [roof.shortest, roof.longest],
-        "mfu": [roof.mfu_alone, roof.mfu],
+        "model_flops": program.model_flops,
+        "collectives": [dataclasses.asdict(one) for one in program.counts.collectives],
+        "times": {"compute": roof.compute, "HBM": roof.memory, "communication": roof.communication},
+        "by_collective": roof.by_collective,
+        "step": [roof.time_overlapped, roof.time_serial],
+        "mfu": [roof.mfu_serial, roof.mfu_overlapped],
         "seconds": program.seconds,
     }
 
@@ -164,12 +164,14 @@ def _axes(mesh: dict[str, int]) -> str:
 
 
 def _times(one: dict[str, Any], *, digits: int = 0) -> tuple[str, str]:
-    parts = (f"{1e3 * one['times'][key]:.{digits}f}" for key in ("compute", "HBM", "wires"))
+    parts = (f"{1e3 * one['times'][key]:.{digits}f}" for key in ("compute", "HBM", "communication"))
     return ", ".join(parts), " - ".join(f"{1e3 * seconds:.{digits}f}" for seconds in one["step"])
 
 
 def _wires(one: dict[str, Any]) -> str:
-    return ", ".join(f"{kind} {1e3 * seconds:.3g} ms" for kind, _, seconds in one["by_wire"][:2])
+    return ", ".join(
+        f"{kind} {1e3 * seconds:.3g} ms" for kind, _, seconds in one["by_collective"][:2]
+    )
 
 
 def _held(results: list[dict[str, Any]], row: dict[str, Any], cache: int) -> int:
@@ -177,13 +179,13 @@ def _held(results: list[dict[str, Any]], row: dict[str, Any], cache: int) -> int
     from eef_jax.analysis import plan, programs
 
     same = ("preset", "topology", "data")
-    return plan.resident(
+    return plan.peak_bytes(
         {
             one["program"]["name"]: programs.Memory(**one["program"]["memory"])
             for one in results
             if all(one["row"][key] == row[key] for key in same)
         },
-        cache=cache,
+        cache_bytes=cache,
     )
 
 

@@ -27,7 +27,7 @@ class Trainer:
         lora = LoraConfig(rank=job["rank"], alpha=2.0 * job["rank"])
         model = hf.load(job["model"], lora=lora, mesh=self._mesh)
         optimizer = make_optimizer(
-            OptimizerConfig(learning_rate=1e-4, schedule="constant", warmup=0.0), 1
+            OptimizerConfig(learning_rate=1e-4, schedule="constant", warmup_ratio=0.0), 1
         )
         self._step = step.make_step(model, optimizer, mesh=self._mesh)
         self._frozen = model.frozen
@@ -35,13 +35,13 @@ class Trainer:
 
     def train(self, examples: list[Example]) -> dict[str, Any]:
         """A step on each packed batch."""
-        sizes = {name: self._job[name] for name in ("rows", "length", "targets")}
+        sizes = {name: self._job[name] for name in ("batch_size", "seq_len", "max_loss_positions")}
         losses = []
         began = time.perf_counter()
         batches = Batches(examples=examples, shuffle=False, **sizes)
         count = batches.steps(1)
         for batch, _ in batches.iterate():
-            put = step.put_batch(batch, self._mesh, rows=batches.rows)
+            put = step.put_batch(batch, self._mesh, batch_size=batches.batch_size)
             self._state, scalars = self._step(self._state, self._frozen, put)
             losses.append(float(scalars["loss"]))
             if len(losses) == count:
@@ -50,7 +50,7 @@ class Trainer:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         return {
             "seconds": seconds,
-            "slots": count * sizes["rows"] * sizes["length"],
+            "slots": count * sizes["batch_size"] * sizes["seq_len"],
             "steps": count,
             "loss": losses[0],
             "peak_gib": peak,

@@ -45,18 +45,18 @@ class Workload:
     Attributes:
         name: of the setting.
         slices: of examples; each is trained on once.
-        batch: examples of the peer's micro-batch.
-        rows: rows of ours.
-        length: tokens of a row.
-        targets: learned tokens that a row has room for.
+        peer_batch_size: examples of the peer's micro-batch.
+        batch_size: rows of a batch of ours.
+        seq_len: tokens of a row.
+        max_loss_positions: learned tokens that a row has room for.
     """
 
     name: str
     slices: list[Slice]
-    batch: int
-    rows: int
-    length: int
-    targets: int
+    peer_batch_size: int
+    batch_size: int
+    seq_len: int
+    max_loss_positions: int
 
 
 class Contender:
@@ -120,22 +120,24 @@ def workloads(examples: list[Example], *, slices: int, batch: int, equal: int) -
         )
     same = [[cut[(s * per_slice + i) % len(cut)] for i in range(per_slice)] for s in range(slices)]
     return [
-        _workload("recorded lengths", parts, batch=batch, rows=rows, length=length),
-        _workload(f"{equal} tokens each", same, batch=batch, rows=batch, length=equal),
+        _workload("recorded lengths", parts, batch=batch, batch_size=rows, seq_len=length),
+        _workload(f"{equal} tokens each", same, batch=batch, batch_size=batch, seq_len=equal),
     ]
 
 
 def _workload(
-    name: str, parts: list[list[Example]], *, batch: int, rows: int, length: int
+    name: str, parts: list[list[Example]], *, batch: int, batch_size: int, seq_len: int
 ) -> Workload:
     every = [example for part in parts for example in part]
     return Workload(
         name=name,
         slices=[[_plain(example) for example in part] for part in parts],
-        batch=batch,
-        rows=rows,
-        length=length,
-        targets=Batches(examples=every, rows=rows, length=length).targets,
+        peer_batch_size=batch,
+        batch_size=batch_size,
+        seq_len=seq_len,
+        max_loss_positions=Batches(
+            examples=every, batch_size=batch_size, seq_len=seq_len
+        ).max_loss_positions,
     )
 
 
@@ -149,12 +151,15 @@ def measure(
     work: Workload, commands: dict[str, list[str]], job: dict[str, Any], repeats: int
 ) -> dict[str, Any]:
     """Let all contenders train on the slices of a workload, one after the other."""
-    sizes = {name: getattr(work, name) for name in ("batch", "rows", "length", "targets")}
+    sizes = {
+        name: getattr(work, name)
+        for name in ("peer_batch_size", "batch_size", "seq_len", "max_loss_positions")
+    }
     contenders = [Contender(name, command, job | sizes) for name, command in commands.items()]
     rounds = []
     try:
         for contender in contenders:
-            contender.ask(work.slices[-1][: work.batch])  # compiles, allocates
+            contender.ask(work.slices[-1][: work.peer_batch_size])  # compiles, allocates
         for number in range(repeats):
             part = work.slices[number]
             turn = number % len(contenders)

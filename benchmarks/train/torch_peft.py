@@ -79,7 +79,7 @@ def main() -> None:
     print(json.dumps({"versions": {"torch": torch.__version__}}), flush=True)
     for line in sys.stdin:
         examples = json.loads(line)
-        size = job["batch"]
+        size = job["peer_batch_size"]
         batches = [examples[at : at + size] for at in range(0, len(examples), size)]
         print(json.dumps(trainer.train(batches)), flush=True)
 

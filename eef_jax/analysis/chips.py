@@ -19,34 +19,54 @@ class Chip:
 
     Attributes:
         name: as topologies are named.
-        flops: bfloat16 FLOPs a second.
-        memory: bytes of HBM that a program may use.
-        bandwidth: bytes a second of HBM.
-        link: bytes a second of one link in one direction.
-        wrap: an axis of a slice is a ring where this divides its length, else a line.
+        peak_flops: bfloat16 FLOPs a second.
+        hbm_bytes: bytes of HBM that a program may use.
+        hbm_bandwidth: bytes a second of HBM.
+        ici_bandwidth: bytes a second of one link in one direction.
+        ring_multiple: an axis of a slice is a ring where this divides its length, else a line.
     """
 
     name: str
-    flops: float
-    memory: float
-    bandwidth: float
-    link: float
-    wrap: int
+    peak_flops: float
+    hbm_bytes: float
+    hbm_bandwidth: float
+    ici_bandwidth: float
+    ring_multiple: int
 
 
 _GIB = 2.0**30
 CHIPS = {
     "TPU v4": Chip(
-        name="v4", flops=275e12, memory=30.75 * _GIB, bandwidth=1228e9, link=45e9, wrap=4
+        name="v4",
+        peak_flops=275e12,
+        hbm_bytes=30.75 * _GIB,
+        hbm_bandwidth=1228e9,
+        ici_bandwidth=45e9,
+        ring_multiple=4,
     ),
     "TPU v5 lite": Chip(
-        name="v5e", flops=197e12, memory=15.75 * _GIB, bandwidth=819e9, link=45e9, wrap=16
+        name="v5e",
+        peak_flops=197e12,
+        hbm_bytes=15.75 * _GIB,
+        hbm_bandwidth=819e9,
+        ici_bandwidth=45e9,
+        ring_multiple=16,
     ),
     "TPU v5": Chip(
-        name="v5p", flops=459e12, memory=95.74 * _GIB, bandwidth=2765e9, link=90e9, wrap=4
+        name="v5p",
+        peak_flops=459e12,
+        hbm_bytes=95.74 * _GIB,
+        hbm_bandwidth=2765e9,
+        ici_bandwidth=90e9,
+        ring_multiple=4,
     ),
     "TPU v6 lite": Chip(
-        name="v6e", flops=918e12, memory=31.25 * _GIB, bandwidth=1640e9, link=90e9, wrap=16
+        name="v6e",
+        peak_flops=918e12,
+        hbm_bytes=31.25 * _GIB,
+        hbm_bandwidth=1640e9,
+        ici_bandwidth=90e9,
+        ring_multiple=16,
     ),
 }
 
@@ -63,7 +83,7 @@ class Slice:
     chip: Chip
     axes: tuple[int, ...]
 
-    def wire_rate(self, group: int) -> float:
+    def collective_bandwidth(self, group: int) -> float:
         """Bytes a second that a device of a group of so many receives, all its links used.
 
         A group lies along as few axes as can hold it. On a ring data comes from both sides; on a
@@ -71,14 +91,14 @@ class Slice:
         """
         rate, held = 0.0, 1
         for length in self.axes:
-            rate += self.chip.link * (2 if length % self.chip.wrap == 0 else 1)
+            rate += self.chip.ici_bandwidth * (2 if length % self.chip.ring_multiple == 0 else 1)
             held *= length
             if held >= group:
                 break
-        return rate or self.chip.link
+        return rate or self.chip.ici_bandwidth
 
 
-def chip_of(devices: Sequence[Any]) -> Chip:
+def chip_spec(devices: Sequence[Any]) -> Chip:
     """The chip that devices are.
 
     Raises:
@@ -93,9 +113,9 @@ def chip_of(devices: Sequence[Any]) -> Chip:
     return CHIPS[kind]
 
 
-def slice_of(devices: Sequence[Any]) -> Slice:
+def slice_topology(devices: Sequence[Any]) -> Slice:
     """The grid that devices form, from their coordinates."""
     grid = [len({device.coords[axis] for device in devices}) for axis in range(3)]
     axes = tuple(sorted((length for length in grid if length > 1), reverse=True))
     assert math.prod(axes) == len(devices), f"{len(devices)} devices on a grid {grid}"
-    return Slice(chip=chip_of(devices), axes=axes)
+    return Slice(chip=chip_spec(devices), axes=axes)

@@ -34,7 +34,7 @@ _MESH = re.compile(r"mesh\[([^\]]*)\][^{]*\{([^}]*)\}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Wire:
+class Collective:
     """One kind of collective among groups of one size.
 
     Attributes:
@@ -51,23 +51,23 @@ class Wire:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class ProgramCounts:
     """What one device does in one run of a program.
 
     Attributes:
         flops: of products, custom kernels' included.
         kernel_flops: of custom kernels.
         memory: bytes read from and written to main memory.
-        wires: collectives, the largest first.
+        collectives: collectives, the largest first.
     """
 
     flops: float
     kernel_flops: float
     memory: float
-    wires: tuple[Wire, ...]
+    collectives: tuple[Collective, ...]
 
 
-def count(module: Module, *, kernel: Kernel | None = None) -> Counts:
+def count_program(module: Module, *, kernel: Kernel | None = None) -> ProgramCounts:
     """Count a program.
 
     Args:
@@ -76,15 +76,15 @@ def count(module: Module, *, kernel: Kernel | None = None) -> Counts:
     """
     walk = _Walk(module, kernel or (lambda name, operands: 0.0))
     walk.run(module.computations[module.entry], 1)
-    wires = [
-        Wire(kind=kind, group=group, count=walk.times[kind, group], bytes=size)
-        for (kind, group), size in walk.wires.items()
+    collectives = [
+        Collective(kind=kind, group=group, count=walk.times[kind, group], bytes=size)
+        for (kind, group), size in walk.collectives.items()
     ]
-    return Counts(
+    return ProgramCounts(
         flops=walk.flops,
         kernel_flops=walk.kernel_flops,
         memory=walk.memory,
-        wires=tuple(sorted(wires, key=lambda wire: -wire.bytes)),
+        collectives=tuple(sorted(collectives, key=lambda one: -one.bytes)),
     )
 
 
@@ -95,7 +95,7 @@ class _Walk:
         self._module, self._kernel = module, kernel
         self._channels: set[str] = set()
         self.flops = self.kernel_flops = self.memory = 0.0
-        self.wires: Counter[tuple[str, int]] = Counter()
+        self.collectives: Counter[tuple[str, int]] = Counter()
         self.times: Counter[tuple[str, int]] = Counter()
 
     def run(self, computation: Computation, times: int) -> None:
@@ -126,7 +126,7 @@ class _Walk:
         self.flops += dearest.flops
         self.kernel_flops += dearest.kernel_flops
         self.memory += dearest.memory
-        self.wires += dearest.wires
+        self.collectives += dearest.collectives
         self.times += dearest.times
 
     def _work(
@@ -172,7 +172,7 @@ class _Walk:
             "all-to-all": sent * share,
             "ragged-all-to-all": sent * share,
         }.get(kind, sent)
-        self.wires[kind, group] += times * wire  # type: ignore[assignment]
+        self.collectives[kind, group] += times * wire  # type: ignore[assignment]
         self.times[kind, group] += times
         return _far(one.shapes)
 

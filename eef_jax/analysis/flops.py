@@ -22,7 +22,7 @@ _DOTS = ("none", "dots")  # policies that compute no product with a weight twice
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Sizes:
+class ParameterCounts:
     """Parameters by their part in the products.
 
     Attributes:
@@ -39,23 +39,23 @@ class Sizes:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class DeviceLoad:
     """What one device is given in a step.
 
     Attributes:
         tokens: that go through the layers.
-        learned: of these, those whose scores are computed.
-        length: of a row.
+        loss_positions: of these, those whose scores are computed.
+        seq_len: tokens of a row.
         share: of each product that it computes (tensor parallelism: 1 / devices).
     """
 
     tokens: float
-    learned: float
-    length: int
+    loss_positions: float
+    seq_len: int
     share: float = 1.0
 
 
-def sizes(model: Model) -> Sizes:
+def parameter_counts(model: Model) -> ParameterCounts:
     """Count a model's parameters."""
     config = model.config
     per_layer = {
@@ -66,7 +66,7 @@ def sizes(model: Model) -> Sizes:
     if model.lora is not None:
         named = stacking.names(model.trainable)
         adapter = sum(math.prod(variable.shape[-2:]) for variable, _ in named.values())
-    return Sizes(
+    return ParameterCounts(
         body=config.n_layers * sum(per_layer.values()),
         down=config.n_layers * config.d_model * config.d_ff,
         adapter=adapter,
@@ -74,14 +74,16 @@ def sizes(model: Model) -> Sizes:
     )
 
 
-def useful(model: Model, load: Load) -> float:
+def model_flops(model: Model, load: DeviceLoad) -> float:
     """FLOPs of a step that the task asks for, on one device."""
-    n = sizes(model)
+    n = parameter_counts(model)
     times = 6.0 if model.lora is None else 4.0
-    return times * load.share * (n.body * load.tokens + n.head * load.learned)
+    return times * load.share * (n.body * load.tokens + n.head * load.loss_positions)
 
 
-def done(model: Model, load: Load, *, remat: str, attention: float, chunked: bool) -> float:
+def hardware_flops(
+    model: Model, load: DeviceLoad, *, remat: str, attention: float, chunked: bool
+) -> float:
     """FLOPs of a step as the program is written, on one device.
 
     Args:
@@ -91,7 +93,7 @@ def done(model: Model, load: Load, *, remat: str, attention: float, chunked: boo
         attention: FLOPs of one layer's attention scores and mixing, forward, on this device.
         chunked: whether the loss goes through more than one chunk (and computes scores twice).
     """
-    n, again = sizes(model), remat not in _DOTS
+    n, again = parameter_counts(model), remat not in _DOTS
     frozen = model.lora is not None
     body = 2.0 * n.body * (2 if frozen else 3) + (2.0 * (n.body - n.down) if again else 0.0)
     adapter = 2.0 * n.adapter * (3 + again)
@@ -99,22 +101,22 @@ def done(model: Model, load: Load, *, remat: str, attention: float, chunked: boo
     layers = load.tokens * (body + adapter) * load.share
     # The way back has five products for the way forth's two; scores are never kept.
     mixing = model.config.n_layers * attention * (1 + (remat != "none") + 2.5)
-    return layers + load.learned * head * load.share + mixing
+    return layers + load.loss_positions * head * load.share + mixing
 
 
-def seen(length: int, block: int) -> float:
+def causal_fraction(length: int, block: int) -> float:
     """Share of the score matrix that a causal kernel of such blocks computes."""
     blocks = max(length // block, 1)
     return (blocks + 1) / (2 * blocks)
 
 
-def attention(config: ModelConfig, load: Load, *, share: float) -> float:
+def attention_flops(config: ModelConfig, load: DeviceLoad, *, share: float) -> float:
     """FLOPs of one layer's scores and mixing, forward: two products of that share of the matrix."""
     heads = config.n_heads * config.head_dim
-    return 4.0 * load.tokens * load.length * heads * share * load.share
+    return 4.0 * load.tokens * load.seq_len * heads * share * load.share
 
 
-def parameters(model: Model) -> int:
+def count_parameters(model: Model) -> int:
     """All parameters, the adapter's included."""
     leaves = jax.tree.leaves((model.frozen, model.trainable))
     return sum(math.prod(leaf.shape) for leaf in leaves)

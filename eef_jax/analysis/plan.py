@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 
 from eef_jax import kernels, sharding
 from eef_jax.analysis import flops, micro_batch, programs
-from eef_jax.analysis.chips import Chip, chip_of
-from eef_jax.data.batches import empty
+from eef_jax.analysis.chips import Chip, chip_spec
+from eef_jax.data.batches import empty_batch
 from eef_jax.engine.config import MAX_NUM_SEQS, EngineConfig
 from eef_jax.errors import ConfigError
 from eef_jax.kernels import splash
@@ -41,33 +41,33 @@ class Plan:
         topology: the slice, such as `v5e:4x4`.
         chip: its kind.
         mesh: of training.
-        local: of the engine: the devices of one process.
-        common: bytes on a device that training and the engine both use: the base, where it lies
-            alike for both; 0 where each has its copy.
-        cache: bytes on a device of the engine's pages.
+        rollout_mesh: of the engine: the devices of one process.
+        shared_base_bytes: bytes on a device of the base if training and rollouts share one copy of
+            it; 0 if each has its own.
+        cache_bytes: bytes on a device of the engine's pages.
         parameters: of the model.
-        rows: of the global batch.
-        length: tokens of a row.
-        accumulate: micro-batches.
-        expected: FLOPs of a device in a training step, by hand (`flops.done`).
+        batch_size: rows of the global batch.
+        seq_len: tokens of a row.
+        accumulation_steps: micro-batches.
+        expected_flops: FLOPs of a device in a training step, by hand (`flops.hardware_flops`).
         programs: in the order of `PROGRAMS`.
     """
 
     topology: str
     chip: Chip
     mesh: Mesh
-    local: Mesh
-    common: int
-    cache: int
+    rollout_mesh: Mesh
+    shared_base_bytes: int
+    cache_bytes: int
     parameters: int
-    rows: int
-    length: int
-    accumulate: int
-    expected: float
+    batch_size: int
+    seq_len: int
+    accumulation_steps: int
+    expected_flops: float
     programs: tuple[programs.Program, ...]
 
     @property
-    def resident(self) -> float:
+    def peak_bytes(self) -> float:
         """Bytes on a device while a run goes on, at the time when they are most.
 
         Training and sampling take turns, but each keeps its copy of the base: spread over all
@@ -75,17 +75,23 @@ class Plan:
         there while it samples.
         """
         memory = {one.name: one.memory for one in self.programs}
-        return resident(memory, cache=self.cache, common=self.common)
+        return peak_bytes(
+            memory, cache_bytes=self.cache_bytes, shared_base_bytes=self.shared_base_bytes
+        )
 
 
-def resident(memory: Mapping[str, programs.Memory], *, cache: int, common: int = 0) -> int:
-    """See `Plan.resident`: of the memory of programs by name."""
+def peak_bytes(
+    memory: Mapping[str, programs.Memory], *, cache_bytes: int, shared_base_bytes: int = 0
+) -> int:
+    """See `Plan.peak_bytes`: of the memory of programs by name."""
     sampling = [memory[name] for name in ENGINE if name in memory]
     if "train" not in memory or not sampling:
         return max(one.total for one in memory.values())
     train, given = memory["train"], max(one.arguments for one in sampling)
     rest = max(one.total - one.arguments for one in sampling)
-    return max(train.total + given - cache, train.arguments + given + rest) - common
+    return (
+        max(train.total + given - cache_bytes, train.arguments + given + rest) - shared_base_bytes
+    )
 
 
 def plan(
@@ -93,7 +99,7 @@ def plan(
     topology: str,
     *,
     wanted: Sequence[str] = PROGRAMS,
-    learned: float = 1.0,
+    loss_fraction: float = 1.0,
 ) -> Plan:
     """Compile a config's programs for a slice.
 
@@ -101,30 +107,30 @@ def plan(
         config: plain sections, as in `configs/common.py`.
         topology: a TPU slice, such as `v5e:4x4`.
         wanted: which of `PROGRAMS`.
-        learned: share of a row's tokens that may be learned (0-1].
+        loss_fraction: largest share of a row's tokens that have a loss weight (0-1].
 
     Raises:
         ConfigError: for an unknown slice, a missing extra, a config that does not fit, or a
             program that does not (`programs.OutOfMemory`).
     """
-    devices = described(topology)
-    shape, train = shape_of(config["model"]), config["train"]
+    devices = topology_devices(topology)
+    shape, train = model_config(config["model"]), config["train"]
     mesh = sharding.make_mesh(config["mesh"], devices)
-    local = sharding.make_mesh(config["local_mesh"], of_one_process(topology, devices))
+    local = sharding.make_mesh(config["local_mesh"], process_devices(topology, devices))
     optimizer = OptimizerConfig(**train["optimizer"])
-    tuned = model_of(config, shape, mesh, scan=config["model"]["scan_layers"])
+    tuned = abstract_model(config, shape, mesh, scan=config["model"]["scan_layers"])
     sizes = {
-        "rows": train["rows"],
-        "length": train["length"],
-        "learned": max(math.ceil(learned * train["length"]), 1),
+        "batch_size": train["batch_size"],
+        "seq_len": train["seq_len"],
+        "max_loss_positions": max(math.ceil(loss_fraction * train["seq_len"]), 1),
     }
-    sampled, chip = model_of(config, shape, local, scan=False), chip_of(devices)
+    sampled, chip = abstract_model(config, shape, local, scan=False), chip_spec(devices)
     alike = local == mesh and not config["model"]["scan_layers"]
     second = 0 if alike or not set(wanted) & set(ENGINE) else memory_lib.needed(sampled, local)
     if second:
-        memory_lib.beside(second, local, used=memory_lib.needed(tuned, mesh), limit=chip.memory)
-    parts = micro_batch.accumulate(
-        train["micro_batch"], tuned, mesh=mesh, optimizer=optimizer, beside=second, **sizes
+        memory_lib.beside(second, local, used=memory_lib.needed(tuned, mesh), limit=chip.hbm_bytes)
+    parts = micro_batch.accumulation_steps(
+        train["micro_batch"], tuned, mesh=mesh, optimizer=optimizer, reserved=second, **sizes
     )
     engine_config = EngineConfig(**config["engine"])
     rows = engine_config.max_num_seqs or MAX_NUM_SEQS[""]
@@ -136,7 +142,7 @@ def plan(
     )
     make = {
         "train": lambda: programs.train(
-            tuned, mesh=mesh, accumulate=parts, optimizer=optimizer, **sizes
+            tuned, mesh=mesh, accumulation_steps=parts, optimizer=optimizer, **sizes
         ),
         "prefill": lambda: programs.prefill(sampled, mesh=local, engine_config=engine_config),
         "decode": lambda: programs.decode(sampled, mesh=local, engine_config=engine_config),
@@ -145,34 +151,40 @@ def plan(
         topology=topology,
         chip=chip,
         mesh=mesh,
-        local=local,
-        common=memory_lib.needed(sampled, local) if alike else 0,
-        cache=programs.cache_bytes(sampled, mesh=local, engine_config=engine_config),
-        parameters=flops.parameters(tuned),
-        rows=train["rows"],
-        length=train["length"],
-        accumulate=parts,
-        expected=expected(config, tuned, mesh, **sizes),
+        rollout_mesh=local,
+        shared_base_bytes=memory_lib.needed(sampled, local) if alike else 0,
+        cache_bytes=programs.cache_bytes(sampled, mesh=local, engine_config=engine_config),
+        parameters=flops.count_parameters(tuned),
+        batch_size=train["batch_size"],
+        seq_len=train["seq_len"],
+        accumulation_steps=parts,
+        expected_flops=expected_flops(config, tuned, mesh, **sizes),
         programs=tuple(make[name]() for name in PROGRAMS if name in wanted),
     )
 
 
-def expected(
-    config: Mapping[str, Any], model: Model, mesh: Mesh, *, rows: int, length: int, learned: int
+def expected_flops(
+    config: Mapping[str, Any],
+    model: Model,
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    seq_len: int,
+    max_loss_positions: int,
 ) -> float:
     """FLOPs of a device in a training step by hand, with splash attention."""
-    load = programs.load(mesh, empty(rows, length, learned))
-    share = flops.seen(length, splash.block(length))
-    return flops.done(
+    load = programs.device_load(mesh, empty_batch(batch_size, seq_len, max_loss_positions))
+    share = flops.causal_fraction(seq_len, splash.block(seq_len))
+    return flops.hardware_flops(
         model,
         load,
         remat=config["train"]["remat"],
-        attention=flops.attention(model.config, load, share=share),
-        chunked=learned > CHUNK,
+        attention=flops.attention_flops(model.config, load, share=share),
+        chunked=max_loss_positions > CHUNK,
     )
 
 
-def described(topology: str) -> list[Any]:
+def topology_devices(topology: str) -> list[Any]:
     """The devices of a slice that need not be there.
 
     Raises:
@@ -199,7 +211,7 @@ def described(topology: str) -> list[Any]:
         ) from error
 
 
-def shape_of(section: Mapping[str, Any]) -> ModelConfig:
+def model_config(section: Mapping[str, Any]) -> ModelConfig:
     """The model's shape: of its folder's config.json, or of the config's own fields.
 
     Raises:
@@ -216,7 +228,9 @@ def shape_of(section: Mapping[str, Any]) -> ModelConfig:
     return family(raw["model_type"]).config_from_hf(raw)
 
 
-def model_of(config: Mapping[str, Any], shape: ModelConfig, mesh: Mesh, *, scan: bool) -> Model:
+def abstract_model(
+    config: Mapping[str, Any], shape: ModelConfig, mesh: Mesh, *, scan: bool
+) -> Model:
     """The model of a config as shapes, as it lies on a mesh."""
     section = config["model"]
     return hf.abstract(
@@ -231,7 +245,7 @@ def model_of(config: Mapping[str, Any], shape: ModelConfig, mesh: Mesh, *, scan:
     )
 
 
-def of_one_process(topology: str, devices: Sequence[Any]) -> list[Any]:
+def process_devices(topology: str, devices: Sequence[Any]) -> list[Any]:
     """The devices of a slice's process, as a slice of their own: so numbered, programs compile."""
     first = min(device.process_index for device in devices)
     local = [device for device in devices if device.process_index == first]
@@ -239,4 +253,4 @@ def of_one_process(topology: str, devices: Sequence[Any]) -> list[Any]:
         return local
     chip, _, grid = topology.partition(":")
     spans = [len({device.coords[axis] for device in local}) for axis in range(3)]
-    return described(f"{chip}:{'x'.join(map(str, spans[: grid.count('x') + 1]))}")
+    return topology_devices(f"{chip}:{'x'.join(map(str, spans[: grid.count('x') + 1]))}")

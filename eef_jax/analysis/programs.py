@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding
 from eef_jax import kernels, sharding
 from eef_jax.analysis import chips, count, flops, hlo
 from eef_jax.analysis.roofline import Roofline, roofline
-from eef_jax.data.batches import empty
+from eef_jax.data.batches import empty_batch
 from eef_jax.engine.config import EngineConfig
 from eef_jax.engine.programs import EngineFunctions
 from eef_jax.errors import ConfigError
@@ -60,15 +60,15 @@ class Program:
         memory: on one device.
         counts: what one device does.
         roofline: how long that takes.
-        useful: FLOPs of one device that the task asks for.
+        model_flops: FLOPs of one device that the task asks for.
         seconds: that compiling took.
     """
 
     name: str
     memory: Memory
-    counts: count.Counts
+    counts: count.ProgramCounts
     roofline: Roofline
-    useful: float
+    model_flops: float
     seconds: float
 
 
@@ -80,10 +80,10 @@ def train(
     model: Model,
     *,
     mesh: Mesh,
-    rows: int,
-    length: int,
-    learned: int,
-    accumulate: int = 1,
+    batch_size: int,
+    seq_len: int,
+    max_loss_positions: int,
+    accumulation_steps: int = 1,
     optimizer: OptimizerConfig | None = None,
 ) -> Program:
     """Compile the training step.
@@ -91,28 +91,32 @@ def train(
     Args:
         model: abstract.
         mesh: of described or real devices.
-        rows: of the global batch.
-        length: tokens of a row.
-        learned: learned tokens of a row at most.
-        accumulate: micro-batches.
+        batch_size: rows of the global batch.
+        seq_len: tokens of a row.
+        max_loss_positions: learned tokens of a row at most.
+        accumulation_steps: micro-batches.
         optimizer: by default AdamW.
 
     Raises:
         OutOfMemory: it does not fit.
     """
     transform = make_optimizer(optimizer or OptimizerConfig(), 1000)
-    batch = empty(rows, length, learned)
-    lowered = step_lib.lower(model, transform, batch, mesh=mesh, accumulate=accumulate)
-    return compiled("train", lowered, mesh, useful=flops.useful(model, load(mesh, batch)))
+    batch = empty_batch(batch_size, seq_len, max_loss_positions)
+    lowered = step_lib.lower(
+        model, transform, batch, mesh=mesh, accumulation_steps=accumulation_steps
+    )
+    return compile_and_analyze(
+        "train", lowered, mesh, model_flops=flops.model_flops(model, device_load(mesh, batch))
+    )
 
 
-def load(mesh: Mesh, batch: Any) -> flops.Load:
+def device_load(mesh: Mesh, batch: Any) -> flops.DeviceLoad:
     """One device's share of a batch."""
-    rows, length = batch["tokens"].shape
-    return flops.Load(
-        tokens=rows * length / (mesh.size / mesh.shape["tensor"]),
-        learned=rows * batch["targets"].shape[1] / (mesh.size / mesh.shape["tensor"]),
-        length=length,
+    rows, seq_len = batch["tokens"].shape
+    return flops.DeviceLoad(
+        tokens=rows * seq_len / (mesh.size / mesh.shape["tensor"]),
+        loss_positions=rows * batch["loss_positions"].shape[1] / (mesh.size / mesh.shape["tensor"]),
+        seq_len=seq_len,
         share=1 / mesh.shape["tensor"],
     )
 
@@ -132,8 +136,10 @@ def prefill(model: Model, *, mesh: Mesh, engine_config: EngineConfig) -> Program
     chunks = traced.empty_prefill(engine_config.pages_per_seq)
     tokens = np.zeros(engine_config.prefill_tokens, np.int32)
     lowered = _lowered_on_cache(traced.prefill_tokens, model, mesh, engine_config, chunks, tokens)
-    useful = 2.0 * flops.sizes(model).body * engine_config.prefill_tokens / mesh.size
-    return compiled("prefill", lowered, mesh, useful=useful)
+    model_flops = (
+        2.0 * flops.parameter_counts(model).body * engine_config.prefill_tokens / mesh.size
+    )
+    return compile_and_analyze("prefill", lowered, mesh, model_flops=model_flops)
 
 
 def decode(model: Model, *, mesh: Mesh, engine_config: EngineConfig) -> Program:
@@ -146,9 +152,9 @@ def decode(model: Model, *, mesh: Mesh, engine_config: EngineConfig) -> Program:
     lowered = _lowered_on_cache(
         traced.decode_step, model, mesh, engine_config, traced.empty_decode()
     )
-    n = flops.sizes(model)
-    useful = 2.0 * (n.body + n.head) * engine_config.max_num_seqs / mesh.size
-    return compiled("decode", lowered, mesh, useful=useful)
+    n = flops.parameter_counts(model)
+    model_flops = 2.0 * (n.body + n.head) * engine_config.max_num_seqs / mesh.size
+    return compile_and_analyze("decode", lowered, mesh, model_flops=model_flops)
 
 
 def _lowered_on_cache(
@@ -195,28 +201,30 @@ def _placed(leaf: Any, axes: Sequence[str | None], mesh: Mesh) -> jax.ShapeDtype
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies)
 
 
-def compiled(name: str, lowered: jax.stages.Lowered, mesh: Mesh, *, useful: float) -> Program:
+def compile_and_analyze(
+    name: str, lowered: jax.stages.Lowered, mesh: Mesh, *, model_flops: float
+) -> Program:
     """Compile and account for a program on TPUs.
 
     Raises:
         OutOfMemory: it does not fit.
     """
     began = time.monotonic()
-    program = build(name, lowered)
+    program = compile_lowered(name, lowered)
     seconds = time.monotonic() - began
-    counts = count.count(hlo.parse(program.as_text() or ""), kernel=kernels.flops)
-    where = chips.slice_of(list(mesh.devices.flat))
+    counts = count.count_program(hlo.parse(program.as_text() or ""), kernel=kernels.flops)
+    where = chips.slice_topology(list(mesh.devices.flat))
     return Program(
         name=name,
-        memory=memory(program),
+        memory=memory_usage(program),
         counts=counts,
-        roofline=roofline(counts, where, useful=useful),
-        useful=useful,
+        roofline=roofline(counts, where, model_flops=model_flops),
+        model_flops=model_flops,
         seconds=seconds,
     )
 
 
-def build(name: str, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+def compile_lowered(name: str, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     """Compile a program.
 
     Raises:
@@ -228,11 +236,11 @@ def build(name: str, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise OutOfMemory(
-            f"the {name} program does not fit: {reason(str(error))}\n{HELP[name]}"
+            f"the {name} program does not fit: {oom_reason(str(error))}\n{HELP[name]}"
         ) from error
 
 
-def reason(error: str) -> str:
+def oom_reason(error: str) -> str:
     """The compiler's own sentence on memory, without the list of buffers."""
     found = re.search(r"(Ran out of memory[^\n]*|Used [^\n]*)", error)
     used = re.search(r"Used [^\n]*", error)
@@ -242,7 +250,7 @@ def reason(error: str) -> str:
     return " ".join(lines)
 
 
-def memory(program: jax.stages.Compiled) -> Memory:
+def memory_usage(program: jax.stages.Compiled) -> Memory:
     """The compiler's account of a program's memory on one device."""
     stats: Any = program.memory_analysis()
     return Memory(

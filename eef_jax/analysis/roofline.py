@@ -8,7 +8,7 @@ lie between or above: no kernel's efficiency and no latency is modelled.
 import dataclasses
 
 from eef_jax.analysis.chips import Slice
-from eef_jax.analysis.count import Counts
+from eef_jax.analysis.count import ProgramCounts
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,57 +18,63 @@ class Roofline:
     Attributes:
         compute: of products.
         memory: of reading and writing main memory.
-        wires: of collectives.
-        by_wire: the same by kind, as (kind, group, seconds), the longest first.
-        mfu: useful FLOPs over peak FLOPs, if all overlapped (0-1).
-        mfu_alone: if nothing did.
+        communication: of collectives.
+        by_collective: the same by kind, as (kind, group, seconds), the longest first.
+        mfu_overlapped: useful FLOPs over peak FLOPs, if all overlapped (0-1).
+        mfu_serial: if nothing did.
     """
 
     compute: float
     memory: float
-    wires: float
-    by_wire: tuple[tuple[str, int, float], ...]
-    mfu: float
-    mfu_alone: float
+    communication: float
+    by_collective: tuple[tuple[str, int, float], ...]
+    mfu_overlapped: float
+    mfu_serial: float
 
     @property
-    def shortest(self) -> float:
+    def time_overlapped(self) -> float:
         """Seconds with perfect overlap."""
-        return max(self.compute, self.memory, self.wires)
+        return max(self.compute, self.memory, self.communication)
 
     @property
-    def longest(self) -> float:
+    def time_serial(self) -> float:
         """Seconds without any."""
-        return self.compute + self.memory + self.wires
+        return self.compute + self.memory + self.communication
 
     @property
-    def bound(self) -> str:
+    def bottleneck(self) -> str:
         """What takes longest."""
-        times = {"compute": self.compute, "memory": self.memory, "wires": self.wires}
+        times = {
+            "compute": self.compute,
+            "memory": self.memory,
+            "communication": self.communication,
+        }
         return max(times, key=times.__getitem__)
 
 
-def roofline(counts: Counts, where: Slice, *, useful: float) -> Roofline:
+def roofline(counts: ProgramCounts, where: Slice, *, model_flops: float) -> Roofline:
     """Times of a program on a slice.
 
     Args:
         counts: what one chip does.
         where: the chips.
-        useful: FLOPs of one chip's share that the task itself asks for (see `useful`).
+        model_flops: FLOPs of one chip's share that the task itself asks for (`flops.model_flops`).
     """
     chip = where.chip
-    by_wire = [(w.kind, w.group, w.bytes / where.wire_rate(w.group)) for w in counts.wires]
+    by_collective = [
+        (w.kind, w.group, w.bytes / where.collective_bandwidth(w.group)) for w in counts.collectives
+    ]
     parts = (
-        counts.flops / chip.flops,
-        counts.memory / chip.bandwidth,
-        sum(seconds for _, _, seconds in by_wire),
+        counts.flops / chip.peak_flops,
+        counts.memory / chip.hbm_bandwidth,
+        sum(seconds for _, _, seconds in by_collective),
     )
-    ideal = useful / chip.flops
+    ideal = model_flops / chip.peak_flops
     return Roofline(
         compute=parts[0],
         memory=parts[1],
-        wires=parts[2],
-        by_wire=tuple(sorted(by_wire, key=lambda one: -one[2])),
-        mfu=ideal / max(parts),
-        mfu_alone=ideal / sum(parts),
+        communication=parts[2],
+        by_collective=tuple(sorted(by_collective, key=lambda one: -one[2])),
+        mfu_overlapped=ideal / max(parts),
+        mfu_serial=ideal / sum(parts),
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from eef_jax.data.stored import Stored
+from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import DataError
 from eef_jax.types import Example
 
@@ -28,7 +28,7 @@ class Position:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Packing:
     """Which examples lie in which row, for one epoch.
 
     Attributes:
@@ -42,18 +42,18 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class BatchStats:
     """What a batch holds.
 
     Attributes:
         tokens: of examples.
-        learned: of these, how many have a loss weight.
-        slots: tokens that the batch has room for.
+        weighted_tokens: of these, how many have a loss weight.
+        capacity: tokens that the batch has room for.
     """
 
     tokens: int
-    learned: int
-    slots: int
+    weighted_tokens: int
+    capacity: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,29 +68,29 @@ class Batches:
     | positions | int32[b, t] | restart at 0 with each example |
     | segment_ids | int32[b, t] | 1, 2, ... number of the example in its row; 0 where empty |
     | weights | float32[b, t] | loss weight of predicting a token; 0 on an example's first |
-    | targets | int32[b, n] | columns of the tokens that have a weight; 0 where unused |
+    | loss_positions | int32[b, n] | columns of the tokens that have a weight; 0 where unused |
 
-    `targets` lets the loss look at learned tokens alone (about one in ten in an agent's
+    `loss_positions` lets the loss look at learned tokens alone (about one in ten in an agent's
     conversation): n bounds them in a row, and a row takes no example that would exceed it.
 
     Attributes:
         examples: what is packed; of stored ones this process reads those of its own rows alone.
-        rows: rows of a global batch.
-        length: tokens of a row.
+        batch_size: rows of a global batch.
+        seq_len: tokens of a row.
         seed: of the order.
         shuffle: whether examples change their order (and neighbours) each epoch.
-        own: numbers of the rows of a batch that this process lays out, ascending (those its devices
-            hold, `sharding.own_rows`); None for all.
-        targets: n; by default a quarter more than rows of average examples would need.
+        process_rows: ascending indices of the rows of a batch that this process lays out (those on
+            its devices, `sharding.process_rows`); None for all rows.
+        max_loss_positions: n; by default a quarter more than rows of average examples would need.
     """
 
-    examples: Sequence[Example] | Stored
-    rows: int
-    length: int
+    examples: Sequence[Example] | StoredExamples
+    batch_size: int
+    seq_len: int
     seed: int = 0
     shuffle: bool = True
-    own: tuple[int, ...] | None = None
-    targets: int = 0
+    process_rows: tuple[int, ...] | None = None
+    max_loss_positions: int = 0
 
     def __post_init__(self) -> None:
         """Check sizes once, and settle the number of learned slots.
@@ -103,25 +103,27 @@ class Batches:
         both = _sizes(self.examples)
         sizes, learned = both[:, 0], both[:, 1]
         longest = int(np.argmax(sizes))
-        if sizes[longest] > self.length:
+        if sizes[longest] > self.seq_len:
             raise DataError(
                 f"example {self.examples[longest].id!r} has {sizes[longest]} tokens, a row holds "
-                f"{self.length}; raise config.train.length or leave it out when encoding"
+                f"{self.seq_len}; raise config.train.seq_len or leave it out when encoding"
             )
-        if not self.targets:
-            average = 1.25 * self.length * learned.sum() / sizes.sum()
+        if not self.max_loss_positions:
+            average = 1.25 * self.seq_len * learned.sum() / sizes.sum()
             bound = max(int(average), int(learned.max()), 1)
-            object.__setattr__(self, "targets", min(-(-bound // _ROUND) * _ROUND, self.length))
-        if learned.max() > self.targets:
+            object.__setattr__(
+                self, "max_loss_positions", min(-(-bound // _ROUND) * _ROUND, self.seq_len)
+            )
+        if learned.max() > self.max_loss_positions:
             most = self.examples[int(np.argmax(learned))]
             raise DataError(
                 f"example {most.id!r} has {learned.max()} learned tokens, a row's bound is "
-                f"{self.targets}; raise targets"
+                f"{self.max_loss_positions}; raise max_loss_positions"
             )
         object.__setattr__(self, "_sizes", both)
 
-    def plan(self, epoch: int) -> Plan:
-        """Pack the examples of an epoch: first-fit in the epoch's order, by tokens and targets."""
+    def pack(self, epoch: int) -> Packing:
+        """Pack an epoch's examples: first-fit in its order, by tokens and loss positions."""
         sizes: np.ndarray = self._sizes  # type: ignore[attr-defined]
         order = np.arange(len(sizes))
         if self.shuffle:
@@ -133,16 +135,16 @@ class Batches:
             row = int(fits.argmax()) if fits.any() else len(rows)
             if row == len(rows):
                 rows.append([])
-                free[row] = self.length, self.targets
+                free[row] = self.seq_len, self.max_loss_positions
             rows[row].append(number)
             free[row] -= sizes[number]
-        rows += [[] for _ in range(-len(rows) % self.rows)]
-        padding = 1 - int(sizes[:, 0].sum()) / (len(rows) * self.length)
-        return Plan(rows=tuple(map(tuple, rows)), padding=padding)
+        rows += [[] for _ in range(-len(rows) % self.batch_size)]
+        padding = 1 - int(sizes[:, 0].sum()) / (len(rows) * self.seq_len)
+        return Packing(rows=tuple(map(tuple, rows)), padding=padding)
 
     def steps(self, epochs: int) -> int:
         """Number of batches in the first `epochs` epochs."""
-        return sum(len(self.plan(epoch).rows) // self.rows for epoch in range(epochs))
+        return sum(len(self.pack(epoch).rows) // self.batch_size for epoch in range(epochs))
 
     def iterate(self, start: Position | None = None) -> Iterator[tuple[Batch, Position]]:
         """Yield batches without end, each with the position of the one after it."""
@@ -152,35 +154,37 @@ class Batches:
             yield self._batch(self._rows(here)), after
             here = after
 
-    def load(self, position: Position) -> Load:
+    def stats(self, position: Position) -> BatchStats:
         """What the whole batch at a position holds, the other processes' rows included."""
         sizes: np.ndarray = self._sizes  # type: ignore[attr-defined]
         held = [number for row in self._rows(position) for number in row]
         tokens, learned = sizes[held].sum(axis=0).tolist() if held else (0, 0)
-        return Load(tokens=tokens, learned=learned, slots=self.rows * self.length)
+        return BatchStats(
+            tokens=tokens, weighted_tokens=learned, capacity=self.batch_size * self.seq_len
+        )
 
     def _settled(self, position: Position) -> Position:
         """The same place; after an epoch's last batch that is the next one's first."""
-        ended = position.index * self.rows >= len(self._planned(position.epoch).rows)
+        ended = position.index * self.batch_size >= len(self._planned(position.epoch).rows)
         return Position(epoch=position.epoch + 1) if ended else position
 
     def _rows(self, position: Position) -> Sequence[Sequence[int]]:
         """The examples of each row of the batch at a position."""
-        first = position.index * self.rows
-        return self._planned(position.epoch).rows[first : first + self.rows]
+        first = position.index * self.batch_size
+        return self._planned(position.epoch).rows[first : first + self.batch_size]
 
-    def _planned(self, epoch: int) -> Plan:
+    def _planned(self, epoch: int) -> Packing:
         """The plan of an epoch; the last one asked for is kept."""
-        kept: tuple[int, Plan] | None = getattr(self, "_last", None)
+        kept: tuple[int, Packing] | None = getattr(self, "_last", None)
         if kept is None or kept[0] != epoch:
-            kept = epoch, self.plan(epoch)
+            kept = epoch, self.pack(epoch)
             object.__setattr__(self, "_last", kept)
         return kept[1]
 
     def _batch(self, rows: Sequence[Sequence[int]]) -> Batch:
         """Lay out this process's part of a batch."""
-        rows = rows if self.own is None else [rows[number] for number in self.own]
-        batch = empty(len(rows), self.length, self.targets)
+        rows = rows if self.process_rows is None else [rows[number] for number in self.process_rows]
+        batch = empty_batch(len(rows), self.seq_len, self.max_loss_positions)
         for row, numbers in enumerate(rows):
             at = learned = 0
             for segment, number in enumerate(numbers, start=1):
@@ -191,24 +195,24 @@ class Batches:
                 batch["segment_ids"][row, at : at + size] = segment
                 batch["weights"][row, at + 1 : at + size] = example.weights[1:]
                 columns = at + example.learned
-                batch["targets"][row, learned : learned + columns.size] = columns
+                batch["loss_positions"][row, learned : learned + columns.size] = columns
                 at, learned = at + size, learned + columns.size
         return batch
 
 
-def _sizes(examples: Sequence[Example] | Stored) -> np.ndarray:
+def _sizes(examples: Sequence[Example] | StoredExamples) -> np.ndarray:
     """Tokens and learned tokens of each example, i64[n, 2]; stored ones tell them unread."""
-    if isinstance(examples, Stored):
+    if isinstance(examples, StoredExamples):
         return examples.sizes
     return np.array([(len(example.tokens), example.learned.size) for example in examples])
 
 
-def empty(rows: int, length: int, targets: int) -> Batch:
+def empty_batch(batch_size: int, seq_len: int, max_loss_positions: int) -> Batch:
     """A batch that holds nothing: what a step is compiled for."""
     return {
-        "tokens": np.zeros((rows, length), np.int32),
-        "positions": np.zeros((rows, length), np.int32),
-        "segment_ids": np.zeros((rows, length), np.int32),
-        "weights": np.zeros((rows, length), np.float32),
-        "targets": np.zeros((rows, targets), np.int32),
+        "tokens": np.zeros((batch_size, seq_len), np.int32),
+        "positions": np.zeros((batch_size, seq_len), np.int32),
+        "segment_ids": np.zeros((batch_size, seq_len), np.int32),
+        "weights": np.zeros((batch_size, seq_len), np.float32),
+        "loss_positions": np.zeros((batch_size, max_loss_positions), np.int32),
     }

@@ -172,7 +172,7 @@ def encode_all(
     if counts.too_long:
         _log.warning(
             "%d of %d selected trajectories are longer than %d tokens and are left out of "
-            "training; raise the row length (config.train.length) to keep them",
+            "training; raise the row length (config.train.seq_len) to keep them",
             counts.too_long,
             counts.selections,
             max_length,

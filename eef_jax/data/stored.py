@@ -22,7 +22,7 @@ from eef_jax.types import Example
 _REMEDY = "delete the data folder (or start with --overwrite) so that its stage writes it again"
 
 
-class Stored:
+class StoredExamples:
     """Examples in the order they were written.
 
     Args:

@@ -11,7 +11,7 @@ from eef_jax import sharding
 from eef_jax.analysis import micro_batch
 from eef_jax.cluster.hosts import ALONE, Hosts
 from eef_jax.data.batches import Batches
-from eef_jax.data.stored import Stored
+from eef_jax.data.stored import StoredExamples
 from eef_jax.learner.placement import Placement
 from eef_jax.models import stacking
 from eef_jax.storage import metrics
@@ -23,7 +23,7 @@ from eef_jax.types import Example
 
 def tune(
     placement: Placement,
-    examples: Sequence[Example] | Stored,
+    examples: Sequence[Example] | StoredExamples,
     folder: epath.Path,
     train: Mapping[str, Any],
     *,
@@ -42,7 +42,7 @@ def tune(
         train: the config's section `train`.
         seed: of the run.
         number: the round; together with the seed it decides the order of the data.
-        previous: the previous round's tune folder; read with `train.start = "previous"`.
+        previous: the previous round's tune folder; read with `train.init_from = "previous"`.
         config_hash: of the run's config; stored with the checkpoint.
         hosts: the processes of the run.
 
@@ -50,25 +50,25 @@ def tune(
         JSON facts about the training: examples, steps, tokens, loss, seconds.
     """
     model, mesh, key = placement.trained, placement.mesh, 1000 * seed + number
-    if train["start"] == "previous" and previous is not None:
+    if train["init_from"] == "previous" and previous is not None:
         model = dataclasses.replace(model, trainable=placement.restore(previous, model))
     batches = Batches(
         examples=examples,
-        rows=train["rows"],
-        length=train["length"],
+        batch_size=train["batch_size"],
+        seq_len=train["seq_len"],
         seed=key,
-        own=sharding.own_rows(mesh, train["rows"]),
+        process_rows=sharding.process_rows(mesh, train["batch_size"]),
     )
     optimizer = OptimizerConfig(**train["optimizer"])
-    accumulate = micro_batch.accumulate(
+    accumulation_steps = micro_batch.accumulation_steps(
         train["micro_batch"],
         model,
         mesh=mesh,
-        rows=batches.rows,
-        length=batches.length,
-        learned=batches.targets,
+        batch_size=batches.batch_size,
+        seq_len=batches.seq_len,
+        max_loss_positions=batches.max_loss_positions,
         optimizer=optimizer,
-        beside=placement.second_copy_bytes(),
+        reserved=placement.second_copy_bytes(),
     )
     with metrics.Metrics(folder / "metrics.jsonl" if hosts.lead else None) as log:
         trainable, facts = loop.fit(
@@ -77,7 +77,7 @@ def tune(
             mesh=mesh,
             optimizer=optimizer,
             epochs=train["epochs"],
-            accumulate=accumulate,
+            accumulation_steps=accumulation_steps,
             seed=key,
             progress=hosts.lead and sys.stderr.isatty(),
             label=f"tune round {number}",

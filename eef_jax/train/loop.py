@@ -1,4 +1,4 @@
-"""The training loop: steps over packed batches, with progress, evaluation and early stopping.
+"""The training loop: steps over packed batches, with progress and saving.
 
 Deterministic: parameters depend on the model, the data and the arguments alone. Knows no
 environment and no files; what evaluation and saving mean is the caller's.
@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from eef_jax import sharding
-from eef_jax.data.batches import Batches, Load, Position
+from eef_jax.data.batches import Batches, BatchStats, Position
 from eef_jax.errors import ConfigError
 from eef_jax.models.model import Model
 from eef_jax.train import state as state_lib
@@ -37,7 +37,7 @@ def fit(
     optimizer: OptimizerConfig,
     steps: int | None = None,
     epochs: int | None = None,
-    accumulate: int = 1,
+    accumulation_steps: int = 1,
     seed: int = 0,
     progress: bool = True,
     label: str = "train",
@@ -53,12 +53,12 @@ def fit(
 
     Args:
         model: what to train; it is left as it is.
-        batches: the data; its rows spread over the mesh and over `accumulate`.
+        batches: the data; its rows spread over the mesh and over `accumulation_steps`.
         mesh: the devices.
         optimizer: how parameters are updated; its schedule spans all steps.
         steps: number of updates; or
         epochs: number of passes over the data (exactly one of the two).
-        accumulate: micro-batches a batch is computed in.
+        accumulation_steps: micro-batches a batch is computed in.
         seed: of dropout.
         progress: show a bar with loss, tokens a second and time left.
         label: the bar's name.
@@ -84,9 +84,9 @@ def fit(
     if (steps is None) == (epochs is None):
         raise ConfigError(f"got steps={steps} and epochs={epochs}: set exactly one of the two")
     total = steps if steps is not None else batches.steps(epochs or 0)
-    step_lib.check_rows(batches.rows, mesh=mesh, accumulate=accumulate)
+    step_lib.check_batch_size(batches.batch_size, mesh=mesh, accumulation_steps=accumulation_steps)
     transform = make_optimizer(optimizer, total)
-    step = step_lib.make_step(model, transform, mesh=mesh, accumulate=accumulate)
+    step = step_lib.make_step(model, transform, mesh=mesh, accumulation_steps=accumulation_steps)
     frozen = sharding.place(model.frozen, mesh)
     if start is None:
         start = state_lib.create(model, transform, mesh=mesh, seed=seed), Position()
@@ -99,9 +99,11 @@ def fit(
     for batch, position in batches.iterate(first):
         if done >= total:
             break
-        state, scalars = step(state, frozen, step_lib.put_batch(batch, mesh, rows=batches.rows))
+        state, scalars = step(
+            state, frozen, step_lib.put_batch(batch, mesh, batch_size=batches.batch_size)
+        )
         done += 1
-        meter.add(done, batches.load(here), scalars)
+        meter.add(done, batches.stats(here), scalars)
         here = position
         if on_eval and (done == total or (eval_every and done % eval_every == 0)):
             best.offer(state.trainable, on_eval(state.trainable, done), done)
@@ -157,12 +159,12 @@ class _Meter:
         self._tokens = self._slots = self._learned = 0
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
 
-    def add(self, number: int, load: Load, scalars: dict[str, jax.Array]) -> None:
+    def add(self, number: int, stats: BatchStats, scalars: dict[str, jax.Array]) -> None:
         self._flush()
         self._done, self._pending = number, (number, scalars)
-        self._tokens += load.tokens
-        self._slots += load.slots
-        self._learned += load.learned
+        self._tokens += stats.tokens
+        self._slots += stats.capacity
+        self._learned += stats.weighted_tokens
 
     def close(self) -> dict[str, Any]:
         self._flush()

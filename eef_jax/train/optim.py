@@ -23,24 +23,24 @@ class OptimizerConfig:
         name: of an optimizer in optax that needs no more than a learning rate (`adamw`, `lion`,
             `sgd`, `adafactor`, ...); of the fields below it gets those that it takes.
         learning_rate: the peak.
-        schedule: from the peak on: `constant`, `linear` or `cosine` down to `final` of it.
-        warmup: share of the steps in which the rate rises linearly from 0 (0-1).
-        final: the last step's share of the peak (0-1).
+        schedule: from the peak on: `constant`, `linear` or `cosine` down to `end_lr_ratio` of it.
+        warmup_ratio: share of the steps in which the rate rises linearly from 0 (0-1).
+        end_lr_ratio: the last step's share of the peak (0-1).
         weight_decay: decoupled decay of matrices; vectors (norms, biases) are never decayed.
         b1: decay of the first moment (momentum of sgd).
         b2: decay of the second moment.
-        clip: largest global norm of a gradient; 0 for no clipping.
+        clip_norm: largest global norm of a gradient; 0 for no clipping.
     """
 
     name: str = "adamw"
     learning_rate: float = 1e-3
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    warmup: float = 0.05
-    final: float = 0.1
+    warmup_ratio: float = 0.05
+    end_lr_ratio: float = 0.1
     weight_decay: float = 0.0
     b1: float = 0.9
     b2: float = 0.99
-    clip: float = 1.0
+    clip_norm: float = 1.0
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -49,12 +49,12 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     Raises:
         ConfigError: for an unknown schedule.
     """
-    warmup = round(config.warmup * steps)
+    warmup = round(config.warmup_ratio * steps)
     peak, rest = config.learning_rate, max(steps - warmup, 1)
     shapes = {
         "constant": lambda: optax.constant_schedule(peak),
-        "linear": lambda: optax.linear_schedule(peak, peak * config.final, rest),
-        "cosine": lambda: optax.cosine_decay_schedule(peak, rest, alpha=config.final),
+        "linear": lambda: optax.linear_schedule(peak, peak * config.end_lr_ratio, rest),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, rest, alpha=config.end_lr_ratio),
     }
     if config.schedule not in shapes:
         raise ConfigError(f"unknown schedule {config.schedule!r}: {near(config.schedule, shapes)}")
@@ -94,8 +94,8 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             "set it to 0 or take adamw"
         )
     optimizer = make(learning_rate=rate, **given)
-    if config.clip:
-        optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optimizer)
+    if config.clip_norm:
+        optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
     return optimizer
 
 

@@ -35,7 +35,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     *,
     mesh: Mesh,
-    accumulate: int = 1,
+    accumulation_steps: int = 1,
     chunk: int = CHUNK,
 ) -> Step:
     """Compile-once update step.
@@ -48,14 +48,16 @@ def make_step(
         model: gives structure and placement; its arrays are not kept.
         optimizer: see `eef_jax.train.optim`.
         mesh: where everything lies.
-        accumulate: micro-batches a batch is split into, one after the other; divides its rows.
+        accumulation_steps: number of micro-batches that a batch is split into; divides its rows.
         chunk: see `losses.weighted_nll`.
 
     Returns:
         A function (state, frozen, batch) -> (state, scalars). The state is donated. Scalars: `loss`
         (nats a learned token), `weight` (sum of weights), `grad_norm` (before clipping).
     """
-    jitted = _jitted(model, optimizer, mesh=mesh, accumulate=accumulate, chunk=chunk)
+    jitted = _jitted(
+        model, optimizer, mesh=mesh, accumulation_steps=accumulation_steps, chunk=chunk
+    )
 
     def step(
         state: TrainState, frozen: nnx.State, batch: DeviceBatch
@@ -71,10 +73,10 @@ def _jitted(
     optimizer: optax.GradientTransformation,
     *,
     mesh: Mesh,
-    accumulate: int,
+    accumulation_steps: int,
     chunk: int,
 ) -> Any:
-    graphdef, kept = model.graphdef, sharding.kept
+    graphdef, kept = model.graphdef, sharding.constrain_tree
 
     def loss_sum(
         trainable: nnx.State, frozen: nnx.State, batch: DeviceBatch, key: Key[Array, ""]
@@ -86,7 +88,7 @@ def _jitted(
             hidden,
             batch["tokens"],
             batch["weights"],
-            batch["targets"],
+            batch["loss_positions"],
             chunk=chunk,
         )
 
@@ -101,7 +103,7 @@ def _jitted(
             ),
             batch,
             key,
-            accumulate,
+            accumulation_steps,
         )
         scale = 1.0 / jnp.where(weight == 0.0, 1.0, weight)
         grads = jax.tree.map(lambda grad: grad * scale, grads)
@@ -131,7 +133,7 @@ def lower(
     batch: Mapping[str, np.ndarray],
     *,
     mesh: Mesh,
-    accumulate: int = 1,
+    accumulation_steps: int = 1,
     chunk: int = CHUNK,
 ) -> jax.stages.Lowered:
     """The step's program for batches like this one, to be compiled ahead of time.
@@ -141,7 +143,7 @@ def lower(
         optimizer: as for `make_step`, and so are the rest.
         batch: a whole global batch, such as `data.batches.empty`.
         mesh: see `make_step`.
-        accumulate: see `make_step`.
+        accumulation_steps: see `make_step`.
         chunk: see `make_step`.
     """
     lies = batch_shardings(mesh)
@@ -151,7 +153,9 @@ def lower(
     }
     state = state_lib.abstract(model, optimizer, mesh=mesh)
     frozen = sharding.abstract(model.frozen, mesh)
-    jitted = _jitted(model, optimizer, mesh=mesh, accumulate=accumulate, chunk=chunk)
+    jitted = _jitted(
+        model, optimizer, mesh=mesh, accumulation_steps=accumulation_steps, chunk=chunk
+    )
     with jax.set_mesh(mesh):
         return jitted.lower(state, frozen, like)
 
@@ -161,33 +165,36 @@ def batch_shardings(mesh: Mesh) -> dict[str, NamedSharding]:
     cells = sharding.batch_sharding(mesh)
     rows = NamedSharding(mesh, PartitionSpec(sharding.RULES["batch"]))
     names = ("tokens", "positions", "segment_ids", "weights")
-    return dict.fromkeys(names, cells) | {"targets": rows}
+    return dict.fromkeys(names, cells) | {"loss_positions": rows}
 
 
-def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, *, rows: int) -> DeviceBatch:
-    """Move this host's part of a batch of `rows` rows in all to the devices."""
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, *, batch_size: int) -> DeviceBatch:
+    """Move this host's part of a batch of `batch_size` rows in all to the devices."""
     lies = batch_shardings(mesh)
     return {
-        name: jax.make_array_from_process_local_data(lies[name], value, (rows, *value.shape[1:]))
+        name: jax.make_array_from_process_local_data(
+            lies[name], value, (batch_size, *value.shape[1:])
+        )
         for name, value in batch.items()
     }
 
 
-def check_rows(rows: int, *, mesh: Mesh, accumulate: int) -> None:
+def check_batch_size(batch_size: int, *, mesh: Mesh, accumulation_steps: int) -> None:
     """Check that each micro-batch spreads evenly over the devices.
 
     Raises:
         ConfigError: when it does not.
     """
-    parts = accumulate * ways(mesh)
-    if rows % parts:
+    parts = accumulation_steps * data_parallel_size(mesh)
+    if batch_size % parts:
         raise ConfigError(
-            f"a batch of {rows} rows does not split into {accumulate} micro-batches over the "
-            f"{ways(mesh)} data devices; set config.train.rows to a multiple of {parts}"
+            f"a batch of {batch_size} rows does not split into {accumulation_steps} micro-batches "
+            f"over the {data_parallel_size(mesh)} data devices; set config.train.batch_size to a "
+            f"multiple of {parts}"
         )
 
 
-def ways(mesh: Mesh) -> int:
+def data_parallel_size(mesh: Mesh) -> int:
     """Number of devices that rows are spread over."""
     return math.prod(mesh.shape[axis] for axis in sharding.RULES["batch"])
 
@@ -196,21 +203,22 @@ def _accumulated(
     value_and_grad: Callable[[DeviceBatch, Key[Array, ""]], tuple[Any, Any]],
     batch: DeviceBatch,
     key: Key[Array, ""],
-    accumulate: int,
+    accumulation_steps: int,
 ) -> tuple[Any, Any]:
     """Sum losses and gradients over micro-batches."""
-    if accumulate == 1:
+    if accumulation_steps == 1:
         return value_and_grad(batch, key)
-    # Micro-batch j holds the rows r = j modulo `accumulate`: then each device's rows stay on it.
+    # Micro-batch j holds the rows r = j modulo `accumulation_steps`, so that each device's rows
+    # stay on it.
     parts = {
-        name: value.reshape(-1, accumulate, *value.shape[1:]).swapaxes(0, 1)
+        name: value.reshape(-1, accumulation_steps, *value.shape[1:]).swapaxes(0, 1)
         for name, value in batch.items()
     }
 
     def add(total: Any, part: tuple[DeviceBatch, Key[Array, ""]]) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, value_and_grad(*part)), None
 
-    keys = jax.random.split(key, accumulate)
+    keys = jax.random.split(key, accumulation_steps)
     first = ({name: value[0] for name, value in parts.items()}, keys[0])
     zeros = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(value_and_grad, *first)

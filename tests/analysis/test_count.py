@@ -63,7 +63,7 @@ ENTRY %main (a: bf16[64,128]) -> bf16[64,128] {
 
 def counted(function, *arguments, **options):
     text = jax.jit(function, **options).lower(*arguments).compile().as_text()
-    return count.count(hlo.parse(text))
+    return count.count_program(hlo.parse(text))
 
 
 def test_a_scan_counts_as_often_as_it_runs():
@@ -98,22 +98,24 @@ def test_collectives_by_kind_with_their_groups():
     split = NamedSharding(mesh, PartitionSpec(None, "fsdp"))
     whole = NamedSharding(mesh, PartitionSpec())
     x = jax.device_put(jnp.ones((8, 64)), split)
-    gathered = counted(lambda x: x, x, out_shardings=whole).wires
+    gathered = counted(lambda x: x, x, out_shardings=whole).collectives
     (wire,) = gathered
     assert (wire.kind, wire.group, wire.count) == ("all-gather", 4, 1)
     assert wire.bytes == 8 * 64 * 4 * 3 / 4
     y = jax.device_put(jnp.ones((8, 64)), rows)
-    (wire,) = counted(lambda y: y.sum(0), y, out_shardings=whole).wires
+    (wire,) = counted(lambda y: y.sum(0), y, out_shardings=whole).collectives
     assert (wire.kind, wire.group) == ("all-reduce", 2)
     assert wire.bytes == 2 * 64 * 4 / 2
 
 
 def test_a_tpu_s_program():
-    counts = count.count(hlo.parse(TPU), kernel=lambda name, operands: 7.0 * operands[0].size)
+    counts = count.count_program(
+        hlo.parse(TPU), kernel=lambda name, operands: 7.0 * operands[0].size
+    )
     kernel = 32 * 7 * 64 * 128
     assert counts.kernel_flops == kernel
     assert counts.flops == 32 * 2 * 64 * 128 * 128 + kernel
-    (wire,) = counts.wires
+    (wire,) = counts.collectives
     assert (wire.kind, wire.group, wire.count) == ("all-gather", 16, 32)
     assert wire.bytes == 32 * 64 * 128 * 2 * 15 / 16
     # A turn writes the gathered weight and the product, and reads the rows twice (kernel, product).
@@ -136,7 +138,7 @@ def test_what_is_put_into_a_large_array_counts_and_the_array_does_not(fused):
     text = f"HloModule m\n\n{inside}ENTRY %main {head}{inputs}"
     text += f"  ROOT %r = {fusion if fused else scatter}\n}}\n"
     update, indices = 8 * 64 * 4, 8 * 4
-    assert count.count(hlo.parse(text)).memory == 2 * update + (indices if fused else 0)
+    assert count.count_program(hlo.parse(text)).memory == 2 * update + (indices if fused else 0)
 
 
 def test_a_convolution_that_is_a_batched_product_counts_no_padding():
@@ -149,7 +151,7 @@ ENTRY %main (a: bf16[4,8,16], b: bf16[4,16,32]) -> bf16[8,4,32] {{
   ROOT %c = bf16[4,8,32]{{2,1,0}} convolution(%a, %b), {window}, dim_labels=0bf_0io->0bf
 }}
 """
-    counts = count.count(hlo.parse(lines))
+    counts = count.count_program(hlo.parse(lines))
     places = sum(
         (o * 3 + k - 3) % 4 == 0 and 0 <= o * 3 + k - 3 <= 12 for o in range(4) for k in range(4)
     )
@@ -176,7 +178,7 @@ ENTRY %main (a: f32[64]) -> f32[64] {{
   ROOT %r = f32[64]{{0}} all-reduce(%a), channel_id=1, {groups}, to_apply=%add
 }}
 """
-    (wire,) = count.count(hlo.parse(lines)).wires
+    (wire,) = count.count_program(hlo.parse(lines)).collectives
     assert wire.group == size
     np.testing.assert_allclose(wire.bytes, 2 * 256 * (size - 1) / size)
 
@@ -185,4 +187,4 @@ def test_a_loop_without_a_bound_says_so():
     text = jax.jit(functools.partial(jax.lax.while_loop, lambda x: jnp.sum(x) < 9, lambda x: x + x))
     module = hlo.parse(text.lower(jnp.ones(4)).compile().as_text())
     with pytest.raises(ValueError, match="no constant bound"):
-        count.count(module)
+        count.count_program(module)

@@ -10,7 +10,7 @@ from eef_jax.analysis import count, flops, hlo, programs
 from eef_jax.analysis import micro_batch as micro_batch_lib
 from eef_jax.analysis.chips import CHIPS, Slice
 from eef_jax.analysis.roofline import roofline
-from eef_jax.data.batches import empty
+from eef_jax.data.batches import empty_batch
 from eef_jax.errors import ConfigError
 from eef_jax.kernels import xla
 from eef_jax.models.config import LoraConfig, ModelConfig
@@ -32,68 +32,71 @@ def model(lora=LoraConfig(rank=4), **options):  # noqa: B008
 @functools.cache
 def counts(remat, sizes=(("data", 8),), lora=LoraConfig(rank=4)):  # noqa: B008
     mesh = make_mesh(dict(sizes))
-    batch = empty(8, LENGTH, LENGTH)
+    batch = empty_batch(8, LENGTH, LENGTH)
     optimizer = make_optimizer(OptimizerConfig(), 1)
     lowered = step.lower(model(lora, remat=remat), optimizer, batch, mesh=mesh)
-    return count.count(hlo.parse(lowered.compile().as_text()))
+    return count.count_program(hlo.parse(lowered.compile().as_text()))
 
 
 @pytest.mark.parametrize("remat", ["none", "block"])
 def test_the_compiled_step_does_what_is_counted_by_hand(remat):
     made = model(remat=remat)
-    load = programs.load(make_mesh({"data": 8}), empty(8, LENGTH, LENGTH))
-    attention = flops.attention(CONFIG, load, share=flops.seen(LENGTH, xla.BLOCK))
-    expected = flops.done(made, load, remat=remat, attention=attention, chunked=True)
+    load = programs.device_load(make_mesh({"data": 8}), empty_batch(8, LENGTH, LENGTH))
+    attention = flops.attention_flops(CONFIG, load, share=flops.causal_fraction(LENGTH, xla.BLOCK))
+    expected = flops.hardware_flops(made, load, remat=remat, attention=attention, chunked=True)
     np.testing.assert_allclose(counts(remat).flops, expected, rtol=0.05)
 
 
 def test_useful_work_is_4nd_with_an_adapter_and_6nd_without():
-    load = flops.Load(tokens=1000, learned=100, length=LENGTH)
+    load = flops.DeviceLoad(tokens=1000, loss_positions=100, seq_len=LENGTH)
     body = 3 * (128 * 32 * (4 + 2) * 2 + 3 * 128 * 512)
     head = 512 * 128
-    assert flops.useful(model(), load) == 4 * (body * 1000 + head * 100)
-    assert flops.useful(model(None), load) == 6 * (body * 1000 + head * 100)
-    assert flops.useful(model(), dataclasses.replace(load, share=0.5)) == 2 * (
+    assert flops.model_flops(model(), load) == 4 * (body * 1000 + head * 100)
+    assert flops.model_flops(model(None), load) == 6 * (body * 1000 + head * 100)
+    assert flops.model_flops(model(), dataclasses.replace(load, share=0.5)) == 2 * (
         body * 1000 + head * 100
     )
 
 
 def test_fsdp_gathers_weights_and_leaves_activations_where_they_are():
-    wires = counts("block", (("fsdp", 8),)).wires
+    wires = counts("block", (("fsdp", 8),)).collectives
     gathered = sum(wire.bytes for wire in wires if wire.kind == "all-gather")
     others = sum(wire.bytes for wire in wires if wire.kind != "all-gather")
-    layers = 2 * flops.sizes(model()).body  # bytes in bfloat16
+    layers = 2 * flops.parameter_counts(model()).body  # bytes in bfloat16
     assert layers < gathered < 5 * layers
     assert others < layers
 
 
 def test_a_roofline_is_the_longest_and_the_sum_of_its_parts():
     where = Slice(chip=CHIPS["TPU v5 lite"], axes=(4, 4))
-    wire = count.Wire(kind="all-gather", group=16, count=1, bytes=90e9)
-    made = count.Counts(flops=197e12 * 2, kernel_flops=0.0, memory=819e9 / 2, wires=(wire,))
-    roof = roofline(made, where, useful=197e12)
-    assert (roof.compute, roof.memory, roof.wires) == (2.0, 0.5, 1.0)  # two lines of 45 GB/s
-    assert (roof.shortest, roof.longest, roof.bound) == (2.0, 3.5, "compute")
-    assert roof.mfu == 0.5
-    assert roof.mfu_alone == 1 / 3.5
+    wire = count.Collective(kind="all-gather", group=16, count=1, bytes=90e9)
+    made = count.ProgramCounts(
+        flops=197e12 * 2, kernel_flops=0.0, memory=819e9 / 2, collectives=(wire,)
+    )
+    roof = roofline(made, where, model_flops=197e12)
+    # Two axes of 45 GB/s each that are no rings.
+    assert (roof.compute, roof.memory, roof.communication) == (2.0, 0.5, 1.0)
+    assert (roof.time_overlapped, roof.time_serial, roof.bottleneck) == (2.0, 3.5, "compute")
+    assert roof.mfu_overlapped == 0.5
+    assert roof.mfu_serial == 1 / 3.5
 
 
 def test_rings_carry_twice_what_lines_do():
     v5e = CHIPS["TPU v5 lite"]
-    assert Slice(chip=v5e, axes=(16, 16)).wire_rate(256) == 4 * v5e.link
-    assert Slice(chip=v5e, axes=(16, 16)).wire_rate(16) == 2 * v5e.link
-    assert Slice(chip=v5e, axes=(4, 4)).wire_rate(16) == 2 * v5e.link
-    assert Slice(chip=v5e, axes=()).wire_rate(1) == v5e.link
+    assert Slice(chip=v5e, axes=(16, 16)).collective_bandwidth(256) == 4 * v5e.ici_bandwidth
+    assert Slice(chip=v5e, axes=(16, 16)).collective_bandwidth(16) == 2 * v5e.ici_bandwidth
+    assert Slice(chip=v5e, axes=(4, 4)).collective_bandwidth(16) == 2 * v5e.ici_bandwidth
+    assert Slice(chip=v5e, axes=()).collective_bandwidth(1) == v5e.ici_bandwidth
 
 
-def accumulate(micro_batch, rows=16, **options):
-    return micro_batch_lib.accumulate(
+def accumulate(micro_batch, batch_size=16, **options):
+    return micro_batch_lib.accumulation_steps(
         micro_batch,
         model(remat="block"),
         mesh=make_mesh({"data": 8}),
-        rows=rows,
-        length=LENGTH,
-        learned=16,
+        batch_size=batch_size,
+        seq_len=LENGTH,
+        max_loss_positions=16,
         optimizer=OptimizerConfig(),
         **options,
     )
@@ -106,7 +109,7 @@ def test_micro_batches_are_rows_of_a_device():
     with pytest.raises(ConfigError, match=r"micro_batch = 3: expected .* divisor of the 2 rows"):
         accumulate(3)
     with pytest.raises(ConfigError, match="multiple of 8"):
-        accumulate(1, rows=12)
+        accumulate(1, batch_size=12)
 
 
 def test_auto_takes_the_most_rows_that_fit(monkeypatch):
@@ -117,13 +120,13 @@ def test_auto_takes_the_most_rows_that_fit(monkeypatch):
         tried.append(program)
         return programs.Memory(arguments=0, temporaries=[9, 4][len(tried) - 1], outputs=0, code=0)
 
-    monkeypatch.setattr(programs, "memory", memory)
-    monkeypatch.setattr(micro_batch_lib, "capacity", lambda device: 5.0)
+    monkeypatch.setattr(programs, "memory_usage", memory)
+    monkeypatch.setattr(micro_batch_lib, "memory_limit", lambda device: 5.0)
     assert accumulate("auto") == 2
     assert len(tried) == 2
     tried.clear()  # with a byte taken by others, four no longer fit
     with pytest.raises(programs.OutOfMemory, match="that are free"):
-        accumulate("auto", beside=2)
+        accumulate("auto", reserved=2)
 
 
 def test_a_program_that_does_not_fit_says_why_and_what_helps():
@@ -137,4 +140,4 @@ def test_a_program_that_does_not_fit_says_why_and_what_helps():
             )
 
     with pytest.raises(programs.OutOfMemory, match=r"(?s)Used 20.51G of 15.75G.*micro_batch=1"):
-        programs.build("train", Lowered())
+        programs.compile_lowered("train", Lowered())

@@ -32,7 +32,7 @@ SETTINGS = {
     "engine.max_context": 512,
     "explore.max_new_tokens": 2,
     "evaluate.max_new_tokens": 2,
-    "train.rows": 4,
+    "train.batch_size": 4,
     "local_mesh.data": -1,  # no sum is split, so that none is taken in another order
     "local_mesh.tensor": 1,
 }

@@ -8,7 +8,7 @@ import pytest
 
 from eef_jax.data import tfrecord
 from eef_jax.data.batches import Batches, Position
-from eef_jax.data.stored import Stored
+from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import DataError
 from eef_jax.types import Example
 
@@ -22,7 +22,7 @@ def example(number, size, learned=2):
 
 
 def make(sizes=(5, 4, 3, 6, 2), **options):
-    settings = {"rows": 2, "length": 8, "seed": 3} | options
+    settings = {"batch_size": 2, "seq_len": 8, "seed": 3} | options
     return Batches(examples=[example(n + 1, size) for n, size in enumerate(sizes)], **settings)
 
 
@@ -48,13 +48,13 @@ def test_rows_are_packed_first_fit_token_by_token():
         [0, 0, 0, 0.5, 0.5, 0, 0.5, 0.5],
         [0, 0, 0.5, 0.5, 0, 0, 0, 0],
     ]
-    assert batch["targets"][:, :4].tolist() == [[3, 4, 6, 7], [2, 3, 0, 0]]
-    assert not batch["targets"][:, 4:].any()
+    assert batch["loss_positions"][:, :4].tolist() == [[3, 4, 6, 7], [2, 3, 0, 0]]
+    assert not batch["loss_positions"][:, 4:].any()
     assert after == Position(epoch=1, index=0)
 
 
 def test_a_first_token_is_never_learned():
-    batches = Batches(examples=[example(1, 3, learned=3)], rows=1, length=4)
+    batches = Batches(examples=[example(1, 3, learned=3)], batch_size=1, seq_len=4)
     ((batch, _),) = first(batches, 1)
     assert batch["weights"].tolist() == [[0, 0.5, 0.5, 0]]
 
@@ -62,7 +62,7 @@ def test_a_first_token_is_never_learned():
 def test_an_epoch_holds_every_example_once_and_counts_its_padding():
     batches = make()
     for epoch in range(3):
-        plan = batches.plan(epoch)
+        plan = batches.pack(epoch)
         assert sorted(itertools.chain(*plan.rows)) == list(range(5))
         assert plan.padding == pytest.approx(1 - 20 / (8 * len(plan.rows)))
         assert len(plan.rows) % 2 == 0
@@ -70,9 +70,12 @@ def test_an_epoch_holds_every_example_once_and_counts_its_padding():
 
 def test_learned_tokens_of_a_row_are_bounded():
     batches = Batches(
-        examples=[example(n, 16, learned=16) for n in range(4)], rows=1, length=64, targets=31
+        examples=[example(n, 16, learned=16) for n in range(4)],
+        batch_size=1,
+        seq_len=64,
+        max_loss_positions=31,
     )
-    assert all(len(row) == 2 for row in batches.plan(0).rows)
+    assert all(len(row) == 2 for row in batches.pack(0).rows)
 
 
 def test_shapes_stay_the_same():
@@ -85,9 +88,9 @@ def test_shapes_stay_the_same():
 
 
 def test_order_depends_on_seed_and_epoch_alone():
-    assert make().plan(1) == make().plan(1)
+    assert make().pack(1) == make().pack(1)
     big = {"sizes": (2,) * 50}
-    plans = [make(**big).plan(0), make(**big).plan(1), make(**big, seed=4).plan(0)]
+    plans = [make(**big).pack(0), make(**big).pack(1), make(**big, seed=4).pack(0)]
     assert len({plan.rows for plan in plans}) == 3
 
 
@@ -102,8 +105,8 @@ def test_any_position_resumes_the_same_stream():
 
 
 def test_a_process_lays_out_its_own_rows():
-    whole = first(make(rows=4), 2)
-    evens, odds = (first(make(rows=4, own=own), 2) for own in ((0, 2), (1, 3)))
+    whole = first(make(batch_size=4), 2)
+    evens, odds = (first(make(batch_size=4, process_rows=own), 2) for own in ((0, 2), (1, 3)))
     for step, (batch, position) in enumerate(whole):
         assert evens[step][1] == odds[step][1] == position
         assert_equal({name: value[0::2] for name, value in batch.items()}, evens[step][0])
@@ -111,18 +114,20 @@ def test_a_process_lays_out_its_own_rows():
 
 
 def test_a_process_reads_what_its_rows_hold(tmp_path, monkeypatch):
-    whole = make(sizes=(5, 4, 3, 6, 2, 7, 8, 1), rows=4)
+    whole = make(sizes=(5, 4, 3, 6, 2, 7, 8, 1), batch_size=4)
     tfrecord.write(tmp_path, whole.examples, shards=2)
-    stored, read = Stored(tmp_path), []
-    one = Stored.__getitem__
-    monkeypatch.setattr(Stored, "__getitem__", lambda self, n: read.append(n) or one(self, n))
-    mine = make(rows=4, own=(1, 3))
+    stored, read = StoredExamples(tmp_path), []
+    one = StoredExamples.__getitem__
+    monkeypatch.setattr(
+        StoredExamples, "__getitem__", lambda self, n: read.append(n) or one(self, n)
+    )
+    mine = make(batch_size=4, process_rows=(1, 3))
     mine = dataclasses.replace(mine, examples=stored)
-    assert mine.plan(0) == whole.plan(0) and not read
+    assert mine.pack(0) == whole.pack(0) and not read
     steps = whole.steps(1)
     for (left, _), (right, _) in zip(first(whole, steps), first(mine, steps), strict=True):
         assert_equal({name: value[1::2] for name, value in left.items()}, right)
-    rows = whole.plan(0).rows
+    rows = whole.pack(0).rows
     assert read == [number for row in rows[1::2] for number in row]
     assert len(read) < len(stored)
 
@@ -130,10 +135,10 @@ def test_a_process_reads_what_its_rows_hold(tmp_path, monkeypatch):
 def test_the_load_is_the_whole_batchs():
     batches, here = make(), Position()
     for batch, after in first(batches, 7):
-        load = make(own=(0,)).load(here)
-        assert load.tokens == np.count_nonzero(batch["segment_ids"])
-        assert load.learned == np.count_nonzero(batch["weights"])
-        assert load.slots == batch["tokens"].size
+        stats = make(process_rows=(0,)).stats(here)
+        assert stats.tokens == np.count_nonzero(batch["segment_ids"])
+        assert stats.weighted_tokens == np.count_nonzero(batch["weights"])
+        assert stats.capacity == batch["tokens"].size
         here = after
 
 
@@ -143,4 +148,4 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(DataError, match="no example to train on"):
         make(sizes=())
     with pytest.raises(DataError, match="'1' has 2 learned tokens, a row's bound is 1"):
-        make(targets=1)
+        make(max_loss_positions=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eef_jax.data import example_proto, tfrecord
-from eef_jax.data.stored import Stored
+from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import DataError
 from eef_jax.types import Example
 from tests import object_store
@@ -50,7 +50,7 @@ def test_round_trip_keeps_order_over_shards(tmp_path, columns):
     assert [path.name for path in paths] == [
         f"eef-train.tfrecord-0000{shard}-of-00004" for shard in range(4)
     ]
-    stored = Stored(tmp_path)
+    stored = StoredExamples(tmp_path)
     for left, right in zip(written, stored, strict=True):
         assert_equal(left, right)
     assert_equal(written[7], stored[7])
@@ -63,7 +63,7 @@ def test_round_trip_through_an_object_store_without_rename(monkeypatch):
     object_store.install(monkeypatch)
     written = examples(5)
     tfrecord.write("gs://bucket/run/select/dataset", written, shards=2)
-    read = Stored("gs://bucket/run/select/dataset")
+    read = StoredExamples("gs://bucket/run/select/dataset")
     for left, right in zip(written, read, strict=True):
         assert_equal(left, right)
 
@@ -91,7 +91,7 @@ def test_any_flipped_byte_names_file_and_record(tmp_path):
         damaged[second + offset if second + offset < len(whole) else -1] ^= 0x40
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=rf"{path.name}: record [12] .*delete the data folder"):
-            list(Stored(tmp_path))
+            list(StoredExamples(tmp_path))
 
 
 def test_a_truncated_shard_names_the_first_lost_record(tmp_path):
@@ -101,17 +101,17 @@ def test_a_truncated_shard_names_the_first_lost_record(tmp_path):
     for kept in (len(whole) - 1, third + 5, third):
         path.write_bytes(whole[:kept])
         with pytest.raises(DataError, match=r"record 2 is cut off"):
-            list(Stored(tmp_path))
+            list(StoredExamples(tmp_path))
 
 
 def test_a_sound_record_of_another_kind_is_refused(tmp_path):
     (path,) = tfrecord.write(tmp_path, examples(1), shards=1)
     path.write_bytes(tfrecord.frame(example_proto.serialize({"other": [b"x"]})))
     with pytest.raises(DataError, match="record 0 is no example of this version"):
-        list(Stored(tmp_path))
+        list(StoredExamples(tmp_path))
     path.write_bytes(tfrecord.frame(b"\xff\xff"))
     with pytest.raises(DataError, match="record 0 is no example of this version"):
-        list(Stored(tmp_path))
+        list(StoredExamples(tmp_path))
 
 
 def test_an_index_of_other_records_is_refused(tmp_path):
@@ -120,25 +120,25 @@ def test_an_index_of_other_records_is_refused(tmp_path):
     index = np.load(path)
     np.save(path, index[:2])
     with pytest.raises(DataError, match=r"shape \(2, 3\), but dataset_info.json tells of 3 rec"):
-        Stored(tmp_path)
+        StoredExamples(tmp_path)
     np.save(path, index + np.array([0, 1, 0]))
     with pytest.raises(DataError, match=r"record 0 is no example .* the index tells of"):
-        list(Stored(tmp_path))
+        list(StoredExamples(tmp_path))
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(DataError, match=r"index.npy is damaged"):
-        Stored(tmp_path)
+        StoredExamples(tmp_path)
 
 
 def test_missing_pieces_are_named(tmp_path):
     with pytest.raises(DataError, match=r"dataset_info\.json is missing"):
-        list(Stored(tmp_path))
+        list(StoredExamples(tmp_path))
     paths = tfrecord.write(tmp_path, examples(4), shards=2)
     with pytest.raises(DataError, match="no split 'dev'; it has train"):
-        list(Stored(tmp_path, split="dev"))
+        list(StoredExamples(tmp_path, split="dev"))
     paths[1].unlink()
-    assert Stored(tmp_path)[0].id  # what is not asked for may be missing
+    assert StoredExamples(tmp_path)[0].id  # what is not asked for may be missing
     with pytest.raises(DataError, match=f"shard .*{paths[1].name} is missing"):
-        list(Stored(tmp_path))
+        list(StoredExamples(tmp_path))
 
 
 def test_nothing_to_write_and_unequal_columns_are_refused(tmp_path):

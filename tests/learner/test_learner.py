@@ -22,7 +22,7 @@ from tests.test_export import folder  # noqa: F401 (a fixture)
 def config(path, lora=(), **model):
     made = common.base()
     made.mesh = {"data": 8}
-    made.train.update({"epochs": 1, "rows": 8, "length": 16})
+    made.train.update({"epochs": 1, "batch_size": 8, "seq_len": 16})
     made.model.update({"path": str(path), **model})
     made.model.lora.update({"rank": 2, "targets": r"q_proj,.*up_proj", **dict(lora)})
     return made.to_dict()

@@ -76,13 +76,15 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path):
         metadata = note(step=int(state.step), position=position)
         checkpoint.save(tmp_path / "last", state.trainable, metadata, training=state)
 
-    batches = toy.batches(rows=4)
+    batches = toy.batches(batch_size=4)
     whole, _ = fit(model, batches, **settings, on_save=keep, save_every=3)
     blank = state_lib.create(model, make_optimizer(toy.OPTIMIZER, 5), mesh=mesh, seed=99)
     state, metadata = checkpoint.load_training(tmp_path / "last", blank, base_hash=base_hash)
     assert metadata.step == int(state.step) == 3
     assert isinstance(metadata.position, Position)
-    resumed, _ = fit(model, toy.batches(rows=4), **settings, start=(state, metadata.position))
+    resumed, _ = fit(
+        model, toy.batches(batch_size=4), **settings, resume_from=(state, metadata.position)
+    )
     assert_same_bits(whole, resumed)
 
 

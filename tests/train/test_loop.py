@@ -14,7 +14,7 @@ DROPPED = LoraConfig(rank=4, dropout=0.2, targets=("q_proj", "down_proj"))
 
 def run(*, lora=DROPPED, **options):
     settings = {"mesh": toy.one_device(), "optimizer": toy.OPTIMIZER, "progress": False}
-    return fit(toy.model(lora), toy.batches(rows=4), **settings | options)
+    return fit(toy.model(lora), toy.batches(batch_size=4), **settings | options)
 
 
 def assert_same_bits(left, right):
@@ -42,13 +42,13 @@ def test_resumed_equals_uninterrupted():
         saved.append((jax.tree.map(lambda leaf: leaf.copy(), state), position))
 
     whole, _ = run(steps=7, on_save=keep, save_every=3)
-    resumed, facts = run(steps=7, start=saved[0])
+    resumed, facts = run(steps=7, resume_from=saved[0])
     assert_same_bits(whole, resumed)
     assert facts["steps"] == 7
 
 
 def test_epochs_count_whole_passes():
-    batches = toy.batches(rows=4)
+    batches = toy.batches(batch_size=4)
     _, facts = run(epochs=2)
     assert facts["steps"] == batches.steps(2)
     assert facts["tokens"] == 2 * sum(len(example.tokens) for example in batches.examples)

@@ -15,7 +15,9 @@ from eef_jax.train.optim import OptimizerConfig, make_optimizer, make_schedule
     [("constant", 1.0, 1.0), ("linear", 0.6, 0.2), ("cosine", 0.6, 0.2)],
 )
 def test_schedules_warm_up_to_the_peak_and_end_at_their_final_share(schedule, half, last):
-    config = OptimizerConfig(learning_rate=2.0, schedule=schedule, warmup=0.2, final=0.2)
+    config = OptimizerConfig(
+        learning_rate=2.0, schedule=schedule, warmup_ratio=0.2, end_lr_ratio=0.2
+    )
     rate = make_schedule(config, 50)
     assert 0 < rate(0) < rate(5) < rate(10) == 2.0
     assert rate(30) == pytest.approx(2.0 * half)
@@ -24,7 +26,7 @@ def test_schedules_warm_up_to_the_peak_and_end_at_their_final_share(schedule, ha
 
 @pytest.mark.parametrize("name", ["adamw", "lion", "sgd", "adafactor", "rmsprop"])
 def test_every_optimizer_descends(name):
-    optimizer = make_optimizer(OptimizerConfig(name=name, learning_rate=0.1, warmup=0.0), 10)
+    optimizer = make_optimizer(OptimizerConfig(name=name, learning_rate=0.1, warmup_ratio=0.0), 10)
     params = {"w": jnp.ones((2, 2))}
     state = optimizer.init(params)
     updates, _ = optimizer.update(params, state, params)
@@ -32,7 +34,9 @@ def test_every_optimizer_descends(name):
 
 
 def test_decay_spares_vectors():
-    config = OptimizerConfig(learning_rate=0.1, warmup=0.0, weight_decay=0.5, schedule="constant")
+    config = OptimizerConfig(
+        learning_rate=0.1, warmup_ratio=0.0, weight_decay=0.5, schedule="constant"
+    )
     optimizer = make_optimizer(config, 10)
     params = {"matrix": jnp.ones((2, 2)), "norm": jnp.ones(2)}
     zeros = jax.tree.map(jnp.zeros_like, params)

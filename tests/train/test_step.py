@@ -11,14 +11,14 @@ from flax import nnx
 
 from eef_jax import sharding
 from eef_jax.analysis import hlo
-from eef_jax.data.batches import empty
+from eef_jax.data.batches import empty_batch
 from eef_jax.errors import ConfigError
 from eef_jax.models import stacking
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.sharding import make_mesh
 from eef_jax.train import state as state_lib
 from eef_jax.train.optim import OptimizerConfig, make_optimizer
-from eef_jax.train.step import check_rows, lower, make_step, put_batch
+from eef_jax.train.step import check_batch_size, lower, make_step, put_batch
 from tests.train import toy
 
 # SGD without clipping: the change of a parameter is its gradient times the rate. A large power of
@@ -26,7 +26,7 @@ from tests.train import toy
 RATE = 2.0**16
 SGD = make_optimizer(
     OptimizerConfig(
-        name="sgd", learning_rate=RATE, schedule="constant", warmup=0.0, b1=0.0, clip=0.0
+        name="sgd", learning_rate=RATE, schedule="constant", warmup_ratio=0.0, b1=0.0, clip_norm=0.0
     ),
     1,
 )
@@ -43,14 +43,14 @@ def hastily():
 
 
 @hastily()
-def update(batches, *, mesh=None, lora=toy.LORA, scan=False, accumulate=1, optimizer=SGD):
+def update(batches, *, mesh=None, lora=toy.LORA, scan=False, accumulation_steps=1, optimizer=SGD):
     """Loss and gradient of the first batch."""
     mesh = mesh or toy.one_device()
     model = toy.model(lora, scan)
     state = state_lib.create(model, optimizer, mesh=mesh, seed=0)
-    step = make_step(model, optimizer, mesh=mesh, accumulate=accumulate)
+    step = make_step(model, optimizer, mesh=mesh, accumulation_steps=accumulation_steps)
     batch, _ = next(batches.iterate())
-    placed = put_batch(batch, mesh, rows=batches.rows)
+    placed = put_batch(batch, mesh, batch_size=batches.batch_size)
     new, scalars = step(state, model.frozen, placed)
     grads = jax.tree.map(
         lambda a, b: (np.asarray(a) - np.asarray(b)) / RATE, model.trainable, new.trainable
@@ -111,14 +111,14 @@ def test_parameters_and_moments_lie_where_the_rules_say():
     assert moments and all(leaf.sharding.spec == spec for leaf in moments)
 
 
-@pytest.mark.parametrize("accumulate", [2, 4])
-def test_accumulation_changes_nothing(accumulate):
-    assert_close(alone(), update(toy.batches(), accumulate=accumulate))
+@pytest.mark.parametrize("accumulation_steps", [2, 4])
+def test_accumulation_changes_nothing(accumulation_steps):
+    assert_close(alone(), update(toy.batches(), accumulation_steps=accumulation_steps))
 
 
 @pytest.mark.parametrize("sizes", [{"data": 2, "tensor": 4}, {"data": 2, "fsdp": 2, "tensor": 2}])
 def test_accumulation_over_a_mesh_changes_nothing(sizes):
-    spread = update(toy.batches(), mesh=make_mesh(sizes), accumulate=2, scan=True)
+    spread = update(toy.batches(), mesh=make_mesh(sizes), accumulation_steps=2, scan=True)
     assert_close(alone(), spread)
 
 
@@ -134,7 +134,7 @@ def test_the_step_compiles_once_and_leaves_its_state_where_it_was():
         compiled.append(event)
 
     for number, (batch, _) in zip(range(3), toy.batches().iterate(), strict=False):
-        state, scalars = step(state, frozen, put_batch(batch, mesh, rows=8))
+        state, scalars = step(state, frozen, put_batch(batch, mesh, batch_size=8))
         assert np.isfinite(float(scalars["loss"]))
         assert [leaf.sharding for leaf in jax.tree.leaves(state)] == expected
         if number == 0:
@@ -149,7 +149,7 @@ def test_the_step_compiles_once_and_leaves_its_state_where_it_was():
 def test_logits_of_all_tokens_never_exist(chunk, whole):
     config = dataclasses.replace(toy.CONFIG, vocab_size=640)
     model = hf.abstract(config, lora=toy.LORA, scan=True, remat="block", dtype="bfloat16")
-    batch = empty(1, 512, 512)
+    batch = empty_batch(1, 512, 512)
     lowered = lower(model, SGD, batch, mesh=toy.one_device(), chunk=chunk)
     made = hlo.parse(lowered.compile().as_text())
     largest = max(
@@ -160,9 +160,9 @@ def test_logits_of_all_tokens_never_exist(chunk, whole):
 
 
 def test_packed_equals_unpacked():
-    packed = toy.batches(examples=toy.examples(8), length=64, rows=2, targets=48)
-    unpacked = toy.batches(examples=toy.examples(8), length=16, rows=8)
-    assert len(packed.plan(0).rows) == 2
+    packed = toy.batches(examples=toy.examples(8), seq_len=64, batch_size=2, max_loss_positions=48)
+    unpacked = toy.batches(examples=toy.examples(8), seq_len=16, batch_size=8)
+    assert len(packed.pack(0).rows) == 2
     assert_close(update(packed), update(unpacked))
 
 
@@ -187,7 +187,7 @@ def test_the_state_is_donated():
     model, mesh = toy.model(), toy.one_device()
     state = state_lib.create(model, SGD, mesh=mesh, seed=0)
     batch, _ = next(toy.batches().iterate())
-    make_step(model, SGD, mesh=mesh)(state, model.frozen, put_batch(batch, mesh, rows=8))
+    make_step(model, SGD, mesh=mesh)(state, model.frozen, put_batch(batch, mesh, batch_size=8))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.trainable))
 
 
@@ -195,4 +195,4 @@ def test_rows_that_do_not_spread_are_refused():
     with pytest.raises(
         ConfigError, match=r"8 rows .* 2 micro-batches over the 8 .* multiple of 16"
     ):
-        check_rows(8, mesh=make_mesh({"data": 8}), accumulate=2)
+        check_batch_size(8, mesh=make_mesh({"data": 8}), accumulation_steps=2)

@@ -19,7 +19,9 @@ CONFIG = ModelConfig(
     vocab_size=64, d_model=16, n_layers=1, n_heads=4, n_kv_heads=4, head_dim=8, d_ff=32
 )
 LORA = LoraConfig(rank=4, targets=("q_proj", "down_proj"))
-OPTIMIZER = OptimizerConfig(learning_rate=1e-2, warmup=0.0, schedule="constant", clip=0.0)
+OPTIMIZER = OptimizerConfig(
+    learning_rate=1e-2, warmup_ratio=0.0, schedule="constant", clip_norm=0.0
+)
 
 
 def one_device():
@@ -61,4 +63,4 @@ def examples(count=12, seed=0, longest=16):
 
 
 def batches(**options) -> Batches:
-    return Batches(**{"examples": examples(), "rows": 8, "length": 16, "seed": 1} | options)
+    return Batches(**{"examples": examples(), "batch_size": 8, "seq_len": 16, "seed": 1} | options)

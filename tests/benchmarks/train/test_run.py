@@ -37,9 +37,9 @@ def test_slices_hold_every_trajectory_once_and_equal_ones_have_no_padding():
     recorded, same = run.workloads(examples(), slices=4, batch=2, equal=50)
     sizes = sorted(len(e["tokens"]) for part in recorded.slices for e in part)
     assert sizes == sorted(len(e.tokens) for e in examples())
-    assert recorded.length == 256 and recorded.rows == 1
+    assert recorded.seq_len == 256 and recorded.batch_size == 1
     assert {len(e["tokens"]) for part in same.slices for e in part} == {50}
-    assert (same.rows, same.length) == (2, 50) and {len(part) for part in same.slices} == {4}
+    assert (same.batch_size, same.seq_len) == (2, 50) and {len(part) for part in same.slices} == {4}
 
 
 def test_a_first_token_is_not_learned():

@@ -59,7 +59,7 @@ def test_chunks_change_no_gradient(inputs):
 
 def test_tokens_without_weight_are_never_scored(inputs):
     arrays, head = inputs
-    arrays["targets"] = arrays["targets"][:, :9]
+    arrays["loss_positions"] = arrays["loss_positions"][:, :9]
     seen = []
 
     def spy(hidden):
