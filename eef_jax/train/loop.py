@@ -1,7 +1,6 @@
-"""The training loop: steps over packed batches, with progress and saving.
+"""The training loop: steps over packed batches, with progress, logging and saving.
 
-Deterministic: parameters depend on the model, the data and the arguments alone. Knows no
-environment and no files; what evaluation and saving mean is the caller's.
+Deterministic: the parameters depend on the model, the data and the arguments only.
 """
 
 import time
@@ -9,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -24,7 +22,6 @@ from eef_jax.train import step as step_lib
 from eef_jax.train.optim import OptimizerConfig, make_optimizer
 from eef_jax.train.state import TrainState
 
-Evaluate = Callable[[nnx.State, int], float]
 Save = Callable[[TrainState, Position], None]
 Log = Callable[[int, Mapping[str, float]], None]
 
@@ -42,10 +39,7 @@ def fit(
     progress: bool = True,
     label: str = "train",
     log: Log | None = None,
-    on_eval: Evaluate | None = None,
-    eval_every: int = 0,
-    patience: int = 0,
-    start: tuple[TrainState, Position] | None = None,
+    resume_from: tuple[TrainState, Position] | None = None,
     on_save: Save | None = None,
     save_every: int = 0,
 ) -> tuple[nnx.State, dict[str, Any]]:
@@ -63,20 +57,15 @@ def fit(
         progress: show a bar with loss, tokens a second and time left.
         label: the bar's name.
         log: called with (step, scalars) after each step.
-        on_eval: called as `on_eval(trainable, step)`; returns a score, higher is better (a dev win
-            rate). It must be done with `trainable` when it returns.
-        eval_every: steps between two evaluations; the last step is always evaluated.
-        patience: stop after this many evaluations in a row without a better score; 0 never stops.
-        start: continue from here instead of from the model; the best score starts anew.
-        on_save: called with the state and the position of the next batch, likewise to be done with
-            both when it returns.
+        resume_from: a state and the position of its next batch; None starts from the model.
+        on_save: called with the state and the position of the next batch. It must be done with both
+            when it returns: the next step donates the state.
         save_every: steps between two saves.
 
     Returns:
-        The parameters with the best score (without `on_eval` the last), and JSON facts: `steps`
-        (updates done in all), `loss` (mean of the last tenth of the steps), and of the steps done
-        here `tokens`, `weighted_tokens`, `padding` (share), `seconds`, `tokens_per_s`; with
-        `on_eval` also `best_score`, `best_step` and `scores` (pairs of step and score).
+        The parameters, and JSON facts: `steps` (updates done in all), `loss` (mean over the last
+        tenth of the steps), and of the steps done here `tokens`, `weighted_tokens`, `padding`
+        (share), `seconds` and `tokens_per_s`.
 
     Raises:
         ConfigError: for contradictory lengths, or rows that do not spread.
@@ -88,61 +77,23 @@ def fit(
     transform = make_optimizer(optimizer, total)
     step = step_lib.make_step(model, transform, mesh=mesh, accumulation_steps=accumulation_steps)
     frozen = sharding.place(model.frozen, mesh)
-    if start is None:
-        start = state_lib.create(model, transform, mesh=mesh, seed=seed), Position()
-    state, first = start
+    if resume_from is None:
+        resume_from = state_lib.create(model, transform, mesh=mesh, seed=seed), Position()
+    state, here = resume_from
     done = int(state.step)
     meter = _Meter(total=total, done=done, label=label, progress=progress, log=log)
-    best = _Best(patience=patience)
 
-    here = first
-    for batch, position in batches.iterate(first):
+    for batch, position in batches.iterate(here):
         if done >= total:
             break
-        state, scalars = step(
-            state, frozen, step_lib.put_batch(batch, mesh, batch_size=batches.batch_size)
-        )
+        on_device = step_lib.put_batch(batch, mesh, batch_size=batches.batch_size)
+        state, scalars = step(state, frozen, on_device)
         done += 1
         meter.add(done, batches.stats(here), scalars)
         here = position
-        if on_eval and (done == total or (eval_every and done % eval_every == 0)):
-            best.offer(state.trainable, on_eval(state.trainable, done), done)
-            if best.exhausted:
-                break
         if on_save and save_every and done % save_every == 0:
             on_save(state, position)
-
-    facts = meter.close()
-    if best.trainable is None:
-        return state.trainable, facts
-    return best.trainable, facts | best.facts()
-
-
-class _Best:
-    """The best parameters seen, and whether to go on."""
-
-    def __init__(self, *, patience: int) -> None:
-        self.trainable: nnx.State | None = None
-        self._scores: list[tuple[int, float]] = []
-        self._patience = patience
-
-    def offer(self, trainable: nnx.State, score: float, step: int) -> None:
-        """Take note of a score; of equal ones the first stays."""
-        if not self._scores or score > max(value for _, value in self._scores):
-            self.trainable = jax.tree.map(jnp.copy, trainable)  # the next step donates the original
-        self._scores.append((step, float(score)))
-
-    @property
-    def exhausted(self) -> bool:
-        since = len(self._scores) - 1 - self._index()
-        return bool(self._patience) and since >= self._patience
-
-    def facts(self) -> dict[str, Any]:
-        step, score = self._scores[self._index()]
-        return {"best_step": step, "best_score": score, "scores": self._scores}
-
-    def _index(self) -> int:
-        return max(range(len(self._scores)), key=lambda i: (self._scores[i][1], -i))
+    return state.trainable, meter.close()
 
 
 class _Meter:

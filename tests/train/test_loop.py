@@ -1,4 +1,4 @@
-"""`fit`: determinism, resume, early stopping and its single compilation."""
+"""`fit`: determinism, resuming and its single compilation."""
 
 import jax
 import numpy as np
@@ -52,20 +52,6 @@ def test_epochs_count_whole_passes():
     _, facts = run(epochs=2)
     assert facts["steps"] == batches.steps(2)
     assert facts["tokens"] == 2 * sum(len(example.tokens) for example in batches.examples)
-
-
-def test_the_best_parameters_are_kept_and_patience_ends_the_run():
-    scores = {2: 0.5, 4: 0.9, 6: 0.7, 8: 0.9, 10: 1.0}
-    kept = {}
-
-    def score(trainable, step):
-        kept[step] = jax.tree.map(np.asarray, trainable)
-        return scores[step]
-
-    best, facts = run(steps=10, on_eval=score, eval_every=2, patience=2)
-    assert (facts["best_step"], facts["best_score"], facts["steps"]) == (4, 0.9, 8)
-    assert facts["scores"] == [(2, 0.5), (4, 0.9), (6, 0.7), (8, 0.9)]
-    assert_same_bits(best, kept[4])
 
 
 def test_the_step_is_compiled_once(caplog):
