@@ -108,7 +108,7 @@ def imported(
         sources = importer.Sources(
             products=paths["products"],
             attributes=paths["attributes"],
-            nouns=str(nouns) if nouns.exists() else "",
+            title_nouns=str(nouns) if nouns.exists() else "",
         )
         importer.run(sources, folder)
     return folder

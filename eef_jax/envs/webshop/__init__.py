@@ -42,8 +42,8 @@ def make(
     data_dir: str = "",
     products: str = "",
     attributes: str = "",
-    human: str = "",
-    nouns: str = "",
+    human_instructions: str = "",
+    title_nouns: str = "",
     max_products: int = 0,
     seed: int = 0,
     splits: str = "products",
@@ -70,8 +70,10 @@ def make(
             once. Without it and without `data_dir` the shop is the embedded catalogue, which is
             pinned, its splits too, and reads none of the arguments up to `test_indices`.
         attributes: path of `items_ins_v2*.json`; needed with `products`.
-        human: path of `items_human_ins*.json`: goals are then the human ones, else synthetic ones.
-        nouns: path of a JSON object from title to nouns; without it, rewards differ a little.
+        human_instructions: path of `items_human_ins*.json`; with it the goals are what people
+            wrote, else they are synthetic.
+        title_nouns: path of a JSON object from title to nouns; without it the reward's title
+            score compares all words of titles but stop words.
         max_products: only read this many first rows of the products file; 0: all.
         seed: of hidden prices and price bounds (of `products`), and of the splits that are drawn.
         splits: `products` (no product in two of them), `original` or `shuffled`; see `splits`.
@@ -114,8 +116,8 @@ def make(
     sources = Sources(
         products=products,
         attributes=attributes,
-        human=human,
-        nouns=nouns,
+        human_instructions=human_instructions,
+        title_nouns=title_nouns,
         seed=seed,
         max_products=max_products,
     )

@@ -34,7 +34,15 @@ except ImportError as error:
     ) from error
 
 ID = "eef_jax/WebShop-v0"
-DATA = ("data_dir", "products", "attributes", "human", "nouns", "max_products", "seed")
+DATA = (
+    "data_dir",
+    "products",
+    "attributes",
+    "human_instructions",
+    "title_nouns",
+    "max_products",
+    "seed",
+)
 OPTIONS = ("session", "instruction_text")
 
 
@@ -93,8 +101,8 @@ class WebShopEnv(gymnasium.Env[str, str]):
         session_prefix: put before the id of every session.
         render_mode: `ansi` (`render` gives the page's text) or None.
         data: what decides the shop, as `eef_jax.envs.webshop.make` takes it: `data_dir`, or
-            `products`, `attributes`, `human`, `nouns`, `max_products` and `seed`; nothing for the
-            embedded catalogue. Environments of equal data share one shop.
+            `products`, `attributes`, `human_instructions`, `title_nouns`, `max_products` and
+            `seed`; nothing for the embedded catalogue. Environments of equal data share one shop.
 
     Raises:
         ConfigError: an argument is not known or not allowed.

@@ -1,8 +1,8 @@
 """Turns WebShop's official files into one stored dataset, once.
 
     python -m eef_jax.envs.webshop.import_data --products=items_shuffle.json \
-        --attributes=items_ins_v2.json --human=items_human_ins.json --nouns=title_nouns.json \
-        --seed=0 --out=webshop_full
+        --attributes=items_ins_v2.json --human_instructions=items_human_ins.json \
+        --title_nouns=title_nouns.json --seed=0 --out=webshop_full
 
 The config's `env.data_dir` then points at the folder. This is the command line alone; what it does
 is in `importer`.
@@ -41,8 +41,12 @@ def main() -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("products", "", "Path of items_shuffle*.json.")
     flags.DEFINE_string("attributes", "", "Path of items_ins_v2*.json.")
-    flags.DEFINE_string("human", "", "Path of items_human_ins*.json: goals are the human ones.")
-    flags.DEFINE_string("nouns", "", "Path of title_nouns.json, see eef_jax.envs.webshop.nouns.")
+    flags.DEFINE_string(
+        "human_instructions", "", "Path of items_human_ins*.json: goals are the human ones."
+    )
+    flags.DEFINE_string(
+        "title_nouns", "", "Path of title_nouns.json, see eef_jax.envs.webshop.nouns."
+    )
     flags.DEFINE_string("out", "", "Folder to make.")
     flags.DEFINE_integer("seed", 0, "Decides hidden prices and price bounds.")
     flags.DEFINE_integer("max_products", 0, "Only this many first rows of the products; 0: all.")

@@ -40,7 +40,8 @@ from eef_jax.storage import files, provenance
 
 _SCRATCH = "unfinished-"  # first letters of the folder that an import works in
 _BLOCK = 1 << 18  # goals that are put in order at a time
-PATHS = ("products", "attributes", "human", "nouns")  # fields of `Sources` that name a file
+# Fields of `Sources` that name a file.
+PATHS = ("products", "attributes", "human_instructions", "title_nouns")
 _REPORT = 100_000  # products between two lines of progress
 
 _log = logging.getLogger(__name__)
@@ -53,17 +54,17 @@ class Sources:
     Attributes:
         products: path of `items_shuffle*.json`.
         attributes: path of `items_ins_v2*.json`.
-        human: path of `items_human_ins*.json`; given, its instructions are the goals, else the
-            goals are synthetic.
-        nouns: path of a JSON object from title to its lower-case nouns, see `nouns`.
+        human_instructions: path of `items_human_ins*.json`; with it the goals are what people
+            wrote, else they are synthetic.
+        title_nouns: path of a JSON object from title to its lower-case nouns, see `nouns`.
         seed: decides hidden prices and price bounds.
         max_products: only look at this many first rows of the products file; 0: all.
     """
 
     products: str
     attributes: str
-    human: str = ""
-    nouns: str = ""
+    human_instructions: str = ""
+    title_nouns: str = ""
     seed: int = 0
     max_products: int = 0
 
@@ -96,16 +97,16 @@ def run(sources: Sources, out: str | pathlib.Path) -> dict[str, Any]:
                 out, sources.products, labels, builder, rng=rng, limit=sources.max_products
             )
             counts = {"products": len(asins), **labels.check(sources.products)}
-        goals = _write_goals(out, asins, choices, sources.human, rng)
+        goals = _write_goals(out, asins, choices, sources.human_instructions, rng)
         if not goals:
             raise DataError(
                 f"no goals: none of the {len(asins)} products of {sources.products} has an "
                 "instruction with what it asks for in "
-                f"{sources.human or sources.attributes}; do the files belong together?"
+                f"{sources.human_instructions or sources.attributes}; do the files belong together?"
             )
         counts["goals"] = goals
         counts |= _write_index(out, builder, np.argsort(asins, kind="stable"))
-    counts["titles with nouns"] = _write_nouns(out, sources.nouns)
+    counts["titles with nouns"] = _write_nouns(out, sources.title_nouns)
     return _write_manifest(out, sources, counts)
 
 

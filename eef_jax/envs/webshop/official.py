@@ -19,17 +19,19 @@ def check(data_dir: str, sources: Sources, plan: Plan) -> None:
     Raises:
         ConfigError: saying which.
     """
-    given = sources.products or sources.attributes or sources.human or sources.nouns
+    given = (
+        sources.products or sources.attributes or sources.human_instructions or sources.title_nouns
+    )
     if data_dir and (given or sources.max_products):
         raise ConfigError(
             f"env.data_dir={data_dir!r} is a whole dataset; give either it or env.products, "
-            "env.attributes, env.human, env.nouns and env.max_products"
+            "env.attributes, env.human_instructions, env.title_nouns and env.max_products"
         )
     if given and not (sources.products and sources.attributes):
         raise ConfigError(
             f"env.products={sources.products!r}, env.attributes={sources.attributes!r}: official "
-            "files need both, and so do env.human and env.nouns; give none of them for the "
-            "embedded catalogue"
+            "files need both, and so do env.human_instructions and env.title_nouns; give none of "
+            "them for the embedded catalogue"
         )
     if not (data_dir or given) and (plan.files or plan.kind != "products"):
         raise ConfigError(

@@ -59,10 +59,10 @@ def load(folder: str | pathlib.Path, plan: Plan) -> Dataset:
     products, nouns = Products(folder), Nouns(folder)
     if not len(nouns):
         _log.warning(
-            "WebShop without title nouns (--nouns of import_data, env.nouns): the reward's r_type "
-            "compares all words of titles but the stop words, which changes it for 9 in 100 pairs "
-            "of products of one query. To compare with published numbers, make the file: "
-            "python -m eef_jax.envs.webshop.nouns --products=... --out=..."
+            "WebShop without title nouns (--title_nouns of import_data, env.title_nouns): the "
+            "reward's r_type compares all words of titles but the stop words, which changes it for "
+            "9 in 100 pairs of products of one query. To compare with published numbers, make "
+            "the file: python -m eef_jax.envs.webshop.nouns --products=... --out=..."
         )
     goals = Goals(folder, products)
     order = open_array(folder, "index.order")

@@ -20,7 +20,7 @@ def replicated(tmp_path_factory):
     sources = importer.Sources(
         products=str(source / "products.json"),
         attributes=str(source / "attributes.json"),
-        nouns=str(golden.NOUNS),
+        title_nouns=str(golden.NOUNS),
     )
     importer.run(sources, source / "data")
     return str(source / "data")

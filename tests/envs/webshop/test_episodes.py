@@ -65,8 +65,8 @@ def test_an_imported_dataset_plays_the_same(tmp_path, monkeypatch, name):
     sources = importer.Sources(
         products=str(golden.PRODUCTS),
         attributes=str(golden.ATTRIBUTES),
-        human=human,
-        nouns=str(golden.NOUNS),
+        human_instructions=human,
+        title_nouns=str(golden.NOUNS),
         seed=golden.config(name)["load_seed"],
     )
     importer.run(sources, tmp_path / "imported")

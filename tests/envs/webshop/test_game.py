@@ -17,7 +17,9 @@ from tests.envs.webshop import golden
 @pytest.fixture(scope="module")
 def env():
     return webshop.make(
-        products=str(golden.PRODUCTS), attributes=str(golden.ATTRIBUTES), nouns=str(golden.NOUNS)
+        products=str(golden.PRODUCTS),
+        attributes=str(golden.ATTRIBUTES),
+        title_nouns=str(golden.NOUNS),
     )
 
 

@@ -21,7 +21,7 @@ from eef_jax.errors import ConfigError, DataError, EnvError  # noqa: E402
 FILES = {
     "products": str(golden.PRODUCTS),
     "attributes": str(golden.ATTRIBUTES),
-    "nouns": str(golden.NOUNS),
+    "title_nouns": str(golden.NOUNS),
     "seed": 1234,
 }
 

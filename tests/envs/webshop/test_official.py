@@ -21,7 +21,7 @@ FILES = {"products": str(golden.PRODUCTS), "attributes": str(golden.ATTRIBUTES)}
 
 
 def _sources(seed: int = 0) -> Sources:
-    return Sources(**FILES, nouns=str(golden.NOUNS), seed=seed)
+    return Sources(**FILES, title_nouns=str(golden.NOUNS), seed=seed)
 
 
 REAL = pathlib.Path(__file__).parents[4] / "shared" / "data" / "webshop_1k"
@@ -78,8 +78,8 @@ def test_splits_are_by_product_and_pinned():
 
 
 def test_limits_take_the_first_tasks():
-    env = webshop.make(**FILES, nouns=str(golden.NOUNS), train_tasks=5)
-    everything = webshop.make(**FILES, nouns=str(golden.NOUNS))
+    env = webshop.make(**FILES, title_nouns=str(golden.NOUNS), train_tasks=5)
+    everything = webshop.make(**FILES, title_nouns=str(golden.NOUNS))
     assert list(env.tasks("train")) == list(everything.tasks("train"))[:5]
     assert env.tasks("test") == everything.tasks("test")
     assert env.dataset_id == everything.dataset_id
@@ -91,7 +91,7 @@ def test_missing_nouns_are_warned_about(caplog):
     assert "without title nouns" in caplog.text
 
 
-@pytest.mark.parametrize("damaged", ["products", "attributes", "human", "nouns"])
+@pytest.mark.parametrize("damaged", ["products", "attributes", "human_instructions", "title_nouns"])
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [(None, "cannot read"), ("tru", "not valid JSON"), ("3", "holds a JSON int")],
@@ -100,7 +100,11 @@ def test_damaged_files_are_named(tmp_path, damaged, content, complaint):
     path = tmp_path / "damaged.json"
     if content is not None:
         path.write_text(content)
-    files = FILES | {"human": str(golden.HUMAN), "nouns": str(golden.NOUNS)} | {damaged: str(path)}
+    files = (
+        FILES
+        | {"human_instructions": str(golden.HUMAN), "title_nouns": str(golden.NOUNS)}
+        | {damaged: str(path)}
+    )
     with pytest.raises(DataError, match=complaint) as error:
         webshop.make(**files)
     assert str(path) in str(error.value)
@@ -113,22 +117,22 @@ def test_damaged_files_are_named(tmp_path, damaged, content, complaint):
         ("products", ["B1"], "record 0 (line 1) is not a WebShop product"),
         ("products", [], "no goals"),
         ("attributes", {"B0SYN00000": 3}, "record 0 (line 1), asin B0SYN00000: 3, expected an obj"),
-        ("human", {"B0SYN00002": [{"instruction": "x"}]}, "B0SYN00002"),
-        ("nouns", {"a title": "shoe"}, "expected a list of strings"),
+        ("human_instructions", {"B0SYN00002": [{"instruction": "x"}]}, "B0SYN00002"),
+        ("title_nouns", {"a title": "shoe"}, "expected a list of strings"),
     ],
 )
 def test_wrong_contents_are_named(tmp_path, damaged, content, complaint):
     path = tmp_path / "wrong.json"
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=re.escape(complaint)):
-        webshop.make(**(FILES | {"nouns": str(golden.NOUNS)} | {damaged: str(path)}))
+        webshop.make(**(FILES | {"title_nouns": str(golden.NOUNS)} | {damaged: str(path)}))
 
 
 def test_files_that_need_each_other_are_asked_for():
     with pytest.raises(ConfigError, match=r"env\.attributes"):
         webshop.make(products="products.json")
     with pytest.raises(ConfigError, match=r"env\.products"):
-        webshop.make(nouns="nouns.json")
+        webshop.make(title_nouns="nouns.json")
     with pytest.raises(ConfigError, match="did you mean react"):
         webshop.make(**FILES, prompt="reacct")
 
@@ -138,7 +142,7 @@ def test_real_products_give_the_originals_goals():
     env = webshop.make(
         products=str(REAL / "items_shuffle_1000.json"),
         attributes=str(REAL / "items_ins_v2_1000.json"),
-        nouns=str(REAL / "title_nouns.json"),
+        title_nouns=str(REAL / "title_nouns.json"),
     )
     assert len(env.dataset.products) == 1000
     assert len(env.dataset.goals) == 6910

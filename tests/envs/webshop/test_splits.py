@@ -16,7 +16,7 @@ from tests.envs.webshop import golden
 FILES = {
     "products": str(golden.PRODUCTS),
     "attributes": str(golden.ATTRIBUTES),
-    "nouns": str(golden.NOUNS),
+    "title_nouns": str(golden.NOUNS),
 }
 OWNERS = np.array([3, 1, 3, 0, 9, 9, 9, 1, 4, 5, 6, 7, 8, 2] * 3)
 

@@ -27,7 +27,7 @@ from tests.envs.webshop import golden
 FILES = {
     "products": str(golden.PRODUCTS),
     "attributes": str(golden.ATTRIBUTES),
-    "nouns": str(golden.NOUNS),
+    "title_nouns": str(golden.NOUNS),
 }
 
 
@@ -54,7 +54,9 @@ def test_it_holds_what_the_files_say(folder):
 
 
 def test_human_goals_are_those_of_the_file(tmp_path):
-    importer.run(importer.Sources(**FILES, human=str(golden.HUMAN), seed=7), tmp_path / "human")
+    importer.run(
+        importer.Sources(**FILES, human_instructions=str(golden.HUMAN), seed=7), tmp_path / "human"
+    )
     data = stored.load(tmp_path / "human", Plan())
     products, rng = golden.products(), random.Random(7)
     instructions = json.loads(golden.HUMAN.read_text("utf-8"))
@@ -179,7 +181,9 @@ def test_bad_data_is_named(tmp_path, name, content, complaint):
 def test_an_interrupted_import_is_made_again(tmp_path):
     out = tmp_path / "out"
     with pytest.raises(DataError):
-        importer.run(importer.Sources(**FILES | {"nouns": str(tmp_path / "missing.json")}), out)
+        importer.run(
+            importer.Sources(**FILES | {"title_nouns": str(tmp_path / "missing.json")}), out
+        )
     importer.run(importer.Sources(**FILES), out)
     importer.verify(out)
 

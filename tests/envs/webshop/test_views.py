@@ -12,7 +12,7 @@ from tests.envs.webshop import golden
 FILES = {
     "products": str(golden.PRODUCTS),
     "attributes": str(golden.ATTRIBUTES),
-    "nouns": str(golden.NOUNS),
+    "title_nouns": str(golden.NOUNS),
 }
 
 
