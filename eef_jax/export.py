@@ -84,7 +84,7 @@ def export(
         )
     folder = epath.Path(bases.find(base or note.base)).expanduser()
     if note.lora is None:  # all values are the checkpoint's
-        model = hf.outline(folder, param_dtype=note.param_dtype)
+        model = hf.abstract_from_folder(folder, param_dtype=note.param_dtype)
     else:
         model = hf.load(
             folder, lora=note.lora, param_dtype=note.param_dtype, quantization=note.quantization

@@ -65,7 +65,7 @@ def _arranged(devices: Sequence[jax.Device], shape: Sequence[int]) -> np.ndarray
     return np.array(devices, dtype=object).reshape(shape)
 
 
-def spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Any) -> PartitionSpec:
+def partition_spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Any) -> PartitionSpec:
     """Turn logical axes into a partition spec of the same rank that divides `shape`.
 
     A mesh axis that does not divide a dimension is left out there (it replicates), and so
@@ -85,7 +85,7 @@ def spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Any) -> Partiti
     return PartitionSpec(*parts)
 
 
-def shardings(tree: Any, mesh: Mesh) -> Any:
+def tree_shardings(tree: Any, mesh: Mesh) -> Any:
     """The sharding of each leaf of a tree, by its own `axes`; leaves without any are replicated.
 
     Optimizer states keep their parameters' metadata, so they may be passed too.
@@ -95,22 +95,22 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
         if not isinstance(leaf, nnx.Variable):
             return NamedSharding(mesh, PartitionSpec())
         axes = leaf.get_metadata().get("axes", (None,) * leaf.ndim)
-        return leaf.replace(NamedSharding(mesh, spec(axes, leaf.shape, mesh)))
+        return leaf.replace(NamedSharding(mesh, partition_spec(axes, leaf.shape, mesh)))
 
     return jax.tree.map(of, tree, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 
 
-def place(tree: Any, mesh: Mesh) -> Any:
-    """Move every array of a tree to where `shardings` says."""
-    return jax.device_put(tree, shardings(tree, mesh))
+def place_tree(tree: Any, mesh: Mesh) -> Any:
+    """Move every array of a tree to where `tree_shardings` says."""
+    return jax.device_put(tree, tree_shardings(tree, mesh))
 
 
-def abstract(tree: Any, mesh: Mesh) -> Any:
-    """Shapes and types of a tree's arrays, each with the place that `shardings` says."""
+def abstract_tree(tree: Any, mesh: Mesh) -> Any:
+    """Shapes and types of a tree's arrays, each with the place that `tree_shardings` says."""
     return jax.tree.map(
         lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at),
         tree,
-        shardings(tree, mesh),
+        tree_shardings(tree, mesh),
     )
 
 
@@ -133,10 +133,10 @@ def constrain(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
-    return jax.lax.with_sharding_constraint(x, spec(axes, x.shape, mesh))
+    return jax.lax.with_sharding_constraint(x, partition_spec(axes, x.shape, mesh))
 
 
-def gathered(weight: jax.Array, axes: Sequence[str | None]) -> jax.Array:
+def all_gather_fsdp(weight: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     """A weight as its product wants it: whole along fsdp, still in parts along tensor.
 
     Said where the weight is used, it fixes what fsdp means: weights travel, in the type they are
@@ -145,7 +145,7 @@ def gathered(weight: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.shape.get("fsdp", 1) == 1:
         return weight
-    parts = [_without(part, "fsdp") for part in spec(axes, weight.shape, mesh)]
+    parts = [_without(part, "fsdp") for part in partition_spec(axes, weight.shape, mesh)]
     return jax.lax.with_sharding_constraint(weight, PartitionSpec(*parts))
 
 

@@ -32,9 +32,9 @@ def test_an_unknown_axis_names_the_near_ones():
 
 def test_an_axis_that_does_not_divide_is_left_out():
     mesh = sharding.make_mesh({"fsdp": 2, "tensor": 4})
-    assert sharding.spec(("embed", "heads"), (16, 32), mesh) == P("fsdp", "tensor")
-    assert sharding.spec(("embed", "heads"), (15, 6), mesh) == P(None, None)
-    assert sharding.spec(("embed", "embed"), (16, 16), mesh) == P("fsdp", None)
+    assert sharding.partition_spec(("embed", "heads"), (16, 32), mesh) == P("fsdp", "tensor")
+    assert sharding.partition_spec(("embed", "heads"), (15, 6), mesh) == P(None, None)
+    assert sharding.partition_spec(("embed", "embed"), (16, 16), mesh) == P("fsdp", None)
 
 
 @pytest.mark.parametrize("rank", [3, 4])
@@ -44,10 +44,10 @@ def test_every_leaf_has_a_spec_of_its_own_rank_that_divides_it(rank):
     for state in (model.frozen, model.trainable):
         for _, leaf in nnx.to_flat_state(state):
             assert len(leaf.get_metadata()["axes"]) == leaf.ndim
-            placed = sharding.place(leaf, mesh)
+            placed = sharding.place_tree(leaf, mesh)
             assert len(placed[...].sharding.spec) == leaf.ndim
             placed[...].sharding.shard_shape(leaf.shape)  # raises where it does not divide
-    query = sharding.shardings(model.trainable, mesh)["layers"][0]["q_proj"]
+    query = sharding.tree_shardings(model.trainable, mesh)["layers"][0]["q_proj"]
     assert query["lora_a"].get_value().spec == P("fsdp", None)
     assert query["lora_b"].get_value().spec == P(None, "tensor")
 
@@ -55,7 +55,7 @@ def test_every_leaf_has_a_spec_of_its_own_rank_that_divides_it(rank):
 def test_an_optimizer_state_lies_where_its_parameters_lie():
     mesh = sharding.make_mesh({"fsdp": 2, "tensor": 4})
     model = toy(LoraConfig(rank=4))
-    moments = sharding.place(optax.adam(1e-3).init(model.trainable), mesh)
+    moments = sharding.place_tree(optax.adam(1e-3).init(model.trainable), mesh)
     mu = moments[0].mu["layers"][0]["down_proj"]["lora_a"]
     assert mu[...].sharding.spec == P("tensor", None)
     assert moments[0].count.sharding.is_fully_replicated

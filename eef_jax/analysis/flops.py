@@ -64,7 +64,7 @@ def parameter_counts(model: Model) -> ParameterCounts:
     }
     adapter = 0
     if model.lora is not None:
-        named = stacking.names(model.trainable)
+        named = stacking.by_layer(model.trainable)
         adapter = sum(math.prod(variable.shape[-2:]) for variable, _ in named.values())
     return ParameterCounts(
         body=config.n_layers * sum(per_layer.values()),

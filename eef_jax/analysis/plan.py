@@ -126,9 +126,13 @@ def plan(
     }
     sampled, chip = abstract_model(config, shape, local, scan=False), chip_spec(devices)
     alike = local == mesh and not config["model"]["scan_layers"]
-    second = 0 if alike or not set(wanted) & set(ENGINE) else memory_lib.needed(sampled, local)
+    second = (
+        0 if alike or not set(wanted) & set(ENGINE) else memory_lib.bytes_per_device(sampled, local)
+    )
     if second:
-        memory_lib.beside(second, local, used=memory_lib.needed(tuned, mesh), limit=chip.hbm_bytes)
+        memory_lib.check_bytes(
+            second, local, used=memory_lib.bytes_per_device(tuned, mesh), limit=chip.hbm_bytes
+        )
     parts = micro_batch.accumulation_steps(
         train["micro_batch"], tuned, mesh=mesh, optimizer=optimizer, reserved=second, **sizes
     )
@@ -152,7 +156,7 @@ def plan(
         chip=chip,
         mesh=mesh,
         rollout_mesh=local,
-        shared_base_bytes=memory_lib.needed(sampled, local) if alike else 0,
+        shared_base_bytes=memory_lib.bytes_per_device(sampled, local) if alike else 0,
         cache_bytes=programs.cache_bytes(sampled, mesh=local, engine_config=engine_config),
         parameters=flops.count_parameters(tuned),
         batch_size=train["batch_size"],

@@ -23,7 +23,7 @@ from eef_jax.data.batches import empty_batch
 from eef_jax.engine.config import EngineConfig
 from eef_jax.engine.programs import EngineFunctions
 from eef_jax.errors import ConfigError
-from eef_jax.models.cache import AXES, init_cache
+from eef_jax.models.cache import CACHE_AXES, init_cache
 from eef_jax.models.model import Model
 from eef_jax.train import step as step_lib
 from eef_jax.train.optim import OptimizerConfig, make_optimizer
@@ -166,7 +166,8 @@ def _lowered_on_cache(
         return _placed(leaf, [None] * leaf.ndim, mesh)
 
     states = [
-        jax.tree.leaves(sharding.abstract(state, mesh)) for state in (model.frozen, model.trainable)
+        jax.tree.leaves(sharding.abstract_tree(state, mesh))
+        for state in (model.frozen, model.trainable)
     ]
     small = [jax.tree.map(placed, part) for part in rest]
     with jax.set_mesh(mesh):
@@ -187,17 +188,17 @@ def _cache(model: Model, mesh: Mesh, engine_config: EngineConfig) -> Any:
     make = functools.partial(
         init_cache,
         model.config,
-        pages=engine_config.num_pages,
-        page=engine_config.page_size,
+        num_pages=engine_config.num_pages,
+        page_size=engine_config.page_size,
         dtype=model.decoder.dtype,
         attention=engine_config.attention,
     )
     cache = jax.eval_shape(make)
-    return jax.tree.map(lambda leaf: _placed(leaf, AXES, mesh), cache)
+    return jax.tree.map(lambda leaf: _placed(leaf, CACHE_AXES, mesh), cache)
 
 
 def _placed(leaf: Any, axes: Sequence[str | None], mesh: Mesh) -> jax.ShapeDtypeStruct:
-    lies = NamedSharding(mesh, sharding.spec(axes, leaf.shape, mesh))
+    lies = NamedSharding(mesh, sharding.partition_spec(axes, leaf.shape, mesh))
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies)
 
 

@@ -109,7 +109,7 @@ def resolve(
             "positions: lower config.engine.max_context"
         )
     attention = config.attention or SUITED.get(device.platform, "gathered")
-    bytes_each = page_bytes(model_config, page=config.page_size, dtype=dtype)
+    bytes_each = page_bytes(model_config, page_size=config.page_size, dtype=dtype)
     free = free_bytes(device)
     affordable = int(MEMORY_FRACTION * free) // bytes_each
     cap = MAX_NUM_SEQS.get(device.platform, MAX_NUM_SEQS[""])

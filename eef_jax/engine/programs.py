@@ -22,7 +22,7 @@ from eef_jax import sharding
 from eef_jax.engine.config import EngineConfig
 from eef_jax.engine.sampling import NO_TOKEN, Array, SamplingArrays, sample
 from eef_jax.errors import ConfigError
-from eef_jax.models.cache import AXES, Cache, Chunks, Rows, copy_pages, init_cache
+from eef_jax.models.cache import CACHE_AXES, Cache, DecodeView, PrefillView, copy_pages, init_cache
 from eef_jax.models.model import Model, merge
 
 COPIES = 4  # pages that one dispatch copies
@@ -66,10 +66,10 @@ class EngineFunctions:
         self._frozen_def = jax.tree.structure(model.frozen)
         self._adapter_def = jax.tree.structure(model.trainable)
 
-    def empty_prefill(self, width: int) -> Chunks:
+    def empty_prefill(self, width: int) -> PrefillView:
         """A prefill of padding, as numpy arrays to be filled."""
         config = self._config
-        return Chunks(
+        return PrefillView(
             positions=np.full(config.prefill_tokens, -1, np.int32),
             row=np.zeros(config.prefill_tokens, np.int32),
             column=np.zeros(config.prefill_tokens, np.int32),
@@ -100,7 +100,7 @@ class EngineFunctions:
         )
 
     def prefill_tokens(
-        self, cache: Cache, frozen: Leaves, adapter: Leaves, chunks: Chunks, tokens: jax.Array
+        self, cache: Cache, frozen: Leaves, adapter: Leaves, chunks: PrefillView, tokens: jax.Array
     ) -> Cache:
         """See `Programs.prefill`."""
         return self._decoder(frozen, adapter).extend(tokens, chunks, cache)[1]
@@ -132,7 +132,7 @@ class EngineFunctions:
     ) -> tuple[Any, ...]:
         step, tokens, positions, cache, ids, logprobs = state
         decoder = self._decoder(frozen, adapter)
-        rows = Rows(positions=positions, table=steps.table, attention=self._config.attention)
+        rows = DecodeView(positions=positions, table=steps.table, attention=self._config.attention)
         hidden, cache = decoder.extend(tokens, rows, cache)
         drawn, logprob = sample(decoder.logits(hidden), steps.draws, positions + 1)
         forced = steps.forced[step]
@@ -209,7 +209,7 @@ class Programs(EngineFunctions):
         self.copy([])
         jax.block_until_ready(self.cache)
 
-    def prefill(self, adapter: Leaves, chunks: Chunks, tokens: np.ndarray) -> None:
+    def prefill(self, adapter: Leaves, chunks: PrefillView, tokens: np.ndarray) -> None:
         """Write runs of tokens i32[t] into the cache."""
         with self._within():
             self._cache = self._prefill(self.cache, self._frozen, adapter, chunks, tokens)
@@ -245,8 +245,8 @@ class Programs(EngineFunctions):
         make = functools.partial(
             init_cache,
             model.config,
-            pages=self._config.num_pages,
-            page=self._config.page_size,
+            num_pages=self._config.num_pages,
+            page_size=self._config.page_size,
             dtype=model.decoder.dtype,
             attention=self._config.attention,
         )
@@ -254,7 +254,9 @@ class Programs(EngineFunctions):
         if mesh is None:
             return jax.jit(make)
         lies = jax.tree.map(
-            lambda x: jax.sharding.NamedSharding(mesh, sharding.spec(AXES, x.shape, mesh)),
+            lambda x: jax.sharding.NamedSharding(
+                mesh, sharding.partition_spec(CACHE_AXES, x.shape, mesh)
+            ),
             jax.eval_shape(make),
         )
         return jax.jit(make, out_shardings=lies)

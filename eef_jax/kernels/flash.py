@@ -50,7 +50,7 @@ def chunks(
     local = functools.partial(_local, tokens=c, scores=scores, interpret=parts.interpreted())
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.empty and mesh.size > 1:
-        heads = P(None, sharding.spec(("kv_heads",), (kv_heads,), mesh)[0])
+        heads = P(None, sharding.partition_spec(("kv_heads",), (kv_heads,), mesh)[0])
         given = (heads, heads, heads, P(), P(), P())
         local = jax.shard_map(local, in_specs=given, out_specs=heads, check_vma=False)
     return local(q, k, v, table, first, last).reshape(b, n, c, h)

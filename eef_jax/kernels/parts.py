@@ -51,9 +51,9 @@ def split(
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return local(q, k, v, segment_ids, segment_ids, jax.numpy.zeros((1,), jax.numpy.int32))
-    rows = sharding.spec(("batch",), q.shape[:1], mesh)[0]
-    heads = sharding.spec(("kv_heads",), k.shape[1:2], mesh)[0]
-    tokens = sharding.spec(("sequence",), q.shape[2:3], mesh)[0]
+    rows = sharding.partition_spec(("batch",), q.shape[:1], mesh)[0]
+    heads = sharding.partition_spec(("kv_heads",), k.shape[1:2], mesh)[0]
+    tokens = sharding.partition_spec(("sequence",), q.shape[2:3], mesh)[0]
     if evenly:
         _check(q, k, heads, tokens)
     number = jax.numpy.arange(count("context"), dtype=jax.numpy.int32)

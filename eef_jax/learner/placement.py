@@ -116,7 +116,7 @@ class Placement:
         """The base on the mesh of rollouts, its layers unstacked."""
         if self.shared:
             return hf.unrolled(self.trained)
-        memory.check(self._abstract(), self.rollout_mesh)
+        memory.check_fits(self._abstract(), self.rollout_mesh)
         return self._load(self.rollout_mesh, scan=False)
 
     def base_hash(self, model: Model) -> str:
@@ -131,7 +131,7 @@ class Placement:
 
     def second_copy_bytes(self) -> int:
         """Bytes per device of the rollouts' copy, which stays allocated while training runs."""
-        return 0 if self.shared else memory.needed(self._abstract(), self.rollout_mesh)
+        return 0 if self.shared else memory.bytes_per_device(self._abstract(), self.rollout_mesh)
 
     def restore(self, folder: epath.Path, model: Model) -> nnx.State:
         """Load a checkpoint's parameters with the layout and sharding of a copy of the base.
@@ -145,9 +145,9 @@ class Placement:
         """
         like = model.trainable
         trainable, _ = checkpoint.load_trainable(
-            find_checkpoint(folder), stacking.unstacked(like), base_hash=self.base_hash(model)
+            find_checkpoint(folder), stacking.unstack_state(like), base_hash=self.base_hash(model)
         )
-        return stacking.restacked(trainable, like)
+        return stacking.restack_state(trainable, like)
 
     def metadata(self, model: Model) -> dict[str, Any]:
         """Fields of `train.checkpoint.Metadata` that say which base a checkpoint belongs to.
@@ -166,7 +166,7 @@ class Placement:
     def _abstract(self) -> Model:
         """The base's shapes, without values."""
         options = {name: self._model[name] for name in ("param_dtype", "quantization")}
-        return hf.outline(self.path, lora=self.lora, **options)
+        return hf.abstract_from_folder(self.path, lora=self.lora, **options)
 
     def _load(self, mesh: Mesh, *, scan: bool) -> Model:
         section = self._model

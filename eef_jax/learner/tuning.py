@@ -90,5 +90,5 @@ def tune(
         facts={"round": number, "seed": seed, "examples": len(examples)},
     )
     # Each layer is stored under its own name, so that any layout can load the checkpoint.
-    checkpoint.save(folder / CHECKPOINT, stacking.unstacked(trainable), metadata)
+    checkpoint.save(folder / CHECKPOINT, stacking.unstack_state(trainable), metadata)
     return {"examples": len(examples), **facts}

@@ -14,11 +14,11 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from eef_jax import kernels
-from eef_jax.models.cache import Layer, Spot
+from eef_jax.models.cache import CacheView, LayerCache
 from eef_jax.models.config import ACTIVATIONS, TARGETS, ModelConfig
 from eef_jax.models.linear import Linear
-from eef_jax.models.norm import norm
-from eef_jax.models.rope import Rotation, rotate
+from eef_jax.models.norm import make_norm
+from eef_jax.models.rope import RotaryEmbedding, apply_rotary
 
 # A dropout key for each projection; None drops nothing.
 Keys = Mapping[str, jax.Array | None]
@@ -33,7 +33,7 @@ class Block(nnx.Module):
         index: which of its layers this is.
         param_dtype: type of the parameters.
         attention: name in the attention registry.
-        regate: whether the way back computes act(gate(x)) * up(x) again, and what the last
+        remat_ffn: whether the way back computes act(gate(x)) * up(x) again, and what the last
             projection makes ready (its weight's gathering, an adapter's thin product). It is
             little work, and keeping it is much memory; where all is computed again it is lost work.
     """
@@ -45,7 +45,7 @@ class Block(nnx.Module):
         *,
         param_dtype: DTypeLike,
         attention: str,
-        regate: bool,
+        remat_ffn: bool,
     ) -> None:
         d, heads = config.d_model, config.n_heads * config.head_dim
         kv_heads = config.n_kv_heads * config.head_dim
@@ -61,18 +61,18 @@ class Block(nnx.Module):
         self.gate_proj = linear(d, config.d_ff, ("embed", "mlp"))
         self.up_proj = linear(d, config.d_ff, ("embed", "mlp"))
         self.down_proj = linear(config.d_ff, d, ("mlp", "embed"))
-        self.attention_norm = norm(config, d, param_dtype=param_dtype)
-        self.mlp_norm = norm(config, d, param_dtype=param_dtype)
+        self.attention_norm = make_norm(config, d, param_dtype=param_dtype)
+        self.mlp_norm = make_norm(config, d, param_dtype=param_dtype)
         post, each = config.post_norms, config.qk_norm
-        self.attention_post_norm = norm(config, d, param_dtype=param_dtype) if post else None
-        self.mlp_post_norm = norm(config, d, param_dtype=param_dtype) if post else None
-        self.q_norm = norm(config, config.head_dim, param_dtype=param_dtype) if each else None
-        self.k_norm = norm(config, config.head_dim, param_dtype=param_dtype) if each else None
+        self.attention_post_norm = make_norm(config, d, param_dtype=param_dtype) if post else None
+        self.mlp_post_norm = make_norm(config, d, param_dtype=param_dtype) if post else None
+        self.q_norm = make_norm(config, config.head_dim, param_dtype=param_dtype) if each else None
+        self.k_norm = make_norm(config, config.head_dim, param_dtype=param_dtype) if each else None
         self.head_dim = config.head_dim
-        self.activation, self.regate = config.activation, regate
+        self.activation, self.remat_ffn = config.activation, remat_ffn
         self.attention = attention
         self.scores = kernels.Scores(
-            scale=(config.query_width or config.head_dim) ** -0.5,
+            scale=(config.query_pre_attn_scalar or config.head_dim) ** -0.5,
             window=config.window(index),
             softcap=config.attention_softcap,
         )
@@ -80,29 +80,29 @@ class Block(nnx.Module):
     def __call__(
         self,
         x: jax.Array,
-        rotation: Rotation,
+        rotary: RotaryEmbedding,
         segment_ids: jax.Array,
         dropout_key: jax.Array | None,
     ) -> jax.Array:
         """Map the residual stream [b, t, d] to the next layer's."""
         keys = _split(dropout_key)
-        mixed = self.attend(self.attention_norm(x), rotation, segment_ids, keys)
+        mixed = self.attend(self.attention_norm(x), rotary, segment_ids, keys)
         return self._rest(x, mixed, keys)
 
     def extend(
-        self, x: jax.Array, rotation: Rotation, spot: Spot, cache: Layer
-    ) -> tuple[jax.Array, Layer]:
+        self, x: jax.Array, rotary: RotaryEmbedding, view: CacheView, cache: LayerCache
+    ) -> tuple[jax.Array, LayerCache]:
         """Map new tokens [1, t, d] likewise, writing keys and values into this layer's cache."""
-        q, k, v = self._qkv(self.attention_norm(x), rotation, NO_DROPOUT)
-        cache = spot.write(cache, k[0], v[0])
-        heads = spot.attend(q[0].swapaxes(0, 1), cache, self.scores)
+        q, k, v = self._qkv(self.attention_norm(x), rotary, NO_DROPOUT)
+        cache = view.write(cache, k[0], v[0])
+        heads = view.attend(q[0].swapaxes(0, 1), cache, self.scores)
         return self._rest(x, self._out(heads.swapaxes(0, 1)[None], NO_DROPOUT), NO_DROPOUT), cache
 
     def attend(
-        self, x: jax.Array, rotation: Rotation, segment_ids: jax.Array, keys: Keys = NO_DROPOUT
+        self, x: jax.Array, rotary: RotaryEmbedding, segment_ids: jax.Array, keys: Keys = NO_DROPOUT
     ) -> jax.Array:
         """Mix the tokens of normed rows [b, t, d] within their segments."""
-        q, k, v = self._qkv(x, rotation, keys)
+        q, k, v = self._qkv(x, rotary, keys)
         heads = kernels.attention(
             q,
             k.swapaxes(1, 2),
@@ -122,7 +122,7 @@ class Block(nnx.Module):
 
         gate = self.gate_proj(x, dropout_key=keys["gate_proj"])
         up = self.up_proj(x, dropout_key=keys["up_proj"])
-        return (jax.checkpoint(down) if self.regate else down)(gate, up)
+        return (jax.checkpoint(down) if self.remat_ffn else down)(gate, up)
 
     def projections(self) -> list[Linear]:
         """The linear layers, in the order of `TARGETS`."""
@@ -134,7 +134,7 @@ class Block(nnx.Module):
         return x + _if(self.mlp_post_norm, self.feed_forward(self.mlp_norm(x), keys))
 
     def _qkv(
-        self, x: jax.Array, rotation: Rotation, keys: Keys
+        self, x: jax.Array, rotary: RotaryEmbedding, keys: Keys
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Project, norm and rotate: q [b, n, t, h], k and v [b, t, k, h]."""
 
@@ -142,8 +142,8 @@ class Block(nnx.Module):
             y = getattr(self, name)(x, dropout_key=keys[name])
             return y.reshape(*y.shape[:2], -1, self.head_dim)
 
-        q = rotate(_if(self.q_norm, heads("q_proj")), rotation).swapaxes(1, 2)
-        return q, rotate(_if(self.k_norm, heads("k_proj")), rotation), heads("v_proj")
+        q = apply_rotary(_if(self.q_norm, heads("q_proj")), rotary).swapaxes(1, 2)
+        return q, apply_rotary(_if(self.k_norm, heads("k_proj")), rotary), heads("v_proj")
 
     def _out(self, heads: jax.Array, keys: Keys) -> jax.Array:
         b, _, t, _ = heads.shape

@@ -20,12 +20,12 @@ from eef_jax.models.config import ModelConfig
 Ints = Any  # i32: jax arrays in a program, numpy arrays on the way to it
 
 # The logical axes of both arrays of a layer (see `eef_jax.sharding`).
-AXES = (None, "kv_heads", None, None)
+CACHE_AXES = (None, "kv_heads", None, None)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class LayerCache:
     """Keys and values of one layer.
 
     Attributes:
@@ -38,7 +38,9 @@ class Layer:
     values: jax.Array
     turned: bool = dataclasses.field(metadata={"static": True})
 
-    def put(self, k: jax.Array, v: jax.Array, page: jax.Array, entry: jax.Array) -> "Layer":
+    def write_tokens(
+        self, k: jax.Array, v: jax.Array, page: jax.Array, entry: jax.Array
+    ) -> "LayerCache":
         """Put keys and values [t, k, h] at entries i32[t] of pages i32[t]; page p drops them."""
         keys, values = self.keys, self.values
         place = (page, slice(None), entry)
@@ -49,7 +51,9 @@ class Layer:
             values=values.at[place].set(v.astype(values.dtype), mode="drop"),
         )
 
-    def fill(self, k: jax.Array, v: jax.Array, page: jax.Array, new: jax.Array) -> "Layer":
+    def write_pages(
+        self, k: jax.Array, v: jax.Array, page: jax.Array, new: jax.Array
+    ) -> "LayerCache":
         """Put keys and values [n, s, k, h] into pages i32[n] where new [n, s]; page p is dropped.
 
         Whole pages are written: XLA for TPUs would lay the cache out anew, twice, to put many
@@ -67,35 +71,39 @@ class Layer:
         return dataclasses.replace(self, keys=keys, values=values)
 
 
-Cache = tuple[Layer, ...]
+Cache = tuple[LayerCache, ...]
 
 
 def init_cache(
-    config: ModelConfig, *, pages: int, page: int, dtype: DTypeLike, attention: str
+    config: ModelConfig, *, num_pages: int, page_size: int, dtype: DTypeLike, attention: str
 ) -> Cache:
     """Make an empty cache.
 
     Args:
         config: the model's shape.
-        pages: number of pages.
-        page: positions in a page.
+        num_pages: number of pages.
+        page_size: positions in a page.
         dtype: type of the entries; the model's compute type loses nothing.
         attention: name in `kernels.PAGED` of what will read it.
     """
     k, h = config.n_kv_heads, config.head_dim
     turned = kernels.to_pages(attention).turned
 
-    def layer() -> Layer:
-        keys = jnp.zeros((pages, k, h, page) if turned else (pages, k, page, h), dtype)
-        return Layer(keys=keys, values=jnp.zeros((pages, k, page, h), dtype), turned=turned)
+    def layer() -> LayerCache:
+        keys = jnp.zeros(
+            (num_pages, k, h, page_size) if turned else (num_pages, k, page_size, h), dtype
+        )
+        return LayerCache(
+            keys=keys, values=jnp.zeros((num_pages, k, page_size, h), dtype), turned=turned
+        )
 
     return tuple(layer() for _ in range(config.n_layers))
 
 
-def page_bytes(config: ModelConfig, *, page: int, dtype: DTypeLike) -> int:
+def page_bytes(config: ModelConfig, *, page_size: int, dtype: DTypeLike) -> int:
     """Size of one page over all layers, in bytes."""
     entry = 2 * config.n_layers * config.n_kv_heads * config.head_dim
-    return entry * page * jnp.dtype(dtype).itemsize
+    return entry * page_size * jnp.dtype(dtype).itemsize
 
 
 def copy_pages(cache: Cache, source: jax.Array, target: jax.Array) -> Cache:
@@ -105,7 +113,7 @@ def copy_pages(cache: Cache, source: jax.Array, target: jax.Array) -> Cache:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
+class DecodeView:
     """One new token in each row.
 
     Attributes:
@@ -118,15 +126,15 @@ class Rows:
     table: Ints
     attention: str = dataclasses.field(metadata={"static": True})
 
-    def write(self, layer: Layer, k: jax.Array, v: jax.Array) -> Layer:
+    def write(self, layer: LayerCache, k: jax.Array, v: jax.Array) -> LayerCache:
         """Put the new keys and values [b, k, h] into a layer's cache."""
         pages, _, s, _ = layer.values.shape
         column = jnp.maximum(self.positions, 0) // s
         page = jnp.take_along_axis(self.table, column[:, None], axis=1)[:, 0]
         page = jnp.where(self.positions < 0, pages, page)
-        return layer.put(k, v, page, self.positions % s)
+        return layer.write_tokens(k, v, page, self.positions % s)
 
-    def attend(self, q: jax.Array, layer: Layer, scores: kernels.Scores) -> jax.Array:
+    def attend(self, q: jax.Array, layer: LayerCache, scores: kernels.Scores) -> jax.Array:
         """Attention of queries [b, n, h] to their rows: [b, n, h]."""
         kernel = _kernel(self.attention, layer)
         return kernel.decode(q, layer.keys, layer.values, self.table, self.positions, scores)
@@ -134,7 +142,7 @@ class Rows:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Chunks:
+class PrefillView:
     """Runs of new tokens, side by side without padding between them.
 
     Attributes:
@@ -153,7 +161,7 @@ class Chunks:
     table: Ints
     attention: str = dataclasses.field(metadata={"static": True})
 
-    def write(self, layer: Layer, k: jax.Array, v: jax.Array) -> Layer:
+    def write(self, layer: LayerCache, k: jax.Array, v: jax.Array) -> LayerCache:
         """Put the new keys and values [t, k, h] into a layer's cache."""
         pages, _, s, _ = layer.values.shape
         tokens, (_, c), w = len(self.positions), self.token.shape, self.table.shape[1]
@@ -169,9 +177,9 @@ class Chunks:
         token = owner.at[page].get(mode="fill", fill_value=tokens)
         new = token < tokens
         token = jnp.where(new, token, 0)
-        return layer.fill(k[token], v[token], jnp.where(new.any(axis=1), page, pages), new)
+        return layer.write_pages(k[token], v[token], jnp.where(new.any(axis=1), page, pages), new)
 
-    def attend(self, q: jax.Array, layer: Layer, scores: kernels.Scores) -> jax.Array:
+    def attend(self, q: jax.Array, layer: LayerCache, scores: kernels.Scores) -> jax.Array:
         """Attention of queries [t, n, h] to their runs: [t, n, h]."""
         there = self.token < len(self.positions)
         token = jnp.where(there, self.token, 0)
@@ -182,10 +190,10 @@ class Chunks:
         return out[self.row, :, self.column]
 
 
-Spot = Rows | Chunks
+CacheView = DecodeView | PrefillView
 
 
-def _kernel(name: str, layer: Layer) -> kernels.Paged:
+def _kernel(name: str, layer: LayerCache) -> kernels.Paged:
     kernel = kernels.to_pages(name)
     assert layer.turned == kernel.turned, f"a cache that was not made for {name}"
     return kernel

@@ -38,9 +38,10 @@ class ModelConfig:
         attention_bias: whether the projections to queries, keys and values add a bias.
         qk_norm: whether each head's query and key is normed before it is rotated.
         post_norms: whether attention's and feed-forward's outputs are normed as well.
-        excess_norms: whether a norm's weight is stored as what it has above 1.
+        zero_centered_norms: whether a norm's weight is stored as what it has above 1.
         embedding_scale: what embedded tokens are multiplied by.
-        query_width: scores are divided by its square root; None means by that of `head_dim`.
+        query_pre_attn_scalar: attention scores are divided by its square root; None means
+            `head_dim`.
         attention_softcap: bound of the attention scores, None without.
         logit_softcap: bound of the next token's scores, None without.
         windows: for each layer the number of tokens that a token sees, itself included, None for
@@ -68,9 +69,9 @@ class ModelConfig:
     attention_bias: bool = False
     qk_norm: bool = False
     post_norms: bool = False
-    excess_norms: bool = False
+    zero_centered_norms: bool = False
     embedding_scale: float = 1.0
-    query_width: float | None = None
+    query_pre_attn_scalar: float | None = None
     attention_softcap: float | None = None
     logit_softcap: float | None = None
     windows: tuple[int | None, ...] = ()

@@ -16,11 +16,11 @@ from jax.typing import DTypeLike
 
 from eef_jax.models import remat as remat_lib
 from eef_jax.models.block import Block
-from eef_jax.models.cache import Cache, Spot
+from eef_jax.models.cache import Cache, CacheView
 from eef_jax.models.config import ModelConfig
-from eef_jax.models.norm import norm
-from eef_jax.models.rope import Rotation, held, rotation
-from eef_jax.sharding import constrain, gathered
+from eef_jax.models.norm import make_norm
+from eef_jax.models.rope import RotaryEmbedding, materialize, rotary_embedding
+from eef_jax.sharding import all_gather_fsdp, constrain
 
 
 class Decoder(nnx.Module):
@@ -54,11 +54,11 @@ class Decoder(nnx.Module):
                 index,
                 param_dtype=param_dtype,
                 attention=attention,
-                regate=remat == "none",
+                remat_ffn=remat == "none",
             )
             for index in range(config.n_layers)
         )
-        self.norm = norm(config, config.d_model, param_dtype=param_dtype)
+        self.norm = make_norm(config, config.d_model, param_dtype=param_dtype)
         self.head = (
             None
             if config.tie_embeddings
@@ -88,42 +88,42 @@ class Decoder(nnx.Module):
         Returns:
             The last layer's normed output [b, t, d], ready for `logits`.
         """
-        x = self.embedded(tokens)
-        turns = self.rotations(positions)
+        x = self.embed_tokens(tokens)
+        turns = self.rotary_embeddings(positions)
 
         def layer(block: Block, kind: int, index: jax.Array | int, x: jax.Array) -> jax.Array:
             key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
             x = block(x, turns[kind], segment_ids, key)
             return constrain(x, ("batch", "sequence", None))
 
-        x = remat_lib.through(self.layers, layer, x, scanned=self.scanned, remat=self.remat)
+        x = remat_lib.run_layers(self.layers, layer, x, scanned=self.scanned, remat=self.remat)
         return self.norm(x)
 
-    def extend(self, tokens: jax.Array, spot: Spot, cache: Cache) -> tuple[jax.Array, Cache]:
+    def extend(self, tokens: jax.Array, view: CacheView, cache: Cache) -> tuple[jax.Array, Cache]:
         """Run new tokens on top of a cache.
 
         Args:
             tokens: i32[t] ids.
-            spot: where they go and what they see; what it calls padding is not written, and its
+            view: where they go and what they see; what it calls padding is not written, and its
                 output means nothing.
             cache: from `cache.init_cache`; donate it to the surrounding jit.
 
         Returns:
             The normed output [t, d], and the cache with the new tokens in it.
         """
-        x = self.embedded(tokens[None])
-        turns = [held(turn) for turn in self.rotations(spot.positions[None])]
+        x = self.embed_tokens(tokens[None])
+        turns = [materialize(turn) for turn in self.rotary_embeddings(view.positions[None])]
         new = []
         for layer, turn, old in zip(self.layers, turns, cache, strict=True):
-            x, layer_cache = layer.extend(x, turn, spot, old)
+            x, layer_cache = layer.extend(x, turn, view, old)
             new.append(layer_cache)
         return self.norm(x)[0], tuple(new)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Map [..., d] to float32 scores of the next token [..., v]."""
-        return self.scorer(hidden.dtype)(hidden)
+        return self.logits_fn(hidden.dtype)(hidden)
 
-    def scorer(self, dtype: DTypeLike) -> Callable[[jax.Array], jax.Array]:
+    def logits_fn(self, dtype: DTypeLike) -> Callable[[jax.Array], jax.Array]:
         """`logits` for many calls: its weight is gathered once, in the type of what it is given.
 
         Inside a loop over chunks of tokens it would travel once a chunk.
@@ -132,7 +132,7 @@ class Decoder(nnx.Module):
             weight, axes, contract = self.embed[...], ("vocab", "embed"), 1
         else:
             weight, axes, contract = self.head[...], ("embed", "vocab"), 0
-        weight = gathered(weight.astype(dtype), axes)
+        weight = all_gather_fsdp(weight.astype(dtype), axes)
 
         def scores_of(hidden: jax.Array) -> jax.Array:
             scores = jax.lax.dot_general(
@@ -146,7 +146,7 @@ class Decoder(nnx.Module):
 
         return scores_of
 
-    def embedded(self, tokens: jax.Array) -> jax.Array:
+    def embed_tokens(self, tokens: jax.Array) -> jax.Array:
         """What the first layer is given for ids i32[b, t]: [b, t, d]."""
         x = jnp.take(self.embed[...], tokens, axis=0, mode="clip").astype(self.dtype)
         # Devices of fsdp look all their rows up in their part of the width, then rows change
@@ -156,10 +156,10 @@ class Decoder(nnx.Module):
             x = x * jnp.asarray(self.config.embedding_scale, self.dtype)
         return constrain(x, ("batch", "sequence", None))
 
-    def rotations(self, positions: jax.Array) -> list[Rotation]:
+    def rotary_embeddings(self, positions: jax.Array) -> list[RotaryEmbedding]:
         """Each layer's rotary angles at positions i32[b, t]."""
         config = self.config
-        far = rotation(
+        far = rotary_embedding(
             positions,
             head_dim=config.head_dim,
             theta=config.rope_theta,
@@ -167,7 +167,7 @@ class Decoder(nnx.Module):
         )
         if config.local_rope_theta is None:
             return [far] * config.n_layers
-        near = rotation(
+        near = rotary_embedding(
             positions, head_dim=config.head_dim, theta=config.local_rope_theta, scaling=None
         )
         return [far if config.window(i) is None else near for i in range(config.n_layers)]

@@ -16,9 +16,9 @@ from jax.typing import DTypeLike
 
 from eef_jax.errors import ConfigError
 from eef_jax.models.config import LoraConfig, matches
-from eef_jax.models.families.hf_names import at
+from eef_jax.models.families.hf_names import submodule
 from eef_jax.models.quantize import QuantizedWeight
-from eef_jax.sharding import gathered
+from eef_jax.sharding import all_gather_fsdp
 
 if TYPE_CHECKING:
     from eef_jax.models.decoder import Decoder
@@ -71,7 +71,7 @@ class Linear(nnx.Module):
         if isinstance(self.weight, QuantizedWeight):
             y = self.weight.product(x)
             return y + self._low_rank(x, dropout_key) if self.adapted else y
-        weight = gathered(self.weight[...].astype(x.dtype), self.axes)
+        weight = all_gather_fsdp(self.weight[...].astype(x.dtype), self.axes)
         if not self.adapted:
             return x @ weight
         dropping = dropout_key is not None and self.dropout > 0.0
@@ -81,33 +81,33 @@ class Linear(nnx.Module):
             # a and b. Not in bfloat16, whose sum would round small updates away.
             if d_in * d_out > _WIDE * self.lora_a.shape[1] * (d_in + d_out):
                 a, b = self.lora_a[...], self.lora_b[...]
-                return _folded_product(self.scale, x, weight, a, b)
-            return x @ (weight + self.update())
+                return _merged_product(self.scale, x, weight, a, b)
+            return x @ (weight + self.delta_weight())
         return x @ weight + self._low_rank(x, dropout_key)
 
     def _low_rank(self, x: jax.Array, dropout_key: jax.Array | None) -> jax.Array:
         if dropout_key is not None and self.dropout > 0.0:
             keep = jax.random.bernoulli(dropout_key, 1.0 - self.dropout, x.shape)
             x = jnp.where(keep, x / (1.0 - self.dropout), 0).astype(x.dtype)
-        a = gathered(self.lora_a[...].astype(x.dtype), (self.axes[0], "rank"))
-        b = gathered(self.lora_b[...].astype(x.dtype), ("rank", self.axes[1]))
+        a = all_gather_fsdp(self.lora_a[...].astype(x.dtype), (self.axes[0], "rank"))
+        b = all_gather_fsdp(self.lora_b[...].astype(x.dtype), ("rank", self.axes[1]))
         return ((x @ a) * self.scale) @ b
 
-    def update(self) -> jax.Array:
+    def delta_weight(self) -> jax.Array:
         """What the adapter adds to the weight, float32[in, out]."""
         return self.scale * (self.lora_a[...] @ self.lora_b[...])
 
-    def folded(self) -> jax.Array:
+    def merged_weight(self) -> jax.Array:
         """The weight with the adapter added, in the weight's own type (quantized: float32)."""
         stored = self.weight
-        weight = stored.restored() if isinstance(stored, QuantizedWeight) else stored[...]
+        weight = stored.dequantize() if isinstance(stored, QuantizedWeight) else stored[...]
         if not self.adapted:
             return weight
-        return (weight.astype(jnp.float32) + self.update()).astype(weight.dtype)
+        return (weight.astype(jnp.float32) + self.delta_weight()).astype(weight.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _folded_product(
+def _merged_product(
     scale: float, x: jax.Array, weight: jax.Array, a: jax.Array, b: jax.Array
 ) -> jax.Array:
     """The product x (w + scale a b), whose gradients go through a and b alone; w gets none.
@@ -118,13 +118,13 @@ def _folded_product(
     return x @ (weight + scale * (a @ b))
 
 
-def _folded_forward(
+def _merged_forward(
     scale: float, x: jax.Array, weight: jax.Array, a: jax.Array, b: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    return _folded_product(scale, x, weight, a, b), (x, weight, a, b)
+    return _merged_product(scale, x, weight, a, b), (x, weight, a, b)
 
 
-def _folded_backward(
+def _merged_backward(
     scale: float, kept: tuple[jax.Array, ...], dy: jax.Array
 ) -> tuple[jax.Array, None, jax.Array, jax.Array]:
     x, weight, a, b = kept
@@ -135,7 +135,7 @@ def _folded_backward(
     return dy @ weight.T + low @ a.T, None, da, db
 
 
-_folded_product.defvjp(_folded_forward, _folded_backward)
+_merged_product.defvjp(_merged_forward, _merged_backward)
 
 
 def adapt(decoder: "Decoder", lora: LoraConfig, modules: Mapping[tuple[Any, ...], str]) -> None:
@@ -144,7 +144,7 @@ def adapt(decoder: "Decoder", lora: LoraConfig, modules: Mapping[tuple[Any, ...]
     Args:
         decoder: gets them.
         lora: the adapters' configuration.
-        modules: path -> Hugging Face name of every projection (`names.modules`).
+        modules: path -> Hugging Face name of every projection (`hf_names.projection_names`).
 
     Raises:
         ConfigError: for targets that match none.
@@ -159,4 +159,4 @@ def adapt(decoder: "Decoder", lora: LoraConfig, modules: Mapping[tuple[Any, ...]
         )
     for path, name in modules.items():
         if lora.adapts(name):
-            at(decoder, path).adapt(lora)
+            submodule(decoder, path).adapt(lora)

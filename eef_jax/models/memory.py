@@ -17,18 +17,18 @@ from eef_jax.models.model import Model
 _GIB = 2**30
 
 
-def needed(model: Model, mesh: Mesh) -> int:
+def bytes_per_device(model: Model, mesh: Mesh) -> int:
     """Bytes that the model's parameters take on one device of a mesh (not on that it lies on)."""
     tree = (model.frozen, model.trainable)
     leaves = jax.tree.leaves(tree)
-    places = jax.tree.leaves(sharding.shardings(tree, mesh))
+    places = jax.tree.leaves(sharding.tree_shardings(tree, mesh))
     return sum(
         math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf, place in zip(leaves, places, strict=True)
     )
 
 
-def check(model: Model, mesh: Mesh) -> None:
+def check_fits(model: Model, mesh: Mesh) -> None:
     """Check that a second copy of a model fits beside what the devices of a mesh hold already.
 
     Devices that report no limit (CPUs) pass.
@@ -36,14 +36,14 @@ def check(model: Model, mesh: Mesh) -> None:
     Raises:
         ConfigError: it does not; with the numbers.
     """
-    wanted = needed(model, mesh)
+    wanted = bytes_per_device(model, mesh)
     for device in mesh.devices.flat:
         memory: dict[str, Any] = device.memory_stats() or {}
         if (limit := memory.get("bytes_limit")) is not None:
-            beside(wanted, mesh, used=memory.get("bytes_in_use", 0), limit=limit)
+            check_bytes(wanted, mesh, used=memory.get("bytes_in_use", 0), limit=limit)
 
 
-def beside(wanted: int, mesh: Mesh, *, used: int, limit: float) -> None:
+def check_bytes(wanted: int, mesh: Mesh, *, used: int, limit: float) -> None:
     """Check that so many bytes of a base that plays on a mesh fit a device.
 
     Args:

@@ -57,7 +57,7 @@ def content_hash(state: nnx.State) -> str:
     of them call this.
     """
     digest = hashlib.sha256()
-    named = stacking.names(state)
+    named = stacking.by_layer(state)
     for path in sorted(named, key=str):
         variable, row = named[path]
         value = variable.get_value() if row is None else variable.get_value()[row]
@@ -75,10 +75,10 @@ def _pieces(array: jax.Array) -> Iterator[np.ndarray]:
     if array.is_fully_addressable or array.is_fully_replicated:
         yield np.asarray(jax.device_get(array))
     else:
-        yield from gathered(array)
+        yield from fetch_chunks(array)
 
 
-def gathered(array: jax.Array, piece: int = _PIECE) -> Iterator[np.ndarray]:
+def fetch_chunks(array: jax.Array, piece: int = _PIECE) -> Iterator[np.ndarray]:
     """An array's values, fetched from all devices in pieces of so many bytes."""
     lies = array.sharding
     assert isinstance(lies, NamedSharding), f"an array over processes without a mesh: {lies}"

@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from eef_jax.models.config import ModelConfig
 
 
-class Norm(nnx.Module):
+class RMSNorm(nnx.Module):
     """x / rms(x) in the type of x, times a weight."""
 
     def __init__(self, width: int, *, eps: float, param_dtype: DTypeLike) -> None:
@@ -19,7 +19,7 @@ class Norm(nnx.Module):
         return _normed(x, self.eps).astype(x.dtype) * self.weight[...].astype(x.dtype)
 
 
-class ExcessNorm(nnx.Module):
+class ZeroCenteredRMSNorm(nnx.Module):
     """x / rms(x) times 1 + `excess`, the product in float32 too: what Gemma stores."""
 
     def __init__(self, width: int, *, eps: float, param_dtype: DTypeLike) -> None:
@@ -31,9 +31,11 @@ class ExcessNorm(nnx.Module):
         return (_normed(x, self.eps) * weight).astype(x.dtype)
 
 
-def norm(config: ModelConfig, width: int, *, param_dtype: DTypeLike) -> Norm | ExcessNorm:
+def make_norm(
+    config: ModelConfig, width: int, *, param_dtype: DTypeLike
+) -> RMSNorm | ZeroCenteredRMSNorm:
     """A norm of vectors of `width`, of the kind that the model's config asks for."""
-    kind = ExcessNorm if config.excess_norms else Norm
+    kind = ZeroCenteredRMSNorm if config.zero_centered_norms else RMSNorm
     return kind(width, eps=config.rms_eps, param_dtype=param_dtype)
 
 

@@ -26,15 +26,17 @@ _ALIGNMENT = 64  # bytes
 _TILE = 128  # rows turned at a time: both sides of a tile stay in the processor's cache
 
 Leaf = nnx.Variable | QuantizedWeight
-Leaves = dict[hf_names.Path, Leaf]  # parameters as files have them: a quantized weight is one leaf
+Leaves = dict[
+    hf_names.ParamPath, Leaf
+]  # parameters as files have them: a quantized weight is one leaf
 Source = Callable[[tuple[slice, ...]], np.ndarray]  # makes a part of a parameter
 
 
-def leaves_of(decoder: Decoder) -> Leaves:
+def parameter_leaves(decoder: Decoder) -> Leaves:
     """The parameters of a decoder by path, adapters included."""
     leaves: Leaves = {}
     for path, variable in nnx.to_flat_state(nnx.state(decoder, nnx.Param)):
-        owner = hf_names.at(decoder, path[:-1])
+        owner = hf_names.submodule(decoder, path[:-1])
         if isinstance(owner, QuantizedWeight):
             leaves[path[:-1]] = owner
         else:
@@ -42,16 +44,18 @@ def leaves_of(decoder: Decoder) -> Leaves:
     return leaves
 
 
-def canonical(leaves: Leaves) -> dict[hf_names.Path, jax.ShapeDtypeStruct]:
+def unstacked_shapes(leaves: Leaves) -> dict[hf_names.ParamPath, jax.ShapeDtypeStruct]:
     """Shape and type of each leaf under its layer's own name, whatever the layout."""
     return {
         name: jax.ShapeDtypeStruct(_own_shape(leaf), _variable(leaf).dtype)
         for path, leaf in leaves.items()
-        for name in stacking.held(path, _variable(leaf))
+        for name in stacking.layer_paths(path, _variable(leaf))
     }
 
 
-def joined(path: hf_names.Path, leaf: Leaf, source_of: Callable[[hf_names.Path], Source]) -> Source:
+def stacked_source(
+    path: hf_names.ParamPath, leaf: Leaf, source_of: Callable[[hf_names.ParamPath], Source]
+) -> Source:
     """Where the parts of a leaf come from; a stack's from each of its layers.
 
     Args:
@@ -59,7 +63,7 @@ def joined(path: hf_names.Path, leaf: Leaf, source_of: Callable[[hf_names.Path],
         leaf: the parameter, or the quantized weight.
         source_of: makes the source of one layer's parameter by its own name.
     """
-    sources = [source_of(name) for name in stacking.held(path, _variable(leaf))]
+    sources = [source_of(name) for name in stacking.layer_paths(path, _variable(leaf))]
     if not _is_stack(leaf):
         return sources[0]
 
@@ -83,9 +87,9 @@ def _own_shape(leaf: Leaf) -> tuple[int, ...]:
     return shape[1:] if isinstance(leaf, nnx.Variable) and _is_stack(leaf) else shape
 
 
-def place(
-    path: hf_names.Path, leaf: Leaf, source: Source, mesh: Mesh | None
-) -> dict[hf_names.Path, nnx.Variable]:
+def place_leaf(
+    path: hf_names.ParamPath, leaf: Leaf, source: Source, mesh: Mesh | None
+) -> dict[hf_names.ParamPath, nnx.Variable]:
     """Fill a leaf, every device with the part of it that `source` makes for it.
 
     A weight is quantized as a whole, on the host, since its scales span parts; one at a time.
@@ -124,21 +128,21 @@ def _put(variable: nnx.Variable, source: Source, mesh: Mesh | None) -> nnx.Varia
     if mesh is None:
         array = jax.device_put(part((slice(None),) * variable.ndim))
     else:
-        lies = sharding.shardings(variable, mesh).get_value()
+        lies = sharding.tree_shardings(variable, mesh).get_value()
         array = jax.make_array_from_callback(variable.shape, lies, part)
     # One at a time, lest parts on their way to the devices pile up on the host.
     return variable.replace(jax.block_until_ready(array))
 
 
-def read(
-    stored: safetensors.Stored, path: hf_names.Path, leaf: Leaf, index: tuple[slice, ...]
+def read_leaf(
+    stored: safetensors.StoredTensor, path: hf_names.ParamPath, leaf: Leaf, index: tuple[slice, ...]
 ) -> np.ndarray:
     """A part of a layer's stored tensor as the decoder has it, read into memory of its own.
 
     The memory is aligned as XLA wants it, so that on a CPU it becomes the device's array without
     another copy.
     """
-    turned = hf_names.turned(len(stored.shape), path)
+    turned = hf_names.is_transposed(len(stored.shape), path)
     view = stored.read(index[::-1]).T if turned else stored.read(index)
     dtype = np.dtype(np.float32 if isinstance(leaf, QuantizedWeight) else leaf.dtype)
     out = _aligned(view.shape, dtype)
@@ -157,10 +161,10 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return raw[start : start + size].view(dtype).reshape(shape)
 
 
-def faults(
-    stored: Mapping[str, hf_names.Path],
-    found: Mapping[str, safetensors.Stored],
-    leaves: Mapping[hf_names.Path, jax.ShapeDtypeStruct],
+def tensor_mismatches(
+    stored: Mapping[str, hf_names.ParamPath],
+    found: Mapping[str, safetensors.StoredTensor],
+    leaves: Mapping[hf_names.ParamPath, jax.ShapeDtypeStruct],
 ) -> list[str]:
     """All that is wrong with a file's tensors, a line each.
 
@@ -175,7 +179,7 @@ def faults(
         if name not in found:
             continue
         got, shape = found[name], tuple(leaves[path].shape)
-        expected = shape[::-1] if hf_names.turned(len(shape), path) else shape
+        expected = shape[::-1] if hf_names.is_transposed(len(shape), path) else shape
         if got.shape != expected:
             problems.append(f"shape of {name}: got {list(got.shape)}, expected {list(expected)}")
         if got.dtype.name not in _FLOATS:

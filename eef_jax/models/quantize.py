@@ -48,7 +48,7 @@ class QuantizedWeight(nnx.Module, abc.ABC):
     def restore(codes: jax.Array, scale: jax.Array) -> jax.Array:
         """The weight that codes and scales stand for, float32[in, out]."""
 
-    def restored(self) -> jax.Array:
+    def dequantize(self) -> jax.Array:
         """The weight, float32[in, out]."""
         return self.restore(self.codes[...], self.scale[...])
 
@@ -66,13 +66,13 @@ def _product(restore: Restore, x: jax.Array, codes: jax.Array, scale: jax.Array)
     return x @ restore(codes, scale).astype(x.dtype)
 
 
-def _forth(
+def _fwd(
     restore: Restore, x: jax.Array, codes: jax.Array, scale: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _product(restore, x, codes, scale), (codes, scale)
 
 
-def _back(
+def _bwd(
     restore: Restore, kept: tuple[jax.Array, jax.Array], grad: jax.Array
 ) -> tuple[jax.Array, np.ndarray, jax.Array]:
     grad, codes, scale = jax.lax.optimization_barrier((grad, *kept))
@@ -80,7 +80,7 @@ def _back(
     return back, np.zeros(codes.shape, jax.dtypes.float0), jnp.zeros_like(scale)
 
 
-_product.defvjp(_forth, _back)
+_product.defvjp(_fwd, _bwd)
 
 
 class Int8(QuantizedWeight):

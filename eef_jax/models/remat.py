@@ -20,7 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from eef_jax.errors import ConfigError, near
 
-Layer = Callable[[Any, int, jax.Array | int, jax.Array], jax.Array]
+LayerFn = Callable[[Any, int, jax.Array | int, jax.Array], jax.Array]
 
 _INTO = "into_layer"
 
@@ -52,8 +52,8 @@ def check_policy(remat: str) -> None:
         raise ConfigError(f"unknown remat policy {remat!r}: {near(remat, POLICIES)}")
 
 
-def through(
-    layers: Sequence[nnx.Module], layer: Layer, x: jax.Array, *, scanned: bool, remat: str
+def run_layers(
+    layers: Sequence[nnx.Module], layer: LayerFn, x: jax.Array, *, scanned: bool, remat: str
 ) -> jax.Array:
     """Take the residual stream through all layers.
 

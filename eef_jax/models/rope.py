@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 # Cosine and sine of each position's angles, float32[b, t, h / 2].
-Rotation = tuple[jax.Array, jax.Array]
+RotaryEmbedding = tuple[jax.Array, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class LinearScaling:
 
     factor: float
 
-    def stretch(self, frequency: jax.Array) -> jax.Array:
+    def scale_frequencies(self, frequency: jax.Array) -> jax.Array:
         """Slow frequencies [h / 2], in radians a position, down."""
         return frequency / self.factor
 
@@ -46,7 +46,7 @@ class Llama3Scaling:
     high_freq_factor: float
     original_max_positions: int
 
-    def stretch(self, frequency: jax.Array) -> jax.Array:
+    def scale_frequencies(self, frequency: jax.Array) -> jax.Array:
         """Slow frequencies [h / 2], in radians a position, down."""
         low, high = self.low_freq_factor, self.high_freq_factor
         turns = self.original_max_positions * frequency / (2 * math.pi)
@@ -57,19 +57,19 @@ class Llama3Scaling:
 RopeScaling = LinearScaling | Llama3Scaling
 
 
-def rotation(
+def rotary_embedding(
     positions: jax.Array, *, head_dim: int, theta: float, scaling: RopeScaling | None
-) -> Rotation:
+) -> RotaryEmbedding:
     """Cosine and sine of the angles of positions i32[b, t]; pair i turns theta ** (-2 i / h)."""
     half = head_dim // 2
     frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
     if scaling is not None:
-        frequency = scaling.stretch(frequency)
+        frequency = scaling.scale_frequencies(frequency)
     angle = positions[..., None].astype(jnp.float32) * frequency
     return jnp.cos(angle), jnp.sin(angle)
 
 
-def held(angles: Rotation) -> Rotation:
+def materialize(angles: RotaryEmbedding) -> RotaryEmbedding:
     """The same, computed once: for programs that read them in many places.
 
     XLA on CPU computes sines and cosines anew for every layer, head and gather that reads them,
@@ -81,7 +81,7 @@ def held(angles: Rotation) -> Rotation:
     return cos, sin
 
 
-def rotate(x: jax.Array, angles: Rotation) -> jax.Array:
+def apply_rotary(x: jax.Array, angles: RotaryEmbedding) -> jax.Array:
     """Turn the pairs (i, i + h / 2) of [b, t, n, h] by the angles of their positions."""
     cos, sin = (part[:, :, None, :].astype(x.dtype) for part in angles)
     first, second = jnp.split(x, 2, axis=-1)

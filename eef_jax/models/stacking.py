@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Path = tuple[Any, ...]
 
 
-def groups(config: "ModelConfig") -> list[tuple[int, ...]]:
+def stack_groups(config: "ModelConfig") -> list[tuple[int, ...]]:
     """The layers of each stack: the repeating pattern's, then leftovers of one layer each."""
     n, kinds = config.n_layers, [config.window(i) for i in range(config.n_layers)]
     p = next(p for p in range(1, n + 1) if all(kinds[i] == kinds[i % p] for i in range(n)))
@@ -31,14 +31,14 @@ def groups(config: "ModelConfig") -> list[tuple[int, ...]]:
     return [tuple(range(j, whole, p)) for j in range(p)] + [(i,) for i in range(whole, n)]
 
 
-def stack(decoder: "Decoder") -> None:
+def stack_layers(decoder: "Decoder") -> None:
     """Turn a blank decoder's layers into stacks, in place.
 
     Raises:
         ConfigError: layers of one stack differ (an adapter that targets some of them).
     """
     blocks = list(decoder.layers)
-    decoder.layers = nnx.List([_stacked(blocks, held) for held in groups(decoder.config)])
+    decoder.layers = nnx.List([_stacked(blocks, held) for held in stack_groups(decoder.config)])
     decoder.scanned = True
 
 
@@ -59,10 +59,10 @@ def _stacked(blocks: Sequence[nnx.Module], held: tuple[int, ...]) -> Any:
     return nnx.merge(graphdef, jax.tree.map(widened, state, is_leaf=_is_variable))
 
 
-def unstack(decoder: "Decoder") -> None:
+def unstack_layers(decoder: "Decoder") -> None:
     """Turn a decoder's stacks into layers, in place; slices are made beside the stacks."""
     layers: dict[int, Any] = {}
-    for block, numbers in zip(decoder.layers, groups(decoder.config), strict=True):
+    for block, numbers in zip(decoder.layers, stack_groups(decoder.config), strict=True):
         graphdef, state = nnx.split(block)
         for row, i in enumerate(numbers):
             one = jax.tree.map(lambda v, row=row: _plain(v, row), state, is_leaf=_is_variable)
@@ -71,13 +71,13 @@ def unstack(decoder: "Decoder") -> None:
     decoder.scanned = False
 
 
-def held(path: Path, variable: nnx.Variable) -> list[Path]:
+def layer_paths(path: Path, variable: nnx.Variable) -> list[Path]:
     """Each layer's own name for a variable: one, or in a stack as many as it holds."""
     layers = variable.get_metadata().get("layers")
     return [path] if layers is None else [("layers", i, *path[2:]) for i in layers]
 
 
-def unstacked(state: nnx.State) -> nnx.State:
+def unstack_state(state: nnx.State) -> nnx.State:
     """Parameters of any layout with each layer's under its own name.
 
     Slices of stacks are made one by one as `jax.numpy` does: on their devices, beside the stacks.
@@ -87,34 +87,34 @@ def unstacked(state: nnx.State) -> nnx.State:
         if "layers" not in variable.get_metadata():
             flat[path] = variable
             continue
-        for at, name in enumerate(held(path, variable)):
+        for at, name in enumerate(layer_paths(path, variable)):
             flat[name] = _plain(variable, at)
     return nnx.from_flat_state(flat)
 
 
-def restacked(state: nnx.State, like: nnx.State) -> nnx.State:
+def restack_state(state: nnx.State, like: nnx.State) -> nnx.State:
     """Parameters under each layer's own name, in the layout and at the places of `like`."""
     flat = dict(nnx.to_flat_state(state))
     back = {}
     for path, variable in nnx.to_flat_state(like):
-        values = [flat[name].get_value() for name in held(path, variable)]
+        values = [flat[name].get_value() for name in layer_paths(path, variable)]
         value = jnp.stack(values) if "layers" in variable.get_metadata() else values[0]
         place = getattr(variable.get_value(), "sharding", None)
         back[path] = variable.replace(value if place is None else jax.device_put(value, place))
     return nnx.from_flat_state(back)
 
 
-def names(state: nnx.State) -> Mapping[Path, tuple[nnx.Variable, int | None]]:
+def by_layer(state: nnx.State) -> Mapping[Path, tuple[nnx.Variable, int | None]]:
     """Each layer's own name -> the variable that holds it and its row there (None: all of it)."""
     found: dict[Path, tuple[nnx.Variable, int | None]] = {}
     for path, variable in nnx.to_flat_state(state):
         stacked = "layers" in variable.get_metadata()
-        for at, name in enumerate(held(path, variable)):
+        for at, name in enumerate(layer_paths(path, variable)):
             found[name] = (variable, at if stacked else None)
     return found
 
 
-def value(variable: nnx.Variable, row: int | None) -> np.ndarray:
+def layer_value(variable: nnx.Variable, row: int | None) -> np.ndarray:
     """A variable's value on the host, or one layer's part of it."""
     array = variable.get_value()
     return np.asarray(jax.device_get(array if row is None else array[row]))

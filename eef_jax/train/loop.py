@@ -76,7 +76,7 @@ def fit(
     step_lib.check_batch_size(batches.batch_size, mesh=mesh, accumulation_steps=accumulation_steps)
     transform = make_optimizer(optimizer, total)
     step = step_lib.make_step(model, transform, mesh=mesh, accumulation_steps=accumulation_steps)
-    frozen = sharding.place(model.frozen, mesh)
+    frozen = sharding.place_tree(model.frozen, mesh)
     if resume_from is None:
         resume_from = state_lib.create(model, transform, mesh=mesh, seed=seed), Position()
     state, here = resume_from

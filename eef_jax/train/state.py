@@ -47,19 +47,19 @@ def create(
         lambda trainable: _fresh(trainable, optimizer, seed),
         out_shardings=shardings(model, optimizer, mesh=mesh),
     )
-    return make(sharding.place(model.trainable, mesh))
+    return make(sharding.place_tree(model.trainable, mesh))
 
 
 def shardings(model: Model, optimizer: optax.GradientTransformation, *, mesh: Mesh) -> Any:
     """Where each leaf of a run's state lies: the optimizer's moments beside their parameters."""
     shapes = jax.eval_shape(lambda trainable: _fresh(trainable, optimizer, 0), model.trainable)
-    return sharding.shardings(shapes, mesh)
+    return sharding.tree_shardings(shapes, mesh)
 
 
 def abstract(model: Model, optimizer: optax.GradientTransformation, *, mesh: Mesh) -> TrainState:
     """A run's state as shapes with places: what a step is compiled from ahead of time."""
     shapes = jax.eval_shape(lambda trainable: _fresh(trainable, optimizer, 0), model.trainable)
-    return sharding.abstract(shapes, mesh)
+    return sharding.abstract_tree(shapes, mesh)
 
 
 def _fresh(trainable: nnx.State, optimizer: optax.GradientTransformation, seed: int) -> TrainState:

@@ -84,7 +84,7 @@ def _jitted(
         decoder = merge(graphdef, frozen, trainable)
         hidden = decoder(batch["tokens"], batch["positions"], batch["segment_ids"], dropout_key=key)
         return weighted_nll(
-            decoder.scorer(hidden.dtype),
+            decoder.logits_fn(hidden.dtype),
             hidden,
             batch["tokens"],
             batch["weights"],
@@ -121,7 +121,11 @@ def _jitted(
     state_lies = state_lib.shardings(model, optimizer, mesh=mesh)
     return jax.jit(
         update,
-        in_shardings=(state_lies, sharding.shardings(model.frozen, mesh), batch_shardings(mesh)),
+        in_shardings=(
+            state_lies,
+            sharding.tree_shardings(model.frozen, mesh),
+            batch_shardings(mesh),
+        ),
         out_shardings=(state_lies, replicated),
         donate_argnums=0,
     )
@@ -152,7 +156,7 @@ def lower(
         for name, value in batch.items()
     }
     state = state_lib.abstract(model, optimizer, mesh=mesh)
-    frozen = sharding.abstract(model.frozen, mesh)
+    frozen = sharding.abstract_tree(model.frozen, mesh)
     jitted = _jitted(
         model, optimizer, mesh=mesh, accumulation_steps=accumulation_steps, chunk=chunk
     )

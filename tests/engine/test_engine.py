@@ -273,8 +273,8 @@ def test_on_a_mesh_each_device_keeps_its_heads_and_the_answers_are_the_same(atte
     mesh = sharding.make_mesh({"data": 1, "tensor": 2}, jax.devices()[:2])
     placed = dataclasses.replace(
         made,
-        frozen=sharding.place(made.frozen, mesh),
-        trainable=sharding.place(made.trainable, mesh),
+        frozen=sharding.place_tree(made.frozen, mesh),
+        trainable=sharding.place_tree(made.trainable, mesh),
     )
     small = dataclasses.replace(toymodel.CONFIG, attention=attention)
     answers = []
@@ -586,7 +586,7 @@ def test_invalid_configs_are_refused(model):
 
 
 def test_rows_and_pages_are_resolved_by_free_memory(model, monkeypatch, tmp_path):
-    page = page_bytes(model.config, page=16, dtype="float32")
+    page = page_bytes(model.config, page_size=16, dtype="float32")
     open_config = EngineConfig(max_context=64, page_size=16)  # four pages a conversation
     for affordable, rows, pages in ((41, 10, 32), (4, 1, 4), (10_000, 64, 204)):
         free = affordable * page / config_lib.MEMORY_FRACTION

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from eef_jax.models.cache import Cache, Chunks, Rows, init_cache
+from eef_jax.models.cache import Cache, DecodeView, PrefillView, init_cache
 
 PAGE = 16
 
@@ -14,16 +14,18 @@ def cache(
     """An empty cache for rows of a length, and their page table [b, w]: pages in no order."""
     width = -(-length // PAGE)
     table = np.random.default_rng(0).permutation(rows * width).reshape(rows, width)
-    made = init_cache(config, pages=rows * width, page=PAGE, dtype=dtype, attention=attention)
+    made = init_cache(
+        config, num_pages=rows * width, page_size=PAGE, dtype=dtype, attention=attention
+    )
     return made, table.astype(np.int32)
 
 
-def runs(positions, table, attention) -> Chunks:
+def runs(positions, table, attention) -> PrefillView:
     """Each row a run of tokens at positions [b, c]; below 0 for padding."""
     positions = jnp.asarray(positions)
     (b, c), t = positions.shape, positions.size
     token = jnp.where(positions < 0, t, jnp.arange(t).reshape(b, c))
-    return Chunks(
+    return PrefillView(
         positions=positions.reshape(-1),
         row=jnp.repeat(jnp.arange(b), c),
         column=jnp.tile(jnp.arange(c), b),
@@ -36,8 +38,8 @@ def runs(positions, table, attention) -> Chunks:
 def extend(decoder, cache, tokens, positions, table, *, attention="pages"):
     """The decoder's output [b, c, d] for tokens [b, c], and the cache; one token a row decodes."""
     if tokens.shape[1] == 1:
-        spot = Rows(positions=positions[:, 0], table=jnp.asarray(table), attention=attention)
+        view = DecodeView(positions=positions[:, 0], table=jnp.asarray(table), attention=attention)
     else:
-        spot = runs(positions, table, attention)
-    out, cache = decoder.extend(jnp.asarray(tokens).reshape(-1), spot, cache)
+        view = runs(positions, table, attention)
+    out, cache = decoder.extend(jnp.asarray(tokens).reshape(-1), view, cache)
     return out.reshape(*tokens.shape, -1), cache

@@ -89,7 +89,7 @@ def test_bfloat16_computes_in_bfloat16_and_scores_in_float32():
         attention_bias=True,
         qk_norm=True,
         post_norms=True,
-        excess_norms=True,
+        zero_centered_norms=True,
         embedding_scale=4.0,
         attention_softcap=5.0,
         logit_softcap=5.0,

@@ -8,7 +8,7 @@ from flax import nnx
 
 from eef_jax.errors import ConfigError
 from eef_jax.models.config import TARGETS, LoraConfig
-from eef_jax.models.linear import Linear, _folded_product
+from eef_jax.models.linear import Linear, _merged_product
 from eef_jax.models.model import merge
 from tests.models.toys import forward, loud, rows, toy
 
@@ -66,7 +66,7 @@ def test_dropout_reaches_the_whole_decoder():
 
 def test_the_folded_weight_does_what_weight_and_adapter_do():
     layer, x = linear(), jax.random.normal(jax.random.key(2), (3, 6))
-    np.testing.assert_allclose(x @ layer.folded(), layer(x), atol=1e-5)
+    np.testing.assert_allclose(x @ layer.merged_weight(), layer(x), atol=1e-5)
 
 
 def test_rank_stabilised_adapters_are_scaled_by_the_root_of_the_rank():
@@ -123,7 +123,7 @@ def test_gradients_of_a_wide_projection_go_through_the_adapter_alone():
         return jnp.sum(jnp.sin(x @ (weight + 0.5 * (a @ b))))
 
     def ours(x, weight, a, b):
-        return jnp.sum(jnp.sin(_folded_product(0.5, x, weight, a, b)))
+        return jnp.sum(jnp.sin(_merged_product(0.5, x, weight, a, b)))
 
     assert plain(*given) == ours(*given)
     wanted, got = (jax.jit(jax.grad(f, argnums=(0, 2, 3)))(*given) for f in (plain, ours))

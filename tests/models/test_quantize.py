@@ -41,7 +41,7 @@ def test_the_levels_are_the_papers():
 def test_codes_stand_for_the_nearest_they_can(kind):
     weight = np.random.default_rng(0).standard_normal((128, 300), np.float32)
     weight[:, 7] = 0.0
-    restored = np.asarray(filled(kind, weight).restored())
+    restored = np.asarray(filled(kind, weight).dequantize())
     if kind == "int8":
         step = np.abs(weight).max(axis=0) / 127
         assert np.all(np.abs(restored - weight) <= step / 2 + 1e-6)
@@ -53,7 +53,7 @@ def test_codes_stand_for_the_nearest_they_can(kind):
             np.abs(restored - weight).reshape(blocks.shape), nearest, atol=1e-6
         )
     # What is a level already stays: encoding twice changes nothing more.
-    np.testing.assert_allclose(filled(kind, restored).restored(), restored, atol=1e-6)
+    np.testing.assert_allclose(filled(kind, restored).dequantize(), restored, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", sorted(quantize.KINDS))
@@ -61,9 +61,9 @@ def test_a_product_and_its_gradient_are_those_of_the_restored_weight(kind):
     rng = np.random.default_rng(1)
     weight = filled(kind, rng.standard_normal((12, 10), np.float32))
     x = jnp.asarray(rng.standard_normal((5, 12), np.float32))
-    np.testing.assert_allclose(weight.product(x), x @ weight.restored(), atol=1e-5)
+    np.testing.assert_allclose(weight.product(x), x @ weight.dequantize(), atol=1e-5)
     got = jax.grad(lambda x: jnp.sum(weight.product(x) ** 2))(x)
-    expected = jax.grad(lambda x: jnp.sum((x @ weight.restored()) ** 2))(x)
+    expected = jax.grad(lambda x: jnp.sum((x @ weight.dequantize()) ** 2))(x)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
     assert weight.product(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 

@@ -30,7 +30,7 @@ def both(config=CONFIG, lora=LORA, **options):
     unrolled = toy(lora, config)
     unrolled = dataclasses.replace(unrolled, trainable=loud(unrolled.trainable))
     scanned = toy(lora, config, scan=True, **options)
-    trainable = stacking.restacked(unrolled.trainable, scanned.trainable)
+    trainable = stacking.restack_state(unrolled.trainable, scanned.trainable)
     return unrolled, dataclasses.replace(scanned, trainable=trainable)
 
 
@@ -42,7 +42,7 @@ def loss_and_gradient(model, dropout_key=None):
         return jnp.sum(jnp.sin(decoder.logits(hidden)))
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(model.trainable)
-    return value, stacking.unstacked(gradient)
+    return value, stacking.unstack_state(gradient)
 
 
 def assert_same(left, right):
@@ -105,16 +105,16 @@ def test_kinds_of_layers_and_their_dropout_stay_their_own():
 
 
 def test_a_pattern_is_stacked_by_kind_and_the_rest_stays_alone():
-    assert stacking.groups(CONFIG) == [(0, 1)]
-    assert stacking.groups(MIXED) == [(0, 2), (1, 3), (4,)]
-    assert stacking.groups(config_of("gemma2", num_hidden_layers=4)) == [(0, 2), (1, 3)]
+    assert stacking.stack_groups(CONFIG) == [(0, 1)]
+    assert stacking.stack_groups(MIXED) == [(0, 2), (1, 3), (4,)]
+    assert stacking.stack_groups(config_of("gemma2", num_hidden_layers=4)) == [(0, 2), (1, 3)]
 
 
 def test_fresh_weights_hashes_and_names_do_not_depend_on_the_layout():
     unrolled, scanned = toy(LORA, MIXED), toy(LORA, MIXED, scan=True)
     assert content_hash(unrolled.frozen) == content_hash(scanned.frozen)
     assert content_hash(unrolled.trainable) == content_hash(scanned.trainable)
-    back = stacking.unstacked(scanned.trainable)
+    back = stacking.unstack_state(scanned.trainable)
     jax.tree.map(np.testing.assert_array_equal, back, unrolled.trainable)
     again = hf.unrolled(scanned)
     jax.tree.map(np.testing.assert_array_equal, again.frozen, unrolled.frozen)

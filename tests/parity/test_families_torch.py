@@ -117,8 +117,8 @@ def sublayers(model, *rows) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def ours(decoder, positions, segments):
     """The same modules of ours by torch's names, each a function of its input."""
-    turns = decoder.rotations(positions)
-    found = {"embed_tokens": decoder.embedded}
+    turns = decoder.rotary_embeddings(positions)
+    found = {"embed_tokens": decoder.embed_tokens}
     for name, path in registry.family(decoder.config.model_type).TENSORS.items():
         parts = path.split(".")
         if len(parts) == 1:  # embedding and head are no modules here
@@ -128,7 +128,7 @@ def ours(decoder, positions, segments):
             theirs = name.format(i=i).removeprefix("model.").rpartition(".")[0]
             found[theirs] = getattr(owner, parts[-2])
     for i, layer in enumerate(decoder.layers):
-        rest = {"rotation": turns[i], "segment_ids": segments}
+        rest = {"rotary": turns[i], "segment_ids": segments}
         found[f"layers.{i}"] = functools.partial(layer, **rest, dropout_key=None)
         found[f"layers.{i}.self_attn"] = functools.partial(layer.attend, **rest)
         found[f"layers.{i}.mlp"] = layer.feed_forward

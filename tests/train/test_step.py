@@ -55,7 +55,7 @@ def update(batches, *, mesh=None, lora=toy.LORA, scan=False, accumulation_steps=
     grads = jax.tree.map(
         lambda a, b: (np.asarray(a) - np.asarray(b)) / RATE, model.trainable, new.trainable
     )
-    return float(scalars["loss"]), stacking.unstacked(grads), new
+    return float(scalars["loss"]), stacking.unstack_state(grads), new
 
 
 def assert_close(left, right):
@@ -126,7 +126,7 @@ def test_the_step_compiles_once_and_leaves_its_state_where_it_was():
     mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
     model, adam = toy.model(scan=True), make_optimizer(OptimizerConfig(), 3)
     state = state_lib.create(model, adam, mesh=mesh, seed=0)
-    frozen = sharding.place(model.frozen, mesh)
+    frozen = sharding.place_tree(model.frozen, mesh)
     step, compiled = make_step(model, adam, mesh=mesh), []
     expected = [leaf.sharding for leaf in jax.tree.leaves(state)]
 

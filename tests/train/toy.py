@@ -32,7 +32,7 @@ def one_device():
 def model(lora: LoraConfig | None = LORA, scan: bool = False) -> Model:
     if scan:  # what pods train: stacked layers that are computed again on the way back
         stacked = hf.init(CONFIG, lora=lora, scan=True, remat="block")
-        trainable = stacking.restacked(model(lora).trainable, stacked.trainable)
+        trainable = stacking.restack_state(model(lora).trainable, stacked.trainable)
         return dataclasses.replace(stacked, trainable=trainable)
     made = hf.init(CONFIG, lora=lora)
     if lora is None:

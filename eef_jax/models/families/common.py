@@ -52,7 +52,7 @@ _ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
 _LOCAL, _GLOBAL = "sliding_attention", "full_attention"
 
 
-def settled(
+def validated(
     raw: Mapping[str, Any], *, defaults: Mapping[str, Any], plain: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Fill in what a file leaves out, and refuse what is not computed.
@@ -83,11 +83,11 @@ def settled(
     return fields
 
 
-def common(fields: Mapping[str, Any], *, activation: str = "hidden_act") -> dict[str, Any]:
+def base_fields(fields: Mapping[str, Any], *, activation: str = "hidden_act") -> dict[str, Any]:
     """The arguments of `ModelConfig` that all families give.
 
     Args:
-        fields: from `settled`.
+        fields: from `validated`.
         activation: the field that names the feed-forward's activation.
 
     Raises:
@@ -125,7 +125,7 @@ def windows(fields: Mapping[str, Any], is_local: Callable[[int], bool]) -> tuple
     """Each layer's window, from `layer_types` or else from the family's rule; () without any.
 
     Args:
-        fields: from `settled`.
+        fields: from `validated`.
         is_local: whether the layer of this number has a window in a file without `layer_types`.
 
     Raises:
@@ -150,14 +150,14 @@ def windows(fields: Mapping[str, Any], is_local: Callable[[int], bool]) -> tuple
     return tuple(width if kind == _LOCAL else None for kind in types)
 
 
-def layer_types(config: ModelConfig) -> dict[str, Any]:
+def layer_type_fields(config: ModelConfig) -> dict[str, Any]:
     """The fields that `windows` reads."""
     widths = [config.window(i) for i in range(config.n_layers)]
     types = [_GLOBAL if width is None else _LOCAL for width in widths]
     return {"sliding_window": next(filter(None, widths), None), "layer_types": types}
 
 
-def written(
+def to_hf_fields(
     config: ModelConfig,
     *,
     architecture: str,

@@ -56,9 +56,9 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
     Raises:
         ConfigError: for a field that is missing, or a variant that the decoder does not compute.
     """
-    fields = common.settled(raw, defaults=DEFAULTS, plain=PLAIN)
+    fields = common.validated(raw, defaults=DEFAULTS, plain=PLAIN)
     return ModelConfig(
-        **common.common(fields, activation="hidden_activation"),
+        **common.base_fields(fields, activation="hidden_activation"),
         **architecture(fields),
         windows=common.windows(fields, lambda layer: layer % 2 == 0),
         attention_softcap=fields["attn_logit_softcapping"],
@@ -67,24 +67,24 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
 
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:
     """Write a `config.json` that `transformers.Gemma2ForCausalLM` understands."""
-    return common.written(
+    return common.to_hf_fields(
         config,
         architecture="Gemma2ForCausalLM",
         read=config_from_hf,
         activation="hidden_activation",
-        query_pre_attn_scalar=config.query_width,
+        query_pre_attn_scalar=config.query_pre_attn_scalar,
         attn_logit_softcapping=config.attention_softcap,
         final_logit_softcapping=config.logit_softcap,
-        **common.layer_types(config),
+        **common.layer_type_fields(config),
     )
 
 
 def architecture(fields: Mapping[str, Any]) -> dict[str, Any]:
     """What Gemma 2 and 3 have and others do not, as arguments of `ModelConfig`."""
     return {
-        "excess_norms": True,
+        "zero_centered_norms": True,
         "post_norms": True,
         "embedding_scale": math.sqrt(fields["hidden_size"]),
-        "query_width": fields["query_pre_attn_scalar"],
+        "query_pre_attn_scalar": fields["query_pre_attn_scalar"],
         "logit_softcap": fields["final_logit_softcapping"],
     }

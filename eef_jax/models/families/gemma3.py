@@ -71,7 +71,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
         ConfigError: for a field that is missing, or a variant that the decoder does not compute.
     """
     plain = _PLAIN_WITH_IMAGES if raw.get("model_type") == "gemma3" else _PLAIN
-    fields = common.settled(_text(raw), defaults=_DEFAULTS, plain=plain)
+    fields = common.validated(_text(raw), defaults=_DEFAULTS, plain=plain)
     every = fields["sliding_window_pattern"]
     # transformers 5 has rope_parameters for each type of layer, version 4 one field for each fact.
     rope = fields.get("rope_parameters") or {}
@@ -83,7 +83,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
         )
     fields["rope_parameters"] = rope.get("full_attention")
     return ModelConfig(
-        **common.common(fields, activation="hidden_activation"),
+        **common.base_fields(fields, activation="hidden_activation"),
         **gemma2.architecture(fields),
         windows=common.windows(fields, lambda layer: (layer + 1) % every != 0),
         local_rope_theta=float(local.get("rope_theta") or fields["rope_local_base_freq"]),
@@ -95,16 +95,16 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
     """Write a `config.json` that `transformers.Gemma3ForCausalLM` understands."""
     far = {"rope_theta": config.rope_theta, **common.rope_fields(config.rope_scaling)}
     near = {"rope_theta": config.local_rope_theta, "rope_type": "default"}
-    return common.written(
+    return common.to_hf_fields(
         config,
         architecture="Gemma3ForCausalLM",
         read=config_from_hf,
         activation="hidden_activation",
-        query_pre_attn_scalar=config.query_width,
+        query_pre_attn_scalar=config.query_pre_attn_scalar,
         final_logit_softcapping=config.logit_softcap,
         rope_local_base_freq=config.local_rope_theta,
         rope_parameters={"full_attention": far, "sliding_attention": near},
-        **common.layer_types(config),
+        **common.layer_type_fields(config),
     )
 
 

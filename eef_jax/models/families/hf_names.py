@@ -14,10 +14,10 @@ from eef_jax.models.families.registry import family
 
 T = TypeVar("T")
 
-Path = tuple[Any, ...]  # where something sits in a decoder, such as ("layers", 0, "q_proj")
+ParamPath = tuple[Any, ...]  # where something sits in a decoder, such as ("layers", 0, "q_proj")
 
 
-def stored(config: ModelConfig, paths: Collection[Path]) -> dict[str, Path]:
+def stored_paths(config: ModelConfig, paths: Collection[ParamPath]) -> dict[str, ParamPath]:
     """Hugging Face name -> path, for every parameter of a decoder that a model's folder stores.
 
     Args:
@@ -28,7 +28,7 @@ def stored(config: ModelConfig, paths: Collection[Path]) -> dict[str, Path]:
     return {name: path for name, path in _table(config).items() if path in paths}
 
 
-def known_as(config: ModelConfig, found: Mapping[str, T]) -> dict[str, T]:
+def canonical_names(config: ModelConfig, found: Mapping[str, T]) -> dict[str, T]:
     """The tensors of a folder by the names of the family's table.
 
     Folders of models with more parts than the decoder have other prefixes: a family's `RENAMED`
@@ -44,7 +44,7 @@ def known_as(config: ModelConfig, found: Mapping[str, T]) -> dict[str, T]:
     return known
 
 
-def modules(config: ModelConfig) -> dict[Path, str]:
+def projection_names(config: ModelConfig) -> dict[ParamPath, str]:
     """Path -> Hugging Face name of every projection that an adapter may target."""
     return {
         path[:-1]: name.removesuffix(".weight")
@@ -53,24 +53,24 @@ def modules(config: ModelConfig) -> dict[Path, str]:
     }
 
 
-def at(decoder: Any, path: Path) -> Any:
+def submodule(decoder: Any, path: ParamPath) -> Any:
     """The part of a decoder that sits at a path."""
     for part in path:
         decoder = decoder[part] if isinstance(part, int) else getattr(decoder, part)
     return decoder
 
 
-def oriented(value: np.ndarray, path: Path) -> np.ndarray:
+def to_hf_layout(value: np.ndarray, path: ParamPath) -> np.ndarray:
     """Swap [out, in], as files have it, and [in, out]; vectors and the embedding table stay."""
-    return value.T if turned(value.ndim, path) else value
+    return value.T if is_transposed(value.ndim, path) else value
 
 
-def turned(ndim: int, path: Path) -> bool:
+def is_transposed(ndim: int, path: ParamPath) -> bool:
     """Whether a leaf of so many dimensions lies the other way in files."""
     return ndim == 2 and path != ("embed",)
 
 
-def _table(config: ModelConfig) -> dict[str, Path]:
+def _table(config: ModelConfig) -> dict[str, ParamPath]:
     """The family's table with its layers written out."""
     table = {}
     for name, path in family(config.model_type).TENSORS.items():

@@ -39,10 +39,10 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
     Raises:
         ConfigError: for a field that is missing, or a variant that the decoder does not compute.
     """
-    fields = common.settled(raw, defaults=_DEFAULTS, plain=_PLAIN)
-    return ModelConfig(**common.common(fields))
+    fields = common.validated(raw, defaults=_DEFAULTS, plain=_PLAIN)
+    return ModelConfig(**common.base_fields(fields))
 
 
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:
     """Write a `config.json` that `transformers.LlamaForCausalLM` understands."""
-    return common.written(config, architecture="LlamaForCausalLM", read=config_from_hf)
+    return common.to_hf_fields(config, architecture="LlamaForCausalLM", read=config_from_hf)

@@ -36,15 +36,15 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
     Raises:
         ConfigError: for a field that is missing, or a variant that the decoder does not compute.
     """
-    fields = common.settled(raw, defaults=_DEFAULTS, plain=_PLAIN)
+    fields = common.validated(raw, defaults=_DEFAULTS, plain=_PLAIN)
     has_window = fields["sliding_window"] is not None
     windows = common.windows(fields, lambda layer: has_window)
-    return ModelConfig(**common.common(fields), windows=windows)
+    return ModelConfig(**common.base_fields(fields), windows=windows)
 
 
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:
     """Write a `config.json` that `transformers.MistralForCausalLM` understands."""
-    return common.written(
+    return common.to_hf_fields(
         config,
         architecture="MistralForCausalLM",
         read=config_from_hf,

@@ -42,13 +42,13 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
     Raises:
         ConfigError: for a field that is missing, or a variant that the decoder does not compute.
     """
-    fields = common.settled(raw, defaults=DEFAULTS, plain={})
-    return ModelConfig(**common.common(fields), windows=windows(fields), attention_bias=True)
+    fields = common.validated(raw, defaults=DEFAULTS, plain={})
+    return ModelConfig(**common.base_fields(fields), windows=windows(fields), attention_bias=True)
 
 
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:
     """Write a `config.json` that `transformers.Qwen2ForCausalLM` understands."""
-    return common.written(
+    return common.to_hf_fields(
         config,
         architecture="Qwen2ForCausalLM",
         read=config_from_hf,
@@ -71,5 +71,5 @@ def window_fields(config: ModelConfig) -> dict[str, Any]:
     return {
         "use_sliding_window": any(local),
         "max_window_layers": first,  # for readers that do not know layer_types
-        **common.layer_types(config),
+        **common.layer_type_fields(config),
     }

@@ -30,13 +30,13 @@ def config_from_hf(raw: Mapping[str, Any]) -> ModelConfig:
     Raises:
         ConfigError: for a field that is missing, or a variant that the decoder does not compute.
     """
-    fields = common.settled(raw, defaults=_DEFAULTS, plain=_PLAIN)
-    return ModelConfig(**common.common(fields), windows=qwen2.windows(fields), qk_norm=True)
+    fields = common.validated(raw, defaults=_DEFAULTS, plain=_PLAIN)
+    return ModelConfig(**common.base_fields(fields), windows=qwen2.windows(fields), qk_norm=True)
 
 
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:
     """Write a `config.json` that `transformers.Qwen3ForCausalLM` understands."""
-    return common.written(
+    return common.to_hf_fields(
         config,
         architecture="Qwen3ForCausalLM",
         read=config_from_hf,

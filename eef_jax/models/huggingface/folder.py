@@ -30,7 +30,16 @@ from eef_jax.models.huggingface import safetensors
 from eef_jax.models.initial import initial
 from eef_jax.models.linear import Linear, adapt
 from eef_jax.models.model import Model
-from eef_jax.models.placing import Leaf, Source, canonical, faults, joined, leaves_of, place, read
+from eef_jax.models.placing import (
+    Leaf,
+    Source,
+    parameter_leaves,
+    place_leaf,
+    read_leaf,
+    stacked_source,
+    tensor_mismatches,
+    unstacked_shapes,
+)
 from eef_jax.models.quantize import quantize_projections
 from eef_jax.storage import files
 
@@ -77,15 +86,15 @@ def init(
         attention=kernels.chosen(attention, mesh, dtype, config),
         remat=remat,
     )
-    leaves = leaves_of(decoder)
-    shapes = {name: leaf.shape for name, leaf in canonical(leaves).items()}
+    leaves = parameter_leaves(decoder)
+    shapes = {name: leaf.shape for name, leaf in unstacked_shapes(leaves).items()}
 
-    def source_of(name: hf_names.Path) -> Source:
+    def source_of(name: hf_names.ParamPath) -> Source:
         return initial(name, shapes[name], seed).__getitem__
 
-    filled: dict[hf_names.Path, nnx.Variable] = {}
+    filled: dict[hf_names.ParamPath, nnx.Variable] = {}
     for path, leaf in leaves.items():
-        filled |= place(path, leaf, joined(path, leaf, source_of), mesh)
+        filled |= place_leaf(path, leaf, stacked_source(path, leaf, source_of), mesh)
     return _model(decoder, filled, config, lora)
 
 
@@ -133,31 +142,31 @@ def load(
         attention=kernels.chosen(attention, mesh, dtype, config),
         remat=remat,
     )
-    leaves = leaves_of(decoder)
-    own = canonical(leaves)
-    stored = hf_names.stored(config, own)
-    found = _needed(config, hf_names.known_as(config, safetensors.open_folder(folder)))
-    if problems := faults(stored, found, own):
+    leaves = parameter_leaves(decoder)
+    own = unstacked_shapes(leaves)
+    stored = hf_names.stored_paths(config, own)
+    found = _needed(config, hf_names.canonical_names(config, safetensors.open_folder(folder)))
+    if problems := tensor_mismatches(stored, found, own):
         lines = "\n  ".join(problems)
         raise DataError(
             f"{folder} does not hold the tensors its config.json describes:\n  {lines}\n"
             "copy the whole folder again, or mend config.json"
         )
     of = {leaf_path: found[name] for name, leaf_path in stored.items()}
-    filled: dict[hf_names.Path, nnx.Variable] = {}
+    filled: dict[hf_names.ParamPath, nnx.Variable] = {}
     for leaf_path, leaf in leaves.items():
 
-        def source_of(name: hf_names.Path, leaf: Leaf = leaf) -> Source:
+        def source_of(name: hf_names.ParamPath, leaf: Leaf = leaf) -> Source:
             if name in of:
-                return functools.partial(read, of[name], name, leaf)
+                return functools.partial(read_leaf, of[name], name, leaf)
             assert isinstance(leaf, nnx.LoRAParam), f"no name in TENSORS means {name}"
             return initial(name, own[name].shape, seed).__getitem__
 
-        filled |= place(leaf_path, leaf, joined(leaf_path, leaf, source_of), mesh)
+        filled |= place_leaf(leaf_path, leaf, stacked_source(leaf_path, leaf, source_of), mesh)
     return _model(decoder, filled, config, lora)
 
 
-def outline(
+def abstract_from_folder(
     path: epath.PathLike,
     *,
     lora: LoraConfig | None = None,
@@ -213,7 +222,7 @@ def unrolled(model: Model) -> Model:
     decoder = model.decoder
     if not decoder.scanned:
         return model
-    stacking.unstack(decoder)
+    stacking.unstack_layers(decoder)
     return _taken_apart(decoder, model.config, model.lora)
 
 
@@ -263,19 +272,19 @@ def save(
     folder = epath.Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     decoder = unrolled(model).decoder
-    leaves = leaves_of(decoder)
-    stored = hf_names.stored(model.config, leaves)
+    leaves = parameter_leaves(decoder)
+    stored = hf_names.stored_paths(model.config, leaves)
 
-    def planned(leaf_path: hf_names.Path) -> safetensors.Planned:
+    def planned(leaf_path: hf_names.ParamPath) -> safetensors.TensorSpec:
         value = jax.eval_shape(lambda: _folded(decoder, leaf_path))
-        turned = hf_names.turned(value.ndim, leaf_path)
+        turned = hf_names.is_transposed(value.ndim, leaf_path)
         shape = value.shape[::-1] if turned else value.shape
-        return safetensors.Planned(dtype=jnp.dtype(dtype or value.dtype), shape=shape)
+        return safetensors.TensorSpec(dtype=jnp.dtype(dtype or value.dtype), shape=shape)
 
     def produce(name: str) -> np.ndarray:
         leaf_path = stored[name]
         value = np.asarray(jax.device_get(_folded(decoder, leaf_path)))
-        return hf_names.oriented(value, leaf_path)
+        return hf_names.to_hf_layout(value, leaf_path)
 
     plan = {name: planned(leaf_path) for name, leaf_path in stored.items()}
     safetensors.write_folder(folder, plan, produce, max_shard=max_shard)
@@ -285,8 +294,8 @@ def save(
 
 
 def _needed(
-    config: ModelConfig, found: Mapping[str, safetensors.Stored]
-) -> dict[str, safetensors.Stored]:
+    config: ModelConfig, found: Mapping[str, safetensors.StoredTensor]
+) -> dict[str, safetensors.StoredTensor]:
     """What a folder holds, less what follows from the rest."""
     module = family(config.model_type)
 
@@ -301,11 +310,11 @@ def _needed(
     }
 
 
-def _folded(decoder: Decoder, path: hf_names.Path) -> jax.Array:
+def _folded(decoder: Decoder, path: hf_names.ParamPath) -> jax.Array:
     """A parameter's value; a projection's weight with its adapter in it."""
-    owner = hf_names.at(decoder, path[:-1])
+    owner = hf_names.submodule(decoder, path[:-1])
     if path[-1] == "weight" and isinstance(owner, Linear):
-        return owner.folded()
+        return owner.merged_weight()
     return getattr(owner, path[-1])[...]
 
 
@@ -322,11 +331,11 @@ def _blank(
     def build() -> Decoder:
         decoder = Decoder(config, **options)
         if lora is not None:
-            adapt(decoder, lora, hf_names.modules(config))
+            adapt(decoder, lora, hf_names.projection_names(config))
         if quantization:
             quantize_projections(decoder, quantization)
         if scan:
-            stacking.stack(decoder)
+            stacking.stack_layers(decoder)
         return decoder
 
     return nnx.eval_shape(build)
@@ -334,7 +343,7 @@ def _blank(
 
 def _model(
     decoder: Decoder,
-    filled: dict[hf_names.Path, nnx.Variable],
+    filled: dict[hf_names.ParamPath, nnx.Variable],
     config: ModelConfig,
     lora: LoraConfig | None,
 ) -> Model:

@@ -53,22 +53,24 @@ def save(model: Model, path: epath.PathLike, *, base: str) -> None:
         raise ConfigError(
             "all parameters of this model were tuned, there is no adapter: write it merged"
         )
-    leaves = stacking.names(model.trainable)
+    leaves = stacking.by_layer(model.trainable)
     stored = _stored(model.config, leaves)
     plan = {
-        name: safetensors.Planned(dtype=np.dtype(variable.dtype), shape=variable.shape[-2:][::-1])
+        name: safetensors.TensorSpec(
+            dtype=np.dtype(variable.dtype), shape=variable.shape[-2:][::-1]
+        )
         for name, (variable, _) in ((name, leaves[at]) for name, at in stored.items())
     }
 
     def produce(name: str) -> np.ndarray:
-        return hf_names.oriented(stacking.value(*leaves[stored[name]]), stored[name])
+        return hf_names.to_hf_layout(stacking.layer_value(*leaves[stored[name]]), stored[name])
 
     folder = epath.Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     metadata = {_BASE: _identity(model)}
     safetensors.write_file(folder / WEIGHTS, plan, produce, metadata=metadata)
     # Names, whatever was asked for: PEFT takes patterns as one string only.
-    known = hf_names.modules(model.config).values()
+    known = hf_names.projection_names(model.config).values()
     targets = _targets({_module(name) for name in stored}, known)
     files.write_json(folder / CONFIG, _config_to_peft(model.lora, targets, base))
 
@@ -87,7 +89,7 @@ def read_config(path: epath.PathLike, config: ModelConfig) -> LoraConfig:
         )
     raw = hf.read_json(folder / CONFIG)
     _check_plain(folder, raw)
-    known = set(hf_names.modules(config).values())
+    known = set(hf_names.projection_names(config).values())
     adapted = {_module(name) for name in safetensors.open_file(folder / WEIGHTS)[0]}
     if foreign := sorted(adapted - known):
         raise DataError(
@@ -128,9 +130,9 @@ def load(path: epath.PathLike, model: Model, *, mesh: Mesh | None = None) -> nnx
     folder = epath.Path(path).expanduser()
     found, metadata = safetensors.open_file(folder / WEIGHTS)
     leaves: placing.Leaves = dict(nnx.to_flat_state(model.trainable))
-    own = placing.canonical(leaves)
+    own = placing.unstacked_shapes(leaves)
     stored = _stored(model.config, own)
-    if problems := placing.faults(stored, found, own):
+    if problems := placing.tensor_mismatches(stored, found, own):
         lines = "\n  ".join(problems)
         raise DataError(
             f"{folder} holds another adapter than its {CONFIG} and the base say:\n  {lines}\n"
@@ -138,19 +140,21 @@ def load(path: epath.PathLike, model: Model, *, mesh: Mesh | None = None) -> nnx
         )
     _check_base(folder, metadata, model)
     of = {at: found[name] for name, at in stored.items()}
-    filled: dict[hf_names.Path, nnx.Variable] = {}
+    filled: dict[hf_names.ParamPath, nnx.Variable] = {}
     for at, leaf in leaves.items():
 
-        def source_of(name: hf_names.Path, leaf: placing.Leaf = leaf) -> placing.Source:
-            return functools.partial(placing.read, of[name], name, leaf)
+        def source_of(name: hf_names.ParamPath, leaf: placing.Leaf = leaf) -> placing.Source:
+            return functools.partial(placing.read_leaf, of[name], name, leaf)
 
-        filled |= placing.place(at, leaf, placing.joined(at, leaf, source_of), mesh)
+        filled |= placing.place_leaf(at, leaf, placing.stacked_source(at, leaf, source_of), mesh)
     return nnx.from_flat_state(filled)
 
 
-def _stored(config: ModelConfig, paths: Mapping[hf_names.Path, Any]) -> dict[str, hf_names.Path]:
+def _stored(
+    config: ModelConfig, paths: Mapping[hf_names.ParamPath, Any]
+) -> dict[str, hf_names.ParamPath]:
     """PEFT's name -> path, of an adapter's halves."""
-    modules = hf_names.modules(config)
+    modules = hf_names.projection_names(config)
     return {f"{_PREFIX}{modules[path[:-1]]}.{_HALVES[path[-1]]}": path for path in sorted(paths)}
 
 

@@ -41,7 +41,7 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class StoredTensor:
     """A tensor in a file.
 
     Attributes:
@@ -81,7 +81,7 @@ class Stored:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
+class TensorSpec:
     """A tensor that is going to be written: its type and shape."""
 
     dtype: np.dtype
@@ -93,7 +93,7 @@ class Planned:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def open_folder(folder: epath.Path) -> dict[str, Stored]:
+def open_folder(folder: epath.Path) -> dict[str, StoredTensor]:
     """Find the tensors of a model's folder: of `model.safetensors`, or of all files of the index.
 
     Raises:
@@ -108,13 +108,13 @@ def open_folder(folder: epath.Path) -> dict[str, Stored]:
             raise DataError(
                 f"{folder / INDEX} has no weight_map of tensors and files: copy it again"
             ) from error
-    found: dict[str, Stored] = {}
+    found: dict[str, StoredTensor] = {}
     for name in names:
         found |= open_file(folder / name)[0]
     return found
 
 
-def open_file(file: epath.Path) -> tuple[dict[str, Stored], dict[str, str]]:
+def open_file(file: epath.Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """Find the tensors of a file, and its metadata.
 
     Raises:
@@ -137,12 +137,12 @@ def open_file(file: epath.Path) -> tuple[dict[str, Stored], dict[str, str]]:
     return tensors, metadata
 
 
-def _stored(file: epath.Path, data: int, size: int, entry: Mapping[str, Any]) -> Stored:
+def _stored(file: epath.Path, data: int, size: int, entry: Mapping[str, Any]) -> StoredTensor:
     if entry["dtype"] not in _DTYPES:
         raise ValueError(f"type {entry['dtype']}, known are {', '.join(_DTYPES)}")
     first, end = entry["data_offsets"]
     shape = tuple(int(n) for n in entry["shape"])
-    found = Stored(file=file, start=data + first, dtype=_DTYPES[entry["dtype"]], shape=shape)
+    found = StoredTensor(file=file, start=data + first, dtype=_DTYPES[entry["dtype"]], shape=shape)
     if first < 0 or end - first != found.nbytes or data + end > size:
         raise ValueError(f"a tensor's bytes {first} to {end} are not {list(shape)} in the file")
     return found
@@ -150,7 +150,7 @@ def _stored(file: epath.Path, data: int, size: int, entry: Mapping[str, Any]) ->
 
 def write_folder(
     folder: epath.Path,
-    plan: Mapping[str, Planned],
+    plan: Mapping[str, TensorSpec],
     produce: Callable[[str], np.ndarray],
     *,
     max_shard: int = MAX_SHARD,
@@ -180,7 +180,7 @@ def write_folder(
 
 def write_file(
     file: epath.Path,
-    plan: Mapping[str, Planned],
+    plan: Mapping[str, TensorSpec],
     produce: Callable[[str], np.ndarray],
     *,
     metadata: Mapping[str, str] | None = None,
@@ -224,9 +224,9 @@ def write_file(
             partial.unlink(missing_ok=True)
 
 
-def _shards(plan: Mapping[str, Planned], most: int) -> list[dict[str, Planned]]:
+def _shards(plan: Mapping[str, TensorSpec], most: int) -> list[dict[str, TensorSpec]]:
     """Cut a plan into runs of at most so many bytes."""
-    shards: list[dict[str, Planned]] = [{}]
+    shards: list[dict[str, TensorSpec]] = [{}]
     room = most
     for name, tensor in plan.items():
         if tensor.nbytes > room and shards[-1]:

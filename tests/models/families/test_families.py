@@ -81,8 +81,8 @@ def test_what_is_not_computed_is_refused_by_name(model_type, change, said):
 
 def test_a_shape_that_the_familys_files_cannot_say_is_not_written(model_type):
     config = config_of(model_type)
-    other = dataclasses.replace(config, excess_norms=not config.excess_norms)
-    with pytest.raises(ConfigError, match="cannot say excess_norms"):
+    other = dataclasses.replace(config, zero_centered_norms=not config.zero_centered_norms)
+    with pytest.raises(ConfigError, match="cannot say zero_centered_norms"):
         registry.family(config.model_type).config_to_hf(other)
 
 
@@ -102,8 +102,8 @@ def test_tensors_are_known_by_the_tables_names_under_other_prefixes_too(model_ty
     renamed = getattr(registry.family(model_type), "RENAMED", {"": ""})
     for prefix, new in renamed.items():
         expected = {} if new is None else {new + "layers.0.x": 1}
-        assert hf_names.known_as(config, {prefix + "layers.0.x": 1}) == expected
-    assert hf_names.known_as(config, {"model.norm.weight": 2}) == {"model.norm.weight": 2}
+        assert hf_names.canonical_names(config, {prefix + "layers.0.x": 1}) == expected
+    assert hf_names.canonical_names(config, {"model.norm.weight": 2}) == {"model.norm.weight": 2}
 
 
 def test_tokens_through_the_cache_equal_the_full_forward(model_type):
@@ -142,7 +142,7 @@ def test_two_by_four_devices_give_the_logits_of_one(model_type):
 
     expected = jax.jit(logits)(frozen, trainable, batch)
     mesh = sharding.make_mesh({"data": 1, "fsdp": 2, "tensor": 4})
-    placed = [sharding.place(state, mesh) for state in (frozen, trainable)]
+    placed = [sharding.place_tree(state, mesh) for state in (frozen, trainable)]
     laid = jax.device_put(batch, sharding.batch_sharding(mesh))
     lies = NamedSharding(mesh, PartitionSpec(("data", "fsdp"), None, "tensor"))
     with jax.set_mesh(mesh):
@@ -158,7 +158,7 @@ def test_every_leaf_has_a_spec_of_its_own_rank_that_divides_it(model_type, rank)
     adapted = set()
     for state in (model.frozen, model.trainable):
         for path, leaf in nnx.to_flat_state(state):
-            spec = sharding.shardings(leaf, mesh).get_value()
+            spec = sharding.tree_shardings(leaf, mesh).get_value()
             assert len(leaf.get_metadata()["axes"]) == len(spec.spec) == leaf.ndim
             spec.shard_shape(leaf.shape)  # raises where it does not divide
             if isinstance(leaf, nnx.LoRAParam):

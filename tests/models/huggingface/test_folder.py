@@ -66,7 +66,7 @@ def test_sharded_files_load_by_their_index_onto_a_mesh(tmp_path, monkeypatch):
     mesh = sharding.make_mesh({"fsdp": 2, "tensor": 4})
     read = []
     monkeypatch.setattr(
-        safetensors_lib.Stored, "read", _recording(safetensors_lib.Stored.read, read)
+        safetensors_lib.StoredTensor, "read", _recording(safetensors_lib.StoredTensor.read, read)
     )
     loaded = hf.load(tmp_path, lora=LoraConfig(rank=2), mesh=mesh)
     assert content_hash(loaded.frozen) == content_hash(model.trainable)
@@ -74,7 +74,7 @@ def test_sharded_files_load_by_their_index_onto_a_mesh(tmp_path, monkeypatch):
         jax.tree.map(
             lambda leaf, lies: np.testing.assert_(leaf.sharding.is_equivalent_to(lies, leaf.ndim)),
             state,
-            sharding.shardings(state, mesh),
+            sharding.tree_shardings(state, mesh),
         )
     # Each device's part is read by itself: an eighth of a matrix, never a whole one.
     assert {size for name, size in read if name == (24, 16)} == {24 * 16 // 8}

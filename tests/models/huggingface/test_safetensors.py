@@ -22,7 +22,7 @@ VALUES = {
 
 
 def plan():
-    return {n: safetensors_lib.Planned(dtype=v.dtype, shape=v.shape) for n, v in VALUES.items()}
+    return {n: safetensors_lib.TensorSpec(dtype=v.dtype, shape=v.shape) for n, v in VALUES.items()}
 
 
 def write(folder, **options):
