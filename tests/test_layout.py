@@ -1,4 +1,4 @@
-"""The layout: no circular imports, every module on a floor, and WORKSPACE.md's map is complete.
+"""The layout: every module on a floor, a complete map, and links that exist.
 
 The graph is that of `benchmarks.common.measures`: every import in the syntax tree counts, those
 inside functions and under `if TYPE_CHECKING:` too.
@@ -6,13 +6,22 @@ inside functions and under `if TYPE_CHECKING:` too.
 
 import ast
 import pathlib
+import re
 
 import pytest
 
 from benchmarks.common.measures import structure
 from benchmarks.common.measures.checkout import Document, Module, read
 
+DOC_FOLDERS = ("docs", "eef_jax", "tests")
 ROOT = pathlib.Path(__file__).parents[1]
+DOCS = [*ROOT.glob("*.md"), *(p for d in DOC_FOLDERS for p in ROOT.glob(f"{d}/**/*.md"))]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PATH = re.compile(r"`([\w.-]+(?:/[\w.-]+)+/?|[\w-]+\.py)`")
+COMMAND = re.compile(r"python -m ((?:eef_jax|benchmarks|pretrain|tests)[\w.]*)")
+SUFFIXES = (".py", ".md", ".sh", ".sbatch", ".yaml", ".json", ".svg", "/")
+# Paths in a run's work folder or in a user's data, which are in no checkout.
+ELSEWHERE = ("runs/", "data/", "expert/", "round_", "<")
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +81,63 @@ def test_every_module_is_on_a_floor(modules, graph):
     # Packages spread over several floors, such as eef_jax.data, cannot be on one themselves.
     assert [n for n, m in without.items() if not m.is_package] == []
     assert {n: imported for n in without if (imported := graph[n])} == {}
+
+
+def test_the_map_lists_the_package():
+    text = (ROOT / "WORKSPACE.md").read_text("utf-8")
+    listing = text.split("## Map")[1].split("```")[1]
+    mapped = re.findall(r"^  (\w+(?:\.py|/))", listing, re.MULTILINE)
+    here = [
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in (ROOT / "eef_jax").iterdir()
+        if path.name not in ("__init__.py", "__pycache__")
+    ]
+    assert sorted(mapped) == sorted(here)
+    top = re.findall(r"^(\w+)/", listing, re.MULTILINE)
+    assert [name for name in top if not (ROOT / name).is_dir()] == []
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture(params=DOCS, ids=name_of)
+def document(request):
+    return request.param
+
+
+def anchors(text):
+    """The fragments of a page's headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    titles = re.findall(r"^#+ +(.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_links_lead_somewhere(document):
+    broken = []
+    for link in LINK.findall(document.read_text("utf-8")):
+        if re.match(r"\w+:", link):
+            continue
+        path, _, fragment = link.partition("#")
+        target = document.parent / path if path else document
+        if not target.exists() or (fragment and fragment not in anchors(target.read_text("utf-8"))):
+            broken.append(link)
+    assert broken == []
+
+
+def test_paths_and_commands_exist(document):
+    text = document.read_text("utf-8")
+    python_files = {path.name for path in ROOT.glob("*/**/*.py") if ".venv" not in path.parts}
+    bases = (ROOT, ROOT / "eef_jax", document.parent)
+    missing = [
+        path
+        for path in PATH.findall(text)
+        if path.endswith(SUFFIXES) and not path.startswith(ELSEWHERE)
+        if not any((base / path).exists() for base in bases)
+        if "/" in path or path not in python_files
+    ]
+    for name in COMMAND.findall(text):
+        path = ROOT / name.rstrip(".").replace(".", "/")
+        if not path.with_suffix(".py").is_file() and not (path / "__main__.py").is_file():
+            missing.append(f"python -m {name}")
+    assert missing == []
