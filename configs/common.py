@@ -7,7 +7,7 @@ as keyword arguments. Fields of the env, expert and method sections are those of
 
 from ml_collections import config_dict
 
-from eef_jax.errors import ConfigError, near
+from eef_jax.errors import ConfigError, did_you_mean
 
 
 def base() -> config_dict.ConfigDict:
@@ -56,7 +56,7 @@ def base() -> config_dict.ConfigDict:
     config.mesh = config_dict.ConfigDict({"data": -1, "fsdp": 1, "tensor": 1, "context": 1})
     # Where each process plays: its own devices, which hold the whole base once more (but for one
     # process whose two meshes are equal).
-    config.local_mesh = config_dict.ConfigDict({"data": 1, "fsdp": 1, "tensor": -1, "context": 1})
+    config.rollout_mesh = config_dict.ConfigDict({"data": 1, "fsdp": 1, "tensor": -1, "context": 1})
     config.engine = config_dict.ConfigDict(
         {
             "max_num_seqs": 0,  # sequences generated at once; 0: as many as memory holds, capped
@@ -73,7 +73,13 @@ def base() -> config_dict.ConfigDict:
     )
     config.rollout = config_dict.ConfigDict(
         # concurrency: episodes played at once; 0: as many as the policy serves at once.
-        {"max_steps": 0, "concurrency": 0, "workers": 4, "env_timeout_s": 60.0, "max_invalid": 3}
+        {
+            "max_steps": 0,
+            "concurrency": 0,
+            "env_threads": 4,
+            "env_timeout_s": 60.0,
+            "max_consecutive_invalid": 3,
+        }
     )
     config.explore = config_dict.ConfigDict(
         {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 32}
@@ -158,4 +164,4 @@ def choose(presets: dict, name: str | None, default: str) -> None:
         ConfigError: naming the near ones.
     """
     if (name or default) not in presets:
-        raise ConfigError(f"no preset {name!r} in this config: {near(str(name), presets)}")
+        raise ConfigError(f"no preset {name!r} in this config: {did_you_mean(str(name), presets)}")

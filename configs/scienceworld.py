@@ -45,7 +45,7 @@ def demo() -> config_dict.ConfigDict:
     config.model.path = "nano:scienceworld"
     config.engine.max_num_seqs = 8
     config.engine.max_context = 768
-    config.rollout.workers = 8
+    config.rollout.env_threads = 8
     config.rollout.concurrency = 8
     config.explore.temperature = 0.8
     config.train.seq_len = 512
@@ -72,7 +72,7 @@ def llama3_8b() -> config_dict.ConfigDict:
         }
     )
     config.engine.max_context = 8192
-    config.rollout.workers = 32  # threads that wait for JVMs
+    config.rollout.env_threads = 32  # threads that wait for JVMs
     config.rollout.concurrency = 32
     config.explore.max_new_tokens = 128
     config.evaluate.max_new_tokens = 128

@@ -39,7 +39,7 @@ def smollm2() -> config_dict.ConfigDict:
         }
     )
     config.expert.update({"name": "gold", "skip": 0.35, "wrong": 0.0, "stop": 0.3})
-    config.rollout.workers = 8
+    config.rollout.env_threads = 8
     config.rollout.concurrency = 8  # as many as JVMs: none waits for a replay
     config.rollout.env_timeout_s = 300.0  # the replay of a fork's prefix is one call
     return config

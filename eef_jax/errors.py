@@ -5,7 +5,7 @@ extra to install, the near names). Nothing here knows where a message is shown.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class EefError(Exception):
@@ -32,8 +32,38 @@ class DataError(EefError):
     """A file (trajectories, TFRecords, checkpoint, model folder) that is missing or damaged."""
 
 
-def near(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Describe what `name` may have meant: the close matches among `known`, else all of them."""
     options = sorted(known)
     close = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}? " * bool(close) + f"known: {', '.join(options)}"
+
+
+def check_one_of(field: str, value: str, options: Collection[str]) -> None:
+    """Check that a config field has one of its allowed values.
+
+    Args:
+        field: the field's dotted name, or a flag, as the message shows it.
+        value: the field's value.
+        options: the allowed values.
+
+    Raises:
+        ConfigError: it has another value; the message names the closest allowed ones.
+    """
+    if value not in options:
+        raise ConfigError(f"{field} is {value!r}: {did_you_mean(str(value), options)}")
+
+
+def check_at_least(field: str, value: int, smallest: int) -> None:
+    """Check that a config field is an integer of at least `smallest`.
+
+    Args:
+        field: the field's dotted name, as the message shows it.
+        value: the field's value.
+        smallest: the smallest allowed value.
+
+    Raises:
+        ConfigError: it is not; the message names the value and the bound.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+        raise ConfigError(f"{field} is {value!r}, expected a whole number of {smallest} or more")

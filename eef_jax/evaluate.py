@@ -16,10 +16,10 @@ from ml_collections import config_flags
 from eef_jax import cli
 from eef_jax import scores as scores_lib
 from eef_jax.cluster import distributed
-from eef_jax.cluster.hosts import ALONE, Hosts
+from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.rollout import play
-from eef_jax.storage.provenance import provenance
+from eef_jax.storage.provenance import collect_provenance
 from eef_jax.storage.workdir import CONFIG, find_checkpoint, read_workdir
 from eef_jax.types import Trajectory
 
@@ -28,7 +28,7 @@ def evaluate(
     checkpoint: epath.Path | None,
     config: dict[str, Any],
     *,
-    hosts: Hosts = ALONE,
+    hosts: Hosts = SINGLE_PROCESS,
     scratch: str | None = None,
 ) -> list[Trajectory]:
     """Play `config["evaluate"]["split"]` with a checkpoint.
@@ -49,7 +49,7 @@ def evaluate(
     from eef_jax.learner.sampling import Sampler
     from eef_jax.train import checkpoint as checkpoints
 
-    if hosts.processes > 1 and not scratch:
+    if hosts.process_count > 1 and not scratch:
         raise ConfigError(
             "several processes put their results together through storage: give --scratch, a "
             "folder that all of them see"
@@ -69,7 +69,7 @@ def evaluate(
                 config["rollout"],
                 hosts=hosts,
                 folder=epath.Path(scratch or "") / "parts",
-                provenance=provenance(config, seed),
+                provenance=collect_provenance(config, seed),
             )
     finally:
         env.close()
@@ -116,7 +116,7 @@ def _main() -> None:
         config["evaluate"] = {**config["evaluate"], "split": given.split}
     with distributed.from_flags() as hosts:
         played = evaluate(checkpoint, config, hosts=hosts, scratch=given.scratch)
-        if hosts.lead:
+        if hosts.is_lead:
             who = checkpoint or "the untuned base"
             print(f"{who} on the {config['evaluate']['split']} tasks of {config['env']['name']}")
             print(describe(played))

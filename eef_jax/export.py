@@ -17,8 +17,7 @@ from absl import flags
 from etils import epath
 
 from eef_jax import bases, cli
-from eef_jax.errors import ConfigError, DataError
-from eef_jax.plugins import one_of
+from eef_jax.errors import ConfigError, DataError, check_one_of
 from eef_jax.storage import files
 from eef_jax.storage.workdir import find_checkpoint
 
@@ -71,8 +70,8 @@ def export(
     from eef_jax.models.model import content_hash
     from eef_jax.train import checkpoint as checkpoints
 
-    one_of("--format", format, FORMATS)
-    one_of("--dtype", dtype, DTYPES)
+    check_one_of("--format", format, FORMATS)
+    check_one_of("--dtype", dtype, DTYPES)
     target = epath.Path(out).expanduser()
     if target.exists():
         raise ConfigError(f"{target} exists: name a folder that does not, or delete it (--out)")
@@ -130,7 +129,7 @@ def _whole(target: epath.Path) -> Iterator[epath.Path]:
     """
     growing = target
     if files.is_local(target):
-        growing = target.with_name(f"{target.name}.{os.getpid()}{files.TEMPORARY}")
+        growing = target.with_name(f"{target.name}.{os.getpid()}{files.TEMP_SUFFIX}")
     try:
         growing.mkdir(parents=True, exist_ok=True)
         yield growing

@@ -44,7 +44,7 @@ def main() -> None:
             overwrite=_OVERWRITE.value,
             hosts=hosts,
         )
-        if hosts.lead:
+        if hosts.is_lead:
             print(table)
 
 

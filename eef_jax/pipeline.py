@@ -19,16 +19,16 @@ from etils import epath
 
 from eef_jax import plugins, report
 from eef_jax import scores as scores_lib
-from eef_jax.cluster.hosts import ALONE, Hosts
+from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.data import encode, tfrecord
 from eef_jax.data.stored import StoredExamples
 from eef_jax.envs.base import Env
-from eef_jax.errors import ConfigError, DataError, near
-from eef_jax.methods.base import Method, Pool
+from eef_jax.errors import ConfigError, DataError, did_you_mean
+from eef_jax.methods.base import Attempts, Method
 from eef_jax.policies.base import Policy
 from eef_jax.rollout import play
 from eef_jax.storage.files import write_json, write_text
-from eef_jax.storage.provenance import config_hash, plain, provenance
+from eef_jax.storage.provenance import collect_provenance, config_hash, json_values
 from eef_jax.storage.trajectories import read_trajectories, write_trajectories
 from eef_jax.storage.workdir import Stage, Workdir, open_workdir
 from eef_jax.types import Episode, Selection, Task, Trajectory
@@ -66,7 +66,7 @@ class _Run:
         self.hosts = hosts
         self.seed: int = config["seed"]
         self.max_steps: int = config["rollout"]["max_steps"] or env.max_steps
-        self.provenance = provenance(config, self.seed)
+        self.provenance = collect_provenance(config, self.seed)
 
     # The learner is imported on first use: stages that need no accelerator load no JAX.
 
@@ -95,12 +95,12 @@ def run(
     *,
     stages: Collection[str] = STAGES,
     overwrite: bool = False,
-    hosts: Hosts = ALONE,
+    hosts: Hosts = SINGLE_PROCESS,
 ) -> str:
     """Run a config's stages, or the rest of them, and return the report's terminal table.
 
     Args:
-        config: the sections of `configs/common.py`, plain values.
+        config: the sections of `configs/common.py`, json_values values.
         workdir: folder of the run, local or in an object store.
         stages: kinds of stages to run; earlier stages that are left out must be finished.
         overwrite: delete what a run with another config left in `workdir`.
@@ -112,7 +112,7 @@ def run(
     """
     for stage in stages:
         if stage not in STAGES:
-            raise ConfigError(f"unknown stage {stage!r} in --stages: {near(stage, STAGES)}")
+            raise ConfigError(f"unknown stage {stage!r} in --stages: {did_you_mean(stage, STAGES)}")
     env, method = make_env(config), make_method(config)
     with _open(hosts, workdir, config, stages, overwrite) as work:
         try:
@@ -120,7 +120,7 @@ def run(
                 _all_rounds(_Run(config, work, env, method, stages=stages, hosts=hosts))
         finally:
             env.close()
-        if "report" in stages and hosts.lead:
+        if "report" in stages and hosts.is_lead:
             report.write(work)
         return report.table(work)
 
@@ -131,37 +131,37 @@ def _open(
 ) -> Iterator[Workdir]:
     """The work folder: locked by the lead, used by all processes."""
     mine = json.dumps([config_hash(config), sorted(stages), overwrite])
-    if (leads := hosts.agree(mine)) != mine:
+    if (leads := hosts.broadcast(mine)) != mine:
         raise ConfigError(
-            f"process {hosts.process} was started with {mine} (config hash, stages, overwrite), "
-            f"process 0 with {leads}: start all processes with the same command"
+            f"process {hosts.process_index} was started with {mine} (config hash, stages, "
+            f"overwrite), process 0 with {leads}: start all processes with the same command"
         )
-    if hosts.lead:
+    if hosts.is_lead:
         with open_workdir(workdir, config, overwrite=overwrite) as work:
-            hosts.agree(work.holder())
+            hosts.broadcast(work.holder())
             yield work
-            hosts.meet()
+            hosts.barrier()
         return
-    work = Workdir(root=epath.Path(workdir), config=plain(config))
-    holder = hosts.agree("")  # waits until the lead holds it
+    work = Workdir(root=epath.Path(workdir), config=json_values(config))
+    holder = hosts.broadcast("")  # waits until the lead holds it
     if work.holder() != holder:
         raise ConfigError(
-            f"{workdir} is not the same folder for process {hosts.process} as for process 0: take "
-            "a --workdir in storage that all machines share, or gs://"
+            f"{workdir} is not the same folder for process {hosts.process_index} as for process "
+            "0: take a --workdir in storage that all machines share, or gs://"
         )
     yield work
-    hosts.meet()
+    hosts.barrier()
 
 
 def _all_rounds(this: _Run) -> None:
     """All rounds in order; finished stages are skipped."""
     tasks = this.env.tasks("train")
-    pool = Pool(experts=_expert(this))
+    attempts = Attempts(experts=_expert(this))
     for number in range(this.method.rounds + 1):
         if number:
-            played = _explore(this, pool, tasks, number)
-            pool = dataclasses.replace(pool, rollouts=(*pool.rollouts, *played))
-        _select(this, pool, tasks, number)
+            played = _explore(this, attempts, tasks, number)
+            attempts = dataclasses.replace(attempts, rollouts=(*attempts.rollouts, *played))
+        _select(this, attempts, tasks, number)
         _tune(this, number)
         _evaluate(this, number)
 
@@ -185,7 +185,7 @@ def _stage(
 ) -> Stage:
     """Run one stage unless it is finished: on the lead, or on all processes together."""
     stage, hosts = this.work.stage(name), this.hosts
-    if hosts.agree(str(stage.done())) == str(True):
+    if hosts.broadcast(str(stage.done())) == str(True):
         return stage
     if name.rpartition("/")[2] not in this.stages:
         raise DataError(
@@ -193,16 +193,16 @@ def _stage(
             "--stages all are run, finished ones are skipped)"
         )
     begun = time.monotonic()
-    if hosts.lead:
+    if hosts.is_lead:
         stage.start()
-    hosts.meet()  # no process writes into a folder that is still to be cleared
-    counts = make(stage) if together or hosts.lead else {}
-    hosts.meet()
-    if hosts.lead:
+    hosts.barrier()  # no process writes into a folder that is still to be cleared
+    counts = make(stage) if together or hosts.is_lead else {}
+    hosts.barrier()
+    if hosts.is_lead:
         counts["seconds"] = round(time.monotonic() - begun, 2)
         stage.commit(counts, this.provenance)
         _log.info("%s: %s", name, json.dumps({k: v for k, v in counts.items() if k in _LOGGED}))
-    hosts.meet()  # no process reads what is not committed
+    hosts.barrier()  # no process reads what is not committed
     return stage
 
 
@@ -225,7 +225,7 @@ def _expert(this: _Run) -> tuple[Trajectory, ...]:
             held_out = _expert_plays(this, expert, this.config["evaluate"]["split"])
         finally:
             asyncio.run(expert.close())
-        write_json(stage.folder / "scores.json", scores_lib.summary(held_out))
+        write_json(stage.folder / "scores.json", scores_lib.score_summary(held_out))
         return play.counts(trajectories) | {"spent": expert.spent()}
 
     return read_trajectories(_stage(this, "expert", make).folder)
@@ -244,11 +244,13 @@ def _expert_plays(this: _Run, expert: Policy, split: str) -> list[Trajectory]:
     )
 
 
-def _explore(this: _Run, pool: Pool, tasks: Sequence[Task], number: int) -> tuple[Trajectory, ...]:
+def _explore(
+    this: _Run, attempts: Attempts, tasks: Sequence[Task], number: int
+) -> tuple[Trajectory, ...]:
     """The episodes that the method asks for in a round, played by the previous round's policy."""
 
     def make(stage: Stage) -> dict[str, Any]:
-        episodes = this.method.episodes(pool, tasks, number, this.max_steps)
+        episodes = this.method.episodes(attempts, tasks, number, this.max_steps)
         sampling, seed = this.config["explore"], 1000 * this.seed + number
         with this.sampler.policy(this.tuned(number - 1), sampling, seed=seed) as policy:
             return _play_and_store(this, policy, episodes, stage)[1]
@@ -256,11 +258,11 @@ def _explore(this: _Run, pool: Pool, tasks: Sequence[Task], number: int) -> tupl
     return read_trajectories(_stage(this, f"round_{number}/explore", make, together=True).folder)
 
 
-def _select(this: _Run, pool: Pool, tasks: Sequence[Task], number: int) -> None:
+def _select(this: _Run, attempts: Attempts, tasks: Sequence[Task], number: int) -> None:
     """What the method learns from the trajectories so far, as weighted token sequences."""
 
     def make(stage: Stage) -> dict[str, Any]:
-        selections = this.method.select(pool, tasks, number)
+        selections = this.method.select(attempts, tasks, number)
         examples, counts = encode.encode_all(
             selections,
             this.env.prompt,
@@ -274,7 +276,7 @@ def _select(this: _Run, pool: Pool, tasks: Sequence[Task], number: int) -> None:
             examples,
             description=f"{this.method.name}, round {number}, seed {this.seed}",
         )
-        facts = dict(this.method.facts(pool, tasks, number)) if number else {}
+        facts = dict(this.method.facts(attempts, tasks, number)) if number else {}
         return {**dataclasses.asdict(counts), "facts": facts}
 
     _stage(this, f"round_{number}/select", make)
@@ -310,8 +312,8 @@ def _evaluate(this: _Run, number: int) -> None:
         episodes = held_out(this.env, section["split"], this.max_steps)
         with evaluated(this.sampler, this.tuned(number), section, seed=this.seed) as policy:
             trajectories, counts = _play_and_store(this, policy, episodes, stage)
-        if this.hosts.lead:
-            write_json(stage.folder / "scores.json", scores_lib.summary(trajectories))
+        if this.hosts.is_lead:
+            write_json(stage.folder / "scores.json", scores_lib.score_summary(trajectories))
         return counts
 
     _stage(this, f"round_{number}/evaluate", make, together=True)
@@ -343,7 +345,7 @@ def _play_and_store(
         folder=stage.folder / _PARTS,
         provenance=this.provenance,
     )
-    if this.hosts.lead:
+    if this.hosts.is_lead:
         write_trajectories(stage.folder, trajectories)
     return trajectories, play.counts(trajectories) | {"tokens": tokens}
 

@@ -2,20 +2,20 @@
 
 A plug-in is one module of `eef_jax.<family>` that exports `make(**section)`; a dotted name is a
 module from outside the tree. There is no list to edit: the modules of the family's package are the
-list. Also checks values that a section gives. Knows no plug-in by name.
+list.
 """
 
 import contextlib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from eef_jax.errors import ConfigError, near
+from eef_jax.errors import ConfigError, did_you_mean
 
 
-def names(family: str) -> tuple[str, ...]:
+def available(family: str) -> tuple[str, ...]:
     """Names of a family's plug-ins in the tree, sorted."""
     package = importlib.import_module(f"eef_jax.{family}")
     found = (module.name for module in pkgutil.iter_modules(package.__path__))
@@ -33,9 +33,9 @@ def load(family: str, name: str) -> Callable[..., Any]:
         ConfigError: no such plug-in, a package it needs is missing, or it exports no `make`.
     """
     path = name if "." in name else f"eef_jax.{family}.{name}"
-    if "." not in name and name not in names(family):
+    if "." not in name and name not in available(family):
         raise ConfigError(
-            f"no plug-in {name!r} in eef_jax/{family}: {near(name, names(family))}; "
+            f"no plug-in {name!r} in eef_jax/{family}: {did_you_mean(name, available(family))}; "
             "a dotted name (my_package.my_module) takes one from outside the tree"
         )
     try:
@@ -45,7 +45,7 @@ def load(family: str, name: str) -> Callable[..., Any]:
         if path == missing or path.startswith(f"{missing}."):
             raise ConfigError(
                 f"{family} plug-in {name!r}: Python finds no module {missing!r}; is its folder on "
-                f"PYTHONPATH? In the tree are: {', '.join(names(family))}"
+                f"PYTHONPATH? In the tree are: {', '.join(available(family))}"
             ) from error
         raise ConfigError(
             f"{family} plug-in {name!r} needs the package {missing!r}, which is not installed: "
@@ -78,35 +78,15 @@ def make(family: str, name: str, section: Mapping[str, Any]) -> Any:
     if unknown := set(section) - known:
         for field in sorted(unknown - _fields_elsewhere(family)):
             raise ConfigError(
-                f"{family} plug-in {name!r} has no field {field!r}: {near(field, known)}"
+                f"{family} plug-in {name!r} has no field {field!r}: {did_you_mean(field, known)}"
             )
     return function(**{field: section[field] for field in section if field in known})
-
-
-def one_of(field: str, value: str, options: Collection[str]) -> None:
-    """Check that a field has one of the values it knows.
-
-    Raises:
-        ConfigError: naming the near ones.
-    """
-    if value not in options:
-        raise ConfigError(f"{field} is {value!r}: {near(str(value), options)}")
-
-
-def at_least(field: str, value: int, smallest: int) -> None:
-    """Check that a field is a whole number, not below `smallest`.
-
-    Raises:
-        ConfigError: naming the value and the bound.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-        raise ConfigError(f"{field} is {value!r}, expected a whole number of {smallest} or more")
 
 
 def _fields_elsewhere(family: str) -> set[str]:
     """Fields of all plug-ins of a family, as far as they load here (an extra may be missing)."""
     fields: set[str] = set()
-    for name in names(family):
+    for name in available(family):
         with contextlib.suppress(ConfigError):
             fields |= _fields(load(family, name)) or set()
     return fields

@@ -54,14 +54,14 @@ def score(trajectories: Iterable[Trajectory]) -> Score:
         episodes=len(played),
         left_out=len(everything) - len(played),
         win_rate=wins / max(len(played), 1),
-        win_interval=wilson(wins, len(played)),
+        win_interval=wilson_interval(wins, len(played)),
         reward=math.fsum(rewards) / max(len(rewards), 1),
         reward_interval=mean_interval(rewards),
-        rewards=by_convention(played),
+        rewards=rewards_by_convention(played),
     )
 
 
-def by_convention(played: Sequence[Trajectory]) -> dict[str, float]:
+def rewards_by_convention(played: Sequence[Trajectory]) -> dict[str, float]:
     """Mean final reward in each convention that steps name in `info["rewards"]`; 0 without steps.
 
     A step tells what the episode is worth up to it: with ScienceWorld the score as it stands
@@ -81,19 +81,19 @@ def by_tag(trajectories: Sequence[Trajectory]) -> dict[str, Score]:
     return {tag: score(t for t in trajectories if tag in t.task.tags) for tag in tags}
 
 
-def summary(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
+def score_summary(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
     """Scores in all and by tag as JSON values."""
     scores = {"all": score(trajectories), **by_tag(trajectories)}
     return {name: dataclasses.asdict(value) for name, value in scores.items()}
 
 
-def from_json(fields: Mapping[str, Any]) -> Score:
+def score_from_json(fields: Mapping[str, Any]) -> Score:
     """A score from its JSON values."""
     intervals = {k: tuple(fields[k]) for k in ("win_interval", "reward_interval")}
     return Score(**{**fields, **intervals})
 
 
-def wilson(wins: int, count: int) -> tuple[float, float]:
+def wilson_interval(wins: int, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share (E. B. Wilson, JASA 22, 1927)."""
     if not count:
         return 0.0, 1.0
@@ -113,7 +113,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def paired(
+def paired_difference(
     left: Sequence[Sequence[float]], right: Sequence[Sequence[float]]
 ) -> tuple[float, float, float]:
     """Mean difference of two methods over the same tasks, with its 95 % interval.

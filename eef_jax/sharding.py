@@ -14,7 +14,7 @@ from flax import nnx
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from eef_jax.errors import ConfigError, near
+from eef_jax.errors import ConfigError, did_you_mean
 
 MESH_AXES = ("data", "fsdp", "tensor", "context")
 
@@ -44,7 +44,7 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     devices = jax.devices() if devices is None else list(devices)
     for axis in sizes:
         if axis not in MESH_AXES:
-            raise ConfigError(f"unknown mesh axis {axis!r}: {near(axis, MESH_AXES)}")
+            raise ConfigError(f"unknown mesh axis {axis!r}: {did_you_mean(axis, MESH_AXES)}")
     shape = [sizes.get(axis, 1) for axis in MESH_AXES]
     fixed = math.prod(size for size in shape if size != -1)
     if shape.count(-1) > 1 or fixed < 1 or min(shape) < -1 or len(devices) % fixed:

@@ -171,7 +171,7 @@ class Episode:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ChatRequest:
     """What a policy is asked: the whole conversation so far, last message from the user.
 
     Attributes:
@@ -276,6 +276,6 @@ class Example:
     provenance: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
-    def learned(self) -> np.ndarray:
+    def loss_positions(self) -> np.ndarray:
         """Indices of the learned tokens; the first token has nothing to be predicted from."""
         return np.flatnonzero(self.weights[1:]) + 1

@@ -32,7 +32,7 @@ from flax import nnx
 from eef_jax.models.config import ModelConfig
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import Model, merge
-from eef_jax.storage.metrics import Metrics
+from eef_jax.storage.metrics import MetricsWriter
 from pretrain import vocabulary
 from pretrain.course import COURSES, Course
 from pretrain.graft import graft
@@ -291,7 +291,7 @@ def main(argv: list[str]) -> None:
     feeder.start()
     last = saved_at = time.monotonic()
     recent: list[tuple[float, float]] = []
-    with Metrics(out / "log.jsonl") as metrics:
+    with MetricsWriter(out / "log.jsonl") as metrics:
         while now.spent < FLAGS.minutes * 60:
             learning_rate = rate(now.step - FLAGS.first, now.spent / (FLAGS.minutes * 60))
             now.params, now.opt_state, value, right = update(

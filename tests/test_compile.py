@@ -80,7 +80,7 @@ def test_a_run_holds_what_training_or_sampling_takes_beside_the_other():
 def test_a_base_that_fits_no_process_is_refused_before_anything_is_compiled():
     settings = webshop.get_config("llama3_70b").to_dict()
     with pytest.raises(
-        ConfigError, match=r"each process plays .* takes 33.25 GiB .*local_mesh.tensor"
+        ConfigError, match=r"each process plays .* takes 33.25 GiB .*rollout_mesh.tensor"
     ):
         plan.plan(settings, "v6e:16x16", wanted=("decode",))
 
@@ -89,7 +89,7 @@ def test_a_base_that_fits_no_process_is_refused_before_anything_is_compiled():
 def test_one_process_whose_meshes_are_equal_holds_one_copy():
     settings = config()
     settings["model"]["scan_layers"] = False
-    settings["mesh"] = settings["local_mesh"] = {"data": 2, "tensor": 2}
+    settings["mesh"] = settings["rollout_mesh"] = {"data": 2, "tensor": 2}
     made = plan.plan(settings, "v5e:2x2", wanted=("train", "decode"))
     train, decode = (one.memory.arguments for one in made.programs)
     assert 0 < made.shared_base_bytes < min(train, decode)

@@ -40,7 +40,7 @@ def test_a_java_preset_makes_its_environment_and_expert(preset):
     assert (name, file) == ("gold", "")
     assert plugins.make("experts", name, {"env": env, "render": env.render, **section})
     # A worker for each JVM, else some of them wait for a thread.
-    assert config["rollout"]["workers"] >= config["env"]["jvms"]
+    assert config["rollout"]["env_threads"] >= config["env"]["jvms"]
 
 
 @pytest.mark.parametrize("module", ["scienceworld", "textworld_express", "webshop"])

@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 from eef_jax import plugins
-from eef_jax.errors import ConfigError
+from eef_jax.errors import ConfigError, check_at_least
 
 
 @pytest.fixture
@@ -25,12 +25,12 @@ def outside(tmp_path, monkeypatch):
 
 
 def test_names_are_the_modules_of_the_package():
-    names = plugins.names("methods")
+    names = plugins.available("methods")
     assert {"eef", "rft", "sft_all", "sft_positive"} <= set(names)
     assert "base" not in names
 
 
-@pytest.mark.parametrize("name", plugins.names("methods"))
+@pytest.mark.parametrize("name", plugins.available("methods"))
 def test_every_method_is_a_plugin(name):
     method = plugins.make("methods", name, {})
     assert method.name == name
@@ -86,4 +86,4 @@ def test_a_module_without_make(outside):
 @pytest.mark.parametrize("value", [1.5, "2", True, 0])
 def test_at_least(value):
     with pytest.raises(ConfigError, match=r"field is .* 1 or more"):
-        plugins.at_least("field", value, 1)
+        check_at_least("field", value, 1)

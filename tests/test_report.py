@@ -89,7 +89,7 @@ def test_what_got_worse(text):
 
 def test_conserved_counts_and_makers(text):
     assert "**NO**" not in text
-    assert row(section(text, "Borders"), "round_1/explore")[1:3] == [
+    assert row(section(text, "Conservation checks"), "round_1/explore")[1:3] == [
         "10 episodes",
         "4 failed, 6 won; 9 turns",
     ]
@@ -103,7 +103,7 @@ def test_lost_episodes_are_shouted_about(work):
     run = read(work)
     counts = dict(run.manifests["expert"]["counts"]) | {"episodes": 5}
     run.manifests["expert"]["counts"].update(counts)
-    assert row("\n".join(accounting.borders(run)), "expert")[3] == "**NO**"
+    assert row("\n".join(accounting.conservation_checks(run)), "expert")[3] == "**NO**"
 
 
 @pytest.mark.parametrize("until", stages(2))

@@ -45,7 +45,7 @@ def test_rewards_in_every_convention_of_the_environment():
     score = scores.score(attempts)
     assert score.rewards == pytest.approx({"final": 1 / 3, "best": 0.5})
     fields = json.loads(json.dumps(dataclasses.asdict(score)))
-    assert scores.from_json(fields) == score
+    assert scores.score_from_json(fields) == score
 
 
 def test_nothing_played():
@@ -64,7 +64,7 @@ def test_nothing_played():
     ],
 )
 def test_wilson(wins, count, low, high):
-    assert scores.wilson(wins, count) == pytest.approx((low, high), abs=1e-4)
+    assert scores.wilson_interval(wins, count) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_mean_interval():
@@ -76,7 +76,7 @@ def test_mean_interval():
 
 def test_wilson_holds_what_it_promises():
     def coverage(p, n=100):
-        held = [k for k in range(n + 1) if inside(p, scores.wilson(k, n))]
+        held = [k for k in range(n + 1) if inside(p, scores.wilson_interval(k, n))]
         return sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in held)
 
     def inside(p, interval):
@@ -86,17 +86,17 @@ def test_wilson_holds_what_it_promises():
 
 
 def test_by_tag_and_json():
-    summary = scores.summary(played(2, 2))
+    summary = scores.score_summary(played(2, 2))
     assert sorted(summary) == ["all", "easy", "hard"]
     assert (
-        scores.from_json(json.loads(json.dumps(summary["easy"])))
+        scores.score_from_json(json.loads(json.dumps(summary["easy"])))
         == scores.by_tag(played(2, 2))["easy"]
     )
 
 
 def test_paired_averages_over_seeds_first():
     left, right = [[1, 1, 0, 1], [1, 0, 0, 1]], [[0, 1, 0, 0]]
-    difference, low, high = scores.paired(left, right)
+    difference, low, high = scores.paired_difference(left, right)
     by_task = [1.0, -0.5, 0.0, 1.0]
     assert difference == pytest.approx(0.375)
     half = 1.959964 * statistics.stdev(by_task) / math.sqrt(4)
@@ -108,10 +108,10 @@ def test_paired_is_tighter_than_unpaired_when_tasks_differ():
     easy = [draw.random() < 0.5 for _ in range(500)]
     left = [float(win) for win in easy]
     right = [float(win and n % 10 > 0) for n, win in enumerate(easy)]
-    _, low, high = scores.paired([left], [right])
+    _, low, high = scores.paired_difference([left], [right])
     assert low > 0 and high - low < 0.05
 
 
 def test_paired_refuses_other_tasks():
     with pytest.raises(ValueError):
-        scores.paired([[1.0, 0.0]], [[1.0]])
+        scores.paired_difference([[1.0, 0.0]], [[1.0]])

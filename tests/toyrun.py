@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 from eef_jax import scores as scores_lib
-from eef_jax.methods.base import Pool
+from eef_jax.methods.base import Attempts
 from eef_jax.methods.eef import Eef
 from eef_jax.storage.files import write_json, write_text
 from eef_jax.storage.trajectories import write_trajectories
@@ -64,10 +64,10 @@ def experts():
     )
 
 
-def rollouts(method, pool, number):
+def rollouts(method, attempts, number):
     """From s_0 easy tasks are won; on hard ones s_0 fails, s_1 and s_3 win, s_2 fails."""
     played = []
-    for order in method.episodes(pool, tasks("train"), number, 10):
+    for order in method.episodes(attempts, tasks("train"), number, 10):
         hard = "hard" in order.task.tags
         before = order.parent.steps[: order.fork_step] if order.parent else ()
         win = order.fork_step in (1, 3) if hard else True
@@ -114,37 +114,39 @@ def make(path, *, config=CONFIG, method=None, until=None, evaluated=evaluated):
 
 def stages_of(method, evaluated=evaluated):
     """Name of each stage of a run, and a function that fills its folder and counts."""
-    pool = Pool(experts=experts())
-    yield "expert", lambda folder: _played(folder, pool.experts, scores=evaluated(0))
+    attempts = Attempts(experts=experts())
+    yield "expert", lambda folder: _played(folder, attempts.experts, scores=evaluated(0))
     for number in range(method.rounds + 1):
         if number:
-            played = rollouts(method, pool, number)
-            pool = dataclasses.replace(pool, rollouts=(*pool.rollouts, *played))
+            played = rollouts(method, attempts, number)
+            attempts = dataclasses.replace(attempts, rollouts=(*attempts.rollouts, *played))
             yield f"round_{number}/explore", lambda folder, played=played: _played(folder, played)
         yield (
             f"round_{number}/select",
-            lambda folder, pool=pool, number=number: _selected(folder, method, pool, number),
+            lambda folder, attempts=attempts, number=number: _selected(
+                folder, method, attempts, number
+            ),
         )
-        selected = len(method.select(pool, tasks("train"), number))
+        selected = len(method.select(attempts, tasks("train"), number))
         yield f"round_{number}/tune", lambda folder, selected=selected: _tuned(selected)
-        attempts = evaluated(number)
+        held_out = evaluated(number)
         yield (
             f"round_{number}/evaluate",
-            lambda folder, attempts=attempts: _played(folder, attempts, scores=attempts),
+            lambda folder, held_out=held_out: _played(folder, held_out, scores=held_out),
         )
 
 
 def _played(folder, trajectories, scores=None):
     write_trajectories(folder, trajectories)
     if scores:
-        write_json(folder / "scores.json", scores_lib.summary(scores))
+        write_json(folder / "scores.json", scores_lib.score_summary(scores))
     if trajectories[0].source == "expert":
         return counts(trajectories)
     return counts(trajectories) | {"tokens": {"prefilled": 50, "reused": 5, "generated": 30}}
 
 
-def _selected(folder, method, pool, number):
-    selections = method.select(pool, tasks("train"), number)
+def _selected(folder, method, attempts, number):
+    selections = method.select(attempts, tasks("train"), number)
     lines = [
         json.dumps(
             {
@@ -171,7 +173,7 @@ def _selected(folder, method, pool, number):
         "weighted_tokens": 100,
         "steps": sum(len(s.weights) for s in selections),
         "weighted_steps": sum(sum(w > 0 for w in s.weights) for s in selections),
-        "facts": dict(method.facts(pool, tasks("train"), number)) if number else {},
+        "facts": dict(method.facts(attempts, tasks("train"), number)) if number else {},
         "seconds": 0.5,
     }
 

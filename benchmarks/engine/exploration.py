@@ -108,7 +108,7 @@ def repeat(model: str, found: dict[str, list[str]], *, experts: int, number: int
         results[name] = run(found[name], model, str(experts), *variant)
         print(f"{name} {results[name]['seconds']:.1f} s", file=sys.stderr, flush=True)
     kept: dict[str, Any] = {
-        "made_by": provenance.provenance({}, 0),
+        "made_by": provenance.collect_provenance({}, 0),
         "machine": machine.describe(),
         "experts": experts,
     }

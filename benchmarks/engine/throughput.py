@@ -160,7 +160,7 @@ def main() -> None:
         print(f"| {name} | {share:.1%} |")
     if FLAGS.results:
         kept = {
-            "made_by": provenance.provenance({}, 0),
+            "made_by": provenance.collect_provenance({}, 0),
             "machine": machine.describe(),
             "rates": rates,
             "shares": parts,

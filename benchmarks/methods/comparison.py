@@ -18,7 +18,7 @@ from eef_jax.report.results import DIFFICULTY
 from eef_jax.report.run import read
 from eef_jax.scores import Score
 from eef_jax.storage.files import read_json, write_text
-from eef_jax.storage.provenance import config_hash, plain
+from eef_jax.storage.provenance import config_hash, json_values
 from eef_jax.storage.workdir import Workdir
 
 SCHEMA = 1
@@ -98,7 +98,9 @@ def collect(work: Workdir, method: str) -> Figures:
         tags=[list(t.task.tags) for t in played],
         wins=[int(t.win) if t.outcome.completed else None for t in played],
         rewards=[t.reward if t.outcome.completed else None for t in played],
-        expert=plain({name: dataclasses.asdict(x) for name, x in run.scores("expert").items()}),
+        expert=json_values(
+            {name: dataclasses.asdict(x) for name, x in run.scores("expert").items()}
+        ),
     )
 
 
@@ -169,7 +171,7 @@ def _check(figures: Sequence[Figures]) -> None:
 
 
 def _expert(figures: Figures, tags: Sequence[str]) -> list[object]:
-    scores: dict[str, Score] = {k: scores_lib.from_json(v) for k, v in figures.expert.items()}
+    scores: dict[str, Score] = {k: scores_lib.score_from_json(v) for k, v in figures.expert.items()}
     rates = [markdown.win_rate(scores.get(tag)) for tag in tags]
     cells = [markdown.win_rate(scores["all"]), markdown.reward(scores["all"]), *rates]
     return ["expert", None, *cells, *[None] * 5]
@@ -202,7 +204,7 @@ def _difference(
 
     def paired(field: str, tag: str | None = None) -> tuple[float, float, float]:
         places = _places([*subject, *control], tag)
-        return scores_lib.paired(
+        return scores_lib.paired_difference(
             [[getattr(run, field)[place] for place in places] for run in subject],
             [[getattr(run, field)[place] for place in places] for run in control],
         )
@@ -235,7 +237,7 @@ def _rate(wins: Sequence[float]) -> str:
     if not wins:
         return markdown.NONE
     if set(wins) <= {0.0, 1.0}:  # one seed, or seeds that agree: a plain share
-        return markdown.share(_mean(wins), scores_lib.wilson(round(sum(wins)), len(wins)))
+        return markdown.share(_mean(wins), scores_lib.wilson_interval(round(sum(wins)), len(wins)))
     return markdown.share(_mean(wins), scores_lib.mean_interval(wins))
 
 

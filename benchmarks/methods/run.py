@@ -20,7 +20,7 @@ from ml_collections import config_flags
 
 from benchmarks.methods import comparison
 from eef_jax import cli
-from eef_jax.errors import ConfigError, DataError, near
+from eef_jax.errors import ConfigError, DataError, did_you_mean
 from eef_jax.storage import provenance
 from eef_jax.storage.files import write_json
 from eef_jax.storage.provenance import config_hash
@@ -114,7 +114,9 @@ def read_table(results: epath.Path, split: str, methods: Sequence[str], seeds: r
 
 def is_run_of(folder: epath.Path, config: Mapping[str, Any]) -> bool:
     """Whether a folder holds a run of exactly this config."""
-    return (folder / CONFIG).exists() and read_workdir(folder).config == provenance.plain(config)
+    return (folder / CONFIG).exists() and read_workdir(folder).config == provenance.json_values(
+        config
+    )
 
 
 def _copy(source: epath.Path, target: epath.Path) -> None:
@@ -130,7 +132,9 @@ def _main() -> None:
     given = flags.FLAGS
     for method in given.methods:
         if method not in METHODS:
-            raise ConfigError(f"unknown method {method!r} in --methods: {near(method, METHODS)}")
+            raise ConfigError(
+                f"unknown method {method!r} in --methods: {did_you_mean(method, METHODS)}"
+            )
     base = given.config.to_dict()
     split = given.split or base["evaluate"]["split"]
     seeds = range(given.first_seed, given.first_seed + given.seeds)

@@ -82,7 +82,7 @@ def measure(row: Row) -> dict[str, Any]:
         "hbm": made.chip.hbm_bytes,
         "cache": made.cache_bytes,
         "mesh": dict(made.mesh.shape),
-        "local_mesh": dict(made.rollout_mesh.shape),
+        "rollout_mesh": dict(made.rollout_mesh.shape),
         "expected_flops": made.expected_flops,
         "tokens": {"prefill": engine_config.prefill_tokens, "decode": engine_config.max_num_seqs},
         "program": _kept(made.programs[0]),
@@ -148,7 +148,7 @@ def sampling(results: list[dict[str, Any]]) -> list[str]:
         cells = (
             row["preset"],
             row["topology"],
-            _axes(result["local_mesh"]),
+            _axes(result["rollout_mesh"]),
             f"{one['name']}, {result['tokens'][one['name']]}",
             f"{one['total'] / 2**30:.2f}",
             f"{held / 2**30:.2f} ({100 * held / result['hbm']:.0f} %)",

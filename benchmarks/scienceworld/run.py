@@ -37,7 +37,7 @@ from eef_jax.envs import scienceworld
 from eef_jax.envs._jvm.process import Jvm, find_package
 from eef_jax.envs.scienceworld import ScienceWorld
 from eef_jax.envs.scienceworld.simulator import ENTRY_POINT, JAR, parse_payload
-from eef_jax.errors import ConfigError, near
+from eef_jax.errors import ConfigError, did_you_mean
 from eef_jax.experts import gold
 from eef_jax.methods import _forks
 from eef_jax.rollout import loop
@@ -160,7 +160,9 @@ def expert_figures(count: int) -> list[Measurement]:
     with contextlib.closing(make(tasks=EXPERT, simplifications="eto", jvms=2)) as env:
         orders = _orders(env, count)
         policy = gold.make(env=env)
-        played = loop.play_sync(env, policy, orders, concurrency=2, workers=2, env_timeout_s=600)
+        played = loop.play_episodes_sync(
+            env, policy, orders, concurrency=2, env_threads=2, env_timeout_s=600
+        )
     won = sum(trajectory.win for trajectory in played)
     rose = sum(any(s.info["score"] > 0 for s in t.steps) for t in played if not t.win)
     print(f"expert: {won} of {count} won; {rose} of the others had scored", file=sys.stderr)
@@ -194,12 +196,12 @@ def soak_figures(episodes: int, kills: int) -> list[Measurement]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(rng.choice(pids), 9)
 
-        played = loop.play_sync(
+        played = loop.play_episodes_sync(
             env,
             gold.make(env=env),
             _orders(env, episodes, max_steps=30),
             concurrency=2,
-            workers=2,
+            env_threads=2,
             env_timeout_s=3600,
             on_done=on_done,
         )
@@ -280,7 +282,7 @@ def main() -> None:
     """Print the table, each part when it is measured."""
     for part in FLAGS.parts:
         if part not in PARTS:
-            raise ConfigError(f"unknown part {part!r} in --parts: {near(part, PARTS)}")
+            raise ConfigError(f"unknown part {part!r} in --parts: {did_you_mean(part, PARTS)}")
     print(HEAD, flush=True)
     for part in FLAGS.parts:
         for figure in PARTS[part]():

@@ -251,7 +251,7 @@ def _main() -> None:
     facts = {
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine.describe(),
-        "provenance": provenance.provenance({}, 0),
+        "provenance": provenance.collect_provenance({}, 0),
         "trajectories": given.trajectories,
         "tokens": sum(len(example.tokens) for example in examples),
         "job": job | {"model": Path(given.model).name},

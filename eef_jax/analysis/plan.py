@@ -116,7 +116,7 @@ def plan(
     devices = topology_devices(topology)
     shape, train = model_config(config["model"]), config["train"]
     mesh = sharding.make_mesh(config["mesh"], devices)
-    local = sharding.make_mesh(config["local_mesh"], process_devices(topology, devices))
+    local = sharding.make_mesh(config["rollout_mesh"], process_devices(topology, devices))
     optimizer = OptimizerConfig(**train["optimizer"])
     tuned = abstract_model(config, shape, mesh, scan=config["model"]["scan_layers"])
     sizes = {

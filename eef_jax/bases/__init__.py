@@ -6,7 +6,7 @@ to act. `pretrain/` holds the code that made them.
 
 import importlib.resources
 
-from eef_jax.errors import ConfigError, near
+from eef_jax.errors import ConfigError, did_you_mean
 
 PREFIX = "nano:"
 _FOLDER = importlib.resources.files("eef_jax") / "bases"
@@ -29,7 +29,8 @@ def find(path: str) -> str:
     bases = sorted(base.name for base in _FOLDER.iterdir() if (base / "config.json").is_file())
     if name not in bases:
         raise ConfigError(
-            f"config.model.path is {path!r}, but no such base ships; {near(name, bases)}. Make one "
-            "with python -m pretrain.main --course=COURSE --out=FOLDER, and name its folder"
+            f"config.model.path is {path!r}, but no such base ships; "
+            f"{did_you_mean(name, bases)}. Make one with python -m pretrain.main --course=COURSE "
+            "--out=FOLDER, and name its folder"
         )
     return str(_FOLDER / name)

@@ -13,11 +13,11 @@ from typing import Any
 
 from absl import flags
 
-from eef_jax.cluster.heartbeat import Watch, end, first_line
-from eef_jax.cluster.hosts import ALONE, Hosts
+from eef_jax.cluster.heartbeat import Heartbeat, end, first_line
+from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.errors import ConfigError, EefError
 
-PATIENCE_S = 60.0  # a process that gives no sign of life for so long is taken for dead
+PEER_TIMEOUT_S = 60.0  # a process that gives no sign of life for so long is taken for dead
 _DAY_MS = 24 * 3600 * 1000
 
 
@@ -30,30 +30,32 @@ def define_flags() -> None:
         "cluster", False, "Several processes: take all three from the cluster's environment."
     )
     flags.DEFINE_float(
-        "peer_timeout_s", PATIENCE_S, "Silence, in seconds, that a process is taken for dead after."
+        "peer_timeout_s",
+        PEER_TIMEOUT_S,
+        "Silence, in seconds, that a process is taken for dead after.",
     )
 
 
 def from_flags() -> contextlib.AbstractContextManager[Hosts]:
-    """`joined` with the values of the flags."""
+    """`connect` with the values of the flags."""
     given = flags.FLAGS
-    return joined(
+    return connect(
         coordinator=given.coordinator,
         processes=given.processes,
         process=given.process,
         cluster=given.cluster,
-        patience_s=given.peer_timeout_s,
+        timeout_s=given.peer_timeout_s,
     )
 
 
 @contextlib.contextmanager
-def joined(
+def connect(
     *,
     coordinator: str | None = None,
     processes: int | None = None,
     process: int | None = None,
     cluster: bool = False,
-    patience_s: float = PATIENCE_S,
+    timeout_s: float = PEER_TIMEOUT_S,
 ) -> Iterator[Hosts]:
     """Be one of several processes as long as the context lasts; without arguments, the only one.
 
@@ -66,28 +68,28 @@ def joined(
         process: number of this one.
         cluster: take these from the cluster's environment instead, as far as they are not given
             (TPU pods, GKE, Slurm, Open MPI).
-        patience_s: silence that a process is taken for dead after, in seconds.
+        timeout_s: silence that a process is taken for dead after, in seconds.
 
     Raises:
         ConfigError: part of the arguments is missing, or the processes cannot find each other.
     """
     given = (coordinator, processes, process)
     if not cluster and given == (None, None, None):
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     if not cluster and None in given:
         raise ConfigError(
             f"got --coordinator={coordinator} --processes={processes} --process={process}: give "
             "all three, or --cluster to take them from the cluster's environment"
         )
-    client = _connect(coordinator, processes, process, patience_s)
+    client = _connect(coordinator, processes, process, timeout_s)
     hosts = _Joined(client)
-    if not hosts.lead:
+    if not hosts.is_lead:
         logging.getLogger("eef_jax").setLevel(logging.WARNING)  # what all do is said once
-    watch = Watch(client, hosts, patience_s)
+    watch = Heartbeat(client, hosts, timeout_s)
     try:
         yield hosts
-        hosts.meet()
+        hosts.barrier()
     except BaseException as error:
         _print(error)
         watch.tell(f"{type(error).__name__}: {error}")
@@ -102,26 +104,26 @@ class _Joined:
     def __init__(self, client: Any):
         import jax
 
-        self.process = jax.process_index()
-        self.processes = jax.process_count()
+        self.process_index = jax.process_index()
+        self.process_count = jax.process_count()
         self._client = client
         self._count = 0
 
     @property
-    def lead(self) -> bool:
-        return self.process == 0
+    def is_lead(self) -> bool:
+        return self.process_index == 0
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         # No time limit of its own: a stage may take hours, and the dead are the watch's affair.
-        self._client.wait_at_barrier(f"eef/meet/{self._next()}", _DAY_MS * 365)
+        self._client.wait_at_barrier(f"eef/barrier/{self._next()}", _DAY_MS * 365)
 
-    def agree(self, value: str) -> str:
-        key = f"eef/agree/{self._next()}"
-        if self.lead:
+    def broadcast(self, value: str) -> str:
+        key = f"eef/broadcast/{self._next()}"
+        if self.is_lead:
             self._client.key_value_set(key, value)
             return value
-        agreed: str = self._client.blocking_key_value_get(key, _DAY_MS * 365)
-        return agreed
+        value_of_lead: str = self._client.blocking_key_value_get(key, _DAY_MS * 365)
+        return value_of_lead
 
     def _next(self) -> int:
         self._count += 1
@@ -129,7 +131,7 @@ class _Joined:
 
 
 def _connect(
-    coordinator: str | None, processes: int | None, process: int | None, patience_s: float
+    coordinator: str | None, processes: int | None, process: int | None, timeout_s: float
 ) -> Any:
     """Connect to the coordinator; the client that meetings go through."""
     import jax
@@ -141,7 +143,7 @@ def _connect(
             processes,
             process,
             # Our own watch comes first: JAX ends the process with a stack of addresses.
-            heartbeat_timeout_seconds=int(2 * patience_s + 10),
+            heartbeat_timeout_seconds=int(2 * timeout_s + 10),
         )
     except (ValueError, RuntimeError) as error:
         raise ConfigError(

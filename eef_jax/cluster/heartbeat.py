@@ -20,15 +20,15 @@ _FAREWELL_S = 5.0  # a failing lead keeps its keys readable for so long
 _REMEDY = "start all processes again with the same --workdir: finished stages are kept"
 
 
-class Silence:
+class StaleHeartbeats:
     """Who has been silent for too long, judged by this process's own clock alone.
 
     Args:
-        patience_s: silence that a process is taken for dead after, in seconds.
+        timeout_s: silence that a process is taken for dead after, in seconds.
     """
 
-    def __init__(self, patience_s: float):
-        self._patience_s = patience_s
+    def __init__(self, timeout_s: float):
+        self._timeout_s = timeout_s
         self._heard: dict[int, tuple[str, float]] = {}
         self._looked: float | None = None
 
@@ -39,33 +39,33 @@ class Silence:
             beats: the last beat of each process that has given one.
             now: this process's clock, in seconds.
         """
-        if self._looked is not None and now - self._looked > self._patience_s / 2:
+        if self._looked is not None and now - self._looked > self._timeout_s / 2:
             self._heard.clear()  # this process itself stood still: nobody's silence counts
         self._looked = now
         for number, beat in beats.items():
             before, since = self._heard.get(number, ("", now))
             self._heard[number] = beat, since if beat == before else now
-        silent = (n for n, (_, since) in self._heard.items() if now - since > self._patience_s)
+        silent = (n for n, (_, since) in self._heard.items() if now - since > self._timeout_s)
         return next(silent, None)
 
 
-class Watch:
+class Heartbeat:
     """A thread that gives signs of life and looks for those of the others.
 
     Args:
         client: of the coordinator's key-value store.
         hosts: the processes of the run.
-        patience_s: see `Silence`.
+        timeout_s: see `StaleHeartbeats`.
     """
 
-    def __init__(self, client: Any, hosts: Hosts, patience_s: float):
+    def __init__(self, client: Any, hosts: Hosts, timeout_s: float):
         self._client = client
         self._hosts = hosts
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         # Everyone reads everyone's beat: the more processes, the more seldom.
-        self._pause_s = min(max(1.0, hosts.processes / 64), patience_s / 4)
+        self._pause_s = min(max(1.0, hosts.process_count / 64), timeout_s / 4)
         self._closing = threading.Event()
-        self._silence = Silence(patience_s)
+        self._silence = StaleHeartbeats(timeout_s)
         self._thread = threading.Thread(target=self._run, name="eef-watch", daemon=True)
         self._thread.start()
 
@@ -73,13 +73,16 @@ class Watch:
         """Tell the others that this process fails, and leave them time to hear it."""
         self._closing.set()
         with contextlib.suppress(Exception):
-            me = f"{self._hosts.process}"
+            me = f"{self._hosts.process_index}"
             self._client.key_value_set(
                 f"eef/failed/{me}", f"{socket.gethostname()}: {reason}"[:2000]
             )
             until = time.monotonic() + _FAREWELL_S
-            while self._hosts.lead and time.monotonic() < until:
-                if len(self._client.key_value_dir_get("eef/heard/")) >= self._hosts.processes - 1:
+            while self._hosts.is_lead and time.monotonic() < until:
+                if (
+                    len(self._client.key_value_dir_get("eef/heard/"))
+                    >= self._hosts.process_count - 1
+                ):
                     break
                 time.sleep(0.1)
 
@@ -103,7 +106,7 @@ class Watch:
 
     def _look(self, beat: int) -> str:
         """Give a sign of life; what is wrong with the others, if anything."""
-        me = self._hosts.process
+        me = self._hosts.process_index
         self._client.key_value_set(f"eef/alive/{me}", str(beat), allow_overwrite=True)
         for key, reason in self._client.key_value_dir_get("eef/failed/"):
             return f"process {key.rpartition('/')[2]} failed on {reason}"
@@ -112,10 +115,10 @@ class Watch:
         silent = self._silence.find(beats, time.monotonic())
         if silent is None:
             return ""
-        return f"process {silent} has given no sign of life for {self._patience_s:g} s"
+        return f"process {silent} has given no sign of life for {self._timeout_s:g} s"
 
     def _give_up(self, trouble: str) -> None:
-        me, all_of_us = self._hosts.process, self._hosts.processes
+        me, all_of_us = self._hosts.process_index, self._hosts.process_count
         print(f"process {me} of {all_of_us} ends: {trouble}; {_REMEDY}", file=sys.stderr)
         with contextlib.suppress(Exception):
             self._client.key_value_set(f"eef/heard/{me}", "")

@@ -14,37 +14,37 @@ class Hosts(Protocol):
     All processes make the same calls in the same order.
 
     Attributes:
-        process: number of this process, from 0.
-        processes: how many there are.
+        process_index: number of this process, from 0.
+        process_count: how many there are.
     """
 
-    process: int
-    processes: int
+    process_index: int
+    process_count: int
 
     @property
-    def lead(self) -> bool:
+    def is_lead(self) -> bool:
         """Whether this process writes what the run leaves behind."""
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until all processes are here."""
 
-    def agree(self, value: str) -> str:
+    def broadcast(self, value: str) -> str:
         """The lead's value, on all processes."""
 
 
-class Alone:
+class SingleProcess:
     """The only process of a run."""
 
-    process = 0
-    processes = 1
-    lead = True
+    process_index = 0
+    process_count = 1
+    is_lead = True
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Nobody to wait for."""
 
-    def agree(self, value: str) -> str:
+    def broadcast(self, value: str) -> str:
         """Its own value."""
         return value
 
 
-ALONE = Alone()
+SINGLE_PROCESS = SingleProcess()

@@ -194,7 +194,7 @@ class Batches:
                 batch["positions"][row, at : at + size] = np.arange(size)
                 batch["segment_ids"][row, at : at + size] = segment
                 batch["weights"][row, at + 1 : at + size] = example.weights[1:]
-                columns = at + example.learned
+                columns = at + example.loss_positions
                 batch["loss_positions"][row, learned : learned + columns.size] = columns
                 at, learned = at + size, learned + columns.size
         return batch
@@ -204,7 +204,7 @@ def _sizes(examples: Sequence[Example] | StoredExamples) -> np.ndarray:
     """Tokens and learned tokens of each example, i64[n, 2]; stored ones tell them unread."""
     if isinstance(examples, StoredExamples):
         return examples.sizes
-    return np.array([(len(example.tokens), example.learned.size) for example in examples])
+    return np.array([(len(example.tokens), example.loss_positions.size) for example in examples])
 
 
 def empty_batch(batch_size: int, seq_len: int, max_loss_positions: int) -> Batch:

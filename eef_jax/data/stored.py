@@ -91,7 +91,7 @@ def _example(features: Mapping[str, example_proto.Feature], sizes: list[int]) ->
         },
         provenance={name: features[name][0].decode() for name in PROVENANCE},
     )
-    if sizes != (got := [tokens.size, example.learned.size]):
+    if sizes != (got := [tokens.size, example.loss_positions.size]):
         raise ValueError(f"{got} tokens and learned tokens, the index tells of {sizes}")
     return example
 

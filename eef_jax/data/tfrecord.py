@@ -78,7 +78,7 @@ def write(
     for shard in range(shards):
         data = bytearray()
         for row in examples[bounds[shard] : bounds[shard + 1]]:
-            index.append((len(data), len(row.tokens), row.learned.size))
+            index.append((len(data), len(row.tokens), row.loss_positions.size))
             data += frame(example_proto.serialize(_to_features(row)))
         paths.append(folder / shard_name(split, shard, shards))
         sizes.append(len(data))

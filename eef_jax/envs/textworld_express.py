@@ -17,8 +17,7 @@ from eef_jax.envs._jvm.pool import JvmPool, usable_cores
 from eef_jax.envs._jvm.process import Jvm, find_java, find_package
 from eef_jax.envs._jvm.replay import ReplayState, run_at_state
 from eef_jax.envs._jvm.simulator import SimulatorStatus
-from eef_jax.errors import ConfigError, EnvError, near
-from eef_jax.plugins import at_least, one_of
+from eef_jax.errors import ConfigError, EnvError, check_at_least, check_one_of, did_you_mean
 from eef_jax.types import Message, Task
 
 GAMES = (
@@ -95,13 +94,13 @@ def make(
     """
     chosen = GAMES if games == "all" else tuple(name.strip() for name in games.split(","))
     for name in chosen:
-        one_of("env.games", name, GAMES)
-    one_of("env.prompt", prompt, PRESETS)
-    one_of("env.reward", reward, REWARD_CONVENTIONS)
+        check_one_of("env.games", name, GAMES)
+    check_one_of("env.prompt", prompt, PRESETS)
+    check_one_of("env.reward", reward, REWARD_CONVENTIONS)
     limits = {"train": train_tasks, "dev": dev_tasks, "test": test_tasks}
     sizes = {f"env.{split}_tasks": limit for split, limit in limits.items()}
     for field, value in {**sizes, "env.max_steps": max_steps, "env.jvms": jvms}.items():
-        at_least(field, value, 0)
+        check_at_least(field, value, 0)
     package, version = find_package("textworld_express", extra="textworld-express")
     find_java()
     tasks = {
@@ -226,7 +225,7 @@ class TextWorldExpress:
     def tasks(self, split: str) -> Sequence[Task]:
         """Tasks of a split, the games taking turns."""
         if split not in self._tasks:
-            raise ConfigError(f"unknown split {split!r}; {near(split, self._tasks)}")
+            raise ConfigError(f"unknown split {split!r}; {did_you_mean(split, self._tasks)}")
         return self._tasks[split]
 
     def prompt(self, task: Task) -> tuple[Message, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from eef_jax.errors import ConfigError, PolicyError
 from eef_jax.policies.base import Policy
-from eef_jax.types import Completion, Request, Task
+from eef_jax.types import ChatRequest, Completion, Task
 
 LOOK_AROUND = "look around"
 # Marks a focus in the planned actions that is replaced by one on another object when it is played.
@@ -119,7 +119,7 @@ class GoldExpert:
         self._seed = seed
         self._planned: dict[str, list[str]] = {}  # by episode
 
-    async def act(self, request: Request) -> Completion:
+    async def act(self, request: ChatRequest) -> Completion:
         """Answer with the planned action of this turn; quit after the last one."""
         if request.episode not in self._planned:
             self._planned[request.episode] = await self._plan(request.task)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from eef_jax.policies.base import Policy
 from eef_jax.policies.scripted import ScriptedPolicy
-from eef_jax.types import Message, Request
+from eef_jax.types import ChatRequest, Message
 
 _SEP = " [SEP] "
 _ACTION = re.compile(r"(search|click)\[(.+)\]")
@@ -85,7 +85,7 @@ def make(
     """
     habits = Habits(reread=reread, lapse=lapse, misread=misread, reword=reword, patience=patience)
 
-    def speak(request: Request) -> str:
+    def speak(request: ChatRequest) -> str:
         draw = random.Random(f"{seed} {name} {request.task}").random
         return render(next_action(request.messages, habits, [draw() for _ in range(6)]))
 

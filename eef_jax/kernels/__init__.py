@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from eef_jax.errors import ConfigError, near
+from eef_jax.errors import ConfigError, did_you_mean
 from eef_jax.kernels import cudnn, flash, paged, splash, xla
 from eef_jax.kernels.paged import block as block
 from eef_jax.kernels.scores import Scores as Scores
@@ -105,7 +105,9 @@ def chosen(name: str, mesh: Mesh | None, dtype: DTypeLike, model: Bounded) -> st
         ConfigError: for an unknown name.
     """
     if name not in (*IMPLEMENTATIONS, "auto"):
-        raise ConfigError(f"unknown attention {name!r}: {near(name, [*IMPLEMENTATIONS, 'auto'])}")
+        raise ConfigError(
+            f"unknown attention {name!r}: {did_you_mean(name, [*IMPLEMENTATIONS, 'auto'])}"
+        )
     if name != "auto":
         return name
     device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
@@ -159,5 +161,5 @@ def flops(name: str, operands: Sequence[Any]) -> float:
 
 def _named(known: Mapping[str, Any], name: str) -> Any:
     if name not in known:
-        raise ConfigError(f"unknown attention {name!r}: {near(name, known)}")
+        raise ConfigError(f"unknown attention {name!r}: {did_you_mean(name, known)}")
     return known[name]

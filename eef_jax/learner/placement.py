@@ -1,7 +1,7 @@
 """Where a run's base model is: one copy for training, one for rollouts, or one copy for both.
 
 Training spreads the base over the devices of all processes (`config.mesh`). Each process plays on
-its own devices (`config.local_mesh`) with its own copy, unless both meshes are the same.
+its own devices (`config.rollout_mesh`) with its own copy, unless both meshes are the same.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from eef_jax import bases, sharding
-from eef_jax.cluster.hosts import ALONE, Hosts
+from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.errors import ConfigError
 from eef_jax.models import memory, stacking
 from eef_jax.models.config import TARGETS, LoraConfig
@@ -32,7 +32,7 @@ class Placement:
     """The base model of a run. Nothing is loaded before it is first used.
 
     Args:
-        config: a run's config; the sections model, mesh, local_mesh and train.remat are read.
+        config: a run's config; the sections model, mesh, rollout_mesh and train.remat are read.
         hosts: the processes of the run.
         compile_cache: folder that compiled programs are kept in for the run's next start, unless
             JAX already has one (`JAX_COMPILATION_CACHE_DIR`). Not used on CPU: programs compiled
@@ -42,12 +42,12 @@ class Placement:
     def __init__(
         self,
         config: Mapping[str, Any],
-        hosts: Hosts = ALONE,
+        hosts: Hosts = SINGLE_PROCESS,
         *,
         compile_cache: epath.Path | None = None,
     ):
         self._model = dict(config["model"])
-        self._meshes = {"mesh": config["mesh"], "local_mesh": config["local_mesh"]}
+        self._meshes = {"mesh": config["mesh"], "rollout_mesh": config["rollout_mesh"]}
         self._remat: str = config["train"]["remat"]
         self._seed: int = config["seed"]
         self._hosts = hosts
@@ -99,12 +99,12 @@ class Placement:
     def rollout_mesh(self) -> Mesh:
         """The devices of this process, for rollouts."""
         self._set_compile_cache()
-        return sharding.make_mesh(self._meshes["local_mesh"], jax.local_devices())
+        return sharding.make_mesh(self._meshes["rollout_mesh"], jax.local_devices())
 
     @property
     def shared(self) -> bool:
         """Whether training and rollouts use one copy of the base."""
-        return self._hosts.processes == 1 and self.rollout_mesh == self.mesh
+        return self._hosts.process_count == 1 and self.rollout_mesh == self.mesh
 
     @functools.cached_property
     def trained(self) -> Model:

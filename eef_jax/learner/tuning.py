@@ -9,7 +9,7 @@ from etils import epath
 
 from eef_jax import sharding
 from eef_jax.analysis import micro_batch
-from eef_jax.cluster.hosts import ALONE, Hosts
+from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.data.batches import Batches
 from eef_jax.data.stored import StoredExamples
 from eef_jax.learner.placement import Placement
@@ -31,7 +31,7 @@ def tune(
     number: int,
     previous: epath.Path | None,
     config_hash: str,
-    hosts: Hosts = ALONE,
+    hosts: Hosts = SINGLE_PROCESS,
 ) -> dict[str, Any]:
     """Tune the base on examples and store a checkpoint. All processes call this together.
 
@@ -70,7 +70,7 @@ def tune(
         optimizer=optimizer,
         reserved=placement.second_copy_bytes(),
     )
-    with metrics.Metrics(folder / "metrics.jsonl" if hosts.lead else None) as log:
+    with metrics.MetricsWriter(folder / "metrics.jsonl" if hosts.is_lead else None) as log:
         trainable, facts = loop.fit(
             model,
             batches,
@@ -79,7 +79,7 @@ def tune(
             epochs=train["epochs"],
             accumulation_steps=accumulation_steps,
             seed=key,
-            progress=hosts.lead and sys.stderr.isatty(),
+            progress=hosts.is_lead and sys.stderr.isatty(),
             label=f"tune round {number}",
             log=log.log,
         )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from eef_jax.methods import _forks
-from eef_jax.methods.base import Pool
+from eef_jax.methods.base import Attempts
 from eef_jax.types import (
     KEPT_ALL,
     KEPT_BENEFICIAL,
@@ -82,9 +82,9 @@ def choose(solutions: Sequence[Solution], rule: Choice, seed: int = 0) -> Soluti
     return min(solutions, key=orders[rule])
 
 
-def own_wins(pool: Pool, tasks: Sequence[Task], round: int) -> dict[str, list[Solution]]:
+def own_wins(attempts: Attempts, tasks: Sequence[Task], round: int) -> dict[str, list[Solution]]:
     """The policy's wins from s_0 in all rounds up to `round`, by the task's id."""
-    rollouts = _forks.by_task(pool.rollouts, tasks)
+    rollouts = _forks.by_task(attempts.rollouts, tasks)
     return {
         task: [Solution(rollout=t) for t in found if t.win and not t.parent and t.round <= round]
         for task, found in rollouts.items()
@@ -92,12 +92,12 @@ def own_wins(pool: Pool, tasks: Sequence[Task], round: int) -> dict[str, list[So
 
 
 def select_expert_wins(
-    pool: Pool, tasks: Sequence[Task], harmful: Collection[_forks.State] = ()
+    attempts: Attempts, tasks: Sequence[Task], harmful: Collection[_forks.State] = ()
 ) -> list[Selection]:
     """The experts' wins; an action labelled harmful carries no weight there either."""
     known = {task.id for task in tasks}
     selections = []
-    for expert in pool.experts:
+    for expert in attempts.experts:
         if expert.win and expert.task.id in known:
             reasons = tuple(
                 MASKED_HARMFUL if _forks.state(expert, step + 1) in harmful else KEPT_EXPERT_WIN
@@ -107,12 +107,12 @@ def select_expert_wins(
     return [selection for selection in selections if any(selection.weights)]
 
 
-def select_experts(pool: Pool, tasks: Sequence[Task]) -> list[Selection]:
+def select_experts(attempts: Attempts, tasks: Sequence[Task]) -> list[Selection]:
     """Every action of every expert trajectory, failures included."""
     known = {task.id for task in tasks}
     return [
         _selection(expert, (KEPT_ALL,) * len(expert.steps), EXPERT)
-        for expert in pool.experts
+        for expert in attempts.experts
         if expert.steps and expert.task.id in known
     ]
 
@@ -135,13 +135,17 @@ def select_solution(
 
 
 def summarize(
-    selections: Iterable[Selection], pool: Pool, tasks: Sequence[Task], round: int, states: int
+    selections: Iterable[Selection],
+    attempts: Attempts,
+    tasks: Sequence[Task],
+    round: int,
+    states: int,
 ) -> dict[str, Any]:
     """JSON facts about a round for the report.
 
     Args:
         selections: what the method selected after the round.
-        pool: what it selected from.
+        attempts: what it selected from.
         tasks: the training tasks.
         round: the round.
         states: M, which tells the number k of an expert state from its step.
@@ -155,8 +159,8 @@ def summarize(
     """
     selections = list(selections)
     solved = {selection.trajectory.task.id for selection in selections}
-    wins = {task for task, found in own_wins(pool, tasks, round).items() if found}
-    wins |= {expert.task.id for expert in pool.experts if expert.win}
+    wins = {task for task, found in own_wins(attempts, tasks, round).items() if found}
+    wins |= {expert.task.id for expert in attempts.experts if expert.win}
     return {
         "tasks": len(tasks),
         "solved": len(solved),
@@ -164,16 +168,16 @@ def summarize(
         "solved_only_through_failure": len(solved - wins),
         "examples": dict(sorted(Counter(s.role for s in selections).items())),
         "steps": dict(sorted(Counter(r for s in selections for r in s.reasons).items())),
-        "yield": _yield_by_state(pool, tasks, round, states),
+        "yield": _yield_by_state(attempts, tasks, round, states),
     }
 
 
 def _yield_by_state(
-    pool: Pool, tasks: Sequence[Task], round: int, states: int
+    attempts: Attempts, tasks: Sequence[Task], round: int, states: int
 ) -> dict[str, Mapping[str, int]]:
-    lengths = {t.id: _forks.skip_length(len(t.steps), states) for t in pool.experts}
+    lengths = {t.id: _forks.skip_length(len(t.steps), states) for t in attempts.experts}
     rows: dict[int, Counter[str]] = {}
-    for found in _forks.by_task(pool.rollouts, tasks).values():
+    for found in _forks.by_task(attempts.rollouts, tasks).values():
         for rollout in found:
             if rollout.round == round:
                 k = rollout.fork_step // lengths[rollout.parent] if rollout.parent else 0

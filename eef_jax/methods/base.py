@@ -13,7 +13,7 @@ from eef_jax.types import Episode, Selection, Task, Trajectory
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
+class Attempts:
     """All attempts a method may look at, in a fixed order.
 
     Attributes:
@@ -35,15 +35,15 @@ class Method(Protocol):
     rounds: int  # number of explore-select-tune rounds after the clone
 
     def episodes(
-        self, pool: Pool, tasks: Sequence[Task], round: int, max_steps: int
+        self, attempts: Attempts, tasks: Sequence[Task], round: int, max_steps: int
     ) -> Sequence[Episode]:
         """What to play in `round` (from 1 on), a pure function of its arguments."""
         ...
 
-    def select(self, pool: Pool, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
+    def select(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
         """What to train on after `round`, a pure function of its arguments."""
         ...
 
-    def facts(self, pool: Pool, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
+    def facts(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
         """JSON facts for the report: yield by state, tasks solved only through a failure, ..."""
         ...

@@ -3,9 +3,8 @@
 "Exploring Expert Failures Improves LLM Agent Tuning" (arXiv 2504.13145). Each round plays every
 task from its start s_0 and from M states of each failed expert trajectory. The wins label the
 states; the labels tell harmful from beneficial expert actions and name the states that need
-recovery. What the paper leaves open is a field of `Eef`. All of it is a pure function of the pool:
-the repository of earlier rounds' solutions is worked out anew from their rollouts. Knows steps and
-weights, no tokens.
+recovery. What the paper leaves open is a field of `Eef`. Everything is a pure function of the
+attempts: solutions of earlier rounds are computed again from those rounds' rollouts.
 """
 
 import dataclasses
@@ -13,11 +12,10 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from eef_jax import plugins
-from eef_jax.errors import ConfigError
+from eef_jax.errors import ConfigError, check_at_least, check_one_of
 from eef_jax.methods import _forks, _solutions
 from eef_jax.methods._solutions import Solution
-from eef_jax.methods.base import Pool
+from eef_jax.methods.base import Attempts
 from eef_jax.types import Episode, Selection, Task, Trajectory
 
 Recovery = Literal["previous", "any_earlier"]
@@ -115,12 +113,12 @@ class Eef:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        plugins.one_of("method.explore", self.explore, _forks.EXPLORE)
-        plugins.one_of("method.recovery", self.recovery, RECOVERIES)
-        plugins.one_of("method.choice", self.choice, _solutions.CHOICES)
-        plugins.at_least("method.rounds", self.rounds, 0)
-        plugins.at_least("method.states", self.states, 0)
-        plugins.at_least("method.rollouts", self.rollouts, 1)
+        check_one_of("method.explore", self.explore, _forks.EXPLORE)
+        check_one_of("method.recovery", self.recovery, RECOVERIES)
+        check_one_of("method.choice", self.choice, _solutions.CHOICES)
+        check_at_least("method.rounds", self.rounds, 0)
+        check_at_least("method.states", self.states, 0)
+        check_at_least("method.rollouts", self.rollouts, 1)
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise ConfigError(
                 f"method.threshold is {self.threshold}, expected a share of wins above 0 and up to "
@@ -128,9 +126,9 @@ class Eef:
             )
 
     def episodes(
-        self, pool: Pool, tasks: Sequence[Task], round: int, max_steps: int
+        self, attempts: Attempts, tasks: Sequence[Task], round: int, max_steps: int
     ) -> Sequence[Episode]:
-        experts = _forks.by_task(pool.experts, tasks)
+        experts = _forks.by_task(attempts.experts, tasks)
         orders: list[Episode] = []
         for task in tasks:
             starts = _forks.starts(
@@ -141,15 +139,15 @@ class Eef:
             )
         return orders
 
-    def select(self, pool: Pool, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
+    def select(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
         if round == 0:
-            return _solutions.select_expert_wins(pool, tasks)
-        rounds = [self._read(pool, tasks, number) for number in range(1, round + 1)]
+            return _solutions.select_expert_wins(attempts, tasks)
+        rounds = [self._read(attempts, tasks, number) for number in range(1, round + 1)]
         now = rounds[-1]
-        own = _solutions.own_wins(pool, tasks, round)
+        own = _solutions.own_wins(attempts, tasks, round)
         selections: list[Selection] = []
         if self.expert_wins:
-            selections += _solutions.select_expert_wins(pool, tasks, now.harmful)
+            selections += _solutions.select_expert_wins(attempts, tasks, now.harmful)
         for state in now.important:
             task, expert, _ = state
             candidates = list(own[task]) if expert is None else []
@@ -165,29 +163,29 @@ class Eef:
                 selections.append(_solutions.select_solution(best, role, now.harmful))
         return _once(selections)
 
-    def facts(self, pool: Pool, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
-        selections = self.select(pool, tasks, round)
-        facts = _solutions.summarize(selections, pool, tasks, round, self.states)
+    def facts(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
+        selections = self.select(attempts, tasks, round)
+        facts = _solutions.summarize(selections, attempts, tasks, round, self.states)
         if round > 0:
-            now = self._read(pool, tasks, round)
+            now = self._read(attempts, tasks, round)
             facts["recovery_states"] = sum(expert is not None for _, expert, _ in now.important)
             facts["harmful_actions"] = len(now.harmful)
         return facts
 
-    def _read(self, pool: Pool, tasks: Sequence[Task], round: int) -> Round:
+    def _read(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Round:
         """Label the states of a round by that round's rollouts, and draw the conclusions."""
-        experts = {expert.id: expert for expert in pool.experts}
+        experts = {expert.id: expert for expert in attempts.experts}
         rollouts: dict[_forks.State, list[Trajectory]] = {}
-        for rollout in pool.rollouts:
+        for rollout in attempts.rollouts:
             if rollout.round == round:
                 rollouts.setdefault(_forks.origin(rollout, experts), []).append(rollout)
 
         important: list[Important] = []
         found: dict[Important, list[Solution]] = {}
         harmful: set[_forks.State] = set()
-        for task, attempts in _forks.by_task(pool.experts, tasks).items():
+        for task, experts_of_task in _forks.by_task(attempts.experts, tasks).items():
             important.append((task, None, 0))
-            for expert in _forks.explored(attempts, self.explore):
+            for expert in _forks.explored(experts_of_task, self.explore):
                 labels = self._label(expert, rollouts)
                 harmful.update(_forks.state(expert, step + 1) for step in labels.harmful())
                 recovery = [(task, expert.id, step) for step in labels.recovery(self.recovery)]

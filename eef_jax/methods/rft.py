@@ -9,10 +9,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eef_jax import plugins
-from eef_jax.errors import ConfigError
+from eef_jax.errors import ConfigError, check_at_least, check_one_of
 from eef_jax.methods import _forks, _solutions
-from eef_jax.methods.base import Pool
+from eef_jax.methods.base import Attempts
 from eef_jax.types import Episode, Selection, Task
 
 
@@ -50,16 +49,16 @@ class Rft:
                 f"method.rollouts is {self.rollouts!r}, expected a number of episodes a task from "
                 "1 on, or 'matched'"
             )
-        plugins.one_of("method.explore", self.explore, _forks.EXPLORE)
-        plugins.one_of("method.choice", self.choice, _solutions.CHOICES)
-        plugins.at_least("method.rounds", self.rounds, 0)
-        plugins.at_least("method.states", self.states, 0)
-        plugins.at_least("method.eef_rollouts", self.eef_rollouts, 1)
+        check_one_of("method.explore", self.explore, _forks.EXPLORE)
+        check_one_of("method.choice", self.choice, _solutions.CHOICES)
+        check_at_least("method.rounds", self.rounds, 0)
+        check_at_least("method.states", self.states, 0)
+        check_at_least("method.eef_rollouts", self.eef_rollouts, 1)
 
     def episodes(
-        self, pool: Pool, tasks: Sequence[Task], round: int, max_steps: int
+        self, attempts: Attempts, tasks: Sequence[Task], round: int, max_steps: int
     ) -> Sequence[Episode]:
-        experts = _forks.by_task(pool.experts, tasks)
+        experts = _forks.by_task(attempts.experts, tasks)
         orders: list[Episode] = []
         for task in tasks:
             if self.rollouts == "matched":
@@ -74,17 +73,17 @@ class Rft:
             )
         return orders
 
-    def select(self, pool: Pool, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
-        selections = _solutions.select_expert_wins(pool, tasks)
-        for wins in _solutions.own_wins(pool, tasks, round).values():
+    def select(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
+        selections = _solutions.select_expert_wins(attempts, tasks)
+        for wins in _solutions.own_wins(attempts, tasks, round).values():
             if wins:
                 best = _solutions.choose(wins, self.choice, self.seed)
                 selections.append(_solutions.select_solution(best, _solutions.S0))
         return selections
 
-    def facts(self, pool: Pool, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
-        selections = self.select(pool, tasks, round)
-        return _solutions.summarize(selections, pool, tasks, round, self.states)
+    def facts(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
+        selections = self.select(attempts, tasks, round)
+        return _solutions.summarize(selections, attempts, tasks, round, self.states)
 
 
 make = Rft

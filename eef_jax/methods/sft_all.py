@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eef_jax.methods import _solutions
-from eef_jax.methods.base import Pool
+from eef_jax.methods.base import Attempts
 from eef_jax.types import Episode, Selection, Task
 
 
@@ -20,15 +20,17 @@ class SftAll:
     rounds: int = dataclasses.field(default=0, init=False)
 
     def episodes(
-        self, pool: Pool, tasks: Sequence[Task], round: int, max_steps: int
+        self, attempts: Attempts, tasks: Sequence[Task], round: int, max_steps: int
     ) -> Sequence[Episode]:
         return ()
 
-    def select(self, pool: Pool, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
-        return _solutions.select_experts(pool, tasks)
+    def select(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
+        return _solutions.select_experts(attempts, tasks)
 
-    def facts(self, pool: Pool, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
-        return _solutions.summarize(self.select(pool, tasks, round), pool, tasks, round, states=0)
+    def facts(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
+        return _solutions.summarize(
+            self.select(attempts, tasks, round), attempts, tasks, round, states=0
+        )
 
 
 make = SftAll

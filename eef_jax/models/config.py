@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import jax
 
-from eef_jax.errors import ConfigError, near
+from eef_jax.errors import ConfigError, did_you_mean
 from eef_jax.models.rope import RopeScaling
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -96,7 +96,8 @@ class ModelConfig:
             )
         if self.activation not in ACTIVATIONS:
             raise ConfigError(
-                f"unknown activation {self.activation!r}: {near(self.activation, ACTIVATIONS)}"
+                f"unknown activation {self.activation!r}: "
+                f"{did_you_mean(self.activation, ACTIVATIONS)}"
             )
         if self.windows and len(self.windows) != self.n_layers:
             raise ConfigError(
@@ -136,7 +137,9 @@ class LoraConfig:
     def __post_init__(self) -> None:
         for target in self.targets:
             if target.isidentifier() and target not in TARGETS:
-                raise ConfigError(f"unknown LoRA target {target!r}: {near(target, TARGETS)}")
+                raise ConfigError(
+                    f"unknown LoRA target {target!r}: {did_you_mean(target, TARGETS)}"
+                )
             try:
                 re.compile(target)
             except re.error as error:

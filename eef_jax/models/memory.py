@@ -58,9 +58,9 @@ def check_bytes(wanted: int, mesh: Mesh, *, used: int, limit: float) -> None:
     if used + wanted > limit:
         raise ConfigError(
             f"each process plays on its own {mesh.devices.size} devices "
-            f"(local_mesh {dict(mesh.shape)}), where the base takes {wanted / _GIB:.2f} GiB a "
+            f"(rollout_mesh {dict(mesh.shape)}), where the base takes {wanted / _GIB:.2f} GiB a "
             f"device, but {used / _GIB:.2f} of {limit / _GIB:.2f} GiB are in use there: spread it "
-            "over more of them (config.local_mesh.tensor or .fsdp), quantize it "
+            "over more of them (config.rollout_mesh.tensor or .fsdp), quantize it "
             "(config.model.quantization), store it in config.model.param_dtype = bfloat16, or take "
             "machines with more devices"
         )

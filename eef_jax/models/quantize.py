@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from eef_jax.errors import ConfigError, near
+from eef_jax.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from eef_jax.models.decoder import Decoder
@@ -154,7 +154,9 @@ def quantize_projections(decoder: "Decoder", kind: str) -> None:
         ConfigError: for an unknown kind, or a shape that it cannot hold.
     """
     if kind not in KINDS:
-        raise ConfigError(f"unknown quantization {kind!r}: {near(kind, KINDS)}, or '' for none")
+        raise ConfigError(
+            f"unknown quantization {kind!r}: {did_you_mean(kind, KINDS)}, or '' for none"
+        )
     for layer in decoder.layers:
         for linear in layer.projections():
             linear.weight = KINDS[kind](linear.shape, linear.axes)

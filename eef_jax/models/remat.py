@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from eef_jax.errors import ConfigError, near
+from eef_jax.errors import ConfigError, did_you_mean
 
 LayerFn = Callable[[Any, int, jax.Array | int, jax.Array], jax.Array]
 
@@ -49,7 +49,7 @@ def check_policy(remat: str) -> None:
         ConfigError: naming the near ones.
     """
     if remat not in POLICIES:
-        raise ConfigError(f"unknown remat policy {remat!r}: {near(remat, POLICIES)}")
+        raise ConfigError(f"unknown remat policy {remat!r}: {did_you_mean(remat, POLICIES)}")
 
 
 def run_layers(

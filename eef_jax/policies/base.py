@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from eef_jax.types import Completion, Request
+from eef_jax.types import ChatRequest, Completion
 
 
 class Policy(Protocol):
@@ -12,7 +12,7 @@ class Policy(Protocol):
     tokenizer: str  # fingerprint of the tokenizer behind `Completion.tokens`, "" without one
     concurrency: int  # conversations that it serves at once without one waiting for another
 
-    async def act(self, request: Request) -> Completion:
+    async def act(self, request: ChatRequest) -> Completion:
         """Answer a conversation.
 
         Raises:

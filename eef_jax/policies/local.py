@@ -14,7 +14,7 @@ from eef_jax.engine.engine import Adapter, Engine, Session
 from eef_jax.engine.sampling import SamplingParams
 from eef_jax.errors import PolicyError
 from eef_jax.text.chat import ChatTokenizer
-from eef_jax.types import Completion, Request
+from eef_jax.types import ChatRequest, Completion
 
 
 class LocalPolicy:
@@ -57,7 +57,7 @@ class LocalPolicy:
         self._sessions: dict[str, Session] = {}
         self._closing = False
 
-    async def act(self, request: Request) -> Completion:
+    async def act(self, request: ChatRequest) -> Completion:
         """Answer a conversation (see `policies.base.Policy`)."""
         if self._closing:
             raise PolicyError(f"policy {self.name!r} is closed; make another one")
@@ -125,7 +125,7 @@ def _cut(text: str, stops: Sequence[str]) -> str:
     return text[: min(ends)] if ends else text
 
 
-def _key(seed: int, request: Request) -> tuple[int, int]:
+def _key(seed: int, request: ChatRequest) -> tuple[int, int]:
     """Two 32-bit words from the seed and the place of the turn: nothing of the batch."""
     place = repr((seed, request.task, request.attempt, request.turn)).encode()
     digest = hashlib.blake2b(place, digest_size=8).digest()

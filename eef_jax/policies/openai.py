@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from eef_jax.errors import ConfigError, PolicyError
-from eef_jax.types import Completion, FinishReason, Request
+from eef_jax.types import ChatRequest, Completion, FinishReason
 
 try:
     import openai
@@ -158,7 +158,7 @@ class OpenAIPolicy:
         """Requests, retries, tokens by kind, and dollars."""
         return {**self._spent, "dollars": round(self.dollars, 6)}
 
-    async def act(self, request: Request) -> Completion:
+    async def act(self, request: ChatRequest) -> Completion:
         """Answer a conversation.
 
         Raises:
@@ -202,7 +202,7 @@ class OpenAIPolicy:
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
         self._client.close()
 
-    def _ask(self, request: Request) -> Any:
+    def _ask(self, request: ChatRequest) -> Any:
         self._check_budget()  # it may have waited for its turn while others spent
         with self._lock:
             self._spent["requests"] += 1
@@ -263,7 +263,7 @@ def _too_long(error: openai.APIError) -> bool:
     return error.code == "context_length_exceeded" or "context length" in error.message.lower()
 
 
-def _mix(seed: int, request: Request) -> int:
+def _mix(seed: int, request: ChatRequest) -> int:
     """31 bits from the seed and the place of the turn, as the local policy's keys."""
     place = repr((seed, request.task, request.attempt, request.turn)).encode()
     return int.from_bytes(hashlib.blake2b(place, digest_size=4).digest(), "big") >> 1

@@ -6,7 +6,7 @@ Knows nothing of tokens; its answers carry none.
 from collections.abc import Callable
 
 from eef_jax.errors import PolicyError
-from eef_jax.types import Completion, Request
+from eef_jax.types import ChatRequest, Completion
 
 
 class ScriptedPolicy:
@@ -20,11 +20,11 @@ class ScriptedPolicy:
     tokenizer = ""
     concurrency = 64
 
-    def __init__(self, function: Callable[[Request], str], *, name: str):
+    def __init__(self, function: Callable[[ChatRequest], str], *, name: str):
         self.name = name
         self._function = function
 
-    async def act(self, request: Request) -> Completion:
+    async def act(self, request: ChatRequest) -> Completion:
         """Answer a conversation (see `policies.base.Policy`)."""
         try:
             return Completion(text=self._function(request))

@@ -22,7 +22,7 @@ _SECTIONS = (
     ("Train tasks solved", exploration.solved),
     ("What was selected", exploration.selected),
     ("Kinds of action", actions.actions),
-    ("Borders", accounting.borders),
+    ("Conservation checks", accounting.conservation_checks),
     ("Worked cases", examples.worked),
     ("What got worse", examples.worse),
     ("Tokens played", results.played_tokens),

@@ -10,7 +10,7 @@ from eef_jax.report import markdown
 from eef_jax.report.run import Run
 
 
-def borders(run: Run) -> list[str]:
+def conservation_checks(run: Run) -> list[str]:
     """One row for each stage that is done: in, out, and whether they agree."""
     rows = [_row(run, name) for name in run.manifests]
     return markdown.table(["stage", "in", "out", "conserved"], rows, texts=4)

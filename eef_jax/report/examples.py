@@ -73,7 +73,7 @@ def worse(run: Run) -> list[str]:
     ]
     if both:
         wins = [[float(played[task].win) for task in both] for played in (after, before)]
-        change, low, high = scores.paired(wins[:1], wins[1:])
+        change, low, high = scores.paired_difference(wins[:1], wins[1:])
         points = f"{change * 100:+.1f} points [{low * 100:+.1f}, {high * 100:+.1f}]"
         lines[0] += f" Change of the win rate, paired over tasks: {points}."
     lines.append("")

@@ -117,5 +117,5 @@ def _sum(rows: Iterable[Mapping[str, int]]) -> Counter[str]:
 def _row(number: int, start: str, counts: Mapping[str, int]) -> list[object]:
     wins, completed = counts["wins"], counts["completed"]
     share = wins / completed if completed else None
-    interval = scores.wilson(wins, completed) if completed else None
+    interval = scores.wilson_interval(wins, completed) if completed else None
     return [number, start, counts["played"], completed, wins, markdown.share(share, interval)]

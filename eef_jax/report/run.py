@@ -56,7 +56,7 @@ class Run:
         path = self.work.stage(stage).folder / "scores.json"
         if stage not in self.manifests or not path.exists():  # an imported expert has none
             return {}
-        return {name: scores_lib.from_json(x) for name, x in read_json(path).items()}
+        return {name: scores_lib.score_from_json(x) for name, x in read_json(path).items()}
 
     def selections(self, number: int) -> list[dict[str, Any]]:
         """The verdicts of a round: trajectory, task, role, state and steps with their reasons.

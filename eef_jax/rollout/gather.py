@@ -17,28 +17,28 @@ from eef_jax.types import Episode, Trajectory
 SPENT = "spent.json"
 
 
-def share(episodes: Sequence[Episode], hosts: Hosts) -> list[Episode]:
+def shard_episodes(episodes: Sequence[Episode], hosts: Hosts) -> list[Episode]:
     """This process's part of the episodes, in their order.
 
     A task's episodes stay together, for they share prefixes; the next task goes to the process that
     has the fewest episodes so far.
     """
-    if hosts.processes == 1:
+    if hosts.process_count == 1:
         return list(episodes)
     tasks: dict[str, list[Episode]] = {}
     for episode in episodes:
         tasks.setdefault(episode.task.id, []).append(episode)
-    loads = [0] * hosts.processes
+    loads = [0] * hosts.process_count
     mine: set[str] = set()
     for together in tasks.values():
         least = loads.index(min(loads))
         loads[least] += len(together)
-        if least == hosts.process:
+        if least == hosts.process_index:
             mine.update(episode.id for episode in together)
     return [episode for episode in episodes if episode.id in mine]
 
 
-def gather(
+def gather_trajectories(
     folder: epath.PathLike,
     episodes: Sequence[Episode],
     played: list[Trajectory],
@@ -58,14 +58,14 @@ def gather(
         On the lead, one trajectory for each episode in the episodes' order, and all counts; on the
         others what they gave.
     """
-    if hosts.processes == 1:
+    if hosts.process_count == 1:
         return played, dict(spent)
-    parts = [epath.Path(folder) / f"process-{number:05d}" for number in range(hosts.processes)]
-    own = parts[hosts.process]
+    parts = [epath.Path(folder) / f"process-{number:05d}" for number in range(hosts.process_count)]
+    own = parts[hosts.process_index]
     write_trajectories(own, played)
     files.write_json(own / SPENT, dict(spent))
-    hosts.meet()
-    if not hosts.lead:
+    hosts.barrier()
+    if not hosts.is_lead:
         return played, dict(spent)
     found = {t.id: t for part in parts for t in read_trajectories(part)}
     sums: dict[str, float] = {}

@@ -21,13 +21,13 @@ from eef_jax.envs import base
 from eef_jax.envs.base import Env, Game, StepResult
 from eef_jax.errors import DivergedError
 from eef_jax.policies.base import Policy
-from eef_jax.rollout.threads import OutOfTime, Workers
+from eef_jax.rollout.threads import CallTimeoutError, ThreadPool
 from eef_jax.types import (
+    ChatRequest,
     Completion,
     Episode,
     Message,
     Outcome,
-    Request,
     Source,
     Step,
     Trajectory,
@@ -36,15 +36,15 @@ from eef_jax.types import (
 _log = logging.getLogger(__name__)
 
 
-async def play(
+async def play_episodes(
     env: Env,
     policy: Policy,
     episodes: Sequence[Episode],
     *,
     concurrency: int = 0,
-    workers: int = 4,
+    env_threads: int = 4,
     env_timeout_s: float = 60.0,
-    max_invalid: int = 3,
+    max_consecutive_invalid: int = 3,
     source: Source = "policy",
     provenance: Mapping[str, Any] | None = None,
     on_done: Callable[[Trajectory], None] | None = None,
@@ -57,10 +57,10 @@ async def play(
         policy: who plays.
         episodes: what to play; ids must differ.
         concurrency: episodes alive at once; 0: as many as the policy serves at once.
-        workers: environment calls running at once, in threads.
+        env_threads: environment calls running at once, in threads.
         env_timeout_s: wall-clock limit of one environment call, in seconds; the replay of a fork's
             actions is one call.
-        max_invalid: messages without an action in a row that end an episode.
+        max_consecutive_invalid: messages without an action in a row that end an episode.
         source: who `policy` is in the steps it makes.
         provenance: recorded in every trajectory.
         on_done: called with each trajectory as it ends, in the order of ending.
@@ -73,11 +73,11 @@ async def play(
     if len(set(ids)) < len(ids):
         twice = [i for i, n in collections.Counter(ids).items() if n > 1]
         raise ValueError(f"episode ids must differ, given more than once: {', '.join(twice[:5])}")
-    table = _Table(
+    context = _RolloutContext(
         env=env,
         policy=policy,
-        workers=Workers(workers, timeout_s=env_timeout_s),
-        max_invalid=max_invalid,
+        threads=ThreadPool(env_threads, timeout_s=env_timeout_s),
+        max_consecutive_invalid=max_consecutive_invalid,
         source=source,
         provenance=dict(provenance or {}),
         bar=_Bar(len(episodes), shown=progress),
@@ -87,9 +87,9 @@ async def play(
 
     async def player() -> None:
         for episode in queue:
-            trajectory = await _Attempt(table, episode).play()
+            trajectory = await _Episode(context, episode).play()
             done[trajectory.id] = trajectory
-            table.bar.ended(trajectory)
+            context.bar.ended(trajectory)
             if on_done is not None:
                 on_done(trajectory)
 
@@ -98,18 +98,18 @@ async def play(
             for _ in range(min(concurrency or policy.concurrency, len(episodes))):
                 group.create_task(player())
     finally:
-        table.workers.close()
-        table.bar.close()
+        context.threads.close()
+        context.bar.close()
     trajectories = [done[i] for i in ids]
     _report(trajectories)
     return trajectories
 
 
-def play_sync(
+def play_episodes_sync(
     env: Env, policy: Policy, episodes: Sequence[Episode], **options: Any
 ) -> list[Trajectory]:
-    """`play` for callers outside an event loop; same arguments."""
-    return asyncio.run(play(env, policy, episodes, **options))
+    """`play_episodes` for callers outside an event loop; same arguments."""
+    return asyncio.run(play_episodes(env, policy, episodes, **options))
 
 
 def queue_order(episodes: Iterable[Episode]) -> list[Episode]:
@@ -130,13 +130,13 @@ def queue_order(episodes: Iterable[Episode]) -> list[Episode]:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Table:
+class _RolloutContext:
     """What all attempts of one call share."""
 
     env: Env
     policy: Policy
-    workers: Workers
-    max_invalid: int
+    threads: ThreadPool
+    max_consecutive_invalid: int
     source: Source
     provenance: dict[str, Any]
     bar: "_Bar"
@@ -150,11 +150,11 @@ class _Ended(Exception):
         self.outcome = outcome
 
 
-class _Attempt:
+class _Episode:
     """One episode in progress."""
 
-    def __init__(self, table: _Table, episode: Episode):
-        self.table = table
+    def __init__(self, context: _RolloutContext, episode: Episode):
+        self.context = context
         self.episode = episode
         self.steps: list[Step] = []
         self.observation = ""
@@ -173,14 +173,14 @@ class _Attempt:
         except _Ended as end:
             outcome, reason = end.outcome, str(end)
         finally:
-            self.table.policy.finish(self.episode.id)
+            self.context.policy.finish(self.episode.id)
         try:
             return await self._finish(outcome, reason)
         except _Ended as end:
             return self._trajectory(end.outcome, str(end), win=False)
 
     async def _start(self) -> None:
-        env = self.table.env
+        env = self.context.env
         self.prompt = tuple(self._say(env.prompt, self.episode.task))
         self.game = await self._act(env.game)
         self.playing = True
@@ -194,7 +194,7 @@ class _Attempt:
         prefix = parent.steps[: self.episode.fork_step]
         actions = [step.action for step in prefix if step.action is not None]
         results = iter(await self._act(base.replay, self.game, actions))
-        same_tokenizer = parent.tokenizer == self.table.policy.tokenizer
+        same_tokenizer = parent.tokenizer == self.context.policy.tokenizer
         seen = [step.observation for step in parent.steps] + [parent.final_observation]
         for step in prefix:
             self._check_replay(parent, seen)
@@ -220,27 +220,27 @@ class _Attempt:
             raise _Ended(Outcome.MAX_CONTEXT)
         if completion.finish == "quit":
             raise _Ended(Outcome.FAILED)
-        action = self._say(self.table.env.parse, completion.text)
-        self.table.bar.turned(completion)
+        action = self._say(self.context.env.parse, completion.text)
+        self.context.bar.turned(completion)
         step = Step(
             observation=self.observation,
             message=completion.text,
             action=action,
-            source=self.table.source,
+            source=self.context.source,
             tokens=completion.tokens,
             logprobs=completion.logprobs,
         )
         result = None if action is None else await self._act(self.game.step, action)
         self._record(step, result)
         self.invalid = self.invalid + 1 if action is None else 0
-        if self.invalid >= self.table.max_invalid:
+        if self.invalid >= self.context.max_consecutive_invalid:
             raise _Ended(Outcome.INVALID_ACTIONS)
 
     def _record(self, step: Step, result: StepResult | None) -> None:
         """Record a step with what it led to; None: its message held no action."""
         if result is None:
             self.steps.append(step)
-            self.observation = self._say(self.table.env.invalid, step.message)
+            self.observation = self._say(self.context.env.invalid, step.message)
             return
         self.steps.append(dataclasses.replace(step, reward=result.reward, info=dict(result.info)))
         self.observation = result.observation
@@ -260,7 +260,7 @@ class _Attempt:
             messages.append(Message(role="assistant", content=step.message))
             tokens += [(), step.tokens]
         messages.append(Message(role="user", content=self.observation))
-        request = Request(
+        request = ChatRequest(
             episode=self.episode.id,
             messages=tuple(messages),
             tokens=(*tokens, ()),
@@ -269,7 +269,7 @@ class _Attempt:
             task=self.episode.task.id,
         )
         try:
-            return await self.table.policy.act(request)
+            return await self.context.policy.act(request)
         except Exception as error:
             raise _Ended(Outcome.POLICY_ERROR, f"{type(error).__name__}: {error}") from error
 
@@ -283,8 +283,8 @@ class _Attempt:
     async def _act(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call the simulator, in a thread and within its time."""
         try:
-            return await self.table.workers.call(function, *args)
-        except OutOfTime as error:
+            return await self.context.threads.call(function, *args)
+        except CallTimeoutError as error:
             self.playing = False  # the thread left behind still holds the game
             raise _Ended(Outcome.ENV_TIMEOUT, str(error)) from error
         except DivergedError as error:
@@ -295,12 +295,12 @@ class _Attempt:
     async def _finish(self, outcome: Outcome, reason: str) -> Trajectory:
         if self.playing:
             await self._act(self.game.close)
-        win = outcome.completed and bool(self._say(self.table.env.is_win, self.reward))
+        win = outcome.completed and bool(self._say(self.context.env.is_win, self.reward))
         return self._trajectory(Outcome.WON if win else outcome, reason, win=win)
 
     def _trajectory(self, outcome: Outcome, reason: str, *, win: bool) -> Trajectory:
-        episode, table = self.episode, self.table
-        provenance = dict(table.provenance)
+        episode, context = self.episode, self.context
+        provenance = dict(context.provenance)
         if reason:
             provenance["reason"] = reason
         return Trajectory(
@@ -311,13 +311,13 @@ class _Attempt:
             reward=self.reward,
             win=win,
             outcome=outcome,
-            source=table.source,
-            agent=table.policy.name,
+            source=context.source,
+            agent=context.policy.name,
             round=episode.round,
             attempt=episode.attempt,
             parent=None if episode.parent is None else episode.parent.id,
             fork_step=min(episode.fork_step, len(self.steps)),
-            tokenizer=table.policy.tokenizer,
+            tokenizer=context.policy.tokenizer,
             provenance=provenance,
         )
 

@@ -49,10 +49,10 @@ def play(
         policy: who plays.
         episodes: what to play.
         rollout: the config's section `rollout`.
-        **options: further arguments of `loop.play_sync`.
+        **options: further arguments of `loop.play_episodes_sync`.
     """
     section = {name: value for name, value in rollout.items() if name != "max_steps"}
-    return loop.play_sync(env, policy, episodes, **section, **options)
+    return loop.play_episodes_sync(env, policy, episodes, **section, **options)
 
 
 def play_together(
@@ -83,12 +83,12 @@ def play_together(
     played = play(
         env,
         policy,
-        gather.share(episodes, hosts),
+        gather.shard_episodes(episodes, hosts),
         rollout,
         provenance=provenance,
-        progress=None if hosts.lead else False,
+        progress=None if hosts.is_lead else False,
     )
-    return gather.gather(folder, episodes, played, policy.spent(), hosts)
+    return gather.gather_trajectories(folder, episodes, played, policy.spent(), hosts)
 
 
 def counts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 
-class OutOfTime(Exception):
+class CallTimeoutError(Exception):
     """A call that did not come back in time."""
 
 
-class Workers:
+class ThreadPool:
     """A bounded set of threads for one event loop.
 
     Args:
@@ -26,7 +26,7 @@ class Workers:
 
     def __init__(self, count: int, *, timeout_s: float):
         if count < 1:
-            raise ValueError(f"{count} workers: at least one is needed to step an environment")
+            raise ValueError(f"{count} threads: at least one is needed to step an environment")
         self._timeout_s = timeout_s
         self._free = asyncio.Semaphore(count)
         self._idle: list[queue.SimpleQueue] = []
@@ -35,7 +35,7 @@ class Workers:
         """Run `function(*args)` in a thread and return what it returns or raise what it raises.
 
         Raises:
-            OutOfTime: when it takes longer than `timeout_s`; the call itself goes on unwatched.
+            CallTimeoutError: it takes longer than `timeout_s`; the call itself keeps running.
         """
         async with self._free:
             inbox = self._idle.pop() if self._idle else _start()
@@ -50,7 +50,7 @@ class Workers:
             if not done:
                 future.cancel()
                 inbox.put(None)
-                raise OutOfTime(f"no answer within {self._timeout_s:g} s")
+                raise CallTimeoutError(f"no answer within {self._timeout_s:g} s")
             self._idle.append(inbox)
             return future.result()
 

@@ -9,7 +9,7 @@ from etils import epath
 
 from eef_jax.errors import DataError
 
-TEMPORARY = ".tmp"  # suffix of what an interrupted write may leave on a local disk
+TEMP_SUFFIX = ".tmp"  # suffix of what an interrupted write may leave on a local disk
 
 
 def is_local(path: epath.PathLike) -> bool:
@@ -27,7 +27,7 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
     if not is_local(path):
         path.write_bytes(data)
         return
-    temporary = Path(f"{os.fspath(path)}.{os.getpid()}{TEMPORARY}")
+    temporary = Path(f"{os.fspath(path)}.{os.getpid()}{TEMP_SUFFIX}")
     try:
         with temporary.open("wb") as file:
             file.write(data)

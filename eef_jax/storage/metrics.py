@@ -10,7 +10,7 @@ from etils import epath
 from eef_jax.storage import files
 
 
-class Metrics:
+class MetricsWriter:
     """A JSONL file of scalars; a context manager, or to be closed.
 
     On a local disk each line is there at once and a file that exists is continued. An object store
@@ -18,7 +18,7 @@ class Metrics:
     object already holds. Without a path nothing is written: only the lead of a run keeps metrics.
 
     Example:
-        >>> with Metrics(folder / "metrics.jsonl") as metrics:
+        >>> with MetricsWriter(folder / "metrics.jsonl") as metrics:
         ...     metrics.log(10, {"loss": 0.5, "tokens_per_second": 8000})
     """
 
@@ -52,7 +52,7 @@ class Metrics:
             files.write_text(self._path, before + "".join(self._lines))
             self._lines = []
 
-    def __enter__(self) -> "Metrics":
+    def __enter__(self) -> "MetricsWriter":
         return self
 
     def __exit__(self, *_: Any) -> None:

@@ -15,7 +15,7 @@ from eef_jax import __version__
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
 
 
-def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+def json_values(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config as JSON gives it back (tuples become lists)."""
     values: dict[str, Any] = json.loads(json.dumps(config))
     return values
@@ -23,11 +23,11 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Hash of a config's values, whatever their order."""
-    canonical = json.dumps(plain(config), sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(json_values(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def provenance(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def collect_provenance(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Who makes an artefact: commit (None outside a checkout), config hash, seed and versions."""
     versions = {"eef_jax": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:

@@ -16,11 +16,11 @@ from eef_jax.storage import files
 from eef_jax.types import SCHEMA_VERSION, Outcome, Step, Task, Trajectory
 
 FILE = "trajectories.jsonl"
-SHARD = 4096  # trajectories a file; about 20-100 MB
+SHARD_SIZE = 4096  # trajectories a file; about 20-100 MB
 
 
 def write_trajectories(
-    folder: epath.PathLike, trajectories: Iterable[Trajectory], *, shard: int = SHARD
+    folder: epath.PathLike, trajectories: Iterable[Trajectory], *, shard: int = SHARD_SIZE
 ) -> int:
     """Write trajectories in their order, and return how many.
 

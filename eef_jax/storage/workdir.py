@@ -23,22 +23,8 @@ from etils import epath
 
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.storage import lock
-from eef_jax.storage.files import TEMPORARY, read_json, write_bytes, write_json, write_text
-from eef_jax.storage.provenance import config_hash, plain, provenance
-
-__all__ = [
-    "Stage",
-    "Workdir",
-    "config_hash",
-    "open_workdir",
-    "plain",
-    "provenance",
-    "read_json",
-    "read_workdir",
-    "write_bytes",
-    "write_json",
-    "write_text",
-]
+from eef_jax.storage.files import TEMP_SUFFIX, read_json, write_json
+from eef_jax.storage.provenance import json_values
 
 SCHEMA = 1  # version of the manifest's layout
 MANIFEST = "manifest.json"
@@ -178,7 +164,7 @@ def open_workdir(
             or holds something else than a run. Nothing in it is touched then.
     """
     root = epath.Path(path)
-    values = plain(config)
+    values = json_values(config)
     _refuse_foreign(root)
     root.mkdir(parents=True, exist_ok=True)
     with lock.hold(root / LOCK):
@@ -251,7 +237,7 @@ def _refuse_foreign(root: epath.Path) -> None:
     if root.exists() and not root.is_dir():
         raise ConfigError(f"{root} is a file, expected a folder: take another --workdir")
     if root.exists() and not (root / CONFIG).exists():
-        others = [p.name for p in root.iterdir() if p.name != LOCK and TEMPORARY not in p.name]
+        others = [p.name for p in root.iterdir() if p.name != LOCK and TEMP_SUFFIX not in p.name]
         if others:
             raise ConfigError(
                 f"{root} holds {', '.join(sorted(others)[:_SHOWN])} but no {CONFIG}, so it is not "

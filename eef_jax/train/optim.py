@@ -12,7 +12,7 @@ from typing import Any, Literal
 import jax
 import optax
 
-from eef_jax.errors import ConfigError, near
+from eef_jax.errors import ConfigError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,9 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
         "cosine": lambda: optax.cosine_decay_schedule(peak, rest, alpha=config.end_lr_ratio),
     }
     if config.schedule not in shapes:
-        raise ConfigError(f"unknown schedule {config.schedule!r}: {near(config.schedule, shapes)}")
+        raise ConfigError(
+            f"unknown schedule {config.schedule!r}: {did_you_mean(config.schedule, shapes)}"
+        )
     after = shapes[config.schedule]()
     if not warmup:
         return after
@@ -75,7 +77,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     rate = make_schedule(config, steps)
     known = _optimizers()
     if config.name not in known:
-        raise ConfigError(f"unknown optimizer {config.name!r}: {near(config.name, known)}")
+        raise ConfigError(f"unknown optimizer {config.name!r}: {did_you_mean(config.name, known)}")
     make = known[config.name]
     settings: dict[str, Any] = {
         "b1": config.b1,

@@ -14,7 +14,7 @@ import pytest
 import tokenizers
 
 from eef_jax import bases
-from eef_jax.cluster.distributed import joined
+from eef_jax.cluster.distributed import connect
 from eef_jax.errors import ConfigError
 from eef_jax.models.config import ModelConfig
 from eef_jax.models.huggingface import folder as hf
@@ -33,8 +33,8 @@ SETTINGS = {
     "explore.max_new_tokens": 2,
     "evaluate.max_new_tokens": 2,
     "train.batch_size": 4,
-    "local_mesh.data": -1,  # no sum is split, so that none is taken in another order
-    "local_mesh.tensor": 1,
+    "rollout_mesh.data": -1,  # no sum is split, so that none is taken in another order
+    "rollout_mesh.tensor": 1,
 }
 
 
@@ -153,7 +153,7 @@ def test_losses_and_weights_are_equal(alone, together, base):
         for run in (alone, together[0]):
             note = checkpoint.read_metadata(run / stage / CHECKPOINT)
             like = hf.load(base, lora=note.lora).trainable
-            at = checkpoint.locate(run / stage)
+            at = run / stage / CHECKPOINT
             stored, _ = checkpoint.load_trainable(at, like, base_hash=note.base_hash)
             weights.append(list(map(np.asarray, jax.tree.leaves(stored))))
         for left, right in zip(*weights, strict=True):
@@ -197,10 +197,10 @@ def test_a_failure_is_told_to_the_others(base, tmp_path):
 
 
 def test_half_given_flags_are_refused():
-    with pytest.raises(ConfigError, match="give all three"), joined(processes=2):
+    with pytest.raises(ConfigError, match="give all three"), connect(processes=2):
         pass
 
 
 def test_without_flags_there_is_one_process():
-    with joined() as hosts:
-        assert hosts.lead and hosts.processes == 1 and hosts.agree("mine") == "mine"
+    with connect() as hosts:
+        assert hosts.is_lead and hosts.process_count == 1 and hosts.broadcast("mine") == "mine"

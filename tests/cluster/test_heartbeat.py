@@ -1,10 +1,10 @@
 """Who is taken for dead, and who is not."""
 
-from eef_jax.cluster.heartbeat import Silence
+from eef_jax.cluster.heartbeat import StaleHeartbeats
 
 
 def test_silence_is_judged_by_ones_own_clock():
-    silence = Silence(10)
+    silence = StaleHeartbeats(10)
     assert silence.find({0: "1", 1: "1"}, 0) is None
     assert [silence.find({0: f"{t}", 1: "1"}, t) for t in range(3, 10, 3)] == [None] * 3
     assert silence.find({0: "12", 1: "1"}, 12) == 1

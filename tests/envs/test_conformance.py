@@ -21,7 +21,7 @@ from eef_jax.envs.base import Env, Game, StepResult
 from eef_jax.errors import ConfigError, EnvError
 from eef_jax.types import Message, Task
 
-NAMES = plugins.names("envs")
+NAMES = plugins.available("envs")
 GARBAGE = (
     *("", " ", "\n", "[", "]", "[]", "click", "click[]", "search[", "click[[x]]", "a" * 10_000),
     *("Action:", "Action: \n", "\x00\ud7ff\ufffe", "🙂[🙂]", "-1", "None", "{}", '{"action": 1}'),

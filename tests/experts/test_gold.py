@@ -93,7 +93,7 @@ def played(seed, **rates):
         Episode(id=task.id, task=task, round=0, attempt=0, max_steps=20)
         for task in env.tasks("train")
     ]
-    return loop.play_sync(env, gold.make(env=env, seed=seed, **rates), orders)
+    return loop.play_episodes_sync(env, gold.make(env=env, seed=seed, **rates), orders)
 
 
 def test_it_wins_where_it_is_not_weak_and_quits_where_it_stops():

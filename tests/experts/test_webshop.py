@@ -87,7 +87,7 @@ def played():
     tasks = env.tasks("train")
     policy = expert.make(render=env.render)
     episodes = [Episode(id=task.id, task=task, round=0, attempt=0, max_steps=12) for task in tasks]
-    return loop.play_sync(env, policy, episodes, source="expert", progress=False)
+    return loop.play_episodes_sync(env, policy, episodes, source="expert", progress=False)
 
 
 def test_wins_the_easy_tasks_and_few_hard_ones(played):

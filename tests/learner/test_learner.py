@@ -87,7 +87,7 @@ def test_stacked_layers_are_stored_and_exported_like_any_others(folder, tmp_path
 
 def test_one_process_plays_with_the_copy_it_tunes_where_both_lie_alike(folder):  # noqa: F811
     alike, apart = config(folder), config(folder)
-    alike["local_mesh"], apart["local_mesh"] = {"data": 8}, {"data": 4, "tensor": 2}
+    alike["rollout_mesh"], apart["rollout_mesh"] = {"data": 8}, {"data": 4, "tensor": 2}
     placement = Placement(alike)
     assert placement.played is placement.trained
     assert placement.second_copy_bytes() == 0

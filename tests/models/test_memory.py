@@ -33,7 +33,7 @@ def test_what_does_not_fit_is_refused_with_the_numbers(monkeypatch):
     monkeypatch.setattr(memory, "bytes_per_device", lambda model, mesh: 3 << 30)
     memory.check_fits(model, on_memory(mesh))  # a CPU tells nothing
     memory.check_fits(model, on_memory(mesh, bytes_limit=8 << 30, bytes_in_use=5 << 30))
-    with pytest.raises(ConfigError, match=r"local_mesh.*takes 3\.00 GiB.*6\.00 of 8\.00 GiB"):
+    with pytest.raises(ConfigError, match=r"rollout_mesh.*takes 3\.00 GiB.*6\.00 of 8\.00 GiB"):
         memory.check_fits(model, on_memory(mesh, bytes_limit=8 << 30, bytes_in_use=6 << 30))
 
 

@@ -12,7 +12,7 @@ from eef_jax.errors import PolicyError
 from eef_jax.policies.local import LocalPolicy
 from eef_jax.rollout import loop
 from eef_jax.text.chat import ChatTokenizer
-from eef_jax.types import Episode, Message, Outcome, Request
+from eef_jax.types import ChatRequest, Episode, Message, Outcome
 from tests.engine import toymodel
 from tests.text import toys
 from tests.toygame import Corridor
@@ -49,7 +49,9 @@ def make(engine, chat, seed=0, **options):
 def play(policy, episodes, **options):
     async def run():
         try:
-            return await loop.play(Corridor(), policy, episodes, max_invalid=99, **options)
+            return await loop.play_episodes(
+                Corridor(), policy, episodes, max_consecutive_invalid=99, **options
+            )
         finally:
             await policy.close()
 
@@ -87,7 +89,7 @@ def orders(n, max_steps=3):
 def talk(policy, *contents, episode="x"):
     messages = tuple(Message(role="user", content=content) for content in contents)
     return policy.act(
-        Request(
+        ChatRequest(
             episode=episode,
             messages=messages,
             tokens=((),) * len(messages),

@@ -9,11 +9,11 @@ from eef_jax import plugins
 from eef_jax.errors import ConfigError, PolicyError
 from eef_jax.policies.openai import OpenAIPolicy, Server
 from eef_jax.rollout import loop
-from eef_jax.types import Episode, Message, Outcome, Request
+from eef_jax.types import ChatRequest, Episode, Message, Outcome
 from tests.policies.chatserver import refusal, reply, serve
 from tests.toygame import Corridor
 
-REQUEST = Request(
+REQUEST = ChatRequest(
     episode="e",
     messages=(Message(role="user", content="hello"),),
     tokens=((),),
@@ -160,7 +160,7 @@ def test_episodes_are_played_side_by_side_and_a_failure_is_an_outcome(server, po
     episodes = [
         Episode(id=f"e{i}", task=tasks[i], round=0, attempt=0, max_steps=2) for i in range(3)
     ]
-    played = loop.play_sync(Corridor(), policy(), episodes, max_invalid=99)
+    played = loop.play_episodes_sync(Corridor(), policy(), episodes, max_consecutive_invalid=99)
     outcomes = sorted(trajectory.outcome for trajectory in played)
     assert outcomes == [Outcome.MAX_STEPS, Outcome.MAX_STEPS, Outcome.POLICY_ERROR]
     assert all(trajectory.agent == "m" for trajectory in played)

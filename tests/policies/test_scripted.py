@@ -6,9 +6,9 @@ import pytest
 
 from eef_jax.errors import PolicyError
 from eef_jax.policies.scripted import ScriptedPolicy
-from eef_jax.types import Message, Request
+from eef_jax.types import ChatRequest, Message
 
-REQUEST = Request(
+REQUEST = ChatRequest(
     episode="e7",
     messages=(Message(role="user", content="hello"),),
     tokens=((),),

@@ -52,7 +52,7 @@ def test_it_plays_the_demo_preset(demo, env):
     placement = Placement(demo)
     assert placement.path == bases.find("nano:scienceworld")
     with Sampler(placement, demo["engine"]).policy(None, demo["explore"], seed=0) as policy:
-        played = loop.play_sync(env, policy, episodes, workers=1, env_timeout_s=600.0)
+        played = loop.play_episodes_sync(env, policy, episodes, env_threads=1, env_timeout_s=600.0)
     for trajectory in played:
         assert trajectory.outcome.completed
         assert all(step.action for step in trajectory.steps)

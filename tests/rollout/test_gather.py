@@ -2,7 +2,7 @@
 
 import threading
 
-from eef_jax.cluster.hosts import ALONE
+from eef_jax.cluster.hosts import SINGLE_PROCESS
 from eef_jax.rollout import gather
 from eef_jax.types import Episode
 from tests import toyrun
@@ -12,13 +12,13 @@ class Threads:
     """Processes of a run played by threads."""
 
     def __init__(self, process, barrier):
-        self.process, self.processes, self._barrier = process, barrier.parties, barrier
+        self.process_index, self.process_count, self._barrier = process, barrier.parties, barrier
 
     @property
-    def lead(self):
-        return self.process == 0
+    def is_lead(self):
+        return self.process_index == 0
 
-    def meet(self):
+    def barrier(self):
         self._barrier.wait(timeout=10)
 
 
@@ -36,12 +36,12 @@ def episodes(counts):
 def test_every_episode_is_dealt_once_and_tasks_stay_together():
     dealt = episodes([5, 1, 1, 4, 2, 3])
     barrier = threading.Barrier(3)
-    shares = [gather.share(dealt, Threads(number, barrier)) for number in range(3)]
+    shares = [gather.shard_episodes(dealt, Threads(number, barrier)) for number in range(3)]
     assert sorted(e.id for part in shares for e in part) == sorted(e.id for e in dealt)
     homes = [{e.task.id for e in part} for part in shares]
     assert not (homes[0] & homes[1] or homes[1] & homes[2] or homes[0] & homes[2])
     assert sorted(map(len, shares)) == [5, 5, 6]
-    assert gather.share(dealt, ALONE) == dealt
+    assert gather.shard_episodes(dealt, SINGLE_PROCESS) == dealt
 
 
 def test_the_lead_gets_all_in_the_order_of_the_episodes(tmp_path):
@@ -50,9 +50,9 @@ def test_the_lead_gets_all_in_the_order_of_the_episodes(tmp_path):
 
     def process(number):
         hosts = Threads(number, barrier)
-        ids = {e.id for e in gather.share(dealt, hosts)}
+        ids = {e.id for e in gather.shard_episodes(dealt, hosts)}
         mine = [t for t in played if t.id in ids]
-        results[number] = gather.gather(
+        results[number] = gather.gather_trajectories(
             tmp_path / "parts", dealt, mine, {"tokens": len(mine)}, hosts
         )
 

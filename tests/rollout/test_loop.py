@@ -7,11 +7,10 @@ import time
 
 import pytest
 
-from eef_jax import pipeline
 from eef_jax.errors import DivergedError
 from eef_jax.methods import _forks
 from eef_jax.policies.scripted import ScriptedPolicy
-from eef_jax.rollout import loop
+from eef_jax.rollout import loop, play
 from eef_jax.types import Completion, Episode, Outcome
 from tests.toygame import Corridor, solve
 
@@ -26,7 +25,7 @@ def episode(task, **fields):
 def play_one(policy, *, env=None, task=3, episode_fields=None, **options):
     env = env or Corridor()
     order = episode(env.tasks("train")[task], **(episode_fields or {}))
-    return loop.play_sync(env, policy, [order], **options)[0]
+    return loop.play_episodes_sync(env, policy, [order], **options)[0]
 
 
 def saying(*messages):
@@ -89,7 +88,7 @@ def test_hanging_games_do_not_starve_the_others():
     env = Corridor({"take": 5.0})
     orders = [episode(t, id=f"{t.id}/{a}") for t in env.tasks("train") for a in range(3)]
     walker = ScriptedPolicy(lambda r: solve(r) if "/0" not in r.task else "do left", name="walker")
-    got = loop.play_sync(env, walker, orders, workers=2, env_timeout_s=0.05)
+    got = loop.play_episodes_sync(env, walker, orders, env_threads=2, env_timeout_s=0.05)
     outcomes = {t.id: t.outcome for t in got}
     assert [t.id for t in got] == [order.id for order in orders]
     for i, outcome in outcomes.items():
@@ -132,7 +131,7 @@ def test_a_task_may_have_a_lower_cap_than_the_run():
     task = dataclasses.replace(Corridor().tasks("train")[0], max_steps=2)
     walk = play_one(SOLVER)
     assert [task.cap(n) for n in (1, 2, 20)] == [1, 2, 2]
-    assert {e.max_steps for e in pipeline.from_start([task], 20, prefix="x")} == {2}
+    assert {e.max_steps for e in play.from_start([task], 20, prefix="x")} == {2}
     expert = dataclasses.replace(walk, task=task, win=False, outcome=Outcome.FAILED)
     starts = _forks.starts([expert], states=5, explore="failed", max_steps=20)
     assert [step for _, step in starts] == [0, 1]
@@ -216,7 +215,9 @@ def test_there_is_no_turn_barrier():
 
     env = Corridor()
     orders = [episode(task) for task in env.tasks("train")[:4]]
-    loop.play_sync(env, Slow(solve, name="slow"), orders, on_done=lambda t: done.append(t.id))
+    loop.play_episodes_sync(
+        env, Slow(solve, name="slow"), orders, on_done=lambda t: done.append(t.id)
+    )
     assert done[-1].startswith("corridor/train/0") and len(done) == 4
 
 
@@ -238,7 +239,7 @@ def test_of_thousands_of_episodes_hundreds_are_alive_at_once():
     tasks = env.tasks("train")
     orders = [episode(tasks[i % 8], id=str(i), max_steps=2) for i in range(3000)]
     policy = Counting(solve, name="counting")
-    played = loop.play_sync(env, policy, orders, concurrency=300)
+    played = loop.play_episodes_sync(env, policy, orders, concurrency=300)
     assert len(played) == 3000 and all(len(t.steps) == 2 for t in played)
     assert 200 < policy.most <= 300 and policy.alive == 0
 
@@ -264,11 +265,11 @@ def test_forks_of_a_parent_are_played_side_by_side_longest_first(parent):
 def test_equal_ids_are_refused():
     task = Corridor().tasks("train")[0]
     with pytest.raises(ValueError, match="must differ"):
-        loop.play_sync(Corridor(), SOLVER, [episode(task), episode(task)])
+        loop.play_episodes_sync(Corridor(), SOLVER, [episode(task), episode(task)])
 
 
 def test_no_episodes_give_no_trajectories():
-    assert loop.play_sync(Corridor(), SOLVER, []) == []
+    assert loop.play_episodes_sync(Corridor(), SOLVER, []) == []
 
 
 def test_the_progress_bar_tells_wins(capsys):

@@ -6,25 +6,25 @@ import time
 
 import pytest
 
-from eef_jax.rollout.threads import OutOfTime, Workers
+from eef_jax.rollout.threads import CallTimeoutError, ThreadPool
 
 
 def run(main, count=2, timeout_s=0.2):
     async def wrapped():
-        workers = Workers(count, timeout_s=timeout_s)
+        threads = ThreadPool(count, timeout_s=timeout_s)
         try:
-            return await main(workers)
+            return await main(threads)
         finally:
-            workers.close()
+            threads.close()
 
     return asyncio.run(wrapped())
 
 
 def test_results_and_errors_come_back():
-    async def main(workers):
+    async def main(threads):
         with pytest.raises(KeyError, match="lost"):
-            await workers.call(lambda: {}["lost"])
-        return await workers.call(divmod, 7, 3)
+            await threads.call(lambda: {}["lost"])
+        return await threads.call(divmod, 7, 3)
 
     assert run(main) == (2, 1)
 
@@ -32,15 +32,15 @@ def test_results_and_errors_come_back():
 def test_calls_run_beside_the_event_loop_and_beside_each_other():
     barrier = threading.Barrier(2)
 
-    async def main(workers):
-        return await asyncio.gather(workers.call(barrier.wait, 1), workers.call(barrier.wait, 1))
+    async def main(threads):
+        return await asyncio.gather(threads.call(barrier.wait, 1), threads.call(barrier.wait, 1))
 
     assert sorted(run(main)) == [0, 1]
 
 
 def test_the_clock_starts_when_the_call_does():
-    async def main(workers):
-        return await asyncio.gather(*(workers.call(time.sleep, 0.05) for _ in range(12)))
+    async def main(threads):
+        return await asyncio.gather(*(threads.call(time.sleep, 0.05) for _ in range(12)))
 
     assert run(main, count=1) == [None] * 12  # 0.6 s in all, 0.05 s each
 
@@ -48,11 +48,11 @@ def test_the_clock_starts_when_the_call_does():
 def test_a_hanging_call_is_left_behind_and_its_thread_replaced():
     release = threading.Event()
 
-    async def main(workers):
+    async def main(threads):
         for _ in range(3):
-            with pytest.raises(OutOfTime, match=r"0\.2 s"):
-                await workers.call(release.wait, 30)
-        return await workers.call(int, "5")
+            with pytest.raises(CallTimeoutError, match=r"0\.2 s"):
+                await threads.call(release.wait, 30)
+        return await threads.call(int, "5")
 
     assert run(main, count=1) == 5
     release.set()
@@ -61,17 +61,17 @@ def test_a_hanging_call_is_left_behind_and_its_thread_replaced():
 def test_a_cancelled_call_gives_its_place_back():
     release = threading.Event()
 
-    async def main(workers):
-        hanging = asyncio.ensure_future(workers.call(release.wait, 30))
+    async def main(threads):
+        hanging = asyncio.ensure_future(threads.call(release.wait, 30))
         await asyncio.sleep(0.01)
         hanging.cancel()
         await asyncio.gather(hanging, return_exceptions=True)
-        return await workers.call(int, "5")
+        return await threads.call(int, "5")
 
     assert run(main, count=1, timeout_s=5) == 5
     release.set()
 
 
 def test_no_workers_are_refused():
-    with pytest.raises(ValueError, match="0 workers"):
-        Workers(0, timeout_s=1)
+    with pytest.raises(ValueError, match="0 threads"):
+        ThreadPool(0, timeout_s=1)

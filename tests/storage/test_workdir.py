@@ -38,7 +38,7 @@ def test_a_stage_is_done_when_its_manifest_is_written(root):
         (folder / "sub").mkdir()
         files.write_bytes(folder / "sub" / "b.bin", b"\0" * 10)
         assert not stage.done()
-        origin = provenance.provenance(CONFIG, seed=3)
+        origin = provenance.collect_provenance(CONFIG, seed=3)
         manifest = stage.commit({"won": 1, "failed": 2}, origin)
         assert stage.done()
         assert stage.manifest() == manifest
@@ -185,7 +185,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_provenance_is_json_and_knows_the_commit():
-    origin = provenance.provenance(CONFIG, seed=0)
+    origin = provenance.collect_provenance(CONFIG, seed=0)
     assert json.loads(json.dumps(origin)) == origin
     assert origin["versions"]["python"] == sys.version.split()[0]
     assert origin["commit"] is None or len(origin["commit"].rstrip("+")) == 40

@@ -27,8 +27,7 @@ from eef_jax.envs.scienceworld.simulator import (
     parse_payload,
 )
 from eef_jax.envs.scienceworld.splits import SPLITS
-from eef_jax.errors import ConfigError, near
-from eef_jax.plugins import at_least, one_of
+from eef_jax.errors import ConfigError, check_at_least, check_one_of, did_you_mean
 from eef_jax.types import Message, Task
 
 __all__ = ["ScienceWorld", "make"]
@@ -87,9 +86,9 @@ def make(
         DataError: a file is missing or damaged.
         EnvError: there is no Java.
     """
-    one_of("env.reward", reward, REWARD_CONVENTIONS)
+    check_one_of("env.reward", reward, REWARD_CONVENTIONS)
     for field, value in (("env.jvms", jvms), ("env.move_limit", move_limit)):
-        at_least(field, value, 0)
+        check_at_least(field, value, 0)
     package, version = find_package("scienceworld", extra="scienceworld")
     find_java()
     files = {"train": train_indices, "dev": dev_indices, "test": test_indices}
@@ -99,7 +98,7 @@ def make(
     else:
         games = {split: splits.official_split(chosen, split) for split in SPLITS}
     for split, limit in (("train", train_tasks), ("dev", dev_tasks), ("test", test_tasks)):
-        at_least(f"env.{split}_tasks", limit, 0)
+        check_at_least(f"env.{split}_tasks", limit, 0)
         games[split] = games[split][: limit or None]
     return ScienceWorld(
         package,
@@ -178,7 +177,9 @@ class ScienceWorld:
             ConfigError: there is no such split.
         """
         if split not in SPLITS:
-            raise ConfigError(f"unknown split {split!r} of scienceworld; {near(split, SPLITS)}")
+            raise ConfigError(
+                f"unknown split {split!r} of scienceworld; {did_you_mean(split, SPLITS)}"
+            )
         return self._tasks[split]
 
     def prompt(self, task: Task) -> tuple[Message, ...]:

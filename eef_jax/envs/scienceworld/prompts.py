@@ -11,7 +11,7 @@ import dataclasses
 import json
 import pathlib
 
-from eef_jax.errors import ConfigError, DataError, near
+from eef_jax.errors import ConfigError, DataError, did_you_mean
 from eef_jax.types import Message
 
 
@@ -119,7 +119,7 @@ def find(name: str, messages: str = "") -> Preset:
         DataError: the file is not what it should be.
     """
     if name not in PRESETS:
-        raise ConfigError(f"unknown prompt {name!r} (env.prompt); {near(name, PRESETS)}")
+        raise ConfigError(f"unknown prompt {name!r} (env.prompt); {did_you_mean(name, PRESETS)}")
     if not messages:
         return PRESETS[name]
     try:

@@ -10,7 +10,7 @@ types, no simulator.
 """
 
 from eef_jax.envs.scienceworld.task_types import TaskType
-from eef_jax.errors import ConfigError, near
+from eef_jax.errors import ConfigError, did_you_mean
 
 NO_ELECTRICITY = "noElectricalAction"
 LABELS = (
@@ -36,7 +36,7 @@ def parse(text: str) -> tuple[str, ...]:
         if label not in LABELS:
             raise ConfigError(
                 f"env.simplifications={text!r}: {label!r} is unknown; "
-                f"{near(label, (*LABELS, *PRESETS))}; `easy` stands alone"
+                f"{did_you_mean(label, (*LABELS, *PRESETS))}; `easy` stands alone"
             )
     return labels
 

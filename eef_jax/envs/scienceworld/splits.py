@@ -13,8 +13,7 @@ from typing import Any
 
 from eef_jax.envs.scienceworld import task_types
 from eef_jax.envs.scienceworld.task_types import TaskType
-from eef_jax.errors import ConfigError, DataError, near
-from eef_jax.plugins import at_least
+from eef_jax.errors import ConfigError, DataError, check_at_least, did_you_mean
 
 SPLITS = ("train", "dev", "test")
 # ETO's caps for the types that ETO leaves out.
@@ -45,7 +44,7 @@ def select_task_types(text: str) -> tuple[TaskType, ...]:
         if not found:
             raise ConfigError(
                 f"env.tasks={text!r}: {pattern!r} is not a task type; "
-                f"{near(pattern, task_types.TASK_TYPES)}; "
+                f"{did_you_mean(pattern, task_types.TASK_TYPES)}; "
                 "or all, eto, agentgym, or a pattern such as find-*"
             )
         chosen.update(found)
@@ -138,7 +137,7 @@ def step_caps(text: str, max_steps: int) -> Mapping[str, int]:
         ConfigError: `text` is neither.
         DataError: the file is not what it should be.
     """
-    at_least("env.max_steps", max_steps, 0)
+    check_at_least("env.max_steps", max_steps, 0)
     if max_steps:
         return dict.fromkeys(task_types.TASK_TYPES, max_steps)
     if text == "agentgym":
@@ -148,7 +147,7 @@ def step_caps(text: str, max_steps: int) -> Mapping[str, int]:
         return found
     if not text.endswith(".json"):
         raise ConfigError(
-            f"env.step_caps={text!r}: {near(text, ('eto', 'agentgym'))}; or the path of a "
+            f"env.step_caps={text!r}: {did_you_mean(text, ('eto', 'agentgym'))}; or the path of a "
             ".json file"
         )
     for name, cap in _read(text, dict, '{"boil": 100, ...}').items():

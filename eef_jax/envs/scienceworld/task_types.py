@@ -8,7 +8,7 @@ the rest test. Step caps are ETO's (agent steps, 24 of the types). Knows no simu
 import dataclasses
 import re
 
-from eef_jax.errors import DataError, near
+from eef_jax.errors import DataError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,5 +101,7 @@ def find_task_type(name: str) -> TaskType:
     plain = re.sub(r"^task-[\dab]+-|[()]", "", name).replace("mendellian", "mendelian")
     found = _BY_NUMBER.get(name) or TASK_TYPES.get(plain)
     if found is None:
-        raise DataError(f"no task of ScienceWorld is called {name!r}: {near(name, TASK_TYPES)}")
+        raise DataError(
+            f"no task of ScienceWorld is called {name!r}: {did_you_mean(name, TASK_TYPES)}"
+        )
     return found

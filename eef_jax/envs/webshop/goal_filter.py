@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from eef_jax.envs.webshop.dataset import Dataset
 from eef_jax.envs.webshop.goals import SHUFFLE_SEED, Goal
-from eef_jax.errors import ConfigError, DataError, near
+from eef_jax.errors import ConfigError, DataError, did_you_mean
 
 Filter = Callable[[int, Goal], bool]  # of a goal's number and the goal: whether it is kept
 ALL = -1  # no limit
@@ -97,7 +97,8 @@ def condition(text: str) -> Filter:
         field, sign, value = part.partition("=")
         if not sign or field.strip() not in FIELDS:
             raise ConfigError(
-                f"goal_filter {text!r}: {part!r} is not FIELD=VALUE; {near(field.strip(), FIELDS)}"
+                f"goal_filter {text!r}: {part!r} is not FIELD=VALUE; "
+                f"{did_you_mean(field.strip(), FIELDS)}"
             )
         wanted.append((field.strip(), value.strip()))
 

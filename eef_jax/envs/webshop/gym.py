@@ -22,7 +22,7 @@ from eef_jax.envs.webshop.goal_filter import ALL, Filter
 from eef_jax.envs.webshop.sessions import Info, Site, TextEnv
 from eef_jax.envs.webshop.shop import Shop
 from eef_jax.envs.webshop.views import look
-from eef_jax.errors import ConfigError, near
+from eef_jax.errors import ConfigError, did_you_mean
 
 try:
     import gymnasium
@@ -129,7 +129,7 @@ class WebShopEnv(gymnasium.Env[str, str]):
             raise ConfigError(f"unknown render_mode {render_mode!r} of {ID}; known: ansi, None")
         for name in data:
             if name not in DATA:
-                raise ConfigError(f"unknown argument {name!r} of {ID}; {near(name, DATA)}")
+                raise ConfigError(f"unknown argument {name!r} of {ID}; {did_you_mean(name, DATA)}")
         self.render_mode = render_mode
         self.observation_space = AnyText()
         self.action_space = AnyText()
@@ -165,7 +165,9 @@ class WebShopEnv(gymnasium.Env[str, str]):
         asked = options or {}
         for name in asked:
             if name not in OPTIONS:
-                raise ConfigError(f"unknown reset option {name!r} of {ID}; {near(name, OPTIONS)}")
+                raise ConfigError(
+                    f"unknown reset option {name!r} of {ID}; {did_you_mean(name, OPTIONS)}"
+                )
         if seed is not None:
             self._env.rng = random.Random(seed)
             self._site.forget()

@@ -234,7 +234,7 @@ def _write_manifest(
         "counts": counts,
         "sources": {what: _facts(path) for what, path in paths.items() if path},
         "files": written,
-        "made_by": provenance.provenance(settings, settings["seed"]),
+        "made_by": provenance.collect_provenance(settings, settings["seed"]),
     }
     files.write_json(out / stored.MANIFEST, manifest)
     return manifest

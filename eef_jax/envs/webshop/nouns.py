@@ -87,7 +87,7 @@ def tag(
 def write(products: str, out: str, *, model: str) -> int:
     """Write the nouns of all titles of a products file; returns how many titles there are."""
     path = pathlib.Path(out)
-    temporary = path.with_name(path.name + files.TEMPORARY)
+    temporary = path.with_name(path.name + files.TEMP_SUFFIX)
     count = 0
     with temporary.open("w", encoding="ascii") as file:
         for text, words in tag(titles(products), load_tagger(model)):

@@ -15,7 +15,7 @@ import pathlib
 from typing import Any
 
 from eef_jax.envs.webshop.prompts import PRESETS, Preset
-from eef_jax.errors import ConfigError, DataError, near
+from eef_jax.errors import ConfigError, DataError, did_you_mean
 from eef_jax.types import Message
 
 BASE = "react"  # whose fields hold where a file says nothing
@@ -35,8 +35,8 @@ def preset(name: str) -> Preset:
     path = pathlib.Path(name)
     if path.suffix not in (".json", ".txt"):
         raise ConfigError(
-            f"unknown webshop prompt {name!r} (env.prompt); {near(name, PRESETS)}; or the path "
-            "of a .txt or .json file"
+            f"unknown webshop prompt {name!r} (env.prompt); {did_you_mean(name, PRESETS)}; or the "
+            "path of a .txt or .json file"
         )
     try:
         text = path.read_text("utf-8")
@@ -77,10 +77,10 @@ def _of(content: Any) -> Preset:
     fields = dict(content)
     base = fields.pop("preset", BASE)
     if base not in PRESETS:
-        raise ValueError(f"unknown preset {base!r}; {near(str(base), PRESETS)}")
+        raise ValueError(f"unknown preset {base!r}; {did_you_mean(str(base), PRESETS)}")
     for name, value in fields.items():
         if name not in _FIELDS:
-            raise ValueError(f"unknown field {name!r}; {near(name, (*_FIELDS, 'preset'))}")
+            raise ValueError(f"unknown field {name!r}; {did_you_mean(name, (*_FIELDS, 'preset'))}")
         expected = {"messages": list, "max_steps": int}.get(name, str)
         if not isinstance(value, expected):
             raise TypeError(f"{name} is {value!r}, expected a JSON {expected.__name__}")

@@ -22,7 +22,7 @@ import numpy as np
 
 from eef_jax.envs.webshop.goals import order
 from eef_jax.envs.webshop.json_stream import read_json
-from eef_jax.errors import ConfigError, DataError, near
+from eef_jax.errors import ConfigError, DataError, did_you_mean
 
 SPLITS = ("train", "dev", "test")
 KINDS = ("products", "original", "shuffled")
@@ -48,7 +48,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ConfigError(f"env.splits={self.kind!r}: {near(self.kind, KINDS)}")
+            raise ConfigError(f"env.splits={self.kind!r}: {did_you_mean(self.kind, KINDS)}")
 
     def draw(self, owners: Callable[[], np.ndarray], count: int) -> "Splits":
         """Splits of `count` goals; what `owners` returns is described in `by_product`.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from eef_jax.envs.webshop.catalogue import Product
 from eef_jax.envs.webshop.pages import Choice, Kind, Link, Node, Page
-from eef_jax.errors import ConfigError, near
+from eef_jax.errors import ConfigError, did_you_mean
 
 SEPARATOR = " [SEP] "
 BASE = "http://127.0.0.1:3000"  # where the original serves its pages
@@ -60,7 +60,7 @@ def look(
         left_out = "; html is left out: agents of text read no tags" * (observation_mode == "html")
         raise ConfigError(
             f"unknown observation_mode {observation_mode!r} of webshop; "
-            f"{near(observation_mode, View)}{left_out}"
+            f"{did_you_mean(observation_mode, View)}{left_out}"
         )
     if num_prev_obs < 0 or num_prev_actions < 0:
         raise ConfigError(

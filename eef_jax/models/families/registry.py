@@ -8,7 +8,7 @@ import pkgutil
 from types import ModuleType
 from typing import Any
 
-from eef_jax.errors import ConfigError, near
+from eef_jax.errors import ConfigError, did_you_mean
 
 
 def families() -> dict[str, ModuleType]:
@@ -31,7 +31,8 @@ def family(model_type: str) -> ModuleType:
     known = families()
     if model_type not in known:
         raise ConfigError(
-            f"model_type {model_type!r} is served by no family file: {near(model_type, known)}; "
+            f"model_type {model_type!r} is served by no family file: "
+            f"{did_you_mean(model_type, known)}; "
             "add one to eef_jax/models/families that declares MODEL_TYPES"
         )
     return known[model_type]

@@ -206,7 +206,7 @@ def write_file(
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
     # An object appears when it is complete; on a disk, renaming makes it so.
     local = files.is_local(file)
-    partial = file.with_name(file.name + files.TEMPORARY) if local else file
+    partial = file.with_name(file.name + files.TEMP_SUFFIX) if local else file
     try:
         with partial.open("wb") as out:
             out.write(struct.pack("<Q", len(text)) + text)

@@ -166,9 +166,9 @@ def test_a_fork_replays_in_one_call_and_goes_on(env, task, path):
         ]
 
     expert = gold.make(env=env, skip=0, wrong=0, stop=0)
-    parent = loop.play_sync(env, expert, orders(), source="expert", env_timeout_s=600)[0]
+    parent = loop.play_episodes_sync(env, expert, orders(), source="expert", env_timeout_s=600)[0]
     assert [step.action for step in parent.steps] == path
-    fork = loop.play_sync(env, expert, orders(parent, 2), env_timeout_s=600)[0]
+    fork = loop.play_episodes_sync(env, expert, orders(parent, 2), env_timeout_s=600)[0]
     assert (fork.outcome, fork.fork_step) == (Outcome.WON, 2)
     assert [s.observation for s in fork.steps] == [s.observation for s in parent.steps]
     assert fork.steps[:2] == parent.steps[:2]

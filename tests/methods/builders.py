@@ -72,13 +72,13 @@ def played(episode, win, own=2):
     )
 
 
-def play(method, pool, tasks, round, wins, own=2, max_steps=100):
-    """The pool after a round in which each episode ends as `wins(episode)` says.
+def play(method, attempts, tasks, round, wins, own=2, max_steps=100):
+    """The attempts after a round in which each episode ends as `wins(episode)` says.
 
     `own` is the number of the policy's own actions.
     """
-    rollouts = [played(e, wins(e), own) for e in method.episodes(pool, tasks, round, max_steps)]
-    return dataclasses.replace(pool, rollouts=pool.rollouts + tuple(rollouts))
+    rollouts = [played(e, wins(e), own) for e in method.episodes(attempts, tasks, round, max_steps)]
+    return dataclasses.replace(attempts, rollouts=attempts.rollouts + tuple(rollouts))
 
 
 def letters(selection: Selection) -> str:
