@@ -140,7 +140,7 @@ def plan(
     rows = engine_config.max_num_seqs or MAX_NUM_SEQS[""]
     engine_config = dataclasses.replace(
         engine_config,
-        attention=engine_config.attention or kernels.SUITED["tpu"],
+        attention=engine_config.attention or kernels.DEFAULT_PAGED["tpu"],
         max_num_seqs=rows,
         num_pages=engine_config.num_pages or rows * engine_config.pages_per_seq,
     )
@@ -178,7 +178,7 @@ def expected_flops(
 ) -> float:
     """FLOPs of a device in a training step by hand, with splash attention."""
     load = programs.device_load(mesh, empty_batch(batch_size, seq_len, max_loss_positions))
-    share = flops.causal_fraction(seq_len, splash.block(seq_len))
+    share = flops.causal_fraction(seq_len, splash.tile_size(seq_len))
     return flops.hardware_flops(
         model,
         load,
@@ -243,7 +243,7 @@ def abstract_model(
         dtype=section["dtype"],
         param_dtype=section["param_dtype"],
         quantization=section["quantization"],
-        attention=kernels.chosen(section["attention"], mesh, section["dtype"], shape),
+        attention=kernels.resolve(section["attention"], mesh, section["dtype"], shape),
         scan=scan,
         remat=config["train"]["remat"],
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from eef_jax.errors import ConfigError
-from eef_jax.kernels import PAGED, SUITED, block
+from eef_jax.kernels import DEFAULT_PAGED, PAGED_IMPLEMENTATIONS, pages_per_block
 from eef_jax.models.cache import page_bytes
 from eef_jax.models.config import ModelConfig
 
@@ -33,7 +33,7 @@ class EngineConfig:
         prefill_seqs: conversations that one prefill dispatch can serve.
         prefill_chunk: tokens of one conversation that a row of a prefill dispatch can hold.
         decode_steps: tokens that a decode dispatch can generate for each row.
-        attention: name in `kernels.PAGED`; empty: the one suited to the device.
+        attention: name in `kernels.PAGED_IMPLEMENTATIONS`; empty: the one suited to the device.
     """
 
     max_num_seqs: int = 0
@@ -74,7 +74,7 @@ class EngineConfig:
     @property
     def prefill_buckets(self) -> tuple[int, ...]:
         """Widths in pages of the block tables that prefills are compiled for, ascending."""
-        unit = block(self.page_size)
+        unit = pages_per_block(self.page_size)
         blocks = -(-self.pages_per_seq // unit)
         step = -(-blocks // MAX_PREFILL_BUCKETS) * unit
         widths = (step * i for i in range(1, MAX_PREFILL_BUCKETS + 1))
@@ -108,7 +108,7 @@ def resolve(
             f"max_context {config.max_context} exceeds the model's {model_config.max_positions} "
             "positions: lower config.engine.max_context"
         )
-    attention = config.attention or SUITED.get(device.platform, "gathered")
+    attention = config.attention or DEFAULT_PAGED.get(device.platform, "gathered")
     bytes_each = page_bytes(model_config, page_size=config.page_size, dtype=dtype)
     free = free_bytes(device)
     affordable = int(MEMORY_FRACTION * free) // bytes_each
@@ -130,7 +130,7 @@ def resolve(
 
 def has_one_reader(attention: str) -> bool:
     """Return whether a kernel requires each page to be in one row's block table only."""
-    return PAGED[attention].one_reader
+    return PAGED_IMPLEMENTATIONS[attention].exclusive_pages
 
 
 def free_bytes(device: jax.Device) -> int:

@@ -6,9 +6,9 @@
 | splash | TPU | JAX's block-sparse flash attention in Pallas, a device's part under `shard_map` |
 | cudnn | NVIDIA GPU, 16-bit types | cuDNN's fused attention, likewise |
 
-`auto` means the one for the devices at hand. `PAGED` likewise maps a name to attention to a paged
-cache: `gathered` runs everywhere and is the reference, `pages` is the fast one on CPU, `flash` the
-one for TPUs, in Pallas. Knows nothing of models.
+`auto` picks the implementation for the current devices. `PAGED_IMPLEMENTATIONS` maps names to
+attention over a paged cache: `gathered` runs everywhere and is the reference, `pages` is the fast
+one on CPU, `flash` is a Pallas kernel for TPUs.
 """
 
 import dataclasses
@@ -23,31 +23,33 @@ from jax.typing import DTypeLike
 
 from eef_jax.errors import ConfigError, did_you_mean
 from eef_jax.kernels import cudnn, flash, paged, splash, xla
-from eef_jax.kernels.paged import block as block
-from eef_jax.kernels.scores import Scores as Scores
+from eef_jax.kernels.paged import pages_per_block as pages_per_block
+from eef_jax.kernels.spec import AttentionSpec as AttentionSpec
 
-Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, Scores], jax.Array]
-ToPages = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, Scores], jax.Array]
+Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, AttentionSpec], jax.Array]
+PagedAttentionFn = Callable[
+    [jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, AttentionSpec], jax.Array
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Paged:
+class PagedAttention:
     """Attention to a paged cache.
 
     Attributes:
-        decode: of one new token a row; see `paged.pages_in_place`.
-        chunks: of several; see `paged.chunks`.
-        turned: keys lie as [p, k, h, s] instead of [p, k, s, h].
-        one_reader: a page can serve one row of a decode only.
+        decode: of one new token a row; see `paged.decode_in_place`.
+        prefill: of several; see `paged.prefill`.
+        keys_transposed: keys lie as [p, k, h, s] instead of [p, k, s, h].
+        exclusive_pages: a page can serve one row of a decode only.
     """
 
-    decode: ToPages
-    chunks: ToPages
-    turned: bool = False
-    one_reader: bool = False
+    decode: PagedAttentionFn
+    prefill: PagedAttentionFn
+    keys_transposed: bool = False
+    exclusive_pages: bool = False
 
 
-def _decode(chunks: ToPages) -> ToPages:
+def _decode(chunks: PagedAttentionFn) -> PagedAttentionFn:
     """Attention of one token a row, by that of several."""
 
     def decode(
@@ -56,43 +58,43 @@ def _decode(chunks: ToPages) -> ToPages:
         v: jax.Array,
         table: jax.Array,
         positions: jax.Array,
-        scores: Scores,
+        spec: AttentionSpec,
     ) -> jax.Array:
-        return chunks(q[:, :, None], k, v, table, positions[:, None], scores)[:, :, 0]
+        return chunks(q[:, :, None], k, v, table, positions[:, None], spec)[:, :, 0]
 
     return decode
 
 
-_GATHERED = functools.partial(paged.chunks, turned=False)
+_GATHERED = functools.partial(paged.prefill, keys_transposed=False)
 
 IMPLEMENTATIONS: dict[str, Attention] = {
     "xla": xla.attention,
     "splash": splash.attention,
     "cudnn": cudnn.attention,
 }
-PAGED: dict[str, Paged] = {
-    "pages": Paged(
-        decode=paged.pages_in_place,
-        chunks=functools.partial(paged.chunks, turned=True),
-        turned=True,
-        one_reader=True,
+PAGED_IMPLEMENTATIONS: dict[str, PagedAttention] = {
+    "pages": PagedAttention(
+        decode=paged.decode_in_place,
+        prefill=functools.partial(paged.prefill, keys_transposed=True),
+        keys_transposed=True,
+        exclusive_pages=True,
     ),
-    "gathered": Paged(decode=_decode(_GATHERED), chunks=_GATHERED),
-    "flash": Paged(decode=_decode(flash.chunks), chunks=flash.chunks),
+    "gathered": PagedAttention(decode=_decode(_GATHERED), prefill=_GATHERED),
+    "flash": PagedAttention(decode=_decode(flash.prefill), prefill=flash.prefill),
 }
 # That for a platform, where nothing else is said.
-SUITED = {"cpu": "pages", "tpu": "flash", "gpu": "gathered"}
+DEFAULT_PAGED = {"cpu": "pages", "tpu": "flash", "gpu": "gathered"}
 
 
-class Bounded(Protocol):
+class HasSoftcap(Protocol):
     """What a choice depends on; a model's shape has it."""
 
     @property
     def attention_softcap(self) -> float | None:
-        """Bound of the scores."""
+        """Bound of the attention scores; None if they are unbounded."""
 
 
-def chosen(name: str, mesh: Mesh | None, dtype: DTypeLike, model: Bounded) -> str:
+def resolve(name: str, mesh: Mesh | None, dtype: DTypeLike, model: HasSoftcap) -> str:
     """The implementation that a config's name means.
 
     Args:
@@ -122,7 +124,7 @@ def attention(
     k: jax.Array,
     v: jax.Array,
     segment_ids: jax.Array,
-    scores: Scores,
+    spec: AttentionSpec,
     *,
     implementation: str,
 ) -> jax.Array:
@@ -133,7 +135,7 @@ def attention(
         k: [b, k, t, h] keys; n is a multiple of k.
         v: [b, k, t, h] values.
         segment_ids: i32[b, t]; equal ids stand side by side.
-        scores: how a query scores the keys, and how far back it sees.
+        spec: how a query scores the keys, and how far back it sees.
         implementation: name in `IMPLEMENTATIONS`.
 
     Returns:
@@ -142,16 +144,16 @@ def attention(
     Raises:
         ConfigError: for an unknown name.
     """
-    return _named(IMPLEMENTATIONS, implementation)(q, k, v, segment_ids, scores)
+    return _named(IMPLEMENTATIONS, implementation)(q, k, v, segment_ids, spec)
 
 
-def to_pages(implementation: str) -> Paged:
+def paged_attention(implementation: str) -> PagedAttention:
     """Attention to a paged cache by its name.
 
     Raises:
         ConfigError: for an unknown name.
     """
-    return _named(PAGED, implementation)
+    return _named(PAGED_IMPLEMENTATIONS, implementation)
 
 
 def flops(name: str, operands: Sequence[Any]) -> float:

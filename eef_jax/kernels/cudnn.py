@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from eef_jax.errors import ConfigError
-from eef_jax.kernels import parts
-from eef_jax.kernels.scores import Scores
+from eef_jax.kernels import sharded
+from eef_jax.kernels.spec import AttentionSpec
 
 
 def attention(
@@ -22,7 +22,7 @@ def attention(
     k: jax.Array,
     v: jax.Array,
     segment_ids: jax.Array,
-    scores: Scores,
+    spec: AttentionSpec,
     *,
     implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> jax.Array:
@@ -33,15 +33,15 @@ def attention(
         k: [b, k, t, h].
         v: [b, k, t, h].
         segment_ids: i32[b, t].
-        scores: see `Scores`; without a softcap.
+        spec: see `AttentionSpec`; without a softcap.
         implementation: that of `jax.nn.dot_product_attention`; tests on a CPU take `xla`.
 
     Raises:
         ConfigError: for a softcap, a 32-bit type, or a mesh that divides badly.
     """
-    if scores.softcap is not None:
+    if spec.softcap is not None:
         raise ConfigError(
-            f"cuDNN's attention bounds no scores (softcap = {scores.softcap}): set "
+            f"cuDNN's attention bounds no scores (softcap = {spec.softcap}): set "
             "config.model.attention='xla' for this model"
         )
     if implementation == "cudnn" and q.dtype.itemsize != 2:
@@ -49,8 +49,8 @@ def attention(
             f"cuDNN's attention computes in bfloat16 or float16, not {q.dtype}: set "
             "config.model.dtype='bfloat16' or config.model.attention='xla'"
         )
-    local = functools.partial(_local, scores=scores, implementation=implementation)
-    return parts.split(local, q, k, v, segment_ids)
+    local = functools.partial(_local, spec=spec, implementation=implementation)
+    return sharded.shard_attention(local, q, k, v, segment_ids)
 
 
 def _local(
@@ -61,20 +61,20 @@ def _local(
     kv_ids: jax.Array,
     part: jax.Array,
     *,
-    scores: Scores,
+    spec: AttentionSpec,
     implementation: Literal["cudnn", "xla"],
 ) -> jax.Array:
     t, s = q.shape[2], k.shape[2]
     apart = (part[0] * t + jnp.arange(t))[:, None] - jnp.arange(s)[None, :]
     seen = (q_ids[:, :, None] == kv_ids[:, None, :]) & (apart >= 0)
-    if scores.window is not None:
-        seen &= apart < scores.window
+    if spec.window is not None:
+        seen &= apart < spec.window
     out = jax.nn.dot_product_attention(
         q.swapaxes(1, 2),
         k.swapaxes(1, 2),
         v.swapaxes(1, 2),
         mask=seen[:, None],
-        scale=scores.scale,
+        scale=spec.scale,
         implementation=implementation,
     )
     return out.swapaxes(1, 2)

@@ -21,33 +21,33 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec as P
 
 from eef_jax import sharding
-from eef_jax.kernels import parts
-from eef_jax.kernels.paged import block
-from eef_jax.kernels.scores import Scores
-from eef_jax.kernels.xla import MASKED, capped, seen
+from eef_jax.kernels import sharded
+from eef_jax.kernels.paged import pages_per_block
+from eef_jax.kernels.spec import AttentionSpec
+from eef_jax.kernels.xla import MASK_BIAS, softcap, visible
 
 NAME = "paged_flash"
 TILE = 512  # queries whose scores are there at once
 
 
-def chunks(
+def prefill(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
     table: jax.Array,
     positions: jax.Array,
-    scores: Scores,
+    spec: AttentionSpec,
 ) -> jax.Array:
-    """`paged.chunks` without gathering; arguments and result are the same, keys are [p, k, s, h].
+    """`paged.prefill` without gathering; arguments and result are the same, keys are [p, k, s, h].
 
     A row's positions go on by one, with padding at its end alone. Under a mesh each device takes
     its heads. On a CPU the kernel's steps run as plain operations, as tests want them.
     """
     (b, n, c, h), kv_heads = q.shape, k.shape[1]
-    q = (q * scores.scale).reshape(b, kv_heads, n // kv_heads * c, h)
+    q = (q * spec.scale).reshape(b, kv_heads, n // kv_heads * c, h)
     table = jnp.minimum(table, k.shape[0] - 1)
     first, last = positions[:, 0], jnp.max(positions, axis=1)
-    local = functools.partial(_local, tokens=c, scores=scores, interpret=parts.interpreted())
+    local = functools.partial(_local, tokens=c, spec=spec, interpret=sharded.use_interpreter())
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.empty and mesh.size > 1:
         heads = P(None, sharding.partition_spec(("kv_heads",), (kv_heads,), mesh)[0])
@@ -65,7 +65,7 @@ def _local(
     last: jax.Array,
     *,
     tokens: int,
-    scores: Scores,
+    spec: AttentionSpec,
     interpret: bool,
 ) -> jax.Array:
     """A device's part: q [b, k, r, h], k and v [p, k, s, h] -> [b, k, r, h].
@@ -73,7 +73,7 @@ def _local(
     A row's tokens are at positions from `first` to `last`, i32[b], -1 where there are none.
     """
     (b, kv_heads, r, h), s, width = q.shape, k.shape[2], table.shape[1]
-    per = min(block(s), width)
+    per = min(pages_per_block(s), width)
     # One query a head is too little work to fetch pages by head for.
     together = kv_heads if tokens == 1 else 1
 
@@ -81,7 +81,7 @@ def _local(
         place: int, row: Any, heads: Any, step: Any, table: Any, first: Any, last: Any
     ) -> tuple[Any, ...]:
         # Outside of what the row sees its nearest block is asked for again, which moves nothing.
-        begin, end = _blocks(first[row], last[row], per * s, scores)
+        begin, end = _blocks(first[row], last[row], per * s, spec)
         column = jnp.clip(step, begin, end) * per + place
         return table[row, jnp.minimum(column, jnp.maximum(last[row], 0) // s)], heads, 0, 0
 
@@ -89,7 +89,7 @@ def _local(
     one_page = (None, together, s, h)
     pages = [pl.BlockSpec(one_page, functools.partial(page, place)) for place in range(per)]
     call = pl.pallas_call(
-        functools.partial(_kernel, tokens=tokens, per=per, scores=scores),
+        functools.partial(_kernel, tokens=tokens, per=per, spec=spec),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(b, kv_heads // together, pl.cdiv(width, per)),
@@ -112,18 +112,25 @@ def _local(
 
 
 def _kernel(
-    table: Any, first: Any, last: Any, q: Any, *refs: Any, tokens: int, per: int, scores: Scores
+    table: Any,
+    first: Any,
+    last: Any,
+    q: Any,
+    *refs: Any,
+    tokens: int,
+    per: int,
+    spec: AttentionSpec,
 ) -> None:
     """Take in one block of one row's pages; the softmax goes on from the blocks before."""
     del table  # where the pages are, the block specs have read
     keys, values, (out, peak, total, mixed) = refs[:per], refs[per : 2 * per], refs[2 * per :]
     row, step = pl.program_id(0), pl.program_id(2)
     (heads, r, _), page = q.shape, keys[0].shape[1]
-    begin, end = _blocks(first[row], last[row], per * page, scores)
+    begin, end = _blocks(first[row], last[row], per * page, spec)
 
     @pl.when(step == 0)
     def _begin() -> None:
-        peak[...] = jnp.full_like(peak, MASKED)
+        peak[...] = jnp.full_like(peak, MASK_BIAS)
         total[...] = jnp.zeros_like(total)
         mixed[...] = jnp.zeros_like(mixed)
 
@@ -135,8 +142,8 @@ def _kernel(
         token = jax.lax.rem(jax.lax.broadcasted_iota(jnp.int32, shape, 0) + start, tokens)
         place = jax.lax.broadcasted_iota(jnp.int32, shape, 1)
         apart = first[row] + token - step * per * page - place
-        bias = jnp.where(seen(apart, scores), 0.0, MASKED)
-        scored = capped(jnp.concatenate(products, axis=1), scores) + bias
+        bias = jnp.where(visible(apart, spec), 0.0, MASK_BIAS)
+        scored = softcap(jnp.concatenate(products, axis=1), spec) + bias
         highest = jnp.maximum(peak[at], jnp.max(scored, axis=1, keepdims=True))
         weights, shrink = jnp.exp(scored - highest), jnp.exp(peak[at] - highest)
         total[at] = total[at] * shrink + jnp.sum(weights, axis=1, keepdims=True)
@@ -159,10 +166,10 @@ def _kernel(
 
 
 def _blocks(
-    first: jax.Array, last: jax.Array, size: int, scores: Scores
+    first: jax.Array, last: jax.Array, size: int, spec: AttentionSpec
 ) -> tuple[jax.Array, jax.Array]:
     """The first and the last block of so many entries that tokens from first to last see."""
-    reach = 0 if scores.window is None else first + 1 - scores.window
+    reach = 0 if spec.window is None else first + 1 - spec.window
     return jnp.maximum(reach, 0) // size, jnp.maximum(last, 0) // size
 
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernel
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-from eef_jax.kernels import parts
-from eef_jax.kernels.scores import Scores
+from eef_jax.kernels import sharded
+from eef_jax.kernels.spec import AttentionSpec
 
 LANES = 128  # tokens and head widths come in multiples of a vector register's lanes
 BLOCK = 1024  # largest tile of queries and keys
@@ -28,7 +28,7 @@ def attention(
     k: jax.Array,
     v: jax.Array,
     segment_ids: jax.Array,
-    scores: Scores,
+    spec: AttentionSpec,
     *,
     interpret: bool | None = None,
 ) -> jax.Array:
@@ -39,7 +39,7 @@ def attention(
         k: [b, k, t, h].
         v: [b, k, t, h].
         segment_ids: i32[b, t].
-        scores: see `Scores`.
+        spec: see `AttentionSpec`.
         interpret: run the kernel's steps as plain operations, as tests on a CPU do; None: where the
             default device is a CPU and no mesh of other devices is set.
 
@@ -47,13 +47,13 @@ def attention(
         ConfigError: the mesh divides rows, heads or tokens badly.
     """
     t, h = q.shape[2:]
-    padded_t, padded_h = _up(t, LANES * parts.count("context")), _up(h, LANES)
+    padded_t, padded_h = _up(t, LANES * sharded.axis_size("context")), _up(h, LANES)
     wide = [(0, 0), (0, 0), (0, padded_t - t), (0, padded_h - h)]
-    q, k, v = (jnp.pad(x, wide) for x in (q * scores.scale, k, v))
+    q, k, v = (jnp.pad(x, wide) for x in (q * spec.scale, k, v))
     ids = jnp.pad(segment_ids, [(0, 0), (0, padded_t - t)])
-    plain = parts.interpreted() if interpret is None else interpret
-    local = functools.partial(_local, scores=scores, interpret=plain)
-    return parts.split(local, q, k, v, ids)[:, :, :t, :h]
+    plain = sharded.use_interpreter() if interpret is None else interpret
+    local = functools.partial(_local, spec=spec, interpret=plain)
+    return sharded.shard_attention(local, q, k, v, ids)[:, :, :t, :h]
 
 
 def _local(
@@ -64,7 +64,7 @@ def _local(
     kv_ids: jax.Array,
     part: jax.Array,
     *,
-    scores: Scores,
+    spec: AttentionSpec,
     interpret: bool,
 ) -> jax.Array:
     """A device's part: its queries stand at `part` of as many equal parts as there are."""
@@ -73,7 +73,7 @@ def _local(
     q = q.reshape(b, kv_heads, n // kv_heads, t, h)
 
     def at(offset: int) -> jax.Array:
-        one = _kernel(n // kv_heads, t, s, offset, scores.window, scores.softcap, interpret)
+        one = _kernel(n // kv_heads, t, s, offset, spec.window, spec.softcap, interpret)
         ids = kernel.SegmentIds(q=q_ids, kv=kv_ids)
         each_head = jax.vmap(one, in_axes=(0, 0, 0, None))
         heads = jax.vmap(each_head)(q, k, v, ids)
@@ -102,7 +102,7 @@ def _kernel(
         mask: masks.Mask = masks.CausalMask((t, s), offset=offset)
     else:
         mask = masks.LocalMask((t, s), window_size=(window - 1, 0), offset=offset)
-    q_tile, kv_tile = block(t), block(s)
+    q_tile, kv_tile = tile_size(t), tile_size(s)
     sizes = kernel.BlockSizes(
         block_q=q_tile,
         block_kv=kv_tile,
@@ -138,11 +138,11 @@ def flops(name: str, operands: Sequence[Any]) -> float:
         return 0.0
     queries, keys, *_ = (x for x in operands if x.dtype in ("bf16", "f32", "f16"))
     t, s = queries.dims[-2], keys.dims[-2]
-    seen = (s - t + (t + block(t)) / 2) / s
+    seen = (s - t + (t + tile_size(t)) / 2) / s
     return 2.0 * math.prod(queries.dims) * s * seen * (2 if "fwd" in name else 5)
 
 
-def block(tokens: int) -> int:
+def tile_size(tokens: int) -> int:
     """The largest tile that divides a number of tokens."""
     return next(size for size in (BLOCK, 512, 384, 256, LANES) if tokens % size == 0)
 

@@ -17,17 +17,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from eef_jax.kernels import parts
-from eef_jax.kernels.scores import Scores
+from eef_jax.kernels import sharded
+from eef_jax.kernels.spec import AttentionSpec
 
 # Added to the score of a pair that must not see each other. Finite, so that a row that sees nothing
 # (padding) gives some number instead of nan.
-MASKED = -1e9
+MASK_BIAS = -1e9
 BLOCK = 256  # tokens; smaller blocks leave more out, larger ones multiply faster
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, scores: Scores
+    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, spec: AttentionSpec
 ) -> jax.Array:
     """Causal attention within segments.
 
@@ -38,17 +38,17 @@ def attention(
         v: [b, k, t, h].
         segment_ids: i32[b, t]; equal ids stand side by side, so that places in the row are as far
             apart as positions are.
-        scores: see `Scores`.
+        spec: see `AttentionSpec`.
 
     Returns:
         [b, n, t, h].
     """
-    local = functools.partial(_local, scores)
-    return parts.split(local, q * scores.scale, k, v, segment_ids, evenly=False)
+    local = functools.partial(_local, spec)
+    return sharded.shard_attention(local, q * spec.scale, k, v, segment_ids, evenly=False)
 
 
 def _local(
-    scores: Scores,
+    spec: AttentionSpec,
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
@@ -60,22 +60,24 @@ def _local(
     b, n, t, h = q.shape
     places = part[0] * t + jnp.arange(t)
     q = q.reshape(b, k.shape[1], -1, t, h)
-    return _attend(scores, q, k, v, (q_ids, kv_ids, places)).reshape(b, n, t, h)
+    return _attend(spec, q, k, v, (q_ids, kv_ids, places)).reshape(b, n, t, h)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(scores: Scores, q: jax.Array, k: jax.Array, v: jax.Array, where: Any) -> jax.Array:
+def _attend(spec: AttentionSpec, q: jax.Array, k: jax.Array, v: jax.Array, where: Any) -> jax.Array:
     """Attend with scaled q [b, k, g, t, h], k and v [b, k, s, h].
 
     `where` are the segments i32[b, t] and i32[b, s], and the queries' places among the keys i32[t].
     """
-    return _forth(scores, q, k, v, where)[0]
+    return _fwd(spec, q, k, v, where)[0]
 
 
-def _forth(scores: Scores, q: jax.Array, k: jax.Array, v: jax.Array, where: Any) -> tuple[Any, Any]:
+def _fwd(
+    spec: AttentionSpec, q: jax.Array, k: jax.Array, v: jax.Array, where: Any
+) -> tuple[Any, Any]:
     """The heads [b, k, g, t, h], and what the way back needs."""
     t = q.shape[3]
-    pairs = _Pairs(scores, where)
+    pairs = _Pairs(spec, where)
     queries, keys = pairs.queries(q, 3), pairs.keys(k.swapaxes(2, 3), 3)
     values = pairs.keys(v, 2)
 
@@ -95,7 +97,7 @@ def _forth(scores: Scores, q: jax.Array, k: jax.Array, v: jax.Array, where: Any)
     return out, (q, k, v, where, out, peak + jnp.log(total))
 
 
-def _back(scores: Scores, kept: Any, d_out: jax.Array) -> tuple[Any, ...]:
+def _bwd(spec: AttentionSpec, kept: Any, d_out: jax.Array) -> tuple[Any, ...]:
     """Gradients of q, k and v.
 
     Those of keys and values gather as [h, s], which multiplies weights as they lie: turning them
@@ -103,7 +105,7 @@ def _back(scores: Scores, kept: Any, d_out: jax.Array) -> tuple[Any, ...]:
     """
     q, k, v, where, out, log_total = kept
     t, s = q.shape[3], k.shape[2]
-    pairs = _Pairs(scores, where)
+    pairs = _Pairs(spec, where)
     dots = jnp.sum(d_out.astype(jnp.float32) * out, axis=-1, keepdims=True)
     queries, d_outs, dots = (pairs.queries(x, 3) for x in (q, d_out, dots))
     keys, turned_keys = pairs.keys(k, 2), pairs.keys(k.swapaxes(2, 3), 3)
@@ -116,8 +118,8 @@ def _back(scores: Scores, kept: Any, d_out: jax.Array) -> tuple[Any, ...]:
         weights = jnp.exp(scored - _at(log_total, i))
         d_weights = _einsum("bkgxh,bkhy->bkgxy", d_head, _at(turned_values, j))
         d_scored = weights * (d_weights - _at(dots, i))
-        if scores.softcap is not None:
-            d_scored = d_scored * (1 - jnp.square(bare / scores.softcap))
+        if spec.softcap is not None:
+            d_scored = d_scored * (1 - jnp.square(bare / spec.softcap))
         weights, d_scored = weights.astype(v.dtype), d_scored.astype(v.dtype)
         d_q = _put(d_q, _at(d_q, i) + _einsum("bkgxy,bkyh->bkgxh", d_scored, _at(keys, j)), i)
         d_k = _put(d_k, _at(d_k, j) + _einsum("bkgxh,bkgxy->bkhy", query, d_scored), j)
@@ -125,20 +127,20 @@ def _back(scores: Scores, kept: Any, d_out: jax.Array) -> tuple[Any, ...]:
 
     start = [jnp.zeros(x.shape, jnp.float32) for x in (queries, turned_keys, turned_values)]
     d_q, d_k, d_v = pairs.loop(add, start)
-    turned = (_joined(x, 3, s).swapaxes(2, 3).astype(k.dtype) for x in (d_k, d_v))
-    return _joined(d_q, 3, t).astype(q.dtype), *turned, None
+    keys_transposed = (_joined(x, 3, s).swapaxes(2, 3).astype(k.dtype) for x in (d_k, d_v))
+    return _joined(d_q, 3, t).astype(q.dtype), *keys_transposed, None
 
 
-_attend.defvjp(_forth, _back)
+_attend.defvjp(_fwd, _bwd)
 
 
 class _Pairs:
     """The pairs (i, j) of blocks in which a query may see a key, query block by query block."""
 
-    def __init__(self, scores: Scores, where: Any):
+    def __init__(self, spec: AttentionSpec, where: Any):
         q_ids, kv_ids, places = where
         t, s = q_ids.shape[1], kv_ids.shape[1]
-        self._scores, self._rows, self._columns = scores, min(BLOCK, t), min(BLOCK, s)
+        self._spec, self._rows, self._columns = spec, min(BLOCK, t), min(BLOCK, s)
         self._places = self.queries(places, 0)
         self._q_ids, self._kv_ids = self.queries(q_ids, 1, -1), self.keys(kv_ids, 1, -1)
         ends = [min(start + self._rows, t) - 1 for start in range(0, t, self._rows)]
@@ -158,7 +160,7 @@ class _Pairs:
         new = jnp.diff(kv_ids, axis=1, prepend=kv_ids[:, :1] - 1) != 0
         starts = jax.lax.cummax(jnp.where(new, jnp.arange(new.shape[1]), 0), axis=1)
         first = starts.min(axis=0)[places]
-        window = self._scores.window
+        window = self._spec.window
         return first if window is None else jnp.maximum(first, places + 1 - window)
 
     def queries(self, x: jax.Array, axis: int, padding: int = 0) -> jax.Array:
@@ -186,11 +188,11 @@ class _Pairs:
         self, query: jax.Array, key: jax.Array, i: jax.Array, j: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Scores [b, k, g, x, y] of a pair, [b, k, g, x, h] and [b, k, h, y]: bare, and masked."""
-        bare = capped(_einsum("bkgxh,bkhy->bkgxy", query, key), self._scores)
+        bare = softcap(_einsum("bkgxh,bkhy->bkgxy", query, key), self._spec)
         columns = j * self._columns + jnp.arange(self._columns)
         apart = _at(self._places, i)[:, None] - columns
         same = _at(self._q_ids, i)[:, :, None] == _at(self._kv_ids, j)[:, None]
-        bias = jnp.where(same & seen(apart, self._scores), 0.0, MASKED)
+        bias = jnp.where(same & visible(apart, self._spec), 0.0, MASK_BIAS)
         return bare, bare + bias[:, None, None]
 
 
@@ -217,15 +219,15 @@ def _put(x: jax.Array, block: jax.Array, i: jax.Array) -> jax.Array:
     return jax.lax.dynamic_update_index_in_dim(x, block, i, axis=0)
 
 
-def seen(apart: jax.Array, scores: Scores) -> jax.Array:
+def visible(apart: jax.Array, spec: AttentionSpec) -> jax.Array:
     """Whether a key so many tokens before its query is seen by it (causality and window)."""
     causal = apart >= 0
-    return causal if scores.window is None else causal & (apart < scores.window)
+    return causal if spec.window is None else causal & (apart < spec.window)
 
 
-def capped(scored: jax.Array, scores: Scores) -> jax.Array:
-    """Scores within the bound, if there is one."""
-    cap = scores.softcap
+def softcap(scored: jax.Array, spec: AttentionSpec) -> jax.Array:
+    """Bound the scores, if the spec has a softcap."""
+    cap = spec.softcap
     return scored if cap is None else cap * jnp.tanh(scored / cap)
 
 

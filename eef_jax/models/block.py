@@ -71,7 +71,7 @@ class Block(nnx.Module):
         self.head_dim = config.head_dim
         self.activation, self.remat_ffn = config.activation, remat_ffn
         self.attention = attention
-        self.scores = kernels.Scores(
+        self.attention_spec = kernels.AttentionSpec(
             scale=(config.query_pre_attn_scalar or config.head_dim) ** -0.5,
             window=config.window(index),
             softcap=config.attention_softcap,
@@ -95,7 +95,7 @@ class Block(nnx.Module):
         """Map new tokens [1, t, d] likewise, writing keys and values into this layer's cache."""
         q, k, v = self._qkv(self.attention_norm(x), rotary, NO_DROPOUT)
         cache = view.write(cache, k[0], v[0])
-        heads = view.attend(q[0].swapaxes(0, 1), cache, self.scores)
+        heads = view.attend(q[0].swapaxes(0, 1), cache, self.attention_spec)
         return self._rest(x, self._out(heads.swapaxes(0, 1)[None], NO_DROPOUT), NO_DROPOUT), cache
 
     def attend(
@@ -108,7 +108,7 @@ class Block(nnx.Module):
             k.swapaxes(1, 2),
             v.swapaxes(1, 2),
             segment_ids,
-            self.scores,
+            self.attention_spec,
             implementation=self.attention,
         )
         return self._out(heads, keys)

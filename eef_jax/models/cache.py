@@ -84,10 +84,10 @@ def init_cache(
         num_pages: number of pages.
         page_size: positions in a page.
         dtype: type of the entries; the model's compute type loses nothing.
-        attention: name in `kernels.PAGED` of what will read it.
+        attention: name in `kernels.PAGED_IMPLEMENTATIONS` of what will read it.
     """
     k, h = config.n_kv_heads, config.head_dim
-    turned = kernels.to_pages(attention).turned
+    turned = kernels.paged_attention(attention).keys_transposed
 
     def layer() -> LayerCache:
         keys = jnp.zeros(
@@ -119,7 +119,7 @@ class DecodeView:
     Attributes:
         positions: i32[b]; below 0 for a row without a token.
         table: i32[b, w] the row's pages in order; p where there is none.
-        attention: name in `kernels.PAGED` (static).
+        attention: name in `kernels.PAGED_IMPLEMENTATIONS` (static).
     """
 
     positions: Ints
@@ -134,10 +134,10 @@ class DecodeView:
         page = jnp.where(self.positions < 0, pages, page)
         return layer.write_tokens(k, v, page, self.positions % s)
 
-    def attend(self, q: jax.Array, layer: LayerCache, scores: kernels.Scores) -> jax.Array:
+    def attend(self, q: jax.Array, layer: LayerCache, spec: kernels.AttentionSpec) -> jax.Array:
         """Attention of queries [b, n, h] to their rows: [b, n, h]."""
         kernel = _kernel(self.attention, layer)
-        return kernel.decode(q, layer.keys, layer.values, self.table, self.positions, scores)
+        return kernel.decode(q, layer.keys, layer.values, self.table, self.positions, spec)
 
 
 @jax.tree_util.register_dataclass
@@ -151,7 +151,7 @@ class PrefillView:
         column: i32[t] its place in the run.
         token: i32[b, c] the token at each place of each run; t where there is none.
         table: i32[b, w] the run's pages in order; p where there is none.
-        attention: name in `kernels.PAGED` (static).
+        attention: name in `kernels.PAGED_IMPLEMENTATIONS` (static).
     """
 
     positions: Ints
@@ -179,21 +179,21 @@ class PrefillView:
         token = jnp.where(new, token, 0)
         return layer.write_pages(k[token], v[token], jnp.where(new.any(axis=1), page, pages), new)
 
-    def attend(self, q: jax.Array, layer: LayerCache, scores: kernels.Scores) -> jax.Array:
+    def attend(self, q: jax.Array, layer: LayerCache, spec: kernels.AttentionSpec) -> jax.Array:
         """Attention of queries [t, n, h] to their runs: [t, n, h]."""
         there = self.token < len(self.positions)
         token = jnp.where(there, self.token, 0)
         positions = jnp.where(there, self.positions[token], -1)
         rows = q[token].swapaxes(1, 2)  # [b, n, c, h]
         kernel = _kernel(self.attention, layer)
-        out = kernel.chunks(rows, layer.keys, layer.values, self.table, positions, scores)
+        out = kernel.prefill(rows, layer.keys, layer.values, self.table, positions, spec)
         return out[self.row, :, self.column]
 
 
 CacheView = DecodeView | PrefillView
 
 
-def _kernel(name: str, layer: LayerCache) -> kernels.Paged:
-    kernel = kernels.to_pages(name)
-    assert layer.turned == kernel.turned, f"a cache that was not made for {name}"
+def _kernel(name: str, layer: LayerCache) -> kernels.PagedAttention:
+    kernel = kernels.paged_attention(name)
+    assert layer.turned == kernel.keys_transposed, f"a cache that was not made for {name}"
     return kernel

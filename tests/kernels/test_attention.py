@@ -9,17 +9,17 @@ import pytest
 
 from eef_jax import kernels
 from eef_jax.errors import ConfigError
-from eef_jax.kernels import Scores, cudnn, flash, splash, xla
+from eef_jax.kernels import AttentionSpec, cudnn, flash, splash, xla
 from eef_jax.sharding import make_mesh
 
 LENGTH = 150  # several blocks, the last one ragged
-PLAIN = Scores(scale=8**-0.5)
+PLAIN = AttentionSpec(scale=8**-0.5)
 KINDS = {
     "plain": PLAIN,
-    "window": Scores(scale=0.3, window=5),
-    "wide window": Scores(scale=0.3, window=140),
-    "softcap": Scores(scale=1.0, softcap=2.0),
-    "window and softcap": Scores(scale=1.0, window=33, softcap=2.0),
+    "window": AttentionSpec(scale=0.3, window=5),
+    "wide window": AttentionSpec(scale=0.3, window=140),
+    "softcap": AttentionSpec(scale=1.0, softcap=2.0),
+    "window and softcap": AttentionSpec(scale=1.0, window=33, softcap=2.0),
 }
 
 
@@ -43,14 +43,14 @@ def inputs(n: int = 4, kv_heads: int = 2):
     return q, k, v, segments
 
 
-def written_out(q, k, v, segments, scores=PLAIN):
+def written_out(q, k, v, segments, spec=PLAIN):
     k, v = (jnp.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
-    scored = jnp.einsum("bnth,bnsh->bnts", q, k) * scores.scale
-    if scores.softcap is not None:
-        scored = scores.softcap * jnp.tanh(scored / scores.softcap)
+    scored = jnp.einsum("bnth,bnsh->bnts", q, k) * spec.scale
+    if spec.softcap is not None:
+        scored = spec.softcap * jnp.tanh(scored / spec.softcap)
     seen = (segments[:, :, None] == segments[:, None]) & jnp.tri(q.shape[2], dtype=bool)
-    if scores.window is not None:
-        seen &= ~jnp.tri(q.shape[2], k=-scores.window, dtype=bool)
+    if spec.window is not None:
+        seen &= ~jnp.tri(q.shape[2], k=-spec.window, dtype=bool)
     scored = jnp.where(seen[:, None], scored, -jnp.inf)
     return jnp.einsum("bnts,bnsh->bnth", jax.nn.softmax(scored, axis=-1), v)
 
@@ -81,24 +81,24 @@ def test_outputs_and_gradients(name, kind):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, expected)
 
 
-def pages(k, v, size=16, *, turned=False):
+def pages(k, v, size=16, *, keys_transposed=False):
     """Keys and values [b, k, t, h] in pages that lie in no order, and each row's table."""
     (b, heads, t, h), width = k.shape, -(-LENGTH // size)
     table = np.random.default_rng(0).permutation(b * width).reshape(b, width)
     wide = ((0, 0), (0, 0), (0, width * size - t), (0, 0))
     k, v = (jnp.pad(x, wide).reshape(b, heads, width, size, h).swapaxes(1, 2) for x in (k, v))
     flat = lambda x: jnp.zeros((b * width, *x.shape[2:])).at[table].set(x)
-    return flat(k.swapaxes(3, 4) if turned else k), flat(v), jnp.asarray(table)
+    return flat(k.swapaxes(3, 4) if keys_transposed else k), flat(v), jnp.asarray(table)
 
 
-@pytest.fixture(params=[*sorted(kernels.PAGED), "flash, in blocks"])
+@pytest.fixture(params=[*sorted(kernels.PAGED_IMPLEMENTATIONS), "flash, in blocks"])
 def to_pages(request, monkeypatch):
     """Each kind of attention to a paged cache; `flash` also block by block and tile by tile."""
     if request.param != "flash, in blocks":
-        return kernels.to_pages(request.param)
-    monkeypatch.setattr(flash, "block", lambda page: 3)  # four blocks of ten pages
+        return kernels.paged_attention(request.param)
+    monkeypatch.setattr(flash, "pages_per_block", lambda page: 3)  # four blocks of ten pages
     monkeypatch.setattr(flash, "TILE", 4)
-    return kernels.to_pages("flash")
+    return kernels.paged_attention("flash")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -108,8 +108,8 @@ def test_runs_of_new_tokens_see_of_their_pages_what_they_see_in_full(to_pages, k
     # Another number of tokens is new in each row; -1 is padding.
     positions = jnp.array([[147, 148, 149], [60, 61, -1]])
     new = jnp.take_along_axis(q, positions[:, None, :, None] % LENGTH, axis=2)
-    stored = pages(k, v, turned=to_pages.turned)
-    got = jax.jit(to_pages.chunks, static_argnums=5)(new, *stored, positions, KINDS[kind])
+    stored = pages(k, v, keys_transposed=to_pages.keys_transposed)
+    got = jax.jit(to_pages.prefill, static_argnums=5)(new, *stored, positions, KINDS[kind])
     np.testing.assert_allclose(got[0], expected[0, :, 147:], atol=1e-5)
     np.testing.assert_allclose(got[1, :, :2], expected[1, :, 60:62], atol=1e-5)
     assert np.all(np.isfinite(got))
@@ -120,7 +120,7 @@ def test_a_new_token_sees_of_its_pages_what_it_sees_in_full(to_pages, kind):
     q, k, v, _ = inputs()
     expected = jax.jit(written_out, static_argnums=4)(q, k, v, jnp.ones((2, LENGTH)), KINDS[kind])
     attend = jax.jit(to_pages.decode, static_argnums=5)
-    k, v, table = pages(k, v, turned=to_pages.turned)
+    k, v, table = pages(k, v, keys_transposed=to_pages.keys_transposed)
     for positions in ([149, 60], [-1, 0]):
         # Pages behind the token are not there yet.
         there = jnp.arange(table.shape[1]) * 16 <= jnp.array(positions)[:, None]
@@ -137,10 +137,10 @@ def test_the_kernel_for_paged_caches_runs_where_the_heads_lie(heads):
     q, k, v, _ = inputs(n=8, kv_heads=heads)
     k, v, table = pages(k, v)
     last, positions = q[:, :, -1], jnp.array([149, 70])
-    expected = kernels.to_pages("gathered").decode(last, k, v, table, positions, PLAIN)
+    expected = kernels.paged_attention("gathered").decode(last, k, v, table, positions, PLAIN)
     # Two heads do not spread over four devices: each then has both.
     with jax.set_mesh(make_mesh({"tensor": 4}, jax.devices()[:4])):
-        attend = jax.jit(kernels.to_pages("flash").decode, static_argnums=5)
+        attend = jax.jit(kernels.paged_attention("flash").decode, static_argnums=5)
         got = attend(last, k, v, table, positions, PLAIN)
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
@@ -202,10 +202,10 @@ def test_auto_is_what_the_devices_have():
     class Unbounded:
         attention_softcap = None
 
-    assert kernels.chosen("auto", None, "float32", Unbounded()) == "xla"
-    assert kernels.chosen("splash", None, "float32", Unbounded()) == "splash"
+    assert kernels.resolve("auto", None, "float32", Unbounded()) == "xla"
+    assert kernels.resolve("splash", None, "float32", Unbounded()) == "splash"
     with pytest.raises(ConfigError, match="did you mean splash"):
-        kernels.chosen("splsh", None, "float32", Unbounded())
+        kernels.resolve("splsh", None, "float32", Unbounded())
 
 
 def test_cudnn_refuses_wide_types():

@@ -36,7 +36,7 @@ def extend(decoder):
     return jax.jit(run, static_argnames="attention")
 
 
-@pytest.mark.parametrize("attention", sorted(kernels.PAGED))
+@pytest.mark.parametrize("attention", sorted(kernels.PAGED_IMPLEMENTATIONS))
 def test_runs_and_single_tokens_give_the_full_forward(full, extend, attention):
     tokens, positions, segments = rows(3, 50)
     expected = full(tokens, positions, segments)
@@ -49,7 +49,7 @@ def test_runs_and_single_tokens_give_the_full_forward(full, extend, attention):
     CLOSE(jnp.concatenate(got, axis=1), expected)
 
 
-@pytest.mark.parametrize("attention", sorted(kernels.PAGED))
+@pytest.mark.parametrize("attention", sorted(kernels.PAGED_IMPLEMENTATIONS))
 def test_rows_without_a_token_write_nothing(extend, attention):
     tokens, positions, _ = rows(3, 1)
     cache, table = paged.cache(CONFIG, 3, 8, attention=attention)

@@ -83,7 +83,7 @@ def init(
         scan,
         dtype=dtype,
         param_dtype=param_dtype,
-        attention=kernels.chosen(attention, mesh, dtype, config),
+        attention=kernels.resolve(attention, mesh, dtype, config),
         remat=remat,
     )
     leaves = parameter_leaves(decoder)
@@ -139,7 +139,7 @@ def load(
         scan,
         dtype=dtype,
         param_dtype=param_dtype,
-        attention=kernels.chosen(attention, mesh, dtype, config),
+        attention=kernels.resolve(attention, mesh, dtype, config),
         remat=remat,
     )
     leaves = parameter_leaves(decoder)

@@ -4,7 +4,7 @@ import dataclasses
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
+class AttentionSpec:
     """score = cap(scale * q . k), for the keys that are seen.
 
     Attributes:

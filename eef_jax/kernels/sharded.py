@@ -14,16 +14,18 @@ from eef_jax import sharding
 from eef_jax.errors import ConfigError
 
 # (q, k, v, ids of the queries, ids of the keys, number of the context part) -> heads
-Local = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+LocalAttention = Callable[
+    [jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array
+]
 
 
-def count(axis: str) -> int:
+def axis_size(axis: str) -> int:
     """Size of a mesh axis of the mesh that is set; 1 without one."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else mesh.shape.get(axis, 1)
 
 
-def interpreted() -> bool:
+def use_interpreter() -> bool:
     """Whether a program is traced for CPUs: a mesh of other devices says its platform."""
     mesh = jax.sharding.get_abstract_mesh()
     device = None if mesh.empty else getattr(mesh, "abstract_device", None)
@@ -32,8 +34,8 @@ def interpreted() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def split(
-    local: Local,
+def shard_attention(
+    local: LocalAttention,
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
@@ -56,7 +58,7 @@ def split(
     tokens = sharding.partition_spec(("sequence",), q.shape[2:3], mesh)[0]
     if evenly:
         _check(q, k, heads, tokens)
-    number = jax.numpy.arange(count("context"), dtype=jax.numpy.int32)
+    number = jax.numpy.arange(axis_size("context"), dtype=jax.numpy.int32)
     return jax.shard_map(
         local,
         in_specs=(
@@ -81,12 +83,12 @@ def _check(
     """What no axis divides would silently be computed whole on every device."""
     wanted = {"tensor": (heads, k.shape[1], "key/value heads"), "context": (tokens, q.shape[2], "")}
     for axis, (got, size, what) in wanted.items():
-        if count(axis) > 1 and not got:
+        if axis_size(axis) > 1 and not got:
             raise ConfigError(
-                f"a mesh axis {axis} of {count(axis)} does not divide {size} {what or 'tokens'}: "
-                f"change config.mesh.{axis}, or config.model.attention to 'xla'"
+                f"a mesh axis {axis} of {axis_size(axis)} does not divide {size} "
+                f"{what or 'tokens'}: change config.mesh.{axis}, or config.model.attention to 'xla'"
             )
-    ways = count("data") * count("fsdp")
+    ways = axis_size("data") * axis_size("fsdp")
     if q.shape[0] % ways:
         raise ConfigError(
             f"{q.shape[0]} rows do not spread over {ways} devices of the axes data and fsdp: set "
