@@ -97,7 +97,7 @@ def export(
             peft.save(model, growing, base=os.fspath(folder))
         else:
             _copy_tokenizer(folder, growing)
-            raw = hf.read_json(folder / hf.CONFIG)
+            raw = files.read_json(folder / hf.CONFIG, remedy=hf.REMEDY)
             hf.save(
                 model,
                 growing,

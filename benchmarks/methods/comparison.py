@@ -120,9 +120,9 @@ def load(path: epath.PathLike) -> Figures:
     Raises:
         DataError: it is missing, damaged or of another version.
     """
-    value = read_json(path)
+    value = read_json(path, remedy="delete it, and run again")
     names = {field.name for field in dataclasses.fields(Figures)}
-    if not isinstance(value, dict) or set(value) != names or value["schema"] != SCHEMA:
+    if set(value) != names or value["schema"] != SCHEMA:
         raise DataError(f"{path} holds no figures of version {SCHEMA}: delete it, and run again")
     return Figures(**value)
 

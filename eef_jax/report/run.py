@@ -15,7 +15,7 @@ from eef_jax import scores as scores_lib
 from eef_jax.errors import DataError
 from eef_jax.methods.base import Method
 from eef_jax.scores import Score
-from eef_jax.storage.files import read_json
+from eef_jax.storage.files import read_json, rerun
 from eef_jax.storage.trajectories import read_trajectories
 from eef_jax.storage.workdir import Workdir
 from eef_jax.types import Trajectory
@@ -56,7 +56,8 @@ class Run:
         path = self.work.stage(stage).folder / "scores.json"
         if stage not in self.manifests or not path.exists():  # an imported expert has none
             return {}
-        return {name: scores_lib.score_from_json(x) for name, x in read_json(path).items()}
+        values = read_json(path, remedy=rerun(path.parent))
+        return {name: scores_lib.score_from_json(x) for name, x in values.items()}
 
     def selections(self, number: int) -> list[dict[str, Any]]:
         """The verdicts of a round: trajectory, task, role, state and steps with their reasons.

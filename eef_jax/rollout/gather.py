@@ -15,6 +15,7 @@ from eef_jax.storage.trajectories import read_trajectories, write_trajectories
 from eef_jax.types import Episode, Trajectory
 
 SPENT = "spent.json"
+_REMEDY = "start all processes again with the same --workdir, so that the stage runs again"
 
 
 def shard_episodes(episodes: Sequence[Episode], hosts: Hosts) -> list[Episode]:
@@ -70,7 +71,7 @@ def gather_trajectories(
     found = {t.id: t for part in parts for t in read_trajectories(part)}
     sums: dict[str, float] = {}
     for part in parts:
-        for name, count in files.read_json(part / SPENT).items():
+        for name, count in files.read_json(part / SPENT, remedy=_REMEDY).items():
             sums[name] = sums.get(name, 0) + count
     epath.Path(folder).rmtree()
     return [found[episode.id] for episode in episodes], sums

@@ -53,18 +53,34 @@ def write_json(path: epath.PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: epath.PathLike) -> Any:
-    """Read a JSON file.
+def rerun(folder: epath.PathLike) -> str:
+    """The remedy for a damaged file of a stage's folder: stages are made again, never repaired."""
+    return f"delete {folder}, so that its stage runs again"
+
+
+def read_json(path: epath.PathLike, expected: type = dict, *, remedy: str, what: str = "") -> Any:
+    """Read a JSON file whose top level is an object or a list.
+
+    Args:
+        path: the file.
+        expected: `dict` or `list`.
+        remedy: what the user can do if the file cannot be read; the end of the error message.
+        what: what the file holds, e.g. `"goal numbers"`; the start of the error message.
 
     Raises:
-        DataError: it is missing or damaged.
+        DataError: the file is missing, is not valid JSON, or holds another type.
     """
-    path = epath.Path(path)
+    label = f"{what}: {path}" if what else os.fspath(path)
     try:
-        return json.loads(path.read_text())
+        value = json.loads(epath.Path(path).read_bytes())
     except FileNotFoundError:
-        raise DataError(f"{path} is missing: was the run that makes it finished?") from None
+        raise DataError(f"{label} is missing; {remedy}") from None
+    except OSError as error:
+        raise DataError(f"{label} cannot be read ({error.strerror}); {remedy}") from error
     except ValueError as error:
+        raise DataError(f"{label} is not valid JSON ({error}); {remedy}") from error
+    if not isinstance(value, expected):
         raise DataError(
-            f"{path} is damaged ({error}): delete {path.parent}, so that it is made again"
-        ) from error
+            f"{label} holds a JSON {type(value).__name__}, expected a {expected.__name__}; {remedy}"
+        )
+    return value

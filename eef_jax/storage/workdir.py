@@ -23,7 +23,7 @@ from etils import epath
 
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.storage import lock
-from eef_jax.storage.files import TEMP_SUFFIX, read_json, write_json
+from eef_jax.storage.files import TEMP_SUFFIX, read_json, rerun, write_json
 from eef_jax.storage.provenance import json_values
 
 SCHEMA = 1  # version of the manifest's layout
@@ -33,6 +33,7 @@ LOCK = "lock"
 COMPILED = "compiled"
 CHECKPOINT = "checkpoint"  # of a tune stage
 
+_REMEDY = "name the --workdir of a run, or start one in another --workdir"
 _ABSENT = "(absent)"
 _SHOWN = 12  # differing keys that an error lists
 
@@ -95,12 +96,11 @@ class Stage:
             DataError: there is none, it is damaged, or another version of this package wrote it.
         """
         path = self.folder / MANIFEST
-        value = read_json(path)
-        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
-            found = value.get("schema") if isinstance(value, dict) else type(value).__name__
+        value: dict[str, Any] = read_json(path, remedy=rerun(self.folder))
+        if value.get("schema") != SCHEMA:
             raise DataError(
-                f"{path} has schema {found!r}, this version of eef_jax reads {SCHEMA}: delete "
-                f"{self.folder}, so that its stage runs again"
+                f"{path} has schema {value.get('schema')!r}, this version of eef_jax reads "
+                f"{SCHEMA}; {rerun(self.folder)}"
             )
         return value
 
@@ -117,8 +117,8 @@ class Stage:
         wrong += [f"{n} was changed" for n in wanted if n in found and wanted[n] != found[n]]
         if wrong:
             raise DataError(
-                f"{self.folder} is not as it was committed: {'; '.join(wrong)}. Delete the folder, "
-                "so that its stage runs again"
+                f"{self.folder} is not as it was committed: {'; '.join(wrong)}; "
+                f"{rerun(self.folder)}"
             )
 
 
@@ -169,7 +169,7 @@ def open_workdir(
     root.mkdir(parents=True, exist_ok=True)
     with lock.hold(root / LOCK):
         if (root / CONFIG).exists():
-            changes = _differences(read_json(root / CONFIG), values)
+            changes = _differences(read_json(root / CONFIG, remedy=_REMEDY), values)
             if overwrite:
                 _clear(root)
             elif changes:
@@ -185,7 +185,7 @@ def read_workdir(path: epath.PathLike) -> Workdir:
         DataError: there is no run at `path`.
     """
     root = epath.Path(path)
-    return Workdir(root=root, config=read_json(root / CONFIG))
+    return Workdir(root=root, config=read_json(root / CONFIG, remedy=_REMEDY))
 
 
 def find_checkpoint(path: epath.PathLike) -> epath.Path:

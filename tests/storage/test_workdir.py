@@ -180,7 +180,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(OSError, match="disk full"):
         files.write_json(path, {"new": True})
-    assert files.read_json(path) == {"old": True}
+    assert files.read_json(path, remedy="") == {"old": True}
     assert names(tmp_path) == ["file.json"]
 
 

@@ -33,7 +33,7 @@ from eef_jax.envs.webshop.columns import (
     write_array,
 )
 from eef_jax.envs.webshop.goals import combinations, draw_bound, order, written
-from eef_jax.envs.webshop.json_stream import read_json, records
+from eef_jax.envs.webshop.json_stream import records
 from eef_jax.envs.webshop.postings import Builder
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.storage import files, provenance
@@ -149,7 +149,9 @@ def _write_goals(
     owners, bounds = array("i"), array("d")
     with RowsWriter(out, "written") as rows:
         if human:
-            instructions = read_json(human, dict, "WebShop human instructions")
+            instructions = files.read_json(
+                human, what="WebShop human instructions", remedy="give its path, or fetch it again"
+            )
             for number, asin in enumerate(asins):
                 for instruction in written(asin.decode(), instructions, human):
                     owners.append(number)

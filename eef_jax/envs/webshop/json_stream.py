@@ -1,4 +1,4 @@
-"""WebShop's JSON files, read whole or record by record, with damage named by file and line.
+"""WebShop's JSON files, read record by record, with damage named by file and line.
 
 The files are one list or one object of up to millions of records on a single line; `records` holds
 one of them at a time, so its memory does not depend on the file's size. Knows JSON, not products.
@@ -28,31 +28,17 @@ class Record(NamedTuple):
     value: Any
 
 
-def read_json(path: str | pathlib.Path, expected: type, what: str) -> Any:
-    """Read a JSON file whose top level must be `expected`.
+def records(path: str | pathlib.Path, expected: type, what: str) -> Iterator[Record]:
+    """Read a JSON file's records one after the other.
 
     Args:
         path: file to read.
-        expected: `list` or `dict`.
+        expected: type of its top level, `list` or `dict`.
         what: description of the file for error messages, e.g. `"goal numbers"`.
 
     Raises:
         DataError: the file is missing, is not JSON, or holds another type.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
-    except OSError as error:
-        raise _unreadable(what, path, error) from error
-    except ValueError as error:
-        raise _invalid(what, path, str(error)) from error
-    if not isinstance(value, expected):
-        raise _wrong_type(what, path, type(value).__name__, expected)
-    return value
-
-
-def records(path: str | pathlib.Path, expected: type, what: str) -> Iterator[Record]:
-    """Read a JSON file's records one after the other; arguments and errors as in `read_json`."""
     try:
         with open(path, encoding="utf-8") as file:
             yield from _Reader(file, path, expected, what).records()

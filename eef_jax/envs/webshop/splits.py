@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from eef_jax.envs.webshop.goals import order
-from eef_jax.envs.webshop.json_stream import read_json
 from eef_jax.errors import ConfigError, DataError, did_you_mean
+from eef_jax.storage.files import read_json
 
 SPLITS = ("train", "dev", "test")
 KINDS = ("products", "original", "shuffled")
@@ -153,7 +153,7 @@ def read_indices(path: str, count: int) -> list[int]:
     Raises:
         DataError: the file is missing, damaged, or names a goal that is not there.
     """
-    numbers = read_json(path, list, "goal numbers")
+    numbers = read_json(path, list, what="goal numbers", remedy="give its path, or make it again")
     for place, number in enumerate(numbers):
         if type(number) is not int or not 0 <= number < count:
             raise DataError(

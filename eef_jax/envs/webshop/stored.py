@@ -96,7 +96,7 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
             f"{folder} holds no WebShop dataset ({MANIFEST} is missing): make one with "
             "python -m eef_jax.envs.webshop.import_data --out, and let it finish"
         )
-    manifest = files.read_json(path)
+    manifest = files.read_json(path, remedy="import anew")
     if manifest.get("format") != FORMAT:
         raise DataError(
             f"{path}: format {manifest.get('format')!r}, this version reads {FORMAT}; import anew"

@@ -7,7 +7,6 @@ holds a second copy of the model. Knows no tokenizer.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +43,7 @@ from eef_jax.models.quantize import quantize_projections
 from eef_jax.storage import files
 
 CONFIG = "config.json"
+REMEDY = "copy the whole model folder again, or name a Hugging Face model folder"
 
 
 def init(
@@ -233,22 +233,8 @@ def read_config(folder: epath.Path) -> ModelConfig:
         ConfigError: when no family serves its model_type.
         DataError: when it is missing or damaged, or asks for what the decoder does not compute.
     """
-    raw = read_json(folder / CONFIG)
+    raw = files.read_json(folder / CONFIG, remedy=REMEDY)
     return family(raw.get("model_type", "(none given)")).config_from_hf(raw)
-
-
-def read_json(file: epath.Path) -> dict[str, Any]:
-    """Read a JSON file of a model's folder.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
-    if not file.exists():
-        raise DataError(f"{file} is missing: name a Hugging Face model folder")
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise DataError(f"{file} is not JSON ({error}): copy it again") from error
 
 
 def save(

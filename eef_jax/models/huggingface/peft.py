@@ -18,7 +18,6 @@ from eef_jax.errors import ConfigError, DataError
 from eef_jax.models import placing, stacking
 from eef_jax.models.config import TARGETS, LoraConfig, ModelConfig
 from eef_jax.models.families import hf_names
-from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.huggingface import safetensors
 from eef_jax.models.model import Model, content_hash
 from eef_jax.storage import files
@@ -87,7 +86,7 @@ def read_config(path: epath.PathLike, config: ModelConfig) -> LoraConfig:
         raise DataError(
             f"{folder / CONFIG} is missing: an adapter's folder as PEFT saves it is expected"
         )
-    raw = hf.read_json(folder / CONFIG)
+    raw = files.read_json(folder / CONFIG, remedy="copy the adapter's folder again")
     _check_plain(folder, raw)
     known = set(hf_names.projection_names(config).values())
     adapted = {_module(name) for name in safetensors.open_file(folder / WEIGHTS)[0]}

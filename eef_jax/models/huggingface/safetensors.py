@@ -101,7 +101,7 @@ def open_folder(folder: epath.Path) -> dict[str, StoredTensor]:
     """
     names = [WEIGHTS]
     if (folder / INDEX).exists():
-        listed = files.read_json(folder / INDEX)
+        listed = files.read_json(folder / INDEX, remedy="copy it again")
         try:
             names = sorted(set(listed["weight_map"].values()))
         except (AttributeError, KeyError, TypeError) as error:

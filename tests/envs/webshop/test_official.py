@@ -94,7 +94,7 @@ def test_missing_nouns_are_warned_about(caplog):
 @pytest.mark.parametrize("damaged", ["products", "attributes", "human_instructions", "title_nouns"])
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(None, "cannot read"), ("tru", "not valid JSON"), ("3", "holds a JSON int")],
+    [(None, "cannot read|is missing"), ("tru", "not valid JSON"), ("3", "holds a JSON int")],
 )
 def test_damaged_files_are_named(tmp_path, damaged, content, complaint):
     path = tmp_path / "damaged.json"
