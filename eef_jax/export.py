@@ -65,6 +65,7 @@ def export(
         DataError: the checkpoint or the base is missing or damaged, or they do not belong together.
     """
     # Not at the top: --help and a wrong path need no accelerator library.
+    from eef_jax.models.config import ModelOptions
     from eef_jax.models.huggingface import folder as hf
     from eef_jax.models.huggingface import peft
     from eef_jax.models.model import content_hash
@@ -82,12 +83,13 @@ def export(
             f"{source} tuned all parameters, so there is no adapter: use --format=merged"
         )
     folder = epath.Path(bases.find(base or note.base)).expanduser()
+    options = ModelOptions(
+        lora=note.lora, param_dtype=note.param_dtype, quantization=note.quantization
+    )
     if note.lora is None:  # all values are the checkpoint's
-        model = hf.abstract_from_folder(folder, param_dtype=note.param_dtype)
+        model = hf.abstract_from_folder(folder, options)
     else:
-        model = hf.load(
-            folder, lora=note.lora, param_dtype=note.param_dtype, quantization=note.quantization
-        )
+        model = hf.load(folder, options)
     trainable, _ = checkpoints.load_trainable(
         source, model.trainable, base_hash=content_hash(model.frozen)
     )

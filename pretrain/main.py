@@ -29,6 +29,7 @@ import tokenizers
 from absl import app, flags, logging
 from flax import nnx
 
+from eef_jax.models import build
 from eef_jax.models.config import ModelConfig
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import Model, merge
@@ -165,7 +166,7 @@ def fresh(config: ModelConfig, seed: int) -> Model:
     word and writes that word. Most of reading is made of that, and from independent matrices it
     takes tens of minutes to appear. (Mimetic initialisation: Trockman and Kolter, 2023.)
     """
-    model = hf.init(config, lora=None, seed=seed)
+    model = build.init(config, seed=seed)
     weights = dict(nnx.to_flat_state(model.trainable))
     for path, value in weights.items():
         if path == ("embed",):
@@ -270,13 +271,10 @@ def main(argv: list[str]) -> None:
     course = COURSES[FLAGS.course]
     tokenizer = make_tokenizer(out, course, FLAGS.seed)
     end, bos = (tokenizer.token_to_id(t) for t in (vocabulary.END, vocabulary.BOS))
-    if FLAGS.init:
-        model = hf.load(FLAGS.init, lora=None)
-    else:
-        model = fresh(shape(course, end, bos), FLAGS.seed)
+    model = hf.load(FLAGS.init) if FLAGS.init else fresh(shape(course, end, bos), FLAGS.seed)
     if FLAGS.body:
         known = tokenizers.Tokenizer.from_file(f"{FLAGS.body}/tokenizer.json")
-        body = hf.load(FLAGS.body, lora=None)
+        body = hf.load(FLAGS.body)
         model = graft(model, body, tokenizer, known, seed=FLAGS.seed)
     optimizer = make_optimizer()
     now = Progress(

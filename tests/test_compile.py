@@ -11,8 +11,9 @@ from configs import architectures, webshop
 from eef_jax.analysis import flops, plan, table
 from eef_jax.analysis.programs import Memory
 from eef_jax.errors import ConfigError
+from eef_jax.models import build
+from eef_jax.models.config import ModelOptions
 from eef_jax.models.families.registry import family
-from eef_jax.models.huggingface import folder as hf
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="the extra tpu-aot is not installed"
@@ -34,7 +35,9 @@ TINY = {
 )
 def test_architectures_have_the_size_that_their_names_say(name, billions):
     raw = getattr(architectures, name)
-    model = hf.abstract(family(raw["model_type"]).config_from_hf(raw), scan=True)
+    model = build.abstract(
+        family(raw["model_type"]).config_from_hf(raw), ModelOptions(scan_layers=True)
+    )
     assert round(flops.count_parameters(model) / 1e9, 2) == billions
 
 

@@ -13,7 +13,8 @@ import tokenizers
 
 from eef_jax import bases, export
 from eef_jax.errors import ConfigError, DataError
-from eef_jax.models.config import LoraConfig, ModelConfig
+from eef_jax.models import build
+from eef_jax.models.config import LoraConfig, ModelConfig, ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.huggingface import peft
 from eef_jax.models.huggingface import safetensors as safetensors_lib
@@ -41,13 +42,13 @@ def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("base")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(f"{bases.WEBSHOP}/{name}", made)
-    hf.save(hf.init(SHAPE), made)
+    hf.save(build.init(SHAPE), made)
     return made
 
 
 def tuned(folder, stage, lora=LORA, **options):
     """A finished tune stage; returns its folder and the model that was tuned."""
-    model = hf.load(folder, lora=lora, **options)
+    model = hf.load(folder, ModelOptions(lora=lora, **options))
     model = dataclasses.replace(model, trainable=loud(model.trainable))
     note = checkpoint.Metadata(
         base=str(folder), base_hash=content_hash(model.frozen), lora=lora, **options
@@ -67,7 +68,7 @@ def logits(model):
 
 def test_an_adapter_is_exported_and_loads_on_its_base(folder, stage, tmp_path):
     out = export.export(stage[0], tmp_path / "adapter", format="peft")
-    model = hf.load(folder, lora=peft.read_config(out, SHAPE))
+    model = hf.load(folder, ModelOptions(lora=peft.read_config(out, SHAPE)))
     model = dataclasses.replace(model, trainable=peft.load(out, model))
     np.testing.assert_array_equal(logits(model), logits(stage[1]))
     raw = json.loads((out / peft.CONFIG).read_text())
@@ -102,7 +103,7 @@ def test_all_parameters_tuned_are_exported_without_their_base(folder, tmp_path):
     out = export.export(stage, tmp_path / "out", format="merged", dtype="bfloat16")
     stored = safetensors.numpy.load_file(out / safetensors_lib.WEIGHTS)
     assert {value.dtype.name for value in stored.values()} == {"bfloat16"}
-    expected = hf.load(out, param_dtype="float32")
+    expected = hf.load(out)
     np.testing.assert_allclose(logits(expected), logits(model), atol=0.1)
     with pytest.raises(ConfigError, match="no adapter: use --format=merged"):
         export.export(stage, tmp_path / "adapter", format="peft")
@@ -111,7 +112,7 @@ def test_all_parameters_tuned_are_exported_without_their_base(folder, tmp_path):
 @pytest.mark.parametrize("format", export.FORMATS)
 def test_a_checkpoint_of_another_base_is_refused(folder, stage, tmp_path, format):
     other = shutil.copytree(folder, tmp_path / "other")
-    hf.save(hf.init(SHAPE, seed=1), other)
+    hf.save(build.init(SHAPE, seed=1), other)
     with pytest.raises(DataError, match="load the base it names"):
         export.export(stage[0], tmp_path / "out", format=format, base=str(other))
     assert [file.name for file in tmp_path.iterdir()] == ["other"]

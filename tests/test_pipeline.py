@@ -13,6 +13,7 @@ from configs import webshop as configs
 from eef_jax import bases, pipeline
 from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import ConfigError, DataError
+from eef_jax.models import build
 from eef_jax.models.config import ModelConfig
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.storage import lock
@@ -30,7 +31,7 @@ def base(tmp_path_factory):
     shape = ModelConfig(
         vocab_size=size, d_model=16, n_layers=1, n_heads=2, n_kv_heads=2, head_dim=8, d_ff=16
     )
-    hf.save(hf.init(shape), folder)
+    hf.save(build.init(shape), folder)
     return folder
 
 

@@ -67,7 +67,7 @@ def main(path: str, experts: str, variant: str = "full") -> None:
     """Time one variant."""
     assert variant in VARIANTS, variant
     slots = len(Workload(experts=int(experts)).episodes())
-    model = hf.load(path, lora=None, dtype="float32", param_dtype="float32", mesh=None)
+    model = hf.load(path)
     config = EngineConfig(max_num_seqs=slots, max_context=Workload().longest)
     with Engine(model, stop_ids=(), config=config) as engine:
         if variant in ("no_sharing", "neither"):

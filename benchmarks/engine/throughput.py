@@ -147,9 +147,7 @@ def plot(rates: list[dict[str, float]], path: Path) -> None:
 
 def main() -> None:
     """Measure and print both tables."""
-    model = hf.load(
-        FLAGS.model, lora=None, dtype="float32", param_dtype="float32", attention="xla", mesh=None
-    )
+    model = hf.load(FLAGS.model)
     rates = [drawing(model, int(slots)) for slots in FLAGS.slots]
     parts = shares(model, FLAGS.experts)
     print("| at once | prefilled tokens/s | decoded tokens/s |\n|---:|---:|---:|")

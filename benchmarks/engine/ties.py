@@ -18,7 +18,7 @@ from eef_jax.models.model import merge
 
 def main(path: str) -> None:
     """Read lines, print the differences."""
-    model = hf.load(path, lora=None, dtype="float32", param_dtype="float32", mesh=None)
+    model = hf.load(path)
     decoder = merge(model.graphdef, model.frozen, model.trainable)
     found = []
     for line in sys.stdin:

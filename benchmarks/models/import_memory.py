@@ -25,11 +25,12 @@ PERIOD = 0.0005  # seconds between two looks at a process
 _PROBE = """
 import sys, jax
 print("ready", flush=True), sys.stdin.readline()
-from eef_jax.models.config import LoraConfig
+from eef_jax.models.config import LoraConfig, ModelOptions
 from eef_jax.models.huggingface import folder as hf
 path, param_dtype, quantization = sys.argv[1:]
 lora = LoraConfig(rank=1) if quantization else None
-model = hf.load(path, param_dtype=param_dtype, quantization=quantization, lora=lora)
+options = ModelOptions(lora=lora, param_dtype=param_dtype, quantization=quantization)
+model = hf.load(path, options)
 print(sum(leaf.nbytes for leaf in jax.tree.leaves((model.frozen, model.trainable))), flush=True)
 sys.stdin.readline()
 """
@@ -69,6 +70,7 @@ def measure(folder: str, *, param_dtype: str, quantization: str) -> tuple[int, i
 def generate(folder: str) -> None:
     """Write a random Llama of about 500 MB (float32) in files of at most 100 MB."""
     # Not at the top: for folders that exist this process needs no jax.
+    from eef_jax.models import build
     from eef_jax.models.config import ModelConfig
     from eef_jax.models.huggingface import folder as hf
 
@@ -82,7 +84,7 @@ def generate(folder: str) -> None:
         d_ff=2048,
         tie_embeddings=False,
     )
-    hf.save(hf.init(config), folder, max_shard=10**8)
+    hf.save(build.init(config), folder, max_shard=10**8)
 
 
 def _anonymous(pid: int) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 from eef_jax import cli
-from eef_jax.models.config import LoraConfig
+from eef_jax.models.config import LoraConfig, ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import Model, merge
 from eef_jax.text import tokenizer as tokenizer_lib
@@ -95,13 +95,10 @@ def _main() -> None:
     )
     plain = None
     for kind in KINDS:
-        model = hf.load(
-            folder,
-            lora=LoraConfig(),
-            quantization=kind,
-            dtype=given.dtype,
-            param_dtype=given.param_dtype,
+        options = ModelOptions(
+            lora=LoraConfig(), quantization=kind, dtype=given.dtype, param_dtype=given.param_dtype
         )
+        model = hf.load(folder, options)
         got = run_step(model, tokens)
         plain = plain or got
         print(row(kind, got, plain), flush=True)

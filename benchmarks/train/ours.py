@@ -11,7 +11,7 @@ import numpy as np
 
 from eef_jax import sharding
 from eef_jax.data.batches import Batches
-from eef_jax.models.config import LoraConfig
+from eef_jax.models.config import LoraConfig, ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.train import state, step
 from eef_jax.train.optim import OptimizerConfig, make_optimizer
@@ -25,7 +25,7 @@ class Trainer:
         self._job = job
         self._mesh = sharding.make_mesh({"data": -1})
         lora = LoraConfig(rank=job["rank"], alpha=2.0 * job["rank"])
-        model = hf.load(job["model"], lora=lora, mesh=self._mesh)
+        model = hf.load(job["model"], ModelOptions(lora=lora), mesh=self._mesh)
         optimizer = make_optimizer(
             OptimizerConfig(learning_rate=1e-4, schedule="constant", warmup_ratio=0.0), 1
         )

@@ -20,7 +20,8 @@ from eef_jax.data.batches import empty_batch
 from eef_jax.engine.config import MAX_NUM_SEQS, EngineConfig
 from eef_jax.errors import ConfigError
 from eef_jax.kernels import splash
-from eef_jax.learner.placement import lora_of
+from eef_jax.learner.placement import lora_of, model_options
+from eef_jax.models import build
 from eef_jax.models import memory as memory_lib
 from eef_jax.models.config import ModelConfig
 from eef_jax.models.families.registry import family
@@ -118,13 +119,13 @@ def plan(
     mesh = sharding.make_mesh(config["mesh"], devices)
     local = sharding.make_mesh(config["rollout_mesh"], process_devices(topology, devices))
     optimizer = OptimizerConfig(**train["optimizer"])
-    tuned = abstract_model(config, shape, mesh, scan=config["model"]["scan_layers"])
+    tuned = abstract_model(config, shape, mesh, scan_layers=config["model"]["scan_layers"])
     sizes = {
         "batch_size": train["batch_size"],
         "seq_len": train["seq_len"],
         "max_loss_positions": max(math.ceil(loss_fraction * train["seq_len"]), 1),
     }
-    sampled, chip = abstract_model(config, shape, local, scan=False), chip_spec(devices)
+    sampled, chip = abstract_model(config, shape, local, scan_layers=False), chip_spec(devices)
     alike = local == mesh and not config["model"]["scan_layers"]
     second = (
         0 if alike or not set(wanted) & set(ENGINE) else memory_lib.bytes_per_device(sampled, local)
@@ -233,20 +234,17 @@ def model_config(section: Mapping[str, Any]) -> ModelConfig:
 
 
 def abstract_model(
-    config: Mapping[str, Any], shape: ModelConfig, mesh: Mesh, *, scan: bool
+    config: Mapping[str, Any], shape: ModelConfig, mesh: Mesh, *, scan_layers: bool
 ) -> Model:
     """The model of a config as shapes, as it lies on a mesh."""
     section = config["model"]
-    return hf.abstract(
-        shape,
+    options = model_options(
+        section,
         lora=lora_of(section["lora"]),
-        dtype=section["dtype"],
-        param_dtype=section["param_dtype"],
-        quantization=section["quantization"],
-        attention=kernels.resolve(section["attention"], mesh, section["dtype"], shape),
-        scan=scan,
+        scan_layers=scan_layers,
         remat=config["train"]["remat"],
     )
+    return build.abstract(shape, options, mesh=mesh)
 
 
 def process_devices(topology: str, devices: Sequence[Any]) -> list[Any]:

@@ -18,8 +18,8 @@ from jax.sharding import Mesh
 from eef_jax import bases, sharding
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.errors import ConfigError
-from eef_jax.models import memory, stacking
-from eef_jax.models.config import TARGETS, LoraConfig
+from eef_jax.models import build, memory, stacking
+from eef_jax.models.config import TARGETS, LoraConfig, ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.huggingface import peft
 from eef_jax.models.model import Model, content_hash
@@ -109,15 +109,15 @@ class Placement:
     @functools.cached_property
     def trained(self) -> Model:
         """The base on the mesh of training."""
-        return self._load(self.mesh, scan=self._model["scan_layers"])
+        return self._load(self.mesh, scan_layers=self._model["scan_layers"])
 
     @functools.cached_property
     def played(self) -> Model:
         """The base on the mesh of rollouts, its layers unstacked."""
         if self.shared:
-            return hf.unrolled(self.trained)
+            return build.unrolled(self.trained)
         memory.check_fits(self._abstract(), self.rollout_mesh)
-        return self._load(self.rollout_mesh, scan=False)
+        return self._load(self.rollout_mesh, scan_layers=False)
 
     def base_hash(self, model: Model) -> str:
         """Content hash of the base's frozen parameters, computed once.
@@ -165,26 +165,19 @@ class Placement:
 
     def _abstract(self) -> Model:
         """The base's shapes, without values."""
-        options = {name: self._model[name] for name in ("param_dtype", "quantization")}
-        return hf.abstract_from_folder(self.path, lora=self.lora, **options)
+        return hf.abstract_from_folder(self.path, self._options(scan_layers=False))
 
-    def _load(self, mesh: Mesh, *, scan: bool) -> Model:
-        section = self._model
-        model = hf.load(
-            self.path,
-            lora=self.lora,
-            dtype=section["dtype"],
-            param_dtype=section["param_dtype"],
-            quantization=section["quantization"],
-            attention=section["attention"],
-            scan=scan,
-            remat=self._remat,
-            mesh=mesh,
-            seed=self._seed,
+    def _options(self, *, scan_layers: bool) -> ModelOptions:
+        return model_options(
+            self._model, lora=self.lora, scan_layers=scan_layers, remat=self._remat
         )
-        if not section["adapter"]:
+
+    def _load(self, mesh: Mesh, *, scan_layers: bool) -> Model:
+        options = self._options(scan_layers=scan_layers)
+        model = hf.load(self.path, options, mesh=mesh, seed=self._seed)
+        if not self._model["adapter"]:
             return model
-        adapter = peft.load(section["adapter"], model, mesh=mesh)
+        adapter = peft.load(self._model["adapter"], model, mesh=mesh)
         return dataclasses.replace(model, trainable=adapter)
 
     def _set_compile_cache(self) -> None:
@@ -193,6 +186,22 @@ class Placement:
         on_cpu = jax.default_backend() == "cpu"
         if self._compile_cache is not None and not configured and not on_cpu:
             jax.config.update("jax_compilation_cache_dir", os.fspath(self._compile_cache))
+
+
+def model_options(
+    section: Mapping[str, Any], *, lora: LoraConfig | None, scan_layers: bool, remat: str
+) -> ModelOptions:
+    """Options of a model from a config's section `model`.
+
+    Args:
+        section: dtype, param_dtype, quantization and attention are read.
+        lora: the adapter; None for full tuning.
+        scan_layers: whether layers are stacked and scanned over.
+        remat: name in `models.remat.POLICIES`.
+    """
+    names = ("dtype", "param_dtype", "quantization", "attention")
+    fields = {name: section[name] for name in names}
+    return ModelOptions(lora=lora, scan_layers=scan_layers, remat=remat, **fields)
 
 
 def lora_of(section: Mapping[str, Any]) -> LoraConfig | None:

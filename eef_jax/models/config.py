@@ -8,9 +8,12 @@ from collections.abc import Callable
 import jax
 
 from eef_jax.errors import ConfigError, did_you_mean
+from eef_jax.models import quantize, remat
 from eef_jax.models.rope import RopeScaling
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "silu": jax.nn.silu,
@@ -163,6 +166,47 @@ class LoraConfig:
     def adapts(self, module: str) -> bool:
         """Whether the projection of this Hugging Face name gets an adapter."""
         return any(matches(target, module) for target in self.targets)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """How a decoder of a given shape is tuned, stored and computed.
+
+    Attributes:
+        lora: the adapter, which alone is trainable then; None makes every parameter trainable.
+        dtype: type that layers compute in, out of `DTYPES`; attention scores, softmax, norms and
+            logits are float32 in any case.
+        param_dtype: type that parameters are stored in, out of `DTYPES`; an adapter is float32.
+        quantization: `int8` or `nf4` for the weights of the projections, under an adapter; "" for
+            none.
+        attention: name in `kernels.IMPLEMENTATIONS`, or "auto" for the one that the devices have.
+        scan_layers: stack the layers and scan over them, so that training compiles one of them
+            (see `stacking`).
+        remat: what is saved for the backward pass, a name in `remat.POLICIES`.
+    """
+
+    lora: LoraConfig | None = None
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+    quantization: str = ""
+    attention: str = "xla"
+    scan_layers: bool = False
+    remat: str = "none"
+
+    def __post_init__(self) -> None:
+        for name in ("dtype", "param_dtype"):
+            if (dtype := getattr(self, name)) not in DTYPES:
+                raise ConfigError(f"unknown {name} {dtype!r}: {did_you_mean(dtype, DTYPES)}")
+        quantize.check_kind(self.quantization)
+        remat.check_policy(self.remat)
+        if self.quantization and self.lora is None:
+            raise ConfigError(
+                f"quantization = {self.quantization!r} stores weights that cannot be tuned: add "
+                "an adapter (config.model.lora.enable), or set it to ''"
+            )
+
+
+DEFAULT_OPTIONS = ModelOptions()  # all parameters trainable, in float32
 
 
 def matches(target: str, module: str) -> bool:

@@ -45,7 +45,6 @@ class Decoder(nnx.Module):
         attention: str,
         remat: str = "none",
     ) -> None:
-        remat_lib.check_policy(remat)
         shape = (config.vocab_size, config.d_model)
         self.embed = nnx.Param(jnp.zeros(shape, param_dtype), axes=("vocab", "embed"))
         self.layers = nnx.List(

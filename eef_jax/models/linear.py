@@ -6,23 +6,15 @@ or one that was quantized (see `quantize`). Knows no files.
 """
 
 import functools
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from eef_jax.errors import ConfigError
-from eef_jax.models.config import LoraConfig, matches
-from eef_jax.models.families.hf_names import submodule
+from eef_jax.models.config import LoraConfig
 from eef_jax.models.quantize import QuantizedWeight
 from eef_jax.sharding import all_gather_fsdp
-
-if TYPE_CHECKING:
-    from eef_jax.models.decoder import Decoder
-
 
 # From here on a weight's own gradient costs more than the thin products that avoid it.
 _WIDE = 8
@@ -136,27 +128,3 @@ def _merged_backward(
 
 
 _merged_product.defvjp(_merged_forward, _merged_backward)
-
-
-def adapt(decoder: "Decoder", lora: LoraConfig, modules: Mapping[tuple[Any, ...], str]) -> None:
-    """Add adapters to the projections that `lora` targets.
-
-    Args:
-        decoder: gets them.
-        lora: the adapters' configuration.
-        modules: path -> Hugging Face name of every projection (`hf_names.projection_names`).
-
-    Raises:
-        ConfigError: for targets that match none.
-    """
-    known = tuple(modules.values())
-    useless = [t for t in lora.targets if not any(matches(t, name) for name in known)]
-    if useless:
-        raise ConfigError(
-            f"LoRA targets {', '.join(useless)} match no projection; the model's are named like "
-            f"{known[0]}: name one (q_proj), the end of one (layers.3.mlp."
-            "up_proj) or a regular expression for the whole name"
-        )
-    for path, name in modules.items():
-        if lora.adapts(name):
-            submodule(decoder, path).adapt(lora)

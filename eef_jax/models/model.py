@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -13,9 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from eef_jax.models import stacking
 from eef_jax.models.config import LoraConfig, ModelConfig
-
-if TYPE_CHECKING:
-    from eef_jax.models.decoder import Decoder
+from eef_jax.models.decoder import Decoder
 
 _PIECE = 256 << 20  # bytes
 
@@ -39,12 +36,12 @@ class Model:
     trainable: nnx.State
 
     @property
-    def decoder(self) -> "Decoder":
+    def decoder(self) -> Decoder:
         """The decoder with the parameters this model holds."""
         return merge(self.graphdef, self.frozen, self.trainable)
 
 
-def merge(graphdef: nnx.GraphDef, frozen: nnx.State, trainable: nnx.State) -> "Decoder":
+def merge(graphdef: nnx.GraphDef, frozen: nnx.State, trainable: nnx.State) -> Decoder:
     """Put a decoder together; works inside `jax.jit` (pass the states, close over the graphdef)."""
     return nnx.merge(graphdef, frozen, trainable)
 

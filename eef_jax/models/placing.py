@@ -5,8 +5,7 @@ becomes the device's (on a CPU) or is freed when it is there. Knows leaves and t
 config.json and no adapters' files.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,18 +17,13 @@ from eef_jax import sharding
 from eef_jax.models import stacking
 from eef_jax.models.decoder import Decoder
 from eef_jax.models.families import hf_names
-from eef_jax.models.huggingface import safetensors
 from eef_jax.models.quantize import QuantizedWeight
 
-_FLOATS = ("float32", "bfloat16", "float16", "float64")  # what weights may be stored as
-_ALIGNMENT = 64  # bytes
-_TILE = 128  # rows turned at a time: both sides of a tile stay in the processor's cache
-
 Leaf = nnx.Variable | QuantizedWeight
-Leaves = dict[
-    hf_names.ParamPath, Leaf
-]  # parameters as files have them: a quantized weight is one leaf
+# Parameters as files have them: a quantized weight is one leaf.
+Leaves = dict[hf_names.ParamPath, Leaf]
 Source = Callable[[tuple[slice, ...]], np.ndarray]  # makes a part of a parameter
+SourceOf = Callable[[hf_names.ParamPath, Leaf], Source]
 
 
 def parameter_leaves(decoder: Decoder) -> Leaves:
@@ -53,9 +47,7 @@ def unstacked_shapes(leaves: Leaves) -> dict[hf_names.ParamPath, jax.ShapeDtypeS
     }
 
 
-def stacked_source(
-    path: hf_names.ParamPath, leaf: Leaf, source_of: Callable[[hf_names.ParamPath], Source]
-) -> Source:
+def stacked_source(path: hf_names.ParamPath, leaf: Leaf, source_of: SourceOf) -> Source:
     """Where the parts of a leaf come from; a stack's from each of its layers.
 
     Args:
@@ -63,7 +55,7 @@ def stacked_source(
         leaf: the parameter, or the quantized weight.
         source_of: makes the source of one layer's parameter by its own name.
     """
-    sources = [source_of(name) for name in stacking.layer_paths(path, _variable(leaf))]
+    sources = [source_of(name, leaf) for name in stacking.layer_paths(path, _variable(leaf))]
     if not _is_stack(leaf):
         return sources[0]
 
@@ -85,6 +77,25 @@ def _own_shape(leaf: Leaf) -> tuple[int, ...]:
     """One layer's shape."""
     shape = tuple(leaf.shape)
     return shape[1:] if isinstance(leaf, nnx.Variable) and _is_stack(leaf) else shape
+
+
+def fill(
+    leaves: Leaves, source_of: SourceOf, mesh: Mesh | None
+) -> dict[hf_names.ParamPath, nnx.Variable]:
+    """Fill parameters one after the other.
+
+    Args:
+        leaves: the parameters, in any layout.
+        source_of: gives the source of one layer's parameter by its own path.
+        mesh: devices that the values are sharded over; None for the default device.
+
+    Returns:
+        The filled variables by their paths.
+    """
+    filled: dict[hf_names.ParamPath, nnx.Variable] = {}
+    for path, leaf in leaves.items():
+        filled |= place_leaf(path, leaf, stacked_source(path, leaf, source_of), mesh)
+    return filled
 
 
 def place_leaf(
@@ -132,56 +143,3 @@ def _put(variable: nnx.Variable, source: Source, mesh: Mesh | None) -> nnx.Varia
         array = jax.make_array_from_callback(variable.shape, lies, part)
     # One at a time, lest parts on their way to the devices pile up on the host.
     return variable.replace(jax.block_until_ready(array))
-
-
-def read_leaf(
-    stored: safetensors.StoredTensor, path: hf_names.ParamPath, leaf: Leaf, index: tuple[slice, ...]
-) -> np.ndarray:
-    """A part of a layer's stored tensor as the decoder has it, read into memory of its own.
-
-    The memory is aligned as XLA wants it, so that on a CPU it becomes the device's array without
-    another copy.
-    """
-    turned = hf_names.is_transposed(len(stored.shape), path)
-    view = stored.read(index[::-1]).T if turned else stored.read(index)
-    dtype = np.dtype(np.float32 if isinstance(leaf, QuantizedWeight) else leaf.dtype)
-    out = _aligned(view.shape, dtype)
-    for start in range(0, view.shape[1], _TILE) if turned else ():
-        at = slice(start, start + _TILE)
-        np.copyto(out[:, at], view[:, at], casting="unsafe")
-    if not turned:
-        np.copyto(out, view, casting="unsafe")
-    return out
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
-
-
-def tensor_mismatches(
-    stored: Mapping[str, hf_names.ParamPath],
-    found: Mapping[str, safetensors.StoredTensor],
-    leaves: Mapping[hf_names.ParamPath, jax.ShapeDtypeStruct],
-) -> list[str]:
-    """All that is wrong with a file's tensors, a line each.
-
-    Args:
-        stored: name -> path, of what it must hold.
-        found: name -> tensor, of what it does.
-        leaves: the parameters to fill, by their layers' own names; they have a shape.
-    """
-    problems = [f"missing: {name}" for name in stored if name not in found]
-    problems += [f"unexpected: {name}" for name in sorted(found) if name not in stored]
-    for name, path in stored.items():
-        if name not in found:
-            continue
-        got, shape = found[name], tuple(leaves[path].shape)
-        expected = shape[::-1] if hf_names.is_transposed(len(shape), path) else shape
-        if got.shape != expected:
-            problems.append(f"shape of {name}: got {list(got.shape)}, expected {list(expected)}")
-        if got.dtype.name not in _FLOATS:
-            problems.append(f"type of {name}: got {got.dtype}, expected {' or '.join(_FLOATS)}")
-    return problems

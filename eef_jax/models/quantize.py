@@ -9,7 +9,7 @@ import abc
 import functools
 import statistics
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,6 @@ import numpy as np
 from flax import nnx
 
 from eef_jax.errors import ConfigError, did_you_mean
-
-if TYPE_CHECKING:
-    from eef_jax.models.decoder import Decoder
 
 NF4_BLOCK = 64  # weights of one input's run that share a scale
 Restore = Callable[[jax.Array, jax.Array], jax.Array]  # codes, scales -> weight
@@ -147,19 +144,16 @@ class Nf4(QuantizedWeight):
 KINDS: dict[str, type[Any]] = {"int8": Int8, "nf4": Nf4}
 
 
-def quantize_projections(decoder: "Decoder", kind: str) -> None:
-    """Give every projection a quantized weight in place of its own, of 0 until it is filled.
+def check_kind(kind: str) -> None:
+    """Check the name of a quantization; "" means none.
 
     Raises:
-        ConfigError: for an unknown kind, or a shape that it cannot hold.
+        ConfigError: it is unknown; with the near names.
     """
-    if kind not in KINDS:
+    if kind and kind not in KINDS:
         raise ConfigError(
             f"unknown quantization {kind!r}: {did_you_mean(kind, KINDS)}, or '' for none"
         )
-    for layer in decoder.layers:
-        for linear in layer.projections():
-            linear.weight = KINDS[kind](linear.shape, linear.axes)
 
 
 def _levels() -> np.ndarray:

@@ -7,7 +7,7 @@ say `layers.17.q_proj.weight` whatever the layout. Knows no values' meaning and 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +15,13 @@ import numpy as np
 from flax import nnx
 
 from eef_jax.errors import ConfigError
-
-if TYPE_CHECKING:
-    from eef_jax.models.config import ModelConfig
-    from eef_jax.models.decoder import Decoder
+from eef_jax.models.config import ModelConfig
+from eef_jax.models.decoder import Decoder
 
 Path = tuple[Any, ...]
 
 
-def stack_groups(config: "ModelConfig") -> list[tuple[int, ...]]:
+def stack_groups(config: ModelConfig) -> list[tuple[int, ...]]:
     """The layers of each stack: the repeating pattern's, then leftovers of one layer each."""
     n, kinds = config.n_layers, [config.window(i) for i in range(config.n_layers)]
     p = next(p for p in range(1, n + 1) if all(kinds[i] == kinds[i % p] for i in range(n)))
@@ -31,7 +29,7 @@ def stack_groups(config: "ModelConfig") -> list[tuple[int, ...]]:
     return [tuple(range(j, whole, p)) for j in range(p)] + [(i,) for i in range(whole, n)]
 
 
-def stack_layers(decoder: "Decoder") -> None:
+def stack_layers(decoder: Decoder) -> None:
     """Turn a blank decoder's layers into stacks, in place.
 
     Raises:
@@ -59,7 +57,7 @@ def _stacked(blocks: Sequence[nnx.Module], held: tuple[int, ...]) -> Any:
     return nnx.merge(graphdef, jax.tree.map(widened, state, is_leaf=_is_variable))
 
 
-def unstack_layers(decoder: "Decoder") -> None:
+def unstack_layers(decoder: Decoder) -> None:
     """Turn a decoder's stacks into layers, in place; slices are made beside the stacks."""
     layers: dict[int, Any] = {}
     for block, numbers in zip(decoder.layers, stack_groups(decoder.config), strict=True):

@@ -143,7 +143,8 @@ def lower(
     """The step's program for batches like this one, to be compiled ahead of time.
 
     Args:
-        model: may be abstract (`hf.abstract`); on a mesh of described devices nothing ever runs.
+        model: may be abstract (`models.build.abstract`); on a mesh of described devices nothing
+            ever runs.
         optimizer: as for `make_step`, and so are the rest.
         batch: a whole global batch, such as `data.batches.empty`.
         mesh: see `make_step`.

@@ -13,8 +13,8 @@ from eef_jax.analysis.roofline import roofline
 from eef_jax.data.batches import empty_batch
 from eef_jax.errors import ConfigError
 from eef_jax.kernels import xla
-from eef_jax.models.config import LoraConfig, ModelConfig
-from eef_jax.models.huggingface import folder as hf
+from eef_jax.models import build
+from eef_jax.models.config import LoraConfig, ModelConfig, ModelOptions
 from eef_jax.sharding import make_mesh
 from eef_jax.train import step
 from eef_jax.train.optim import OptimizerConfig, make_optimizer
@@ -26,7 +26,9 @@ LENGTH = 512
 
 
 def model(lora=LoraConfig(rank=4), **options):  # noqa: B008
-    return hf.abstract(CONFIG, lora=lora, dtype="bfloat16", scan=True, **options)
+    return build.abstract(
+        CONFIG, ModelOptions(lora=lora, dtype="bfloat16", scan_layers=True, **options)
+    )
 
 
 @functools.cache

@@ -16,7 +16,8 @@ import tokenizers
 from eef_jax import bases
 from eef_jax.cluster.distributed import connect
 from eef_jax.errors import ConfigError
-from eef_jax.models.config import ModelConfig
+from eef_jax.models import build
+from eef_jax.models.config import ModelConfig, ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.storage.trajectories import read_trajectories
 from eef_jax.storage.workdir import CHECKPOINT
@@ -48,7 +49,7 @@ def base(tmp_path_factory):
     shape = ModelConfig(
         vocab_size=size, d_model=16, n_layers=1, n_heads=2, n_kv_heads=2, head_dim=8, d_ff=16
     )
-    hf.save(hf.init(shape), folder)
+    hf.save(build.init(shape), folder)
     return folder
 
 
@@ -152,7 +153,7 @@ def test_losses_and_weights_are_equal(alone, together, base):
         weights = []
         for run in (alone, together[0]):
             note = checkpoint.read_metadata(run / stage / CHECKPOINT)
-            like = hf.load(base, lora=note.lora).trainable
+            like = hf.load(base, ModelOptions(lora=note.lora)).trainable
             at = run / stage / CHECKPOINT
             stored, _ = checkpoint.load_trainable(at, like, base_hash=note.base_hash)
             weights.append(list(map(np.asarray, jax.tree.leaves(stored))))

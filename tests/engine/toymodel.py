@@ -8,8 +8,8 @@ import numpy as np
 
 from eef_jax.engine.config import EngineConfig
 from eef_jax.engine.engine import Engine
-from eef_jax.models.config import LoraConfig, ModelConfig
-from eef_jax.models.huggingface import folder as hf
+from eef_jax.models import build
+from eef_jax.models.config import LoraConfig, ModelConfig, ModelOptions
 from eef_jax.models.model import Model, merge
 
 VOCAB = 320
@@ -41,7 +41,7 @@ def model(seed: int = 0, *, adapted: bool = True, **sizes: int) -> Model:
     """Two layers, grouped heads; an adapter whose second half is not zero, or none."""
     config = ModelConfig(**SIZES | sizes)
     lora = LoraConfig(rank=4, alpha=8.0) if adapted else None
-    made = hf.init(config, lora=lora, dtype=jnp.float32, param_dtype=jnp.float32, seed=seed)
+    made = build.init(config, ModelOptions(lora=lora), seed=seed)
     # Wide enough that the best token is no close call.
     spread = lambda x: x + 0.3 * jax.random.normal(jax.random.key(seed + 1), x.shape)
     return Model(

@@ -11,7 +11,7 @@ from flax import nnx
 from eef_jax import sharding
 from eef_jax.errors import ConfigError
 from eef_jax.models import quantize
-from eef_jax.models.config import LoraConfig
+from eef_jax.models.config import LoraConfig, ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import content_hash, merge
 from tests.models.toys import CONFIG, forward, loud, rows, toy
@@ -72,8 +72,9 @@ def test_a_product_and_its_gradient_are_those_of_the_restored_weight(kind):
 def test_a_loaded_base_stays_near_and_only_adapters_train(tmp_path, kind, most):
     plain = toy(LORA)
     hf.save(plain, tmp_path)
-    model = hf.load(tmp_path, lora=LORA, quantization=kind)
-    assert content_hash(model.trainable) == content_hash(hf.load(tmp_path, lora=LORA).trainable)
+    model = hf.load(tmp_path, ModelOptions(lora=LORA, quantization=kind))
+    full = hf.load(tmp_path, ModelOptions(lora=LORA))
+    assert content_hash(model.trainable) == content_hash(full.trainable)
     assert {path[-1] for path, _ in nnx.to_flat_state(model.trainable)} == {"lora_a", "lora_b"}
     batch, trainable = rows(2, 9), loud(plain.trainable)
 
@@ -87,7 +88,8 @@ def test_a_loaded_base_stays_near_and_only_adapters_train(tmp_path, kind, most):
 def test_quantized_weights_lie_on_the_mesh_and_give_the_logits_of_one_device(tmp_path):
     hf.save(toy(), tmp_path)
     mesh = sharding.make_mesh({"fsdp": 2, "tensor": 4})
-    one, many = (hf.load(tmp_path, lora=LORA, quantization="nf4", mesh=m) for m in (None, mesh))
+    options = ModelOptions(lora=LORA, quantization="nf4")
+    one, many = (hf.load(tmp_path, options, mesh=m) for m in (None, mesh))
     assert content_hash(one.frozen) == content_hash(many.frozen)
     codes = many.frozen["layers"][0]["up_proj"]["weight"]["codes"][...]
     assert codes.sharding.spec == jax.sharding.PartitionSpec("fsdp", "tensor")
@@ -99,7 +101,8 @@ def test_quantized_weights_lie_on_the_mesh_and_give_the_logits_of_one_device(tmp
 
 def test_a_merged_save_holds_the_restored_weights_with_the_adapter(tmp_path):
     hf.save(toy(), tmp_path / "base")
-    model = hf.load(tmp_path / "base", lora=LORA, quantization="nf4", param_dtype="bfloat16")
+    options = ModelOptions(lora=LORA, quantization="nf4", param_dtype="bfloat16")
+    model = hf.load(tmp_path / "base", options)
     model = dataclasses.replace(model, trainable=loud(model.trainable))
     hf.save(model, tmp_path / "merged", dtype="float32")
     batch = rows(2, 5)

@@ -10,8 +10,8 @@ import pytest
 from flax import nnx
 
 from eef_jax.errors import ConfigError
-from eef_jax.models import stacking
-from eef_jax.models.config import LoraConfig
+from eef_jax.models import build, stacking
+from eef_jax.models.config import LoraConfig, ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.huggingface import peft
 from eef_jax.models.model import content_hash, merge
@@ -29,7 +29,7 @@ def both(config=CONFIG, lora=LORA, **options):
     """The same weights in both layouts, none of them 0."""
     unrolled = toy(lora, config)
     unrolled = dataclasses.replace(unrolled, trainable=loud(unrolled.trainable))
-    scanned = toy(lora, config, scan=True, **options)
+    scanned = toy(lora, config, scan_layers=True, **options)
     trainable = stacking.restack_state(unrolled.trainable, scanned.trainable)
     return unrolled, dataclasses.replace(scanned, trainable=trainable)
 
@@ -111,12 +111,12 @@ def test_a_pattern_is_stacked_by_kind_and_the_rest_stays_alone():
 
 
 def test_fresh_weights_hashes_and_names_do_not_depend_on_the_layout():
-    unrolled, scanned = toy(LORA, MIXED), toy(LORA, MIXED, scan=True)
+    unrolled, scanned = toy(LORA, MIXED), toy(LORA, MIXED, scan_layers=True)
     assert content_hash(unrolled.frozen) == content_hash(scanned.frozen)
     assert content_hash(unrolled.trainable) == content_hash(scanned.trainable)
     back = stacking.unstack_state(scanned.trainable)
     jax.tree.map(np.testing.assert_array_equal, back, unrolled.trainable)
-    again = hf.unrolled(scanned)
+    again = build.unrolled(scanned)
     jax.tree.map(np.testing.assert_array_equal, again.frozen, unrolled.frozen)
     assert again.graphdef == unrolled.graphdef
 
@@ -132,23 +132,23 @@ def test_folders_and_adapters_are_the_same_from_either(tmp_path):
         ).read_bytes()
     weights = [tmp_path / f"{name}_adapter" / peft.WEIGHTS for name in ("unrolled", "scanned")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
-    loaded = hf.load(tmp_path / "unrolled", lora=LORA, scan=True)
+    loaded = hf.load(tmp_path / "unrolled", ModelOptions(lora=LORA, scan_layers=True))
     assert content_hash(loaded.frozen) == content_hash(hf.load(tmp_path / "scanned").trainable)
-    fresh = dataclasses.replace(scanned, trainable=toy(LORA, scan=True).trainable)
+    fresh = dataclasses.replace(scanned, trainable=toy(LORA, scan_layers=True).trainable)
     adapter = peft.load(tmp_path / "unrolled_adapter", fresh)
     jax.tree.map(np.testing.assert_array_equal, adapter, scanned.trainable)
 
 
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
 def test_quantized_layers_are_scanned_too(kind):
-    unrolled, scanned = toy(LORA, quantization=kind), toy(LORA, scan=True, quantization=kind)
+    unrolled, scanned = toy(LORA, quantization=kind), toy(LORA, scan_layers=True, quantization=kind)
     assert content_hash(unrolled.frozen) == content_hash(scanned.frozen)
     assert_same(loss_and_gradient(scanned), loss_and_gradient(unrolled))
 
 
 def test_layers_that_differ_are_refused():
     with pytest.raises(ConfigError, match=r"layers 0 and 1 differ .*scan_layers=False"):
-        toy(LoraConfig(rank=2, targets=("layers.0.self_attn.q_proj",)), scan=True)
+        toy(LoraConfig(rank=2, targets=("layers.0.self_attn.q_proj",)), scan_layers=True)
 
 
 def test_an_unknown_policy_names_the_known_ones():
@@ -158,6 +158,6 @@ def test_an_unknown_policy_names_the_known_ones():
 
 
 def test_stacks_carry_an_axis_for_their_layers():
-    for _, leaf in nnx.to_flat_state(toy(LORA, MIXED, scan=True).frozen):
+    for _, leaf in nnx.to_flat_state(toy(LORA, MIXED, scan_layers=True).frozen):
         axes = leaf.get_metadata()["axes"]
         assert len(axes) == leaf.ndim

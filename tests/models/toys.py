@@ -6,11 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
-from eef_jax.models.config import LoraConfig, ModelConfig
+from eef_jax.models import build
+from eef_jax.models.config import LoraConfig, ModelConfig, ModelOptions
 from eef_jax.models.decoder import Decoder
 from eef_jax.models.families import registry
-from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import Model
 
 CONFIG = ModelConfig(
@@ -52,8 +53,16 @@ def config_of(model_type: str, **changes: Any) -> ModelConfig:
     return registry.family(model_type).config_from_hf(tiny(model_type, **changes))
 
 
-def toy(lora: LoraConfig | None = None, config: ModelConfig = CONFIG, **options) -> Model:
-    return hf.init(config, lora=lora, **options)
+def toy(
+    lora: LoraConfig | None = None,
+    config: ModelConfig = CONFIG,
+    *,
+    mesh: Mesh | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Model:
+    """A model with random weights; `options` are fields of `ModelOptions`."""
+    return build.init(config, ModelOptions(lora=lora, **options), mesh=mesh, seed=seed)
 
 
 def forward(decoder: Decoder) -> Callable[..., jax.Array]:

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from eef_jax.errors import EefError  # noqa: E402
-from eef_jax.models.config import LoraConfig  # noqa: E402
+from eef_jax.models.config import LoraConfig, ModelOptions  # noqa: E402
 from eef_jax.models.families import registry  # noqa: E402
 from eef_jax.models.huggingface import folder as hf  # noqa: E402
 from eef_jax.models.model import Model  # noqa: E402
@@ -138,7 +138,7 @@ def ours(decoder, positions, segments):
 def test_transformers_loads_what_is_saved(model_type, loaded, tmp_path):
     theirs = torch_model(model_type)
     theirs.save_pretrained(tmp_path / "theirs")
-    model = hf.load(tmp_path / "theirs", lora=LoraConfig(rank=2))
+    model = hf.load(tmp_path / "theirs", ModelOptions(lora=LoraConfig(rank=2)))
     hf.save(model, tmp_path / "ours")
     again, info = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path / "ours", output_loading_info=True, attn_implementation="eager"

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 peft_library = pytest.importorskip("peft")
 
-from eef_jax.models.config import LoraConfig  # noqa: E402
+from eef_jax.models.config import LoraConfig, ModelOptions  # noqa: E402
 from eef_jax.models.huggingface import folder as hf  # noqa: E402
 from eef_jax.models.huggingface import peft  # noqa: E402
 from eef_jax.models.model import content_hash  # noqa: E402
@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
 
 
 def adapted(folder, lora):
-    model = hf.load(folder, lora=lora)
+    model = hf.load(folder, ModelOptions(lora=lora))
     return dataclasses.replace(model, trainable=loud(model.trainable))
 
 
@@ -90,7 +90,8 @@ def test_an_adapter_goes_to_peft_and_back_bit_for_bit(folder, tmp_path, kind):
     assert before.keys() == after.keys()
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value)
-    again = hf.load(folder, lora=peft.read_config(tmp_path / "theirs", model.config))
+    config = peft.read_config(tmp_path / "theirs", model.config)
+    again = hf.load(folder, ModelOptions(lora=config))
     returned = peft.load(tmp_path / "theirs", again)
     assert content_hash(returned) == content_hash(model.trainable)
 
@@ -108,7 +109,8 @@ def test_an_adapter_made_by_peft_gives_its_logits_here(folder, tmp_path):
     torch.manual_seed(1)
     made = peft_library.get_peft_model(torch_base(folder), config)
     made.save_pretrained(tmp_path)
-    model = hf.load(folder, lora=peft.read_config(tmp_path, hf.read_config(folder)))
+    lora = peft.read_config(tmp_path, hf.read_config(folder))
+    model = hf.load(folder, ModelOptions(lora=lora))
     model = dataclasses.replace(model, trainable=peft.load(tmp_path, model))
     assert model.lora is not None and model.lora.dropout == 0.1
     np.testing.assert_allclose(ours(model), theirs(made), rtol=1e-4, atol=1e-4)

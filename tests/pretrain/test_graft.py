@@ -9,7 +9,7 @@ from flax import nnx
 
 from eef_jax import bases
 from eef_jax.errors import ConfigError
-from eef_jax.models.huggingface import folder as hf
+from eef_jax.models import build
 from pretrain import graft
 from pretrain import main as pretrain
 from pretrain.course import COURSES
@@ -39,7 +39,7 @@ def small(vocab, **fields):
     config = dataclasses.replace(
         pretrain.shape(COURSES["scienceworld"], 0, 0), vocab_size=vocab, n_layers=1, **fields
     )
-    return hf.init(config, lora=None, seed=vocab)
+    return build.init(config, seed=vocab)
 
 
 def test_the_layers_are_the_bodys():

@@ -13,8 +13,8 @@ from eef_jax import sharding
 from eef_jax.analysis import hlo
 from eef_jax.data.batches import empty_batch
 from eef_jax.errors import ConfigError
-from eef_jax.models import stacking
-from eef_jax.models.huggingface import folder as hf
+from eef_jax.models import build, stacking
+from eef_jax.models.config import ModelOptions
 from eef_jax.sharding import make_mesh
 from eef_jax.train import state as state_lib
 from eef_jax.train.optim import OptimizerConfig, make_optimizer
@@ -148,7 +148,9 @@ def test_the_step_compiles_once_and_leaves_its_state_where_it_was():
 @pytest.mark.parametrize(("chunk", "whole"), [(128, False), (512, True)])
 def test_logits_of_all_tokens_never_exist(chunk, whole):
     config = dataclasses.replace(toy.CONFIG, vocab_size=640)
-    model = hf.abstract(config, lora=toy.LORA, scan=True, remat="block", dtype="bfloat16")
+    model = build.abstract(
+        config, ModelOptions(lora=toy.LORA, scan_layers=True, remat="block", dtype="bfloat16")
+    )
     batch = empty_batch(1, 512, 512)
     lowered = lower(model, SGD, batch, mesh=toy.one_device(), chunk=chunk)
     made = hlo.parse(lowered.compile().as_text())

@@ -7,9 +7,8 @@ import jax
 import numpy as np
 
 from eef_jax.data.batches import Batches
-from eef_jax.models import stacking
-from eef_jax.models.config import LoraConfig, ModelConfig
-from eef_jax.models.huggingface import folder as hf
+from eef_jax.models import build, stacking
+from eef_jax.models.config import LoraConfig, ModelConfig, ModelOptions
 from eef_jax.models.model import Model
 from eef_jax.sharding import make_mesh
 from eef_jax.train.optim import OptimizerConfig
@@ -31,10 +30,10 @@ def one_device():
 @functools.cache
 def model(lora: LoraConfig | None = LORA, scan: bool = False) -> Model:
     if scan:  # what pods train: stacked layers that are computed again on the way back
-        stacked = hf.init(CONFIG, lora=lora, scan=True, remat="block")
+        stacked = build.init(CONFIG, ModelOptions(lora=lora, scan_layers=True, remat="block"))
         trainable = stacking.restack_state(model(lora).trainable, stacked.trainable)
         return dataclasses.replace(stacked, trainable=trainable)
-    made = hf.init(CONFIG, lora=lora)
+    made = build.init(CONFIG, ModelOptions(lora=lora))
     if lora is None:
         return made
     # A fresh adapter's second half is 0, which hides most gradients: start from a used one.

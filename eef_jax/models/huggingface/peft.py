@@ -18,7 +18,7 @@ from eef_jax.errors import ConfigError, DataError
 from eef_jax.models import placing, stacking
 from eef_jax.models.config import TARGETS, LoraConfig, ModelConfig
 from eef_jax.models.families import hf_names
-from eef_jax.models.huggingface import safetensors
+from eef_jax.models.huggingface import reading, safetensors
 from eef_jax.models.model import Model, content_hash
 from eef_jax.storage import files
 
@@ -131,22 +131,19 @@ def load(path: epath.PathLike, model: Model, *, mesh: Mesh | None = None) -> nnx
     leaves: placing.Leaves = dict(nnx.to_flat_state(model.trainable))
     own = placing.unstacked_shapes(leaves)
     stored = _stored(model.config, own)
-    if problems := placing.tensor_mismatches(stored, found, own):
+    if problems := reading.tensor_mismatches(stored, found, own):
         lines = "\n  ".join(problems)
         raise DataError(
             f"{folder} holds another adapter than its {CONFIG} and the base say:\n  {lines}\n"
             "load the base that it was tuned on, or copy the folder again"
         )
     _check_base(folder, metadata, model)
-    of = {at: found[name] for name, at in stored.items()}
-    filled: dict[hf_names.ParamPath, nnx.Variable] = {}
-    for at, leaf in leaves.items():
+    tensors = {path: found[name] for name, path in stored.items()}
 
-        def source_of(name: hf_names.ParamPath, leaf: placing.Leaf = leaf) -> placing.Source:
-            return functools.partial(placing.read_leaf, of[name], name, leaf)
+    def source_of(path: hf_names.ParamPath, leaf: placing.Leaf) -> placing.Source:
+        return functools.partial(reading.read_leaf, tensors[path], path, leaf)
 
-        filled |= placing.place_leaf(at, leaf, placing.stacked_source(at, leaf, source_of), mesh)
-    return nnx.from_flat_state(filled)
+    return nnx.from_flat_state(placing.fill(leaves, source_of, mesh))
 
 
 def _stored(

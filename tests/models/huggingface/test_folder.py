@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from eef_jax import sharding
 from eef_jax.errors import ConfigError, DataError
-from eef_jax.models.config import LoraConfig
+from eef_jax.models.config import LoraConfig, ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.huggingface import safetensors as safetensors_lib
 from eef_jax.models.model import content_hash
@@ -30,10 +30,10 @@ def test_saved_and_loaded_weights_are_bit_equal(tmp_path, tied, param_dtype):
     )
     model = toy(config=config, param_dtype=param_dtype)
     hf.save(model, tmp_path)
-    again = hf.load(tmp_path, param_dtype=param_dtype)
+    again = hf.load(tmp_path, ModelOptions(param_dtype=param_dtype))
     assert again.config == config
     assert content_hash(again.trainable) == content_hash(model.trainable)
-    adapted = hf.load(tmp_path, param_dtype=param_dtype, lora=LoraConfig(rank=2))
+    adapted = hf.load(tmp_path, ModelOptions(param_dtype=param_dtype, lora=LoraConfig(rank=2)))
     assert content_hash(adapted.frozen) == content_hash(model.trainable)
     assert not list(tmp_path.glob("*.partial"))
 
@@ -68,7 +68,7 @@ def test_sharded_files_load_by_their_index_onto_a_mesh(tmp_path, monkeypatch):
     monkeypatch.setattr(
         safetensors_lib.StoredTensor, "read", _recording(safetensors_lib.StoredTensor.read, read)
     )
-    loaded = hf.load(tmp_path, lora=LoraConfig(rank=2), mesh=mesh)
+    loaded = hf.load(tmp_path, ModelOptions(lora=LoraConfig(rank=2)), mesh=mesh)
     assert content_hash(loaded.frozen) == content_hash(model.trainable)
     for state in (loaded.frozen, loaded.trainable):
         jax.tree.map(
@@ -92,7 +92,7 @@ def _recording(read, sizes):
 def test_the_seed_alone_makes_the_adapter(tmp_path):
     hf.save(toy(), tmp_path)
     first, second, other = (
-        content_hash(hf.load(tmp_path, lora=LoraConfig(rank=2), seed=seed).trainable)
+        content_hash(hf.load(tmp_path, ModelOptions(lora=LoraConfig(rank=2)), seed=seed).trainable)
         for seed in (0, 0, 1)
     )
     assert first == second != other
