@@ -1,4 +1,4 @@
-"""The layout: every module on a floor, a complete map, and links that exist.
+"""The layout: no circular imports, every module on a floor, a complete map, and links that exist.
 
 The graph is that of `benchmarks.common.measures`: every import in the syntax tree counts, those
 inside functions and under `if TYPE_CHECKING:` too.
@@ -64,6 +64,10 @@ def test_imports_in_functions_and_for_types_count():
         "p.d": {"p.a", "p.c"},
     }
     assert structure.circles(found) == [["p.a", "p.b", "p.c"]]
+
+
+def test_no_circular_imports(graph):
+    assert structure.circles(graph) == []
 
 
 def test_every_module_is_on_a_floor(modules, graph):
