@@ -27,11 +27,12 @@ from eef_jax.errors import ConfigError, DataError, did_you_mean
 from eef_jax.methods.base import Attempts, Method
 from eef_jax.policies.base import Policy
 from eef_jax.rollout import play
-from eef_jax.storage.files import write_json, write_text
+from eef_jax.storage.files import rerun, write_json
 from eef_jax.storage.provenance import collect_provenance, config_hash, json_values
+from eef_jax.storage.selections import write_selections
 from eef_jax.storage.trajectories import read_trajectories, write_trajectories
 from eef_jax.storage.workdir import Stage, Workdir, open_workdir
-from eef_jax.types import Episode, Selection, Task, Trajectory
+from eef_jax.types import Episode, Task, Trajectory
 
 if TYPE_CHECKING:
     from eef_jax.learner.placement import Placement
@@ -228,7 +229,8 @@ def _expert(this: _Run) -> tuple[Trajectory, ...]:
         write_json(stage.folder / "scores.json", scores_lib.score_summary(held_out))
         return play.counts(trajectories) | {"spent": expert.spent()}
 
-    return read_trajectories(_stage(this, "expert", make).folder)
+    folder = _stage(this, "expert", make).folder
+    return read_trajectories(folder, remedy=rerun(folder))
 
 
 def _expert_plays(this: _Run, expert: Policy, split: str) -> list[Trajectory]:
@@ -255,7 +257,8 @@ def _explore(
         with this.sampler.policy(this.tuned(number - 1), sampling, seed=seed) as policy:
             return _play_and_store(this, policy, episodes, stage)[1]
 
-    return read_trajectories(_stage(this, f"round_{number}/explore", make, together=True).folder)
+    folder = _stage(this, f"round_{number}/explore", make, together=True).folder
+    return read_trajectories(folder, remedy=rerun(folder))
 
 
 def _select(this: _Run, attempts: Attempts, tasks: Sequence[Task], number: int) -> None:
@@ -269,8 +272,7 @@ def _select(this: _Run, attempts: Attempts, tasks: Sequence[Task], number: int) 
             this.placement.chat,
             max_length=this.config["train"]["seq_len"],
         )
-        lines = [json.dumps(_verdict(selection)) for selection in selections]
-        write_text(stage.folder / "selections.jsonl", "".join(f"{x}\n" for x in lines))
+        write_selections(stage.folder, selections)
         tfrecord.write(
             stage.folder / "dataset",
             examples,
@@ -348,26 +350,3 @@ def _play_and_store(
     if this.hosts.is_lead:
         write_trajectories(stage.folder, trajectories)
     return trajectories, play.counts(trajectories) | {"tokens": tokens}
-
-
-def _verdict(selection: Selection) -> dict[str, Any]:
-    """A selection as JSON: which steps of which trajectory are learned, and why."""
-    trajectory = selection.trajectory
-    return {
-        "trajectory": trajectory.id,
-        "task": trajectory.task.id,
-        "role": selection.role,
-        "state": selection.state,
-        "pair": selection.pair,
-        "steps": [
-            {
-                "source": step.source,
-                "action": step.action,
-                "weight": weight,
-                "reason": reason,
-            }
-            for step, weight, reason in zip(
-                trajectory.steps, selection.weights, selection.reasons, strict=True
-            )
-        ],
-    }

@@ -225,7 +225,7 @@ class Selection:
     Attributes:
         trajectory: what is trained on (all its steps are context).
         weights: loss weight of each step's message.
-        reasons: why, one of `REASONS` for each step.
+        reasons: why, for each step: one of the constants `KEPT_*` and `MASKED_*` below.
         role: which part of the data set it belongs to: `expert_win`, `s0`, `recovery`, ...
         state: index of the step at which the learned part's important state lies (0 for s_0).
         pair: id shared by the two sides of a preference pair, else None.
@@ -239,20 +239,13 @@ class Selection:
     pair: str | None = None
 
 
+# Reasons of a selection's steps. They are stored in data sets and reports: do not reword them.
 KEPT_EXPERT_WIN = "kept: expert win"
 KEPT_OWN_WIN = "kept: own win"
 KEPT_BENEFICIAL = "kept: beneficial expert action"
 KEPT_ALL = "kept: all expert actions"
 MASKED_CONTEXT = "masked: context before the important state"
 MASKED_HARMFUL = "masked: harmful expert action"
-REASONS = (
-    KEPT_EXPERT_WIN,
-    KEPT_OWN_WIN,
-    KEPT_BENEFICIAL,
-    KEPT_ALL,
-    MASKED_CONTEXT,
-    MASKED_HARMFUL,
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)

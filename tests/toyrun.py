@@ -1,12 +1,12 @@
 """A small finished run made by hand: EEF on four train tasks, two rounds, four held-out tasks."""
 
 import dataclasses
-import json
 
 from eef_jax import scores as scores_lib
 from eef_jax.methods.base import Attempts
 from eef_jax.methods.eef import Eef
-from eef_jax.storage.files import write_json, write_text
+from eef_jax.storage.files import write_json
+from eef_jax.storage.selections import write_selections
 from eef_jax.storage.trajectories import write_trajectories
 from eef_jax.storage.workdir import open_workdir
 from eef_jax.types import Outcome, Step, Task, Trajectory
@@ -147,23 +147,7 @@ def _played(folder, trajectories, scores=None):
 
 def _selected(folder, method, attempts, number):
     selections = method.select(attempts, tasks("train"), number)
-    lines = [
-        json.dumps(
-            {
-                "trajectory": s.trajectory.id,
-                "task": s.trajectory.task.id,
-                "role": s.role,
-                "state": s.state,
-                "pair": s.pair,
-                "steps": [
-                    {"source": step.source, "action": step.action, "weight": w, "reason": r}
-                    for step, w, r in zip(s.trajectory.steps, s.weights, s.reasons, strict=True)
-                ],
-            }
-        )
-        for s in selections
-    ]
-    write_text(folder / "selections.jsonl", "".join(f"{line}\n" for line in lines))
+    write_selections(folder, selections)
     return {
         "selections": len(selections),
         "examples": len(selections),

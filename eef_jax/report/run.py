@@ -5,17 +5,16 @@ reported. Knows the layout of a work folder; not how anything is shown.
 """
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from eef_jax import plugins
 from eef_jax import scores as scores_lib
-from eef_jax.errors import DataError
 from eef_jax.methods.base import Method
 from eef_jax.scores import Score
 from eef_jax.storage.files import read_json, rerun
+from eef_jax.storage.selections import read_selections
 from eef_jax.storage.trajectories import read_trajectories
 from eef_jax.storage.workdir import Workdir
 from eef_jax.types import Trajectory
@@ -68,23 +67,14 @@ class Run:
         stage = self.work.stage(f"round_{number}/select")
         if stage.name not in self.manifests:
             return []
-        path = stage.folder / "selections.jsonl"
-        found = []
-        for place, line in enumerate(path.read_text().splitlines(), start=1):
-            try:
-                found.append(json.loads(line))
-            except ValueError as error:
-                raise DataError(
-                    f"{path}, line {place} is damaged ({error}): delete {path.parent}, so that its "
-                    "stage runs again"
-                ) from error
-        return found
+        return read_selections(stage.folder)
 
     def trajectories(self, stage: str) -> tuple[Trajectory, ...]:
         """The attempts that a stage played."""
         if stage not in self.manifests:
             return ()
-        return read_trajectories(self.work.stage(stage).folder)
+        folder = self.work.stage(stage).folder
+        return read_trajectories(folder, remedy=rerun(folder))
 
     def label(self, number: int) -> str:
         """A round's name in tables."""

@@ -68,7 +68,7 @@ def gather_trajectories(
     hosts.barrier()
     if not hosts.is_lead:
         return played, dict(spent)
-    found = {t.id: t for part in parts for t in read_trajectories(part)}
+    found = {t.id: t for part in parts for t in read_trajectories(part, remedy=_REMEDY)}
     sums: dict[str, float] = {}
     for part in parts:
         for name, count in files.read_json(part / SPENT, remedy=_REMEDY).items():

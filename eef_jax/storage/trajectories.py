@@ -1,7 +1,12 @@
-"""Trajectories as JSON lines: one attempt a line, in shards, with the version of their layout.
+"""Trajectories as JSON lines: one attempt a line, in shards, with a schema version.
 
-The lines are for people and other programs to read as well. Knows files and the fields of a
-trajectory, nothing of what they mean.
+A line is an object with the fields of `types.Trajectory`; `task` and each of `steps` are objects
+with the fields of `types.Task` and `types.Step`. Fields with a default may be missing. Other
+programs may read and write these files:
+
+    {"schema": 1, "id": "...", "task": {"id": "...", "env": "webshop", ...},
+     "steps": [{"observation": "...", "message": "...", "action": "...", ...}, ...],
+     "final_observation": "...", "reward": 0.5, "win": false, "outcome": "failed", ...}
 """
 
 import dataclasses
@@ -16,6 +21,9 @@ from eef_jax.storage import files
 from eef_jax.types import SCHEMA_VERSION, Outcome, Step, Task, Trajectory
 
 FILE = "trajectories.jsonl"
+_CORRECT = (
+    "correct the line, or take another file; eef_jax/storage/trajectories.py documents the format"
+)
 SHARD_SIZE = 4096  # trajectories a file; about 20-100 MB
 
 
@@ -44,11 +52,13 @@ def write_trajectories(
     return written
 
 
-def read_trajectories(path: epath.PathLike) -> tuple[Trajectory, ...]:
+def read_trajectories(path: epath.PathLike, *, remedy: str = "") -> tuple[Trajectory, ...]:
     """Read trajectories in the order they were written in.
 
     Args:
         path: a folder that `write_trajectories` filled, or one JSONL file.
+        remedy: what to do about a damaged line, for the error message. By default the reader is
+            told to correct the file, which may be the only copy of somebody's data.
 
     Raises:
         DataError: nothing is there, or a line is damaged (file and line are named).
@@ -61,7 +71,9 @@ def read_trajectories(path: epath.PathLike) -> tuple[Trajectory, ...]:
         shards = sorted(found, key=lambda p: (p.name != FILE, p.name))
     if not shards or not shards[0].exists():
         raise DataError(f"no trajectories at {path}: expected {FILE} there, or the file's own path")
-    return tuple(trajectory for shard in shards for trajectory in _read_shard(shard))
+    return tuple(
+        trajectory for shard in shards for trajectory in _read_shard(shard, remedy or _CORRECT)
+    )
 
 
 def to_json(trajectory: Trajectory) -> dict[str, Any]:
@@ -124,7 +136,7 @@ def _write_shard(folder: epath.Path, number: int, lines: list[str]) -> None:
     files.write_text(folder / name, "".join(f"{line}\n" for line in lines))
 
 
-def _read_shard(path: epath.Path) -> Iterator[Trajectory]:
+def _read_shard(path: epath.Path, remedy: str) -> Iterator[Trajectory]:
     text = path.read_text()
     for number, line in enumerate(text.split("\n"), start=1):
         if not line:
@@ -133,11 +145,12 @@ def _read_shard(path: epath.Path) -> Iterator[Trajectory]:
             yield from_json(json.loads(line))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(
-                f"{path}, line {number} is no trajectory ({error}): delete {path.parent}, so that "
-                "its stage runs again, or mend the line if you wrote it"
+                f"{path}, line {number} is not a trajectory ({_complaint(error)}); {remedy}"
             ) from error
     if text and not text.endswith("\n"):
-        raise DataError(
-            f"{path} is cut off in line {number}: delete {path.parent}, so that its stage runs "
-            "again"
-        )
+        raise DataError(f"{path} is cut off in line {number}; {remedy}")
+
+
+def _complaint(error: Exception) -> str:
+    """An exception in words; a KeyError's text is only the key."""
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)

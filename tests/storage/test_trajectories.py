@@ -79,7 +79,7 @@ def damaged(**changes):
     ("line", "hint"),
     [
         ('{"id": ', "Expecting value"),
-        ("[]", "no trajectory"),
+        ("[]", "not a trajectory"),
         ("{}", "schema None, this version reads 1"),
         (damaged(schema=7), "schema 7"),
         (damaged(outcome="lost"), "lost"),
@@ -87,16 +87,19 @@ def damaged(**changes):
         (damaged(win=1), "Trajectory.win is 1"),
         (damaged(color="red"), "color"),
         (damaged(steps=[{"observation": "a"}]), "message"),
-        (damaged(task=None), "no trajectory"),
+        (damaged(task=None), "not a trajectory"),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path, line, hint):
     write_trajectories(tmp_path, [attempt(0), attempt(1)])
     path = tmp_path / "trajectories.jsonl"
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(DataError, match=r"trajectories\.jsonl, line 3 .*delete") as error:
+    with pytest.raises(DataError, match=r"trajectories\.jsonl, line 3 .*correct the line") as error:
         read_trajectories(tmp_path)
     assert hint in str(error.value)
+    assert "delete" not in str(error.value)  # it may be the only copy of a user's data
+    with pytest.raises(DataError, match=r"line 3 .*; run it again"):
+        read_trajectories(tmp_path, remedy="run it again")
 
 
 def test_a_file_that_was_cut_off(tmp_path):

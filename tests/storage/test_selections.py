@@ -1,0 +1,33 @@
+"""Selections: written and read back as JSON lines."""
+
+import pytest
+
+from eef_jax.errors import DataError
+from eef_jax.storage.selections import FILE, read_selections, write_selections
+from eef_jax.types import KEPT_ALL, Selection
+from tests import toyrun
+
+
+def selection():
+    trajectory = toyrun.attempt(toyrun.tasks("train")[0], ["search[a]", "click[b]"], True)
+    return Selection(
+        trajectory=trajectory, weights=(0.0, 1.0), reasons=("masked: x", KEPT_ALL), role="s0"
+    )
+
+
+def test_selections_come_back(tmp_path):
+    write_selections(tmp_path, [selection(), selection()])
+    first, second = read_selections(tmp_path)
+    assert first == second
+    assert (first["role"], first["state"], first["pair"]) == ("s0", 0, None)
+    assert [(s["action"], s["weight"], s["reason"]) for s in first["steps"]] == [
+        ("search[a]", 0.0, "masked: x"),
+        ("click[b]", 1.0, KEPT_ALL),
+    ]
+
+
+def test_a_damaged_line_is_named_with_the_stage_to_run_again(tmp_path):
+    write_selections(tmp_path, [selection()])
+    (tmp_path / FILE).open("a").write("{\n")
+    with pytest.raises(DataError, match=r"selections\.jsonl, line 2 is damaged .*runs again"):
+        read_selections(tmp_path)
