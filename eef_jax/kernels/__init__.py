@@ -1,10 +1,10 @@
-"""The attention registry: several implementations, all taking and giving the same arrays.
+"""The attention registry: several implementations with the same arguments and result.
 
-| name | runs on | what it is |
+| name | runs on | implementation |
 |---|---|---|
-| xla | everything | plain operations; the reference that the others are tested against |
-| splash | TPU | JAX's block-sparse flash attention in Pallas, a device's part under `shard_map` |
-| cudnn | NVIDIA GPU, 16-bit types | cuDNN's fused attention, likewise |
+| xla | everything | plain XLA operations; the reference that the others are tested against |
+| splash | TPU | JAX's block-sparse flash attention in Pallas, under `shard_map` |
+| cudnn | NVIDIA GPU, 16-bit dtypes | cuDNN's fused attention, under `shard_map` |
 
 `auto` picks the implementation for the current devices. `PAGED_IMPLEMENTATIONS` maps names to
 attention over a paged cache: `gathered` runs everywhere and is the reference, `pages` is the fast
@@ -14,53 +14,54 @@ one on CPU, `flash` is a Pallas kernel for TPUs.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
 
 from eef_jax.errors import ConfigError, did_you_mean
 from eef_jax.kernels import cudnn, flash, paged, splash, xla
 from eef_jax.kernels.paged import pages_per_block as pages_per_block
 from eef_jax.kernels.spec import AttentionSpec as AttentionSpec
 
-Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, AttentionSpec], jax.Array]
-PagedAttentionFn = Callable[
-    [jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, AttentionSpec], jax.Array
-]
+Attention = Callable[[Array, Array, Array, Array, AttentionSpec], Array]
+PagedAttentionFn = Callable[[Array, Array, Array, Array, Array, AttentionSpec], Array]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PagedAttention:
-    """Attention to a paged cache.
+    """Attention over a paged cache.
 
     Attributes:
-        decode: of one new token a row; see `paged.decode_in_place`.
-        prefill: of several; see `paged.prefill`.
-        keys_transposed: keys lie as [p, k, h, s] instead of [p, k, s, h].
-        exclusive_pages: a page can serve one row of a decode only.
+        decode: of one new token per row; arguments as for `paged.decode_in_place`.
+        prefill: of several new tokens per row; arguments as for `paged.prefill`.
+        keys_transposed: pages of keys are [p, k, h, s] instead of [p, k, s, h].
+        exclusive_pages: a page may be in the block table of only one row of a decode.
     """
 
     decode: PagedAttentionFn
     prefill: PagedAttentionFn
+    # On CPU only: writing single entries into transposed pages made XLA for TPUs copy the whole
+    # cache twice a layer.
     keys_transposed: bool = False
     exclusive_pages: bool = False
 
 
-def _decode(chunks: PagedAttentionFn) -> PagedAttentionFn:
-    """Attention of one token a row, by that of several."""
+def _decode(prefill: PagedAttentionFn) -> PagedAttentionFn:
+    """Attention of one token per row, from attention of several."""
 
     def decode(
-        q: jax.Array,
-        k: jax.Array,
-        v: jax.Array,
-        table: jax.Array,
-        positions: jax.Array,
+        q: Float[Array, "b n h"],
+        k: Float[Array, "p k _ _"],
+        v: Float[Array, "p k s h"],
+        table: Int[Array, "b w"],
+        positions: Int[Array, " b"],
         spec: AttentionSpec,
-    ) -> jax.Array:
-        return chunks(q[:, :, None], k, v, table, positions[:, None], spec)[:, :, 0]
+    ) -> Float[Array, "b n h"]:
+        return prefill(q[:, :, None], k, v, table, positions[:, None], spec)[:, :, 0]
 
     return decode
 
@@ -82,12 +83,13 @@ PAGED_IMPLEMENTATIONS: dict[str, PagedAttention] = {
     "gathered": PagedAttention(decode=_decode(_GATHERED), prefill=_GATHERED),
     "flash": PagedAttention(decode=_decode(flash.prefill), prefill=flash.prefill),
 }
-# That for a platform, where nothing else is said.
+# The default for each platform.
 DEFAULT_PAGED = {"cpu": "pages", "tpu": "flash", "gpu": "gathered"}
 
 
+@runtime_checkable
 class HasSoftcap(Protocol):
-    """What a choice depends on; a model's shape has it."""
+    """The part of a model config that `resolve` reads."""
 
     @property
     def attention_softcap(self) -> float | None:
@@ -95,13 +97,16 @@ class HasSoftcap(Protocol):
 
 
 def resolve(name: str, mesh: Mesh | None, dtype: DTypeLike, model: HasSoftcap) -> str:
-    """The implementation that a config's name means.
+    """Resolve the name in a config to an implementation.
 
     Args:
         name: in `IMPLEMENTATIONS`, or "auto".
-        mesh: the devices; None for the default one.
-        dtype: what attention is computed in.
-        model: whether its scores are bounded.
+        mesh: the devices; None for the default device.
+        dtype: of queries, keys and values.
+        model: its config; tells whether the scores have a softcap.
+
+    Returns:
+        A name in `IMPLEMENTATIONS`.
 
     Raises:
         ConfigError: for an unknown name.
@@ -120,26 +125,26 @@ def resolve(name: str, mesh: Mesh | None, dtype: DTypeLike, model: HasSoftcap) -
 
 
 def attention(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    segment_ids: jax.Array,
+    q: Float[Array, "b n t h"],
+    k: Float[Array, "b k t h"],
+    v: Float[Array, "b k t h"],
+    segment_ids: Int[Array, "b t"],
     spec: AttentionSpec,
     *,
     implementation: str,
-) -> jax.Array:
+) -> Float[Array, "b n t h"]:
     """Causal attention within equal segment ids.
 
     Args:
-        q: [b, n, t, h] queries.
-        k: [b, k, t, h] keys; n is a multiple of k.
-        v: [b, k, t, h] values.
-        segment_ids: i32[b, t]; equal ids stand side by side.
-        spec: how a query scores the keys, and how far back it sees.
+        q: queries.
+        k: keys; n is a multiple of k.
+        v: values.
+        segment_ids: equal ids are contiguous.
+        spec: scale, window and softcap of the scores.
         implementation: name in `IMPLEMENTATIONS`.
 
     Returns:
-        [b, n, t, h].
+        The attended values of each query head.
 
     Raises:
         ConfigError: for an unknown name.
@@ -148,7 +153,7 @@ def attention(
 
 
 def paged_attention(implementation: str) -> PagedAttention:
-    """Attention to a paged cache by its name.
+    """Look up attention over a paged cache by name.
 
     Raises:
         ConfigError: for an unknown name.
@@ -157,7 +162,7 @@ def paged_attention(implementation: str) -> PagedAttention:
 
 
 def flops(name: str, operands: Sequence[Any]) -> float:
-    """FLOPs of one call of our kernels in a compiled program; see theirs."""
+    """FLOPs of one call of a Pallas kernel in a compiled program; 0 if it is not one of ours."""
     return splash.flops(name, operands) + flash.flops(name, operands)
 
 

@@ -1,7 +1,7 @@
 """cuDNN's fused attention on NVIDIA GPUs, through `jax.nn.dot_product_attention`.
 
-Segments and windows are given as a mask, [b, 1, t, t] in the arrays' own type: at 8,192 tokens
-128 MiB a row. Knows nothing of models.
+Segments and windows are passed as a mask, [b, 1, t, t] in the arrays' dtype: 128 MiB a row at
+8,192 tokens.
 
 Legend: b batch, t query tokens, s key tokens, n query heads, k kv heads, h head dim.
 """
@@ -11,6 +11,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from eef_jax.errors import ConfigError
 from eef_jax.kernels import sharded
@@ -18,30 +19,34 @@ from eef_jax.kernels.spec import AttentionSpec
 
 
 def attention(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    segment_ids: jax.Array,
+    q: Float[Array, "b n t h"],
+    k: Float[Array, "b k t h"],
+    v: Float[Array, "b k t h"],
+    segment_ids: Int[Array, "b t"],
     spec: AttentionSpec,
     *,
     implementation: Literal["cudnn", "xla"] = "cudnn",
-) -> jax.Array:
+) -> Float[Array, "b n t h"]:
     """Causal attention within segments.
 
     Args:
-        q: [b, n, t, h] in bfloat16 or float16; under a mesh each device computes its part.
-        k: [b, k, t, h].
-        v: [b, k, t, h].
-        segment_ids: i32[b, t].
-        spec: see `AttentionSpec`; without a softcap.
-        implementation: that of `jax.nn.dot_product_attention`; tests on a CPU take `xla`.
+        q: queries in bfloat16 or float16. Under a mesh, each device computes its part.
+        k: keys; n is a multiple of k.
+        v: values.
+        segment_ids: equal ids are contiguous.
+        spec: scale and window of the scores; no softcap.
+        implementation: passed to `jax.nn.dot_product_attention`; tests on a CPU use `xla`.
+
+    Returns:
+        The attended values of each query head.
 
     Raises:
-        ConfigError: for a softcap, a 32-bit type, or a mesh that divides badly.
+        ConfigError: for a softcap, a 32-bit dtype, or a mesh that does not divide rows, heads or
+            tokens.
     """
     if spec.softcap is not None:
         raise ConfigError(
-            f"cuDNN's attention bounds no scores (softcap = {spec.softcap}): set "
+            f"cuDNN's attention has no softcap (got softcap = {spec.softcap}): set "
             "config.model.attention='xla' for this model"
         )
     if implementation == "cudnn" and q.dtype.itemsize != 2:
@@ -54,26 +59,26 @@ def attention(
 
 
 def _local(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    q_ids: jax.Array,
-    kv_ids: jax.Array,
-    part: jax.Array,
+    q: Float[Array, "b n t h"],
+    k: Float[Array, "b k s h"],
+    v: Float[Array, "b k s h"],
+    q_ids: Int[Array, "b t"],
+    kv_ids: Int[Array, "b s"],
+    part: Int[Array, "1"],
     *,
     spec: AttentionSpec,
     implementation: Literal["cudnn", "xla"],
-) -> jax.Array:
+) -> Float[Array, "b n t h"]:
     t, s = q.shape[2], k.shape[2]
-    apart = (part[0] * t + jnp.arange(t))[:, None] - jnp.arange(s)[None, :]
-    seen = (q_ids[:, :, None] == kv_ids[:, None, :]) & (apart >= 0)
+    distance = (part[0] * t + jnp.arange(t))[:, None] - jnp.arange(s)[None, :]
+    mask = (q_ids[:, :, None] == kv_ids[:, None, :]) & (distance >= 0)
     if spec.window is not None:
-        seen &= apart < spec.window
+        mask &= distance < spec.window
     out = jax.nn.dot_product_attention(
         q.swapaxes(1, 2),
         k.swapaxes(1, 2),
         v.swapaxes(1, 2),
-        mask=seen[:, None],
+        mask=mask[:, None],
         scale=spec.scale,
         implementation=implementation,
     )

@@ -1,11 +1,10 @@
-"""Attention of new tokens to a paged cache, for TPUs, in Pallas.
+"""Attention over a paged KV cache for TPUs, in Pallas.
 
-A row's pages come straight from where they lie, some at a time while those before are multiplied,
-and no more of them than its tokens see; nothing is gathered and no score is written to memory
-(Dao et al. 2022, arXiv:2205.14135; pages as in Kwon et al. 2023, arXiv:2309.06180). Knows page
-tables; knows neither models nor who owns a page.
+A row's pages are fetched directly from the cache while earlier ones are multiplied, and only those
+that its tokens see; nothing is gathered and no score is written to memory (Dao et al. 2022,
+arXiv:2205.14135; pages as in Kwon et al. 2023, arXiv:2309.06180).
 
-Legend: b rows, c tokens of a row, p pages, s entries of a page, w pages of a row, n query heads,
+Legend: b rows, c tokens of a row, p pages, s positions of a page, w pages of a row, n query heads,
 k kv heads, g = n / k, r = g * c queries of a kv head, h head dim.
 """
 
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
 
 from eef_jax import sharding
 from eef_jax.kernels import sharded
@@ -27,21 +27,29 @@ from eef_jax.kernels.spec import AttentionSpec
 from eef_jax.kernels.xla import MASK_BIAS, softcap, visible
 
 NAME = "paged_flash"
-TILE = 512  # queries whose scores are there at once
+TILE = 512  # queries whose scores are in registers and VMEM at a time
 
 
 def prefill(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    table: jax.Array,
-    positions: jax.Array,
+    q: Float[Array, "b n c h"],
+    k: Float[Array, "p k s h"],
+    v: Float[Array, "p k s h"],
+    table: Int[Array, "b w"],
+    positions: Int[Array, "b c"],
     spec: AttentionSpec,
-) -> jax.Array:
-    """`paged.prefill` without gathering; arguments and result are the same, keys are [p, k, s, h].
+) -> Float[Array, "b n c h"]:
+    """Attention of several tokens per row over the row's pages, without gathering them.
 
-    A row's positions go on by one, with padding at its end alone. Under a mesh each device takes
-    its heads. On a CPU the kernel's steps run as plain operations, as tests want them.
+    Args:
+        q: queries. Under a mesh, each device computes its heads.
+        k: pages of keys.
+        v: pages of values.
+        table: each row's pages in order; p where there is none. Rows may share pages.
+        positions: of the tokens: consecutive, then negative for padding at the end of a row.
+        spec: scale, window and softcap of the scores.
+
+    Returns:
+        The attended values of each query head.
     """
     (b, n, c, h), kv_heads = q.shape, k.shape[1]
     q = (q * spec.scale).reshape(b, kv_heads, n // kv_heads * c, h)
@@ -51,54 +59,51 @@ def prefill(
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.empty and mesh.size > 1:
         heads = P(None, sharding.partition_spec(("kv_heads",), (kv_heads,), mesh)[0])
-        given = (heads, heads, heads, P(), P(), P())
-        local = jax.shard_map(local, in_specs=given, out_specs=heads, check_vma=False)
+        in_specs = (heads, heads, heads, P(), P(), P())
+        local = jax.shard_map(local, in_specs=in_specs, out_specs=heads, check_vma=False)
     return local(q, k, v, table, first, last).reshape(b, n, c, h)
 
 
 def _local(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    table: jax.Array,
-    first: jax.Array,
-    last: jax.Array,
+    q: Float[Array, "b k r h"],
+    k: Float[Array, "p k s h"],
+    v: Float[Array, "p k s h"],
+    table: Int[Array, "b w"],
+    first: Int[Array, " b"],
+    last: Int[Array, " b"],
     *,
     tokens: int,
     spec: AttentionSpec,
     interpret: bool,
-) -> jax.Array:
-    """A device's part: q [b, k, r, h], k and v [p, k, s, h] -> [b, k, r, h].
-
-    A row's tokens are at positions from `first` to `last`, i32[b], -1 where there are none.
-    """
+) -> Float[Array, "b k r h"]:
+    """One device's part; a row's tokens are at positions `first` to `last`, -1 without tokens."""
     (b, kv_heads, r, h), s, width = q.shape, k.shape[2], table.shape[1]
-    per = min(pages_per_block(s), width)
-    # One query a head is too little work to fetch pages by head for.
-    together = kv_heads if tokens == 1 else 1
+    per_block = min(pages_per_block(s), width)
+    # A single query per head is too little work to fetch pages for each head.
+    heads_per_step = kv_heads if tokens == 1 else 1
 
     def page(
-        place: int, row: Any, heads: Any, step: Any, table: Any, first: Any, last: Any
+        slot: int, row: Any, heads: Any, step: Any, table: Any, first: Any, last: Any
     ) -> tuple[Any, ...]:
-        # Outside of what the row sees its nearest block is asked for again, which moves nothing.
-        begin, end = _blocks(first[row], last[row], per * s, spec)
-        column = jnp.clip(step, begin, end) * per + place
+        # Outside the visible blocks the nearest one is requested again, which copies nothing.
+        begin, end = _blocks(first[row], last[row], per_block * s, spec)
+        column = jnp.clip(step, begin, end) * per_block + slot
         return table[row, jnp.minimum(column, jnp.maximum(last[row], 0) // s)], heads, 0, 0
 
-    queries = pl.BlockSpec((None, together, r, h), lambda row, heads, *_: (row, heads, 0, 0))
-    one_page = (None, together, s, h)
-    pages = [pl.BlockSpec(one_page, functools.partial(page, place)) for place in range(per)]
+    queries = pl.BlockSpec((None, heads_per_step, r, h), lambda row, heads, *_: (row, heads, 0, 0))
+    one_page = (None, heads_per_step, s, h)
+    pages = [pl.BlockSpec(one_page, functools.partial(page, slot)) for slot in range(per_block)]
     call = pl.pallas_call(
-        functools.partial(_kernel, tokens=tokens, per=per, spec=spec),
+        functools.partial(_kernel, tokens=tokens, per_block=per_block, spec=spec),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
-            grid=(b, kv_heads // together, pl.cdiv(width, per)),
+            grid=(b, kv_heads // heads_per_step, pl.cdiv(width, per_block)),
             in_specs=[queries, *pages, *pages],
             out_specs=queries,
             scratch_shapes=[
-                pltpu.VMEM((together, r, 1), jnp.float32),
-                pltpu.VMEM((together, r, 1), jnp.float32),
-                pltpu.VMEM((together, r, h), jnp.float32),
+                pltpu.VMEM((heads_per_step, r, 1), jnp.float32),
+                pltpu.VMEM((heads_per_step, r, 1), jnp.float32),
+                pltpu.VMEM((heads_per_step, r, h), jnp.float32),
             ],
         ),
         out_shape=jax.ShapeDtypeStruct(q.shape, q.dtype),
@@ -108,7 +113,7 @@ def _local(
         interpret=interpret,
         name=NAME,
     )
-    return call(table, first, last, q, *[k] * per, *[v] * per)
+    return call(table, first, last, q, *[k] * per_block, *[v] * per_block)
 
 
 def _kernel(
@@ -118,15 +123,19 @@ def _kernel(
     q: Any,
     *refs: Any,
     tokens: int,
-    per: int,
+    per_block: int,
     spec: AttentionSpec,
 ) -> None:
-    """Take in one block of one row's pages; the softmax goes on from the blocks before."""
-    del table  # where the pages are, the block specs have read
-    keys, values, (out, peak, total, mixed) = refs[:per], refs[per : 2 * per], refs[2 * per :]
+    """Add one block of a row's pages to its running softmax."""
+    del table  # read by the block specs
+    keys, values, (out, peak, total, mixed) = (
+        refs[:per_block],
+        refs[per_block : 2 * per_block],
+        refs[2 * per_block :],
+    )
     row, step = pl.program_id(0), pl.program_id(2)
     (heads, r, _), page = q.shape, keys[0].shape[1]
-    begin, end = _blocks(first[row], last[row], per * page, spec)
+    begin, end = _blocks(first[row], last[row], per_block * page, spec)
 
     @pl.when(step == 0)
     def _begin() -> None:
@@ -137,21 +146,21 @@ def _kernel(
     def tile(head: int, start: int) -> None:
         at = (head, slice(start, min(start + TILE, r)))
         rows = q[at]
-        products = [_dot(rows, ref[head].astype(q.dtype), across=1) for ref in keys]
-        shape = (rows.shape[0], per * page)
+        products = [_dot(rows, ref[head].astype(q.dtype), contract=1) for ref in keys]
+        shape = (rows.shape[0], per_block * page)
         token = jax.lax.rem(jax.lax.broadcasted_iota(jnp.int32, shape, 0) + start, tokens)
-        place = jax.lax.broadcasted_iota(jnp.int32, shape, 1)
-        apart = first[row] + token - step * per * page - place
-        bias = jnp.where(visible(apart, spec), 0.0, MASK_BIAS)
-        scored = softcap(jnp.concatenate(products, axis=1), spec) + bias
-        highest = jnp.maximum(peak[at], jnp.max(scored, axis=1, keepdims=True))
-        weights, shrink = jnp.exp(scored - highest), jnp.exp(peak[at] - highest)
-        total[at] = total[at] * shrink + jnp.sum(weights, axis=1, keepdims=True)
-        mix = mixed[at] * shrink
+        offset = jax.lax.broadcasted_iota(jnp.int32, shape, 1)
+        distance = first[row] + token - step * per_block * page - offset
+        bias = jnp.where(visible(distance, spec), 0.0, MASK_BIAS)
+        scores = softcap(jnp.concatenate(products, axis=1), spec) + bias
+        new_peak = jnp.maximum(peak[at], jnp.max(scores, axis=1, keepdims=True))
+        weights, rescale = jnp.exp(scores - new_peak), jnp.exp(peak[at] - new_peak)
+        total[at] = total[at] * rescale + jnp.sum(weights, axis=1, keepdims=True)
+        mix = mixed[at] * rescale
         for number, ref in enumerate(values):
             part = weights[:, number * page : (number + 1) * page].astype(q.dtype)
-            mix += _dot(part, ref[head].astype(q.dtype), across=0)
-        mixed[at], peak[at] = mix, highest
+            mix += _dot(part, ref[head].astype(q.dtype), contract=0)
+        mixed[at], peak[at] = mix, new_peak
 
     @pl.when((last[row] >= 0) & (step >= begin) & (step <= end))
     def _block() -> None:
@@ -161,25 +170,25 @@ def _kernel(
 
     @pl.when(step == pl.num_programs(2) - 1)
     def _end() -> None:
-        # A row without a token took nothing in: zeros.
+        # A row without tokens added nothing: its output is zero.
         out[...] = (mixed[...] / jnp.maximum(total[...], 1e-30)).astype(out.dtype)
 
 
 def _blocks(
-    first: jax.Array, last: jax.Array, size: int, spec: AttentionSpec
-) -> tuple[jax.Array, jax.Array]:
-    """The first and the last block of so many entries that tokens from first to last see."""
+    first: Int[Array, "..."], last: Int[Array, "..."], size: int, spec: AttentionSpec
+) -> tuple[Int[Array, "..."], Int[Array, "..."]]:
+    """The first and the last block of `size` positions that tokens from first to last see."""
     reach = 0 if spec.window is None else first + 1 - spec.window
     return jnp.maximum(reach, 0) // size, jnp.maximum(last, 0) // size
 
 
 def flops(name: str, operands: Sequence[Any]) -> float:
-    """FLOPs of one call of the kernel in a compiled program, all rows as deep as they may be.
+    """FLOPs of one call of the kernel in a compiled program, with all rows at full length.
 
     Args:
-        name: of the call; the kernel's name is in it.
-        operands: with `dims`: table, first and last positions, queries, then pages of keys
-            [p, k, s, h] as often as are taken at once, and of values.
+        name: of the call; contains the kernel's name.
+        operands: objects with `dims`: table, first and last positions, queries, then pages of keys
+            [p, k, s, h], once for each page of a block, and of values.
 
     Returns:
         0 for another kernel.
@@ -190,7 +199,7 @@ def flops(name: str, operands: Sequence[Any]) -> float:
     return 4.0 * math.prod(queries.dims) * table.dims[-1] * keys.dims[-2]
 
 
-def _dot(x: jax.Array, y: jax.Array, *, across: int) -> jax.Array:
-    """Product over the last axis of x and the given one of y."""
-    axes = (((1,), (across,)), ((), ()))
+def _dot(x: Float[Array, "..."], y: Float[Array, "..."], *, contract: int) -> Float[Array, "..."]:
+    """Product over the last axis of x and axis `contract` of y."""
+    axes = (((1,), (contract,)), ((), ()))
     return jax.lax.dot_general(x, y, axes, preferred_element_type=jnp.float32)

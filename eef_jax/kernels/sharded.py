@@ -1,32 +1,30 @@
-"""A device's own part of attention: how q, k and v are split over the mesh for a fused kernel.
+"""How q, k and v are split over the mesh for a fused attention kernel.
 
-Rows go along data and fsdp, heads along tensor, queries along context; every device holds all keys
-and values of its rows. The partitioner cannot look into a kernel, so the parts are made explicitly.
-Knows no kernel.
+Rows are sharded over data and fsdp, heads over tensor, queries over context; each device holds all
+keys and values of its rows. The partitioner cannot see into a kernel, so the split is explicit.
 """
 
 from collections.abc import Callable
 
 import jax
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
 
 from eef_jax import sharding
 from eef_jax.errors import ConfigError
 
-# (q, k, v, ids of the queries, ids of the keys, number of the context part) -> heads
-LocalAttention = Callable[
-    [jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array
-]
+# (q, k, v, segment ids of the queries, those of the keys, number of the context part) -> heads
+LocalAttention = Callable[[Array, Array, Array, Array, Array, Array], Array]
 
 
 def axis_size(axis: str) -> int:
-    """Size of a mesh axis of the mesh that is set; 1 without one."""
+    """Size of an axis of the current mesh; 1 without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else mesh.shape.get(axis, 1)
 
 
 def use_interpreter() -> bool:
-    """Whether a program is traced for CPUs: a mesh of other devices says its platform."""
+    """Whether Pallas kernels are traced for a CPU; ahead of time, the mesh names the platform."""
     mesh = jax.sharding.get_abstract_mesh()
     device = None if mesh.empty else getattr(mesh, "abstract_device", None)
     if device is not None:
@@ -36,19 +34,26 @@ def use_interpreter() -> bool:
 
 def shard_attention(
     local: LocalAttention,
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    segment_ids: jax.Array,
+    q: Float[Array, "b n t h"],
+    k: Float[Array, "b k t h"],
+    v: Float[Array, "b k t h"],
+    segment_ids: Int[Array, "b t"],
     *,
     evenly: bool = True,
-) -> jax.Array:
-    """Attend part by part: [b, n, t, h], twice [b, k, t, h] and i32[b, t] -> [b, n, t, h].
+) -> Float[Array, "b n t h"]:
+    """Run attention on each device's part of the arrays.
 
-    What the mesh does not divide every device computes whole, unless it is to divide `evenly`.
+    Args:
+        local: attention of one part.
+        q: queries.
+        k: keys.
+        v: values.
+        segment_ids: of queries and keys.
+        evenly: whether the mesh must divide rows, heads and tokens; if not, each device computes
+            the whole of a dimension that the mesh does not divide.
 
     Raises:
-        ConfigError: the mesh does not divide rows, heads or tokens.
+        ConfigError: the mesh does not divide rows, heads or tokens, and `evenly` is set.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
@@ -57,7 +62,7 @@ def shard_attention(
     heads = sharding.partition_spec(("kv_heads",), k.shape[1:2], mesh)[0]
     tokens = sharding.partition_spec(("sequence",), q.shape[2:3], mesh)[0]
     if evenly:
-        _check(q, k, heads, tokens)
+        _check_divides(q, k, heads, tokens)
     number = jax.numpy.arange(axis_size("context"), dtype=jax.numpy.int32)
     return jax.shard_map(
         local,
@@ -74,23 +79,23 @@ def shard_attention(
     )(q, k, v, segment_ids, segment_ids, number)
 
 
-def _check(
-    q: jax.Array,
-    k: jax.Array,
-    heads: tuple[str, ...] | None,
-    tokens: tuple[str, ...] | None,
+def _check_divides(
+    q: Float[Array, "b n t h"],
+    k: Float[Array, "b k t h"],
+    heads: tuple[str, ...] | str | None,
+    tokens: tuple[str, ...] | str | None,
 ) -> None:
-    """What no axis divides would silently be computed whole on every device."""
+    """A dimension that no axis divides would silently be computed whole on each device."""
     wanted = {"tensor": (heads, k.shape[1], "key/value heads"), "context": (tokens, q.shape[2], "")}
-    for axis, (got, size, what) in wanted.items():
-        if axis_size(axis) > 1 and not got:
+    for axis, (axes, size, what) in wanted.items():
+        if axis_size(axis) > 1 and not axes:
             raise ConfigError(
                 f"a mesh axis {axis} of {axis_size(axis)} does not divide {size} "
                 f"{what or 'tokens'}: change config.mesh.{axis}, or config.model.attention to 'xla'"
             )
-    ways = axis_size("data") * axis_size("fsdp")
-    if q.shape[0] % ways:
+    devices = axis_size("data") * axis_size("fsdp")
+    if q.shape[0] % devices:
         raise ConfigError(
-            f"{q.shape[0]} rows do not spread over {ways} devices of the axes data and fsdp: set "
-            "config.train.micro_batch or config.mesh so that they do"
+            f"{q.shape[0]} rows cannot be sharded evenly over the {devices} devices of the axes "
+            "data and fsdp: change config.train.micro_batch or config.mesh"
         )
