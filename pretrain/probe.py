@@ -19,7 +19,7 @@ from absl import app, flags
 
 from eef_jax import bases
 from eef_jax.envs import webshop
-from eef_jax.envs.webshop.embedded import wins
+from eef_jax.envs.webshop.embedded import is_winning
 from eef_jax.models.huggingface import folder as hf
 from pretrain import exercises, science, walks
 from pretrain.pieces import Pieces, assistant, copy, user
@@ -90,7 +90,7 @@ def _shop_pages(rng: random.Random, count: int) -> Iterator[Question]:
             page = game.step("click[next >]").observation
         shown = [asins[name] for name in game.clickables() if name in asins]
         text = BOS + user(page + " [SEP] which?").text + ASSISTANT
-        yield Question(text, _names(p.asin for p in shown if wins(shop, goal, p)))
+        yield Question(text, _names(p.asin for p in shown if is_winning(shop, goal, p)))
 
 
 def _names(asins: Iterator[str]) -> tuple[str, ...]:

@@ -69,14 +69,14 @@ def search(folder: str) -> dict[str, float]:
     import statistics
 
     from eef_jax.envs import webshop
-    from eef_jax.envs.webshop.shop import index_of
+    from eef_jax.envs.webshop.shop import search_index
 
     env = webshop.make(data_dir=folder)
     goals = [task.goal for task in env.tasks("train")[:QUERIES]]
     queries = [
         goal if place % 2 else " ".join(goal.split()[:6]) for place, goal in enumerate(goals)
     ]
-    index, spent = index_of(env.dataset), []
+    index, spent = search_index(env.dataset), []
     for place, query in enumerate(queries):
         start = time.process_time()
         index.search(f"{query.lower()} {place}")
@@ -115,7 +115,7 @@ def import_(folder: str) -> dict[str, float]:
             products=str(source / "products.json"),
             attributes=str(source / "attributes.json"),
         )
-        importer.run(sources, out)
+        importer.import_dataset(sources, out)
     return {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 

@@ -110,7 +110,7 @@ def imported(
             attributes=paths["attributes"],
             title_nouns=str(nouns) if nouns.exists() else "",
         )
-        importer.run(sources, folder)
+        importer.import_dataset(sources, folder)
     return folder
 
 

@@ -6,6 +6,7 @@ Every one is run through `tests/envs/test_conformance.py`.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -33,6 +34,12 @@ class StepResult:
     info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+def observation_fingerprint(observation: str) -> str:
+    """Hash an observation to 16 hex digits, for logs that keep actions but not observations."""
+    # surrogatepass: product titles hold unpaired surrogates, which plain UTF-8 refuses.
+    return hashlib.sha256(observation.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 class Game(Protocol):
     """One running episode; many live side by side over one environment's shared data."""
 
@@ -58,7 +65,7 @@ class Game(Protocol):
 
 
 @runtime_checkable
-class Replaying(Protocol):
+class SupportsReplay(Protocol):
     """A game that does many actions at less than the price of so many steps (optional)."""
 
     def replay(self, actions: Sequence[str]) -> list[StepResult]:
@@ -68,7 +75,7 @@ class Replaying(Protocol):
 
 def replay(game: Game, actions: Sequence[str]) -> list[StepResult]:
     """Do actions one after the other, up to the task's end, the way the game does it best."""
-    if isinstance(game, Replaying):
+    if isinstance(game, SupportsReplay):
         return game.replay(actions)
     results: list[StepResult] = []
     for action in actions:

@@ -27,7 +27,7 @@ _FILLER = frozenset(
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Requirements:
     """What the shopper still knows of an instruction.
 
     Attributes:
@@ -42,7 +42,7 @@ class Wish:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Habits:
+class ShopperProfile:
     """The shopper's weaknesses as probabilities (0-1), drawn once for each task.
 
     Attributes:
@@ -65,11 +65,11 @@ def make(
     render: Callable[[str], str],
     seed: int = 0,
     name: str = "shopper",
-    reread: float = Habits.reread,
-    lapse: float = Habits.lapse,
-    misread: float = Habits.misread,
-    reword: float = Habits.reword,
-    patience: int = Habits.patience,
+    reread: float = ShopperProfile.reread,
+    lapse: float = ShopperProfile.lapse,
+    misread: float = ShopperProfile.misread,
+    reword: float = ShopperProfile.reword,
+    patience: int = ShopperProfile.patience,
 ) -> Policy:
     """Make the expert.
 
@@ -77,22 +77,24 @@ def make(
         render: says an action as a message (`Env.render`).
         seed: decides when its weaknesses show; a task is always played the same way.
         name: the expert's name in trajectories.
-        reread: see `Habits`.
+        reread: see `ShopperProfile`.
         lapse: likewise.
         misread: likewise.
         reword: likewise.
         patience: likewise.
     """
-    habits = Habits(reread=reread, lapse=lapse, misread=misread, reword=reword, patience=patience)
+    profile = ShopperProfile(
+        reread=reread, lapse=lapse, misread=misread, reword=reword, patience=patience
+    )
 
     def speak(request: ChatRequest) -> str:
         draw = random.Random(f"{seed} {name} {request.task}").random
-        return render(next_action(request.messages, habits, [draw() for _ in range(6)]))
+        return render(next_action(request.messages, profile, [draw() for _ in range(6)]))
 
     return ScriptedPolicy(speak, name=name)
 
 
-def read(instruction: str) -> Wish:
+def parse_instruction(instruction: str) -> Requirements:
     """Take an instruction apart."""
     price = _PRICE.search(instruction)
     body = re.sub(r",? and price lower than.*", "", instruction)
@@ -107,26 +109,26 @@ def read(instruction: str) -> Wish:
     words = tuple(
         word for word in re.findall(r"[a-z0-9][a-z0-9'\-]*", head.lower()) if word not in _FILLER
     )
-    return Wish(words=words, options=options, upper=float(price[1]) if price else None)
+    return Requirements(words=words, options=options, upper=float(price[1]) if price else None)
 
 
-def next_action(messages: Sequence[Message], habits: Habits, luck: Sequence[float]) -> str:
+def next_action(messages: Sequence[Message], profile: ShopperProfile, luck: Sequence[float]) -> str:
     """The shopper's next action.
 
     Args:
         messages: the conversation; the last message is the page in front of it.
-        habits: its weaknesses.
+        profile: its weaknesses.
         luck: six numbers in [0, 1) that are drawn once for the task.
     """
     page = messages[-1].content
     said = [_ACTION.findall(m.content)[-1] for m in messages if m.role == "assistant"]
-    wish = read(_instruction(page))
+    wish = parse_instruction(_instruction(page))
     if page.startswith("WebShop"):
         return f"search[{' '.join(_query(wish, again=bool(said)))}]"
     pages_read = sum(verb == "search" or name == "next >" for verb, name in said)
-    wish = _remembered(wish, pages_read, habits, luck)
+    wish = _remembered(wish, pages_read, profile, luck)
     if "(Total results:" in page:
-        return _on_results(page, wish, said, pages_read, habits, luck)
+        return _on_results(page, wish, said, pages_read, profile, luck)
     return _on_item(page, wish, said)
 
 
@@ -134,18 +136,20 @@ def _instruction(page: str) -> str:
     return page.split("Instruction:" + _SEP, 1)[-1].split(_SEP, 1)[0]
 
 
-def _query(wish: Wish, *, again: bool) -> list[str]:
+def _query(wish: Requirements, *, again: bool) -> list[str]:
     return [*wish.words, *(value for _, value in wish.options if again)]
 
 
-def _remembered(wish: Wish, pages_read: int, habits: Habits, luck: Sequence[float]) -> Wish:
+def _remembered(
+    wish: Requirements, pages_read: int, profile: ShopperProfile, luck: Sequence[float]
+) -> Requirements:
     """What is left of the wish after reading so many results pages."""
-    lost = 0 if luck[0] < habits.reread else pages_read - 1
+    lost = 0 if luck[0] < profile.reread else pages_read - 1
     words, options = wish.words, wish.options
-    if lost > 0 and luck[1] < habits.misread and len(words) > 2:
+    if lost > 0 and luck[1] < profile.misread and len(words) > 2:
         words = words[:1] + words[2:] if luck[2] < 0.5 else words[1:]
         lost -= 1
-    if lost > 0 or (pages_read == 1 and luck[3] < habits.lapse):
+    if lost > 0 or (pages_read == 1 and luck[3] < profile.lapse):
         if not options and lost > 0 and len(words) > 2:
             words = words[1:]
         options = options[: -max(1, lost)]
@@ -168,10 +172,10 @@ def _items(page: str) -> list[tuple[str, set[str], float]]:
 
 def _on_results(
     page: str,
-    wish: Wish,
+    wish: Requirements,
     said: Sequence[tuple[str, str]],
     pages_read: int,
-    habits: Habits,
+    profile: ShopperProfile,
     luck: Sequence[float],
 ) -> str:
     items = [i for i in _items(page) if wish.upper is None or i[2] <= wish.upper]
@@ -179,8 +183,8 @@ def _on_results(
         if set(wish.words) <= words:
             return f"click[{asin}]"
     searches = sum(verb == "search" for verb, _ in said)
-    if pages_read < habits.patience:
-        if pages_read == 2 and searches == 1 and luck[4] < habits.reword:
+    if pages_read < profile.patience:
+        if pages_read == 2 and searches == 1 and luck[4] < profile.reword:
             return "click[back to search]"
         return "click[next >]"
     items = items or _items(page)
@@ -189,7 +193,7 @@ def _on_results(
     return "click[back to search]"
 
 
-def _on_item(page: str, wish: Wish, said: Sequence[tuple[str, str]]) -> str:
+def _on_item(page: str, wish: Requirements, said: Sequence[tuple[str, str]]) -> str:
     shown = {part.lower() for part in page.split(_SEP)}
     clicked = {name for _, name in said}
     for _, value in wish.options:

@@ -6,7 +6,7 @@ from eef_jax.rollout import loop
 from eef_jax.types import Episode, Message
 
 LUCKY = [0.99] * 6  # no weakness shows
-HABITS = expert.Habits()
+PROFILE = expert.ShopperProfile()
 INSTRUCTION = (
     "find me quick-fit, soft-touch towel with color: red, and size: large, and price lower than "
     "40.00 dollars"
@@ -29,14 +29,14 @@ def talk(*pages_and_actions):
 
 
 def test_reads_an_instruction():
-    wish = expert.read(INSTRUCTION)
+    wish = expert.parse_instruction(INSTRUCTION)
     assert wish.words == ("quick-fit", "soft-touch", "towel")
     assert wish.options == (("color", "red"), ("size", "large"))
     assert wish.upper == 40.0
 
 
 def test_reads_free_text_of_real_goals():
-    wish = expert.read("Find me machine wash men's dress shirts with cotton spandex")
+    wish = expert.parse_instruction("Find me machine wash men's dress shirts with cotton spandex")
     assert wish.options == () and wish.upper is None
     assert {"machine", "wash", "men's", "cotton"} <= set(wish.words)
 
@@ -52,13 +52,13 @@ def test_reads_free_text_of_real_goals():
     ],
 )
 def test_does_the_sensible_thing_on_each_page(conversation, action):
-    assert expert.next_action(talk(*conversation), HABITS, LUCKY) == action
+    assert expert.next_action(talk(*conversation), PROFILE, LUCKY) == action
 
 
 def test_buys_when_all_options_are_chosen():
     conversation = (START, "search[x]", HIT, "click[b0002]", ITEM, "click[red]", ITEM)
     done = talk(*conversation, "click[large]", ITEM)
-    assert expert.next_action(done, HABITS, LUCKY) == "click[buy now]"
+    assert expert.next_action(done, PROFILE, LUCKY) == "click[buy now]"
 
 
 def test_a_second_results_page_costs_it_the_last_option():
@@ -73,12 +73,12 @@ def test_a_second_results_page_costs_it_the_last_option():
         "click[red]",
         ITEM,
     )
-    assert expert.next_action(talk(*turned), HABITS, LUCKY) == "click[buy now]"
+    assert expert.next_action(talk(*turned), PROFILE, LUCKY) == "click[buy now]"
 
 
 def test_price_above_the_bound_is_passed_over():
     dear = HIT.replace("$39.0", "$41.0")
-    assert expert.next_action(talk(START, "search[x]", dear), HABITS, LUCKY) == "click[next >]"
+    assert expert.next_action(talk(START, "search[x]", dear), PROFILE, LUCKY) == "click[next >]"
 
 
 @pytest.fixture(scope="module")

@@ -19,15 +19,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from eef_jax.envs.webshop import dataset
-from eef_jax.envs.webshop.catalogue import Product, draw_prices
+from eef_jax.envs.webshop.catalogue import Product, sample_prices
 from eef_jax.envs.webshop.dataset import Dataset
-from eef_jax.envs.webshop.goal_filter import ALL, Filter, weights
+from eef_jax.envs.webshop.goal_filter import NO_LIMIT, GoalFilter, goal_weights
 from eef_jax.envs.webshop.goals import Goal, human_goals, synthetic_goals
-from eef_jax.envs.webshop.reward import judge
-from eef_jax.envs.webshop.search import Index
+from eef_jax.envs.webshop.reward import compute_reward
+from eef_jax.envs.webshop.search import SearchIndex
 from eef_jax.envs.webshop.sessions import Site, TextEnv
 from eef_jax.envs.webshop.shop import Shop
-from eef_jax.envs.webshop.views import look
+from eef_jax.envs.webshop.views import view_options
 from eef_jax.errors import EnvError
 from tests.envs.webshop import golden
 from tests.envs.webshop.golden import Folder
@@ -78,7 +78,7 @@ def check_goals(folder: Folder) -> Iterator[Finding]:
         if len(served) != len(wanted):
             differs = f"{len(served)} goals, not {len(wanted)}"
             yield Finding(kind="goals", name=name, differs=differs)
-        weight = dict(zip(data.goals, weights(data.goals), strict=True))
+        weight = dict(zip(data.goals, goal_weights(data.goals), strict=True))
         for place, (got, right) in enumerate(zip(served, wanted, strict=False)):
             differs = differences(goal=(got, right))
             if not differs and not CLOSE(weight[got], config["goals"][place]["weight"]):
@@ -96,7 +96,7 @@ def check_rewards(folder: Folder) -> Iterator[Finding]:
         chosen = list(case["options"].values())
         differs = ""
         try:
-            got = judge(product, goal, price=case["price"], chosen=chosen, nouns=nouns)
+            got = compute_reward(product, goal, price=case["price"], chosen=chosen, nouns=nouns)
         except (EnvError, TypeError) as error:
             differs = "" if case["error"] else f"raises {error!r}"
         else:
@@ -171,7 +171,7 @@ def load(folder: Folder, name: str) -> Dataset:
     config = folder.configs[name]
     products = folder.products(config["kwargs"]["num_products"] or 0)
     rng = random.Random(config["load_seed"])
-    prices = draw_prices(products, rng)
+    prices = sample_prices(products, rng)
     goals: Sequence[Goal]
     if config["kwargs"]["human_goals"]:
         people = json.loads(folder.text("data/items_human_ins*.json"))
@@ -179,7 +179,9 @@ def load(folder: Folder, name: str) -> Dataset:
     else:
         goals = synthetic_goals(products, prices, rng)
     nouns = json.loads(folder.text("nouns_ref.json"))
-    return dataset.build(products=products, goals=goals, splits={}, prices=prices, nouns=nouns)
+    return dataset.build_dataset(
+        products=products, goals=goals, splits={}, prices=prices, nouns=nouns
+    )
 
 
 def visit(folder: Folder, name: str) -> Site:
@@ -189,11 +191,11 @@ def visit(folder: Folder, name: str) -> Site:
     return Site(
         load(folder, name),
         filter_goals=filter_of(keep) if keep else None,
-        limit_goals=kwargs.get("limit_goals", ALL),
+        limit_goals=kwargs.get("limit_goals", NO_LIMIT),
     )
 
 
-def filter_of(condition: str) -> Filter:
+def filter_of(condition: str) -> GoalFilter:
     """A filter from the text of the original's, of which one form is known."""
     form = re.fullmatch(r"goal\['(\w+)'\] ?== ?'([^']*)'", condition)
     if form is None:
@@ -209,7 +211,7 @@ def shopper(folder: Folder, row: dict[str, Any], site: Site) -> TextEnv:
     shop = Shop(
         dataset=load(folder, row["config"]),
         index=known(folder, config["num_products"]),
-        look=look(
+        view=view_options(
             show_attrs=config.get("show_attrs", False),
             observation_mode="text" if mode == HTML else mode,
             num_prev_obs=kwargs.get("num_prev_obs", 0),
@@ -234,10 +236,10 @@ class Known:
 
 
 @functools.cache
-def index(folder: Folder, limit: int | None) -> Index:
+def index(folder: Folder, limit: int | None) -> SearchIndex:
     """The original's index of the first so many documents, which it takes after dropping rows."""
     documents = folder.products()[:limit]
-    return Index.of([p.asin for p in documents], [p.document for p in documents])
+    return SearchIndex.build([p.asin for p in documents], [p.document for p in documents])
 
 
 @functools.cache

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from eef_jax.envs._jvm.pool import JvmPool
-from eef_jax.envs._jvm.replay import ReplayState, observation_fingerprint, run_at_state
+from eef_jax.envs._jvm.replay import ReplayState, run_at_state
 from eef_jax.envs._jvm.simulator import Simulator, SimulatorStatus
-from eef_jax.envs.base import StepResult
+from eef_jax.envs.base import StepResult, observation_fingerprint
 from eef_jax.errors import EnvError
 from eef_jax.types import Task
 

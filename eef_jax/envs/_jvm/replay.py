@@ -7,13 +7,13 @@ episode.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from typing import TypeVar
 
 from eef_jax.envs._jvm.pool import JvmPool
 from eef_jax.envs._jvm.process import JvmLost
 from eef_jax.envs._jvm.simulator import Simulator
+from eef_jax.envs.base import observation_fingerprint
 from eef_jax.errors import DivergedError, EnvError
 from eef_jax.types import Task
 
@@ -51,11 +51,6 @@ class ReplayState:
     def replay_cost(self) -> int:
         """Number of actions to replay to restore this state."""
         return len(self.actions)
-
-
-def observation_fingerprint(observation: str) -> str:
-    """Return the first 16 hex digits of the observation's SHA-256."""
-    return hashlib.sha256(observation.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def run_at_state(

@@ -5,14 +5,18 @@ ranking and reward are the original's to the character and the digit, without HT
 Java. Products come from the embedded catalogue, or from the official files: imported once into a
 memory-mapped folder, or by path.
 
-Files: `catalogue` (products), `goals`, `splits`, `dataset` (all of them, pinned), `stored`,
-`official` and `embedded` (where a dataset comes from), `importer`, `import_data` and `nouns` (what
-makes one), `source` and `labels` (official files), `columns` (stored ones), `analyse`, `porter`,
-`postings` and `search` (ranking), `pages` (what stands on them), `views` and `history` (how it is
-written down), `reward`, `shop` (all that games share), `game` (transitions), `tasks`, `choose`
-(filters), `prompts` and `prompt_file` (how an agent is spoken to), `sessions` (the original's own
-interface) and `gym` (Gymnasium's). This file ties them to the `Env` protocol and knows nothing of
-models.
+| files | what |
+|---|---|
+| `catalogue`, `goals`, `splits`, `dataset` | products, goals, train/dev/test, all together |
+| `embedded`, `stored`, `official` | where a dataset comes from |
+| `import_data`, `importer`, `json_stream`, `attributes_table`, `nouns`, `columns` | the import |
+| `analyzer`, `porter`, `postings`, `search` | Lucene's analyzer, BM25 index and ranking |
+| `pages`, `views`, `history` | a page's text nodes, and how an agent reads them |
+| `shop`, `game`, `reward` | what games share, transitions between pages, the purchase |
+| `tasks`, `goal_filter`, `prompts` | which goals are played, and how an agent is addressed |
+| `sessions`, `gym` | the original's interface and Gymnasium's |
+
+This file ties them to the `Env` protocol.
 """
 
 import dataclasses
@@ -22,15 +26,15 @@ from collections.abc import Sequence
 
 from eef_jax.envs.webshop import official, stored
 from eef_jax.envs.webshop.dataset import Dataset
-from eef_jax.envs.webshop.game import Game
-from eef_jax.envs.webshop.goal_filter import narrow
+from eef_jax.envs.webshop.game import ShopGame
+from eef_jax.envs.webshop.goal_filter import filter_splits
 from eef_jax.envs.webshop.importer import Sources
 from eef_jax.envs.webshop.prompt_file import preset as find_preset
 from eef_jax.envs.webshop.prompts import Preset
-from eef_jax.envs.webshop.shop import Shop, index_of
-from eef_jax.envs.webshop.splits import SPLITS, Plan
-from eef_jax.envs.webshop.tasks import tasks
-from eef_jax.envs.webshop.views import Look, look
+from eef_jax.envs.webshop.shop import Shop, search_index
+from eef_jax.envs.webshop.splits import SPLITS, SplitPlan
+from eef_jax.envs.webshop.tasks import split_tasks
+from eef_jax.envs.webshop.views import ViewOptions, view_options
 from eef_jax.errors import ConfigError
 from eef_jax.types import Message, Task
 
@@ -86,7 +90,7 @@ def make(
         dev_tasks: likewise.
         test_tasks: likewise.
         goal_filter: which goals of a split are tasks, as `"category=fashion"`; see
-            `choose.condition`; "": all.
+            `goal_filter.parse_filter`; "": all.
         prompt: preset of `prompts` (`action`, `react` or `admissible`), or the path of a
             `prompt_file`.
         observation_mode: `text`, `text_rich` or `url`; see `views`.
@@ -100,14 +104,14 @@ def make(
         DataError: a file is missing, damaged, or of another kind; no goal is left.
     """
     preset = find_preset(prompt)
-    looks = look(
+    view = view_options(
         show_attrs=show_attributes,
         observation_mode=observation_mode,
         num_prev_obs=num_prev_obs,
         num_prev_actions=num_prev_actions,
     )
     indices = {"train": train_indices, "dev": dev_indices, "test": test_indices}
-    plan = Plan(
+    plan = SplitPlan(
         kind=splits,
         seed=seed,
         goals_per_product=goals_per_product,
@@ -121,7 +125,7 @@ def make(
         seed=seed,
         max_products=max_products,
     )
-    official.check(data_dir, sources, plan)
+    official.check_sources(data_dir, sources, plan)
     if data_dir:
         dataset = stored.load(data_dir, plan)
     elif products:
@@ -129,9 +133,9 @@ def make(
     else:
         dataset = _embedded()
     if goal_filter:
-        dataset = narrow(dataset, goal_filter)
+        dataset = filter_splits(dataset, goal_filter)
     limits = {"train": train_tasks, "dev": dev_tasks, "test": test_tasks}
-    return WebShop(dataset, preset, limits=limits, look=looks, max_steps=max_steps)
+    return WebShop(dataset, preset, limits=limits, view=view, max_steps=max_steps)
 
 
 class WebShop:
@@ -141,7 +145,7 @@ class WebShop:
         dataset: products, goals, prices and splits.
         preset: how the agent is spoken to.
         limits: tasks taken of each split; 0 or absent: all.
-        look: how pages look.
+        view: how pages are shown.
         max_steps: default cap on an agent's actions; 0: the preset's.
     """
 
@@ -153,14 +157,14 @@ class WebShop:
         preset: Preset,
         *,
         limits: dict[str, int],
-        look: Look,
+        view: ViewOptions,
         max_steps: int,
     ):
         self.max_steps = max_steps or preset.max_steps
         self.dataset = dataset
-        self.dataset_id = _identify(dataset, look, preset)
+        self.dataset_id = _identify(dataset, view, preset)
         self._preset = preset
-        self._look = look
+        self._view = view
         self._limits = limits
 
     def tasks(self, split: str) -> Sequence[Task]:
@@ -171,7 +175,7 @@ class WebShop:
         """
         if split not in SPLITS:
             raise ConfigError(f"unknown split {split!r} of webshop; known: {', '.join(SPLITS)}")
-        return tasks(self.dataset, split, self._limits.get(split, 0))
+        return split_tasks(self.dataset, split, self._limits.get(split, 0))
 
     def prompt(self, task: Task) -> tuple[Message, ...]:
         """Messages before the first observation; they do not depend on the task."""
@@ -193,9 +197,9 @@ class WebShop:
         """Whether the purchase was all that was asked for."""
         return reward >= 1.0
 
-    def game(self) -> Game:
+    def game(self) -> ShopGame:
         """A new game; the first one of a dataset builds its search index."""
-        return Game(self.shop)
+        return ShopGame(self.shop)
 
     def close(self) -> None:
         """Nothing to free: the dataset goes with its last user."""
@@ -205,8 +209,8 @@ class WebShop:
         """What all games share."""
         return Shop(
             dataset=self.dataset,
-            index=index_of(self.dataset),
-            look=self._look,
+            index=search_index(self.dataset),
+            view=self._view,
             prefix=self._preset.observation,
             listing=self._preset.listing,
         )
@@ -220,7 +224,7 @@ def _embedded() -> Dataset:
     return embedded.load()
 
 
-def _identify(dataset: Dataset, look: Look, preset: Preset) -> str:
+def _identify(dataset: Dataset, view: ViewOptions, preset: Preset) -> str:
     """Hash of all that decides tasks, observations and rewards."""
-    shown = (*dataclasses.astuple(look), preset.observation, preset.listing)
+    shown = (*dataclasses.astuple(view), preset.observation, preset.listing)
     return hashlib.sha256(f"{dataset.dataset_id} {shown}".encode()).hexdigest()

@@ -10,11 +10,11 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, Self
 
-from eef_jax.envs.webshop.json_stream import Record, records
+from eef_jax.envs.webshop.json_stream import Record, iter_records
 from eef_jax.errors import DataError
 
 
-class Labels:
+class AttributesTable:
     """Entries of an attributes file by asin; a context manager.
 
     Args:
@@ -31,7 +31,7 @@ class Labels:
             "CREATE TABLE seen (asin TEXT PRIMARY KEY) WITHOUT ROWID; BEGIN"
         )
         self._entries = 0
-        for record in records(path, dict, "WebShop attributes"):
+        for record in iter_records(path, dict, "WebShop attributes"):
             fields = (json.dumps(record.key), json.dumps(record._replace(key="")))
             self._table.execute("INSERT OR REPLACE INTO labels VALUES (?, ?)", fields)
             self._entries += 1
@@ -56,11 +56,11 @@ class Labels:
             )
         return entry.value
 
-    def first(self, asin: str) -> bool:
+    def is_new(self, asin: str) -> bool:
         """Whether this is not asked about an asin that was asked about before."""
         return self._table.execute("INSERT OR IGNORE INTO seen VALUES (?)", (asin,)).rowcount > 0
 
-    def check(self, products: str) -> dict[str, int]:
+    def coverage(self, products: str) -> dict[str, int]:
         """How many products have labels.
 
         Raises:

@@ -14,9 +14,9 @@ from typing import Any
 from eef_jax.envs.webshop.json_stream import Record
 from eef_jax.errors import DataError
 
-LONGEST_ASIN = 10  # characters
-UNPRICED = 100.0  # dollars asked for a product without a price, on its page and at the till
-UNLABELLED = ("DUMMY_ATTR",)  # attributes of a product that the attributes file leaves out
+MAX_ASIN_LENGTH = 10  # characters
+DEFAULT_PRICE = 100.0  # dollars asked for a product without a price, on its page and at the till
+DEFAULT_ATTRIBUTES = ("DUMMY_ATTR",)  # attributes of a product that the attributes file leaves out
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +44,9 @@ class Product:
     description: str = ""
     bullets: tuple[str, ...] = ()
     pricing: tuple[float, ...] = ()
-    price_text: str = f"${UNPRICED}"
+    price_text: str = f"${DEFAULT_PRICE}"
     options: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    attributes: tuple[str, ...] = UNLABELLED
+    attributes: tuple[str, ...] = DEFAULT_ATTRIBUTES
     category: str = ""
     query: str = ""
     product_category: str = ""
@@ -82,7 +82,7 @@ def load_products(
     records = (Record(number, 1, "", row) for number, row in enumerate(rows))
     seen: set[str] = set()
 
-    def first(asin: str) -> bool:
+    def is_new(asin: str) -> bool:
         known = asin in seen
         seen.add(asin)
         return not known
@@ -90,14 +90,14 @@ def load_products(
     def labels(asin: str) -> Mapping[str, Any]:
         return attributes.get(asin, {})
 
-    return tuple(read_products(records, labels, first=first, limit=limit, source=source))
+    return tuple(read_products(records, labels, is_new=is_new, limit=limit, source=source))
 
 
 def read_products(
     records: Iterable[Record],
     labels: Callable[[str], Mapping[str, Any]],
     *,
-    first: Callable[[str], bool],
+    is_new: Callable[[str], bool],
     limit: int = 0,
     source: str,
 ) -> Iterator[Product]:
@@ -108,7 +108,7 @@ def read_products(
     Args:
         records: rows of the products file.
         labels: gives an asin's entry of the attributes file, empty where it has none.
-        first: tells of an asin whether it was not asked about before.
+        is_new: tells of an asin whether it was not asked about before.
         limit: only look at this many first rows (cut before rows are dropped); 0: all.
         source: name of the file for error messages.
 
@@ -120,7 +120,7 @@ def read_products(
             asin = _text(record.value, "asin")
             if not asin.isascii():
                 raise ValueError(f"asin is {asin!r}, which is not ASCII")
-            if asin == "nan" or len(asin) > LONGEST_ASIN or not first(asin):
+            if asin == "nan" or len(asin) > MAX_ASIN_LENGTH or not is_new(asin):
                 continue
             product = parse_product(record.value, labels(asin))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -146,7 +146,7 @@ def parse_product(row: Mapping[str, Any], labels: Mapping[str, Any]) -> Product:
         pricing=pricing,
         price_text=price_text(pricing),
         options=parse_options(row.get("customization_options") or {}),
-        attributes=tuple(labels.get("attributes", UNLABELLED) or ()),
+        attributes=tuple(labels.get("attributes", DEFAULT_ATTRIBUTES) or ()),
         category=_text(row, "category"),
         query=_text(row, "query").lower().strip(),
         product_category=_text(row, "product_category"),
@@ -163,7 +163,7 @@ def parse_pricing(text: str) -> tuple[float, ...]:
 
 def price_text(pricing: tuple[float, ...]) -> str:
     """Price tag of a product's pages."""
-    return " to ".join(f"${price}" for price in pricing or (UNPRICED,))
+    return " to ".join(f"${price}" for price in pricing or (DEFAULT_PRICE,))
 
 
 def parse_options(
@@ -180,16 +180,16 @@ def parse_options(
     return tuple(options.items())
 
 
-def draw_prices(products: Sequence[Product], rng: random.Random) -> dict[str, float]:
+def sample_prices(products: Sequence[Product], rng: random.Random) -> dict[str, float]:
     """The price of each asin, drawn in the catalogue's order."""
-    return {product.asin: draw_price(product, rng) for product in products}
+    return {product.asin: sample_price(product, rng) for product in products}
 
 
-def draw_price(product: Product, rng: random.Random) -> float:
+def sample_price(product: Product, rng: random.Random) -> float:
     """The one price that a product costs at the till; drawn where its page shows a range."""
     if len(product.pricing) == 2:
         return rng.uniform(*product.pricing)
-    return product.pricing[0] if product.pricing else UNPRICED
+    return product.pricing[0] if product.pricing else DEFAULT_PRICE
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:

@@ -19,12 +19,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from eef_jax.envs.webshop.lazy import Lazy
+from eef_jax.envs.webshop.lazy import LazySequence
 
 _HEADER = 128  # bytes; room for any length of a one-dimensional array
 
 
-def digest(text: str) -> int:
+def hash64(text: str) -> int:
     """64 bits that stand for a text (two of a million texts share them with odds of 1 in 10^7)."""
     encoded = text.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
@@ -75,7 +75,7 @@ def write_array(folder: pathlib.Path, name: str, values: npt.ArrayLike) -> None:
     np.save(folder / f"{name}.npy", values)
 
 
-class RowsWriter:
+class RowWriter:
     """Appends rows of JSON; a context manager, the files are whole when it is left."""
 
     def __init__(self, folder: pathlib.Path, name: str):
@@ -107,7 +107,7 @@ class RowsWriter:
             self._offsets.append(np.frombuffer(self._starts, np.int64))
 
 
-class Rows(Lazy[Any]):
+class RowReader(LazySequence[Any]):
     """Stored rows of JSON; each is parsed when it is asked for."""
 
     def __init__(self, folder: pathlib.Path, name: str):
@@ -124,7 +124,7 @@ class Rows(Lazy[Any]):
         super().__init__(count, row)
 
 
-class KeyWriter:
+class KeyIndexWriter:
     """Collects the key of each row, in row order; 8 bytes of memory a key until `close`."""
 
     def __init__(self, folder: pathlib.Path, name: str):
@@ -132,7 +132,7 @@ class KeyWriter:
 
     def append(self, key: str) -> None:
         """Add the next row's key."""
-        self._digests.append(digest(key))
+        self._digests.append(hash64(key))
 
     def close(self) -> None:
         """Sort and store them."""
@@ -142,7 +142,7 @@ class KeyWriter:
         write_array(self._folder, f"{self._name}.places", places)
 
 
-class Keys:
+class KeyIndex:
     """Finds rows by their keys."""
 
     def __init__(self, folder: pathlib.Path, name: str):
@@ -151,7 +151,7 @@ class Keys:
 
     def find(self, key: str) -> list[int]:
         """Rows that may have this key; whoever keeps the keys in the rows can tell."""
-        wanted = np.uint64(digest(key))
+        wanted = np.uint64(hash64(key))
         start = np.searchsorted(self._digests, wanted, "left")
         stop = np.searchsorted(self._digests, wanted, "right")
         return self._places[start:stop].tolist()

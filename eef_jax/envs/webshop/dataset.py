@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 
 from eef_jax.envs.webshop.catalogue import Product
 from eef_jax.envs.webshop.goals import Goal
-from eef_jax.envs.webshop.search import Index
+from eef_jax.envs.webshop.search import SearchIndex
 from eef_jax.envs.webshop.splits import SPLITS
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
-    """A pinned shop; make one with `build`. Equal only to itself, so that caches can key on it.
+    """A pinned shop; equal only to itself, so that caches can key on it.
 
     Attributes:
         products: the catalogue.
@@ -37,10 +37,10 @@ class Dataset:
     prices: Mapping[str, float]
     nouns: Mapping[str, Sequence[str]]
     dataset_id: str
-    index: Index | None = None
+    index: SearchIndex | None = None
 
 
-def build(
+def build_dataset(
     *,
     products: Sequence[Product],
     goals: Sequence[Goal],

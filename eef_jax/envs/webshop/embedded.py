@@ -21,24 +21,24 @@ from collections import Counter
 from typing import Any
 
 from eef_jax.envs.webshop import dataset
-from eef_jax.envs.webshop.catalogue import Product, draw_prices, load_products
+from eef_jax.envs.webshop.catalogue import Product, load_products, sample_prices
 from eef_jax.envs.webshop.dataset import Dataset
-from eef_jax.envs.webshop.generate import generate
+from eef_jax.envs.webshop.generate import generate_catalogue
 from eef_jax.envs.webshop.goals import Goal, synthetic_goals
-from eef_jax.envs.webshop.reward import judge
-from eef_jax.envs.webshop.shop import index_of
+from eef_jax.envs.webshop.reward import compute_reward
+from eef_jax.envs.webshop.shop import search_index
 
 SEED = 20
-SIZES = {"train": 600, "dev": 100, "test": 500}
-HARD = 0.5  # share of hard goals in each split
-PAGE = 10
+SPLIT_SIZES = {"train": 600, "dev": 100, "test": 500}
+HARD_SHARE = 0.5  # share of hard goals in each split
+PAGE_SIZE = 10
 FILE = importlib.resources.files("eef_jax.envs.webshop") / "data" / "embedded.json.gz"
 
 
 def load() -> Dataset:
     """Read the pinned catalogue (about 2,000 products, 1,200 goals)."""
     content = json.loads(gzip.decompress(FILE.read_bytes()))
-    return dataset.build(
+    return dataset.build_dataset(
         products=load_products(content["products"], content["attributes"], source=FILE.name),
         goals=[_goal(fields) for fields in content["goals"]],
         splits=content["splits"],
@@ -47,14 +47,16 @@ def load() -> Dataset:
     )
 
 
-def make(seed: int = SEED) -> bytes:
+def generate_file(seed: int = SEED) -> bytes:
     """Generate the pinned file's content; equal seeds give equal bytes."""
-    rows, labels, nouns = generate(seed)
+    rows, labels, nouns = generate_catalogue(seed)
     products = load_products(rows, labels, source="generated products")
     rng = random.Random(f"embedded goals {seed}")
-    prices = draw_prices(products, rng)
+    prices = sample_prices(products, rng)
     candidates = _one_each(synthetic_goals(products, prices, rng), rng)
-    shop = dataset.build(products=products, goals=candidates, splits={}, prices=prices, nouns=nouns)
+    shop = dataset.build_dataset(
+        products=products, goals=candidates, splits={}, prices=prices, nouns=nouns
+    )
     tagged = [dataclasses.replace(goal, tags=_tags(shop, goal)) for goal in candidates]
     goals, splits = _split(tagged, rng)
     content = {
@@ -102,19 +104,21 @@ def _wanted(goal: Goal) -> tuple[Any, ...]:
     return frozenset(goal.attributes), goal.query, goal.options, goal.price_upper
 
 
-def wins(shop: Dataset, goal: Goal, product: Product) -> bool:
+def is_winning(shop: Dataset, goal: Goal, product: Product) -> bool:
     """Whether buying `product` with the right options pays the full reward."""
     offered = {(group, value) for group, values in product.options for value in values}
     chosen = [option[1] for option in goal.options if option in offered]
-    verdict = judge(product, goal, price=shop.prices[product.asin], chosen=chosen, nouns=shop.nouns)
+    verdict = compute_reward(
+        product, goal, price=shop.prices[product.asin], chosen=chosen, nouns=shop.nouns
+    )
     return verdict.total >= 1.0
 
 
 def winning_page(shop: Dataset, goal: Goal, query: str) -> int:
     """Number (from 1) of the first results page with a winning product; 0 when there is none."""
-    for rank, hit in enumerate(index_of(shop).search(query)):
-        if wins(shop, goal, shop.products[hit]):
-            return rank // PAGE + 1
+    for rank, hit in enumerate(search_index(shop).search(query)):
+        if is_winning(shop, goal, shop.products[hit]):
+            return rank // PAGE_SIZE + 1
     return 0
 
 
@@ -132,8 +136,8 @@ def _split(goals: list[Goal], rng: random.Random) -> tuple[list[Goal], dict[str,
         rng.shuffle(pool)
     chosen: list[Goal] = []
     splits = {}
-    for split, size in SIZES.items():
-        hard = round(size * HARD)
+    for split, size in SPLIT_SIZES.items():
+        hard = round(size * HARD_SHARE)
         drawn = [pools["hard"].pop() for _ in range(hard)]
         drawn += [pools["easy"].pop() for _ in range(size - hard)]
         rng.shuffle(drawn)
@@ -142,7 +146,7 @@ def _split(goals: list[Goal], rng: random.Random) -> tuple[list[Goal], dict[str,
     return chosen, splits
 
 
-def shares(shop: Dataset) -> str:
+def split_table(shop: Dataset) -> str:
     """A table of what the tasks of each split demand."""
     lines = [
         f"{len(shop.products)} products",
@@ -164,5 +168,5 @@ if __name__ == "__main__":
     if "--write" in sys.argv[1:]:
         path = pathlib.Path(str(FILE))
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(make())
-    print(shares(load()))
+        path.write_bytes(generate_file())
+    print(split_table(load()))

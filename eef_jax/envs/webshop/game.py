@@ -1,35 +1,42 @@
 """The shop as a game: how pages follow one another, and the purchase that ends it.
 
-All games of a process share one `Shop`; each holds one immutable `State`, so saving and restoring
-are O(1), and thousands of games cost what their last observations do. Knows nothing of prompts.
+All games of a process share one `Shop`; each holds one immutable `ShopState`, so saving and
+restoring are O(1), and a live game costs little more than its last observation.
 
 What the original does otherwise, and why it is not done here, is listed in docs/webshop.md.
 """
 
 import dataclasses
 import functools
-import hashlib
 import json
 import re
 from collections.abc import Sequence
 
-from eef_jax.envs.base import StepResult
+from eef_jax.envs.base import StepResult, observation_fingerprint
 from eef_jax.envs.webshop import history, pages
 from eef_jax.envs.webshop.goals import Goal
 from eef_jax.envs.webshop.history import History
-from eef_jax.envs.webshop.pages import Choice, Kind, Link, Node, Page, Sub, Target
+from eef_jax.envs.webshop.pages import (
+    ClickTarget,
+    Node,
+    OptionButton,
+    Page,
+    PageKind,
+    ProductLink,
+    SubPage,
+)
 from eef_jax.envs.webshop.shop import Shop
-from eef_jax.envs.webshop.views import url, write
+from eef_jax.envs.webshop.views import page_url, render_page
 from eef_jax.errors import EnvError
 from eef_jax.types import Task
 
-FIRST = Page()
-CLOSED = "The purchase is made; the shop is closed."
+HOME = Page()
+SHOP_CLOSED = "The purchase is made; the shop is closed."
 _ACTION = re.compile(r"(.+)\[(.+)\]")
 _VERBS = frozenset({"search", "click"})
 
 
-def split_action(action: str) -> tuple[str, str] | None:
+def parse_action(action: str) -> tuple[str, str] | None:
     """`("click", "Buy Now")` of `"click[Buy Now]"`; None where `action` is not of the grammar.
 
     The grammar is `search[words]` or `click[name]`, from the start of the text; what follows the
@@ -41,14 +48,9 @@ def split_action(action: str) -> tuple[str, str] | None:
     return match[1], match[2]
 
 
-def fingerprint(observation: str) -> str:
-    """16 hex digits that stand for an observation, for logs that keep actions but not pages."""
-    return hashlib.sha256(observation.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """All of an episode: what `Game.save` returns. Immutable, so that games may share it.
+class ShopState:
+    """All of an episode: what `ShopGame.save` returns. Immutable, so that games may share it.
 
     Attributes:
         goal: what is to be bought; None before the first reset.
@@ -60,17 +62,17 @@ class State:
 
     goal: Goal | None = None
     session: str = ""
-    page: Page = FIRST
+    page: Page = HOME
     observation: str = ""
-    past: History = history.NOTHING
+    past: History = history.EMPTY
 
 
-class Game:
+class ShopGame:
     """One episode (see `eef_jax.envs.base.Game`); `shop` is shared by all games."""
 
     def __init__(self, shop: Shop):
         self._shop = shop
-        self._state = State()
+        self._state = ShopState()
         self._standing: list[Node] | None = None  # what the page shows; made when it is needed
 
     @property
@@ -81,12 +83,12 @@ class Game:
     @property
     def url(self) -> str:
         """The original's address of the page."""
-        return url(self._state.page, self._state.session, self._shop.products)
+        return page_url(self._state.page, self._state.session, self._shop.products)
 
     @property
     def fingerprint(self) -> str:
         """What the last observation hashes to; an exact replay has the same one at each step."""
-        return fingerprint(self._state.observation)
+        return observation_fingerprint(self._state.observation)
 
     def clickables(self) -> list[str]:
         """Names that can be clicked now, in page order."""
@@ -111,12 +113,12 @@ class Game:
                 f"task {task.id!r} has payload {task.payload!r}, expected a JSON object with "
                 f"a goal below {len(goals)}; was the task made from another catalogue?"
             ) from error
-        return self.open(goal, session=str(number))
+        return self.start(goal, session=str(number))
 
-    def open(self, goal: Goal, *, session: str) -> str:
+    def start(self, goal: Goal, *, session: str) -> str:
         """Open the shop's first page for a goal, in a session of that id."""
-        self._go(State(goal=goal, session=session))
-        return self._read(goal, FIRST, None)
+        self._go(ShopState(goal=goal, session=session))
+        return self._read(goal, HOME, None)
 
     def step(self, action: str) -> StepResult:
         """Do `search[words]` or `click[name]`.
@@ -131,38 +133,38 @@ class Game:
         state, goal = self._state, self._state.goal
         if goal is None:
             raise EnvError("a webshop game was stepped before its first reset; call reset(task)")
-        if state.page.kind is Kind.DONE:
+        if state.page.kind is PageKind.DONE:
             return StepResult(
-                observation=CLOSED, reward=0.0, terminated=True, info={"valid": False}
+                observation=SHOP_CLOSED, reward=0.0, terminated=True, info={"valid": False}
             )
         page = self._follow(action)
         info: dict[str, object] = {"valid": page is not None}
         if page is None:
             page = state.page
-        elif page.kind is Kind.DONE:
-            verdict = self._shop.judge(state.page, goal)
+        elif page.kind is PageKind.DONE:
+            verdict = self._shop.reward(state.page, goal)
             page = dataclasses.replace(page, reward=verdict.total)
             info["reward_parts"] = dataclasses.asdict(verdict)
         return StepResult(
             observation=self._read(goal, page, action),
             reward=page.reward,
-            terminated=page.kind is Kind.DONE,
+            terminated=page.kind is PageKind.DONE,
             info=info,
         )
 
-    def save(self) -> State:
+    def save(self) -> ShopState:
         """The game's state: one immutable value, whatever the catalogue's size."""
         return self._state
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: ShopState) -> None:
         """Go back to a saved state of any game of the same shop."""
         self._go(state)
 
     def close(self) -> None:
         """Forget the episode; what is shared stays."""
-        self._go(State())
+        self._go(ShopState())
 
-    def _go(self, state: State) -> None:
+    def _go(self, state: ShopState) -> None:
         self._state, self._standing = state, None
 
     def _nodes(self) -> list[Node]:
@@ -177,23 +179,25 @@ class Game:
 
     def _read(self, goal: Goal, page: Page, action: str | None) -> str:
         """Go to a page by an action, by None at a reset; returns what the agent reads there."""
-        shop, look, before = self._shop, self._shop.look, self._state
+        shop, view, before = self._shop, self._shop.view, self._state
         if page is not before.page:
             self._standing = shop.nodes(page, goal)
-        text = write(look.observation_mode, page, self._nodes(), before.session, shop.products)
+        text = render_page(
+            view.observation_mode, page, self._nodes(), before.session, shop.products
+        )
         if action is None:
-            past = history.first(text, observations=look.num_prev_obs)
+            past = history.initial_history(text, observations=view.num_prev_obs)
         else:
-            text, past = history.extend(
+            text, past = history.extend_history(
                 before.past,
                 action,
                 text,
-                observations=look.num_prev_obs,
-                actions=look.num_prev_actions,
+                observations=view.num_prev_obs,
+                actions=view.num_prev_actions,
             )
-        if shop.listing and page.kind is not Kind.DONE:
+        if shop.listing and page.kind is not PageKind.DONE:
             text += shop.listing + ", ".join(admissible(page, self._nodes()))
-        self._state = State(
+        self._state = ShopState(
             goal=goal,
             session=before.session,
             page=page,
@@ -204,16 +208,16 @@ class Game:
 
     def _follow(self, action: str) -> Page | None:
         """The page that `action` leads to; None where the present page does not allow it."""
-        parts = split_action(action)
+        parts = parse_action(action)
         if parts is None:
             return None
         page, verb, argument = self._state.page, parts[0], parts[1].lower()
         if verb == "search":  # allowed on every page, search bar or not
-            return Page(kind=Kind.RESULTS, query=argument, opened=page.opened)
+            return Page(kind=PageKind.RESULTS, query=argument, opened=page.opened)
         target = self._targets().get(argument)
         if target is None or argument == pages.SEARCH:
             return None
-        return turn(page, argument, target)
+        return page_after_click(page, argument, target)
 
 
 def admissible(page: Page, standing: Sequence[Node]) -> list[str]:
@@ -222,35 +226,35 @@ def admissible(page: Page, standing: Sequence[Node]) -> list[str]:
     `search[words]` stands for all searches; it is told where there is a search bar, though searches
     are allowed on every page.
     """
-    search = ["search[words]"] if page.kind is Kind.INDEX else []
+    search = ["search[words]"] if page.kind is PageKind.INDEX else []
     names = pages.clickables(standing)
     return search + [f"click[{name}]" for name in names if name != pages.SEARCH]
 
 
-def turn(page: Page, name: str, target: Target) -> Page:
+def page_after_click(page: Page, name: str, target: ClickTarget) -> Page:
     """The page behind a click on `name`, which is on `page`.
 
     Names of buttons come first, so an option value such as `features` opens the sub page.
     """
     change = functools.partial(dataclasses.replace, page)
-    results = Page(kind=Kind.RESULTS, query=page.query, number=page.number, opened=page.opened)
+    results = Page(kind=PageKind.RESULTS, query=page.query, number=page.number, opened=page.opened)
     match name, page.kind:
         case pages.BUY, _:
-            return change(kind=Kind.DONE)
+            return change(kind=PageKind.DONE)
         case pages.BACK, _:
-            return FIRST
-        case pages.NEXT, Kind.RESULTS:
+            return HOME
+        case pages.NEXT, PageKind.RESULTS:
             return dataclasses.replace(results, number=page.number + 1)
-        case pages.PREVIOUS, Kind.RESULTS:
+        case pages.PREVIOUS, PageKind.RESULTS:
             return dataclasses.replace(results, number=page.number - 1)
-        case pages.PREVIOUS, Kind.SUB:
-            return change(kind=Kind.ITEM, sub=None)
-        case pages.PREVIOUS, Kind.ITEM:
+        case pages.PREVIOUS, PageKind.SUB:
+            return change(kind=PageKind.ITEM, sub=None)
+        case pages.PREVIOUS, PageKind.ITEM:
             return results
-    if isinstance(target, Link):
+    if isinstance(target, ProductLink):
         seen = page.opened if target.product in page.opened else (*page.opened, target.product)
-        return change(kind=Kind.ITEM, product=target.product, opened=seen)
-    if name in set(Sub):
-        return change(kind=Kind.SUB, sub=Sub(name))
-    assert isinstance(target, Choice)
+        return change(kind=PageKind.ITEM, product=target.product, opened=seen)
+    if name in set(SubPage):
+        return change(kind=PageKind.SUB, sub=SubPage(name))
+    assert isinstance(target, OptionButton)
     return change(options=tuple((dict(page.options) | {target.group: name}).items()))

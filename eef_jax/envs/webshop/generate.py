@@ -187,7 +187,7 @@ def _product(rng: random.Random, listing: Listing, asin: str) -> dict[str, Any]:
     }
 
 
-def generate(
+def generate_catalogue(
     seed: int, families: int = 64
 ) -> tuple[list[dict], dict[str, dict], dict[str, list[str]]]:
     """Make a catalogue.

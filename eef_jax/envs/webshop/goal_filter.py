@@ -16,28 +16,36 @@ from eef_jax.envs.webshop.dataset import Dataset
 from eef_jax.envs.webshop.goals import SHUFFLE_SEED, Goal
 from eef_jax.errors import ConfigError, DataError, did_you_mean
 
-Filter = Callable[[int, Goal], bool]  # of a goal's number and the goal: whether it is kept
-ALL = -1  # no limit
-FIELDS = ("asin", "category", "product_category", "query", "tags")  # that a condition may name
+GoalFilter = Callable[[int, Goal], bool]  # of a goal's number and the goal: whether it is kept
+NO_LIMIT = -1  # no limit
+FILTER_FIELDS = (
+    "asin",
+    "category",
+    "product_category",
+    "query",
+    "tags",
+)  # that a condition may name
 
 
-def choose(goals: Sequence[Goal], *, keep: Filter | None = None, limit: int = ALL) -> Sequence[int]:
+def select_goals(
+    goals: Sequence[Goal], *, keep: GoalFilter | None = None, limit: int = NO_LIMIT
+) -> Sequence[int]:
     """Numbers of the goals that a filter keeps, and of them as many as a limit allows.
 
     Args:
         goals: all goals, in the original's order.
         keep: which of them are played; None: all.
-        limit: how many are drawn of those; `ALL`, or more than there are: all, in their order.
+        limit: how many are drawn of those; `NO_LIMIT`, or more than there are: all, in their order.
 
     Returns:
         Numbers of the goals to play; drawn ones in the order of their draws, without repeats.
 
     Raises:
-        ConfigError: the limit is neither positive nor `ALL`.
+        ConfigError: the limit is neither positive nor `NO_LIMIT`.
         DataError: no goal is kept.
     """
-    if limit < 1 and limit != ALL:
-        raise ConfigError(f"limit_goals={limit}: expected a positive number, or {ALL} for all")
+    if limit < 1 and limit != NO_LIMIT:
+        raise ConfigError(f"limit_goals={limit}: expected a positive number, or {NO_LIMIT} for all")
     kept: Sequence[int] = range(len(goals))
     if keep is not None:
         kept = [number for number, goal in enumerate(goals) if keep(number, goal)]
@@ -45,19 +53,19 @@ def choose(goals: Sequence[Goal], *, keep: Filter | None = None, limit: int = AL
         raise DataError(
             f"no goals left: filter_goals keeps none of {len(goals)}; give a filter that keeps some"
         )
-    if limit == ALL or limit >= len(kept):
+    if limit == NO_LIMIT or limit >= len(kept):
         return kept
     rng = random.Random(SHUFFLE_SEED)
     rng.shuffle(list(range(len(goals))))  # the draws come after the original's shuffle of all goals
-    weight = weights(goals)
+    weight = goal_weights(goals)
     bounds = list(itertools.accumulate(weight[number] for number in kept))
     drawn: dict[int, None] = {}
     while len(drawn) < limit:
-        drawn[kept[draw(bounds, rng)]] = None
+        drawn[kept[sample_index(bounds, rng)]] = None
     return list(drawn)
 
 
-def weights(goals: Sequence[Goal]) -> list[float]:
+def goal_weights(goals: Sequence[Goal]) -> list[float]:
     """How likely each goal is to be drawn, up to a factor.
 
     A synthetic goal weighs the mean of 1 / (number of goals with an attribute) over its attributes;
@@ -72,7 +80,7 @@ def weights(goals: Sequence[Goal]) -> list[float]:
     ]
 
 
-def draw(bounds: Sequence[float], rng: random.Random) -> int:
+def sample_index(bounds: Sequence[float], rng: random.Random) -> int:
     """A place in `bounds`, which are cumulative weights of goals.
 
     The first place is only drawn where there is no other, and its share falls to the next, each
@@ -83,7 +91,7 @@ def draw(bounds: Sequence[float], rng: random.Random) -> int:
     return min(bisect.bisect(bounds, position) + 1, len(bounds) - 1)
 
 
-def condition(text: str) -> Filter:
+def parse_filter(text: str) -> GoalFilter:
     """The filter that a text names: `"category=fashion;query=women's shoes"` asks for both.
 
     Fields are those of `Goal`: asin, category, product_category, query, and tags, which asks for
@@ -95,10 +103,10 @@ def condition(text: str) -> Filter:
     wanted: list[tuple[str, str]] = []
     for part in text.split(";"):
         field, sign, value = part.partition("=")
-        if not sign or field.strip() not in FIELDS:
+        if not sign or field.strip() not in FILTER_FIELDS:
             raise ConfigError(
                 f"goal_filter {text!r}: {part!r} is not FIELD=VALUE; "
-                f"{did_you_mean(field.strip(), FIELDS)}"
+                f"{did_you_mean(field.strip(), FILTER_FIELDS)}"
             )
         wanted.append((field.strip(), value.strip()))
 
@@ -111,14 +119,14 @@ def condition(text: str) -> Filter:
     return keep
 
 
-def narrow(dataset: Dataset, text: str) -> Dataset:
+def filter_splits(dataset: Dataset, text: str) -> Dataset:
     """A dataset whose splits have only the goals that a condition keeps, in their order.
 
     Raises:
         ConfigError: the text is no condition.
         DataError: no goal of any split is kept.
     """
-    keep = condition(text)
+    keep = parse_filter(text)
     splits = {
         split: [int(number) for number in numbers if keep(int(number), dataset.goals[int(number)])]
         for split, numbers in dataset.splits.items()

@@ -17,7 +17,7 @@ from eef_jax.envs.webshop.catalogue import Product
 from eef_jax.errors import DataError
 
 PRICE_BOUNDS = tuple(10.0 * step for step in range(1, 100))  # dollars
-UNBOUNDED = 1000000.0  # dollars; the bound of a goal that names none
+NO_PRICE_BOUND = 1000000.0  # dollars; the bound of a goal that names none
 SHUFFLE_SEED = 233  # the original's order of goals
 
 Option = str | tuple[str, str]
@@ -33,7 +33,7 @@ class Goal:
         attributes: attributes that the purchase should have.
         options: wanted options: `(group, value)` in synthetic goals, the value alone in goals that
             people wrote. The reward treats the two forms differently, as the original does.
-        price_upper: price bound in dollars, inclusive; `UNBOUNDED` where there is none.
+        price_upper: price bound in dollars, inclusive; `NO_PRICE_BOUND` where there is none.
         title: title of the described product.
         category: department of the described product.
         query: search that the described product was found by.
@@ -53,7 +53,7 @@ class Goal:
     tags: tuple[str, ...] = ()
 
 
-class Instruction(NamedTuple):
+class HumanInstruction(NamedTuple):
     """What one person wrote about one product."""
 
     text: str
@@ -77,9 +77,9 @@ def synthetic_goals(
     goals = []
     for product in products:
         if product.instruction:
-            bound = draw_bound(prices[product.asin], rng)
-            goals += [synthetic_goal(product, bound, n) for n in range(combinations(product))]
-    return tuple(goals[place] for place in order(len(goals)))
+            bound = sample_price_bound(prices[product.asin], rng)
+            goals += [synthetic_goal(product, bound, n) for n in range(count_combinations(product))]
+    return tuple(goals[place] for place in shuffled_order(len(goals)))
 
 
 def human_goals(
@@ -106,16 +106,16 @@ def human_goals(
         DataError: an instruction has not the expected fields.
     """
     goals = [
-        human_goal(product, draw_bound(prices[product.asin], rng), instruction)
+        human_goal(product, sample_price_bound(prices[product.asin], rng), instruction)
         for product in products
-        for instruction in written(product.asin, instructions, source)
+        for instruction in parse_instructions(product.asin, instructions, source)
     ]
-    return tuple(goals[place] for place in order(len(goals)))
+    return tuple(goals[place] for place in shuffled_order(len(goals)))
 
 
-def written(
+def parse_instructions(
     asin: str, instructions: Mapping[str, Sequence[Mapping[str, Any]]], source: str
-) -> list[Instruction]:
+) -> list[HumanInstruction]:
     """What people wrote about a product, less instructions that name no attribute.
 
     Raises:
@@ -126,7 +126,7 @@ def written(
         try:
             text, options = row["instruction"].strip("."), tuple(row["instruction_options"])
             if attributes := tuple(row["instruction_attributes"]):
-                found.append(Instruction(text, attributes, options))
+                found.append(HumanInstruction(text, attributes, options))
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{source}: instruction {number} of product {asin}: {error!r}; expected an object "
@@ -137,23 +137,23 @@ def written(
 
 def synthetic_goal(product: Product, bound: float, number: int) -> Goal:
     """The goal for the `number`-th combination of a product's options."""
-    options = combination(product, number)
+    options = nth_combination(product, number)
     wanted = ", and ".join(f"{group}: {value}" for group, value in options)
     words = product.instruction + f" with {wanted}" * bool(wanted)
     return _goal(product, words, product.instruction_attributes, options, bound)
 
 
-def human_goal(product: Product, bound: float, instruction: Instruction) -> Goal:
+def human_goal(product: Product, bound: float, instruction: HumanInstruction) -> Goal:
     """The goal that someone wrote."""
     return _goal(product, *instruction, bound)
 
 
-def combinations(product: Product) -> int:
+def count_combinations(product: Product) -> int:
     """In how many ways a value of each option group can be chosen."""
     return math.prod(len(values) for _, values in product.options)
 
 
-def combination(product: Product, number: int) -> tuple[tuple[str, str], ...]:
+def nth_combination(product: Product, number: int) -> tuple[tuple[str, str], ...]:
     """The `number`-th choice of options, groups in alphabetical order, the last changing first."""
     chosen = []
     for group, values in sorted(product.options, reverse=True):
@@ -162,17 +162,17 @@ def combination(product: Product, number: int) -> tuple[tuple[str, str], ...]:
     return tuple(reversed(chosen))
 
 
-def order(count: int, seed: int = SHUFFLE_SEED) -> Sequence[int]:
+def shuffled_order(count: int, seed: int = SHUFFLE_SEED) -> Sequence[int]:
     """Which of `count` things stands at each place after the list of them is shuffled."""
     places = array("q", range(count))
     random.Random(seed).shuffle(places)
     return places
 
 
-def draw_bound(price: float, rng: random.Random) -> float:
-    """A price bound above `price`; `UNBOUNDED`, and nothing drawn, where there are not two."""
+def sample_price_bound(price: float, rng: random.Random) -> float:
+    """A price bound above `price`; `NO_PRICE_BOUND`, and nothing drawn, where there are not two."""
     above = [bound for bound in PRICE_BOUNDS if bound > price][:4]
-    return UNBOUNDED if len(above) < 2 else max(rng.sample(above, 2))
+    return NO_PRICE_BOUND if len(above) < 2 else max(rng.sample(above, 2))
 
 
 def _goal(
@@ -182,7 +182,7 @@ def _goal(
     options: tuple[Option, ...],
     bound: float,
 ) -> Goal:
-    limit = f", and price lower than {bound:.2f} dollars" if bound < UNBOUNDED else ""
+    limit = f", and price lower than {bound:.2f} dollars" if bound < NO_PRICE_BOUND else ""
     return Goal(
         asin=product.asin,
         instruction=words + limit,

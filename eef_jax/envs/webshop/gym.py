@@ -18,10 +18,10 @@ import random
 from typing import Any
 
 from eef_jax.envs import webshop
-from eef_jax.envs.webshop.goal_filter import ALL, Filter
+from eef_jax.envs.webshop.goal_filter import NO_LIMIT, GoalFilter
 from eef_jax.envs.webshop.sessions import Info, Site, TextEnv
 from eef_jax.envs.webshop.shop import Shop
-from eef_jax.envs.webshop.views import look
+from eef_jax.envs.webshop.views import view_options
 from eef_jax.errors import ConfigError, did_you_mean
 
 try:
@@ -119,8 +119,8 @@ class WebShopEnv(gymnasium.Env[str, str]):
         show_attrs: bool = False,
         num_prev_obs: int = 0,
         num_prev_actions: int = 0,
-        filter_goals: Filter | None = None,
-        limit_goals: int = ALL,
+        filter_goals: GoalFilter | None = None,
+        limit_goals: int = NO_LIMIT,
         session_prefix: str = "",
         render_mode: str | None = None,
         **data: str | int,
@@ -135,7 +135,7 @@ class WebShopEnv(gymnasium.Env[str, str]):
         self.action_space = AnyText()
         shop = dataclasses.replace(
             _shop(json.dumps(data, sort_keys=True, default=str)),
-            look=look(
+            view=view_options(
                 show_attrs=show_attrs,
                 observation_mode=observation_mode,
                 num_prev_obs=num_prev_obs,

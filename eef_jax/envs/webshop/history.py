@@ -23,15 +23,15 @@ class History:
     actions: tuple[str, ...] = ()
 
 
-NOTHING = History()
+EMPTY = History()
 
 
-def first(observation: str, *, observations: int) -> History:
+def initial_history(observation: str, *, observations: int) -> History:
     """The history after a reset, of which `observations` are kept."""
     return History(observations=(observation,)[:observations])
 
 
-def extend(
+def extend_history(
     past: History, action: str, observation: str, *, observations: int, actions: int
 ) -> tuple[str, History]:
     """What an agent reads after an action, and the history from then on.

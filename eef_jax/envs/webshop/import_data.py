@@ -24,7 +24,7 @@ def main() -> None:
     if not FLAGS.out:
         raise ConfigError("--out is not given; name a folder for the dataset")
     if FLAGS.verify:
-        importer.verify(FLAGS.out)
+        importer.verify_dataset(FLAGS.out)
         print(f"{FLAGS.out} is whole")
         return
     for name in ("products", "attributes"):
@@ -32,7 +32,7 @@ def main() -> None:
             raise ConfigError(f"--{name} is not given; the README says where to get the files")
     names = [field.name for field in dataclasses.fields(importer.Sources)]
     sources = importer.Sources(**{name: getattr(FLAGS, name) for name in names})
-    manifest = importer.run(sources, FLAGS.out)
+    manifest = importer.import_dataset(sources, FLAGS.out)
     for name, count in manifest["counts"].items():
         print(f"{count:>12,} {name}")
     print(f"dataset {manifest['dataset_id']}; use it with --config.env.data_dir={FLAGS.out}")

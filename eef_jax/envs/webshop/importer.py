@@ -23,25 +23,30 @@ from typing import Any
 import numpy as np
 
 from eef_jax.envs.webshop import stored
-from eef_jax.envs.webshop.attributes_table import Labels
-from eef_jax.envs.webshop.catalogue import LONGEST_ASIN, draw_price, read_products
+from eef_jax.envs.webshop.attributes_table import AttributesTable
+from eef_jax.envs.webshop.catalogue import MAX_ASIN_LENGTH, read_products, sample_price
 from eef_jax.envs.webshop.columns import (
     ArrayWriter,
-    KeyWriter,
-    RowsWriter,
+    KeyIndexWriter,
+    RowWriter,
     open_array,
     write_array,
 )
-from eef_jax.envs.webshop.goals import combinations, draw_bound, order, written
-from eef_jax.envs.webshop.json_stream import records
-from eef_jax.envs.webshop.postings import Builder
+from eef_jax.envs.webshop.goals import (
+    count_combinations,
+    parse_instructions,
+    sample_price_bound,
+    shuffled_order,
+)
+from eef_jax.envs.webshop.json_stream import iter_records
+from eef_jax.envs.webshop.postings import PostingsBuilder
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.storage import files, provenance
 
 _SCRATCH = "unfinished-"  # first letters of the folder that an import works in
 _BLOCK = 1 << 18  # goals that are put in order at a time
 # Fields of `Sources` that name a file.
-PATHS = ("products", "attributes", "human_instructions", "title_nouns")
+PATH_FIELDS = ("products", "attributes", "human_instructions", "title_nouns")
 _REPORT = 100_000  # products between two lines of progress
 
 _log = logging.getLogger(__name__)
@@ -69,7 +74,7 @@ class Sources:
     max_products: int = 0
 
 
-def run(sources: Sources, out: str | pathlib.Path) -> dict[str, Any]:
+def import_dataset(sources: Sources, out: str | pathlib.Path) -> dict[str, Any]:
     """Import official files.
 
     Args:
@@ -91,12 +96,12 @@ def run(sources: Sources, out: str | pathlib.Path) -> dict[str, Any]:
         shutil.rmtree(left)
     rng = random.Random(sources.seed)
     with tempfile.TemporaryDirectory(dir=out, prefix=_SCRATCH) as scratch:
-        builder = Builder(pathlib.Path(scratch))
-        with Labels(sources.attributes, pathlib.Path(scratch)) as labels:
+        builder = PostingsBuilder(pathlib.Path(scratch))
+        with AttributesTable(sources.attributes, pathlib.Path(scratch)) as labels:
             asins, choices = _write_products(
                 out, sources.products, labels, builder, rng=rng, limit=sources.max_products
             )
-            counts = {"products": len(asins), **labels.check(sources.products)}
+            counts = {"products": len(asins), **labels.coverage(sources.products)}
         goals = _write_goals(out, asins, choices, sources.human_instructions, rng)
         if not goals:
             raise DataError(
@@ -113,8 +118,8 @@ def run(sources: Sources, out: str | pathlib.Path) -> dict[str, Any]:
 def _write_products(
     out: pathlib.Path,
     path: str,
-    labels: Labels,
-    builder: Builder,
+    labels: AttributesTable,
+    builder: PostingsBuilder,
     *,
     rng: random.Random,
     limit: int,
@@ -125,17 +130,17 @@ def _write_products(
         bytes[products] asins, and int32[products] combinations of options; -1: no instruction.
     """
     asins, prices, choices = bytearray(), array("d"), array("i")
-    rows = records(path, list, "WebShop products")
-    with RowsWriter(out, "products") as table:
-        for product in read_products(rows, labels, first=labels.first, limit=limit, source=path):
-            table.append(stored.row_of(product))
-            prices.append(draw_price(product, rng))
+    rows = iter_records(path, list, "WebShop products")
+    with RowWriter(out, "products") as table:
+        for product in read_products(rows, labels, is_new=labels.is_new, limit=limit, source=path):
+            table.append(stored.product_to_row(product))
+            prices.append(sample_price(product, rng))
             builder.add(product.document)
-            asins += product.asin.encode("ascii").ljust(LONGEST_ASIN, b"\0")
-            choices.append(combinations(product) if product.instruction else -1)
+            asins += product.asin.encode("ascii").ljust(MAX_ASIN_LENGTH, b"\0")
+            choices.append(count_combinations(product) if product.instruction else -1)
             if len(table) % _REPORT == 0:
                 _log.info("%s products", f"{len(table):,}")
-    names = np.frombuffer(asins, f"S{LONGEST_ASIN}")
+    names = np.frombuffer(asins, f"S{MAX_ASIN_LENGTH}")
     write_array(out, "asins", names)
     write_array(out, "prices", np.frombuffer(prices, np.float64))
     return names, np.frombuffer(choices, np.int32)
@@ -147,26 +152,26 @@ def _write_goals(
     """Draw price bounds and write all goals in the original's order; returns how many."""
     prices = open_array(out, "prices")
     owners, bounds = array("i"), array("d")
-    with RowsWriter(out, "written") as rows:
+    with RowWriter(out, "written") as rows:
         if human:
             instructions = files.read_json(
                 human, what="WebShop human instructions", remedy="give its path, or fetch it again"
             )
             for number, asin in enumerate(asins):
-                for instruction in written(asin.decode(), instructions, human):
+                for instruction in parse_instructions(asin.decode(), instructions, human):
                     owners.append(number)
-                    bounds.append(draw_bound(prices[number], rng))
+                    bounds.append(sample_price_bound(prices[number], rng))
                     rows.append(instruction)
         else:
             owners.frombytes(np.flatnonzero(choices >= 0).astype(np.int32).tobytes())
-            bounds.extend(draw_bound(prices[number], rng) for number in owners)
+            bounds.extend(sample_price_bound(prices[number], rng) for number in owners)
     products = np.frombuffer(owners, np.int32)
     each = np.ones(len(products), np.int32) if human else choices[products]
     write_array(out, "requests.product", products)
     write_array(out, "requests.bound", np.frombuffer(bounds, np.float64))
     starts = np.cumsum(each) - each
     request = np.repeat(np.arange(len(each), dtype=np.int32), each)
-    shuffle = np.asarray(order(len(request)))
+    shuffle = np.asarray(shuffled_order(len(request)))
     with (
         ArrayWriter(out, "goals.request", np.int32) as requests,
         ArrayWriter(out, "goals.choice", np.int32) as combination,
@@ -178,7 +183,9 @@ def _write_goals(
     return len(request)
 
 
-def _write_index(out: pathlib.Path, builder: Builder, by_asin: np.ndarray) -> dict[str, int]:
+def _write_index(
+    out: pathlib.Path, builder: PostingsBuilder, by_asin: np.ndarray
+) -> dict[str, int]:
     """Merge the gathered terms into the stored index."""
     saturation = builder.saturation()
     codes = np.min_scalar_type(max(len(saturation), 1 << 8))
@@ -199,7 +206,7 @@ def _write_index(out: pathlib.Path, builder: Builder, by_asin: np.ndarray) -> di
     write_array(out, "index.saturation", saturation)
     write_array(out, "index.order", by_asin.astype(np.int64))
     return {
-        "documents with terms": builder.full,
+        "documents with terms": builder.num_nonempty,
         "terms": terms.length,
         "postings": documents.length,
     }
@@ -207,9 +214,9 @@ def _write_index(out: pathlib.Path, builder: Builder, by_asin: np.ndarray) -> di
 
 def _write_nouns(out: pathlib.Path, path: str) -> int:
     """Write title nouns; returns how many titles have them."""
-    keys = KeyWriter(out, "nouns")
-    with RowsWriter(out, "nouns") as rows:
-        for record in records(path, dict, "WebShop title nouns") if path else ():
+    keys = KeyIndexWriter(out, "nouns")
+    with RowWriter(out, "nouns") as rows:
+        for record in iter_records(path, dict, "WebShop title nouns") if path else ():
             words = record.value
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
                 raise DataError(
@@ -225,12 +232,12 @@ def _write_nouns(out: pathlib.Path, path: str) -> int:
 def _write_manifest(
     out: pathlib.Path, sources: Sources, counts: Mapping[str, int]
 ) -> dict[str, Any]:
-    paths = {name: getattr(sources, name) for name in PATHS}
+    paths = {name: getattr(sources, name) for name in PATH_FIELDS}
     settings = {"seed": sources.seed, "max_products": sources.max_products}
     written = {name: _facts(out / name) for name in sorted(_names(out))}
-    content = json.dumps([stored.FORMAT, written], sort_keys=True)
+    content = json.dumps([stored.FORMAT_VERSION, written], sort_keys=True)
     manifest = {
-        "format": stored.FORMAT,
+        "format": stored.FORMAT_VERSION,
         "dataset_id": hashlib.sha256(content.encode()).hexdigest(),
         **settings,
         "counts": counts,
@@ -252,7 +259,7 @@ def _facts(path: str | pathlib.Path) -> dict[str, Any]:
         return {"name": pathlib.Path(path).name, "bytes": file.tell(), "sha256": digest}
 
 
-def verify(folder: str | pathlib.Path) -> None:
+def verify_dataset(folder: str | pathlib.Path) -> None:
     """Read a stored dataset whole.
 
     Raises:

@@ -28,7 +28,7 @@ class Record(NamedTuple):
     value: Any
 
 
-def records(path: str | pathlib.Path, expected: type, what: str) -> Iterator[Record]:
+def iter_records(path: str | pathlib.Path, expected: type, what: str) -> Iterator[Record]:
     """Read a JSON file's records one after the other.
 
     Args:
@@ -41,7 +41,7 @@ def records(path: str | pathlib.Path, expected: type, what: str) -> Iterator[Rec
     """
     try:
         with open(path, encoding="utf-8") as file:
-            yield from _Reader(file, path, expected, what).records()
+            yield from _Reader(file, path, expected, what).iter_records()
     except OSError as error:
         raise _unreadable(what, path, error) from error
     except UnicodeDecodeError as error:
@@ -56,7 +56,7 @@ class _Reader:
         self._text, self._at = "", 0  # the window, and a place in it
         self._line, self._counted = 1, 0  # the line of a place that was passed
 
-    def records(self) -> Iterator[Record]:
+    def iter_records(self) -> Iterator[Record]:
         """All records, then a check that nothing follows them."""
         named = self._expected is dict
         opening, closing = "{}" if named else "[]"

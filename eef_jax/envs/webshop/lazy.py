@@ -6,7 +6,7 @@ from typing import TypeVar, overload
 T = TypeVar("T")
 
 
-class Lazy(Sequence[T]):
+class LazySequence(Sequence[T]):
     """So many items, each made by its number; equal to any sequence of equal items.
 
     Args:

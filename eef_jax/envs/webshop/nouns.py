@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 
 from eef_jax import cli
-from eef_jax.envs.webshop.json_stream import records
+from eef_jax.envs.webshop.json_stream import iter_records
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.storage import files
 
@@ -56,14 +56,14 @@ def load_tagger(model: str) -> Callable[[Iterable[str]], Iterator[Any]]:
     return lambda texts: pipeline.pipe(texts, batch_size=_BATCH)
 
 
-def titles(path: str) -> Iterator[str]:
+def iter_titles(path: str) -> Iterator[str]:
     """Titles of a products file, in order, without repeats.
 
     Raises:
         DataError: the file is missing or damaged, or a row has no title.
     """
     seen: set[int] = set()
-    for record in records(path, list, "WebShop products"):
+    for record in iter_records(path, list, "WebShop products"):
         row = record.value
         if not isinstance(row, Mapping) or not isinstance(row.get("name"), str):
             raise DataError(
@@ -75,7 +75,7 @@ def titles(path: str) -> Iterator[str]:
             yield row["name"]
 
 
-def tag(
+def tag_titles(
     texts: Iterable[str], tagger: Callable[[Iterable[str]], Iterable[Any]]
 ) -> Iterator[tuple[str, list[str]]]:
     """Each text and the lower-case words in it that `tagger` calls nouns, in order."""
@@ -84,13 +84,13 @@ def tag(
         yield document.text, words
 
 
-def write(products: str, out: str, *, model: str) -> int:
+def write_title_nouns(products: str, out: str, *, model: str) -> int:
     """Write the nouns of all titles of a products file; returns how many titles there are."""
     path = pathlib.Path(out)
     temporary = path.with_name(path.name + files.TEMP_SUFFIX)
     count = 0
     with temporary.open("w", encoding="ascii") as file:
-        for text, words in tag(titles(products), load_tagger(model)):
+        for text, words in tag_titles(iter_titles(products), load_tagger(model)):
             file.write(f"{',' if count else '{'}\n{json.dumps(text)}: {json.dumps(words)}")
             count += 1
             if count % _REPORT == 0:
@@ -105,7 +105,7 @@ def main() -> None:
     for name in ("products", "out"):
         if not FLAGS[name].value:
             raise ConfigError(f"--{name} is not given")
-    count = write(FLAGS.products, FLAGS.out, model=FLAGS.model)
+    count = write_title_nouns(FLAGS.products, FLAGS.out, model=FLAGS.model)
     print(f"nouns of {count:,} titles in {FLAGS.out}")
 
 

@@ -9,11 +9,11 @@ import tempfile
 from eef_jax.envs.webshop import importer, stored
 from eef_jax.envs.webshop.dataset import Dataset
 from eef_jax.envs.webshop.importer import Sources
-from eef_jax.envs.webshop.splits import Plan
+from eef_jax.envs.webshop.splits import SplitPlan
 from eef_jax.errors import ConfigError
 
 
-def check(data_dir: str, sources: Sources, plan: Plan) -> None:
+def check_sources(data_dir: str, sources: Sources, plan: SplitPlan) -> None:
     """Refuse arguments of `make` that do not go together.
 
     Raises:
@@ -40,7 +40,7 @@ def check(data_dir: str, sources: Sources, plan: Plan) -> None:
         )
 
 
-def load(sources: Sources, plan: Plan | None = None) -> Dataset:
+def load(sources: Sources, plan: SplitPlan | None = None) -> Dataset:
     """Import official files and open the result.
 
     Args:
@@ -51,6 +51,6 @@ def load(sources: Sources, plan: Plan | None = None) -> Dataset:
         DataError: a file is missing, damaged, or of another kind; or no goal comes of them.
     """
     with tempfile.TemporaryDirectory(prefix="webshop-", ignore_cleanup_errors=True) as folder:
-        importer.run(sources, folder)
+        importer.import_dataset(sources, folder)
         # Its maps stay readable when the folder is gone.
-        return stored.load(folder, plan or Plan(seed=sources.seed))
+        return stored.load(folder, plan or SplitPlan(seed=sources.seed))

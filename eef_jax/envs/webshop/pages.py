@@ -17,7 +17,7 @@ from eef_jax.envs.webshop.catalogue import Product
 PAGE_SIZE = 10  # results a page
 
 
-class Kind(enum.StrEnum):
+class PageKind(enum.StrEnum):
     """The kinds of pages."""
 
     INDEX = "index"
@@ -27,7 +27,7 @@ class Kind(enum.StrEnum):
     DONE = "done"
 
 
-class Sub(enum.StrEnum):
+class SubPage(enum.StrEnum):
     """Pages about one product, by the name of the button that opens them."""
 
     DESCRIPTION = "description"
@@ -52,12 +52,12 @@ class Page:
             their links.
     """
 
-    kind: Kind = Kind.INDEX
+    kind: PageKind = PageKind.INDEX
     query: str = ""
     number: int = 1
     product: int = 0
     options: tuple[tuple[str, str], ...] = ()
-    sub: Sub | None = None
+    sub: SubPage | None = None
     reward: float = 0.0
     opened: tuple[int, ...] = ()
 
@@ -68,21 +68,21 @@ class Button:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Link:
+class ProductLink:
     """Clickable: opens the item page of a product (a number in the catalogue)."""
 
     product: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Choice:
+class OptionButton:
     """Clickable: chooses a value in an option group."""
 
     group: str
 
 
-Target = Button | Link | Choice
-Clickables = Mapping[str, Target]
+ClickTarget = Button | ProductLink | OptionButton
+Clickables = Mapping[str, ClickTarget]
 
 
 class Node(NamedTuple):
@@ -95,7 +95,7 @@ class Node(NamedTuple):
     """
 
     text: str
-    target: Target | None = None
+    target: ClickTarget | None = None
 
 
 SEARCH = "search"
@@ -110,7 +110,7 @@ _BACK = Node("Back to Search", _BUTTON)
 _NEXT = Node("Next >", _BUTTON)
 _PREVIOUS = Node("< Prev", _BUTTON)
 _BUY = Node("Buy Now", _BUTTON)
-_ABOUT = {sub: Node(sub.title(), _BUTTON) for sub in Sub}
+_ABOUT = {sub: Node(sub.title(), _BUTTON) for sub in SubPage}
 _NOT_RATED = Node("Rating: N.A.")
 _SHOP = Node("WebShop")
 _DONE = tuple(
@@ -137,7 +137,7 @@ _DONE_TAIL = tuple(
 _DONE_END = (Node("Reward Details "), Node("None"))
 
 
-def nodes(
+def page_nodes(
     page: Page,
     instruction: str,
     products: Sequence[Product],
@@ -155,15 +155,15 @@ def nodes(
         show_attributes: whether item pages have an Attributes button.
     """
     match page.kind:
-        case Kind.INDEX:
+        case PageKind.INDEX:
             return [_SHOP, Node("Instruction: "), Node(instruction), _SEARCH]
-        case Kind.DONE:
+        case PageKind.DONE:
             return _done(page, products[page.product])
-        case Kind.RESULTS:
+        case PageKind.RESULTS:
             body = _results(page, products, hits)
-        case Kind.ITEM:
+        case PageKind.ITEM:
             body = _item(products[page.product], show_attributes)
-        case Kind.SUB:
+        case PageKind.SUB:
             body = [_PREVIOUS, *map(Node, _sub(products[page.product], page.sub))]
     return [Node("Instruction:"), Node(instruction), _BACK, *body]
 
@@ -174,17 +174,17 @@ def clickables(standing: Sequence[Node]) -> Clickables:
     Buttons and links are named in lower case. A name that stands twice is listed once, and its
     last bearer is what a click means.
     """
-    found: dict[str, Target] = {}
-    options: dict[str, Target] = {}
+    found: dict[str, ClickTarget] = {}
+    options: dict[str, ClickTarget] = {}
     for text, target in standing:
-        if isinstance(target, Choice):
+        if isinstance(target, OptionButton):
             options[text] = target
         elif target is not None:
             found[text.lower()] = target
     return found | options
 
 
-def window(page: Page, hits: Sequence[int]) -> Sequence[int]:
+def hits_on_page(page: Page, hits: Sequence[int]) -> Sequence[int]:
     """The hits that a results page shows; none past the end."""
     return hits[(page.number - 1) * PAGE_SIZE : page.number * PAGE_SIZE]
 
@@ -192,30 +192,32 @@ def window(page: Page, hits: Sequence[int]) -> Sequence[int]:
 def _results(page: Page, products: Sequence[Product], hits: Sequence[int]) -> list[Node]:
     body = [Node(f"Page {page.number} (Total results: {len(hits)})")]
     body += [_PREVIOUS, _NEXT] if page.number > 1 else [_NEXT]
-    for hit in window(page, hits):
+    for hit in hits_on_page(page, hits):
         product = products[hit]
-        body += Node(product.asin, Link(hit)), Node(product.title), Node(product.price_text)
+        body += Node(product.asin, ProductLink(hit)), Node(product.title), Node(product.price_text)
     return body
 
 
 def _item(product: Product, show_attributes: bool) -> list[Node]:
     body = [_PREVIOUS]
     for group, values in product.options:
-        choice = Choice(group)
+        choice = OptionButton(group)
         body.append(Node(group))
         body += [Node(value, choice) for value in values]
     body += Node(product.title), Node(f"Price: {product.price_text}"), _NOT_RATED
-    body += [node for sub, node in _ABOUT.items() if show_attributes or sub is not Sub.ATTRIBUTES]
+    body += [
+        node for sub, node in _ABOUT.items() if show_attributes or sub is not SubPage.ATTRIBUTES
+    ]
     return [*body, _BUY]
 
 
-def _sub(product: Product, sub: Sub | None) -> list[str]:
+def _sub(product: Product, sub: SubPage | None) -> list[str]:
     match sub:
-        case Sub.DESCRIPTION:
+        case SubPage.DESCRIPTION:
             return [product.description]
-        case Sub.FEATURES:
+        case SubPage.FEATURES:
             return [f" {bullet}" for bullet in product.bullets]
-        case Sub.ATTRIBUTES:
+        case SubPage.ATTRIBUTES:
             labels = [f" {attribute}" for attribute in product.attributes]
             return [*labels, product.category, product.query, product.product_category]
     return []  # no product has reviews

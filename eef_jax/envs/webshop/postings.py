@@ -18,17 +18,17 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from eef_jax.envs.webshop.analyse import analyse
-from eef_jax.envs.webshop.columns import digest
+from eef_jax.envs.webshop.analyzer import analyze
+from eef_jax.envs.webshop.columns import hash64
 
 K1 = np.float32(0.9)
 B = np.float32(0.4)
-RUN = 1 << 21  # occurrences in a run
-PARTS = 256
+RUN_SIZE = 1 << 21  # occurrences in a run
+NUM_PARTS = 256
 _EXACT = 24  # lengths below this are stored as they are; above, the rest is a 4-bit float
 _OCCURRENCE = np.dtype([("term", "<u8"), ("document", "<i4"), ("count", "<i4")])
 
-term_digest = functools.lru_cache(maxsize=1 << 15)(digest)
+hash_term = functools.lru_cache(maxsize=1 << 15)(hash64)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Postings:
         codes: uint16 or uint32[postings]; places in `saturation`.
         saturation: float32[codes]; 1 + count * norm, ascending.
         order: int64[documents]; the caller's number of each document.
-        full: documents with at least one term; others do not count in N.
+        num_nonempty: documents with at least one term; others do not count in N.
     """
 
     terms: np.ndarray
@@ -51,11 +51,11 @@ class Postings:
     codes: np.ndarray
     saturation: np.ndarray
     order: np.ndarray
-    full: int
+    num_nonempty: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class PostingsPart:
     """The postings of some terms; all parts one after the other are the index.
 
     Attributes:
@@ -71,7 +71,7 @@ class Part:
     codes: np.ndarray
 
 
-class Builder:
+class PostingsBuilder:
     """Takes documents one after the other; then gives the index in parts.
 
     Args:
@@ -87,19 +87,19 @@ class Builder:
 
     def add(self, text: str) -> None:
         """Take the next document."""
-        counts = collections.Counter(analyse(text))
+        counts = collections.Counter(analyze(text))
         document, length = len(self._lengths), counts.total()
         self._lengths.append(length)
-        self._terms.extend(map(term_digest, counts))
+        self._terms.extend(map(hash_term, counts))
         self._documents.extend([document] * len(counts))
         self._counts.extend(counts.values())
-        coarse = coarse_length(length)
+        coarse = quantized_length(length)
         self._pairs.update((count, coarse) for count in set(counts.values()))
-        if len(self._terms) >= RUN and self._folder is not None:
+        if len(self._terms) >= RUN_SIZE and self._folder is not None:
             self._flush()
 
     @property
-    def full(self) -> int:
+    def num_nonempty(self) -> int:
         """Documents with at least one term."""
         return sum(length > 0 for length in self._lengths)
 
@@ -107,7 +107,7 @@ class Builder:
         """float32[codes]; see `Postings`."""
         return np.sort(self._saturation(*self._pair_columns()))
 
-    def parts(self, order: np.ndarray) -> Iterator[Part]:
+    def parts(self, order: np.ndarray) -> Iterator[PostingsPart]:
         """The index, part by part.
 
         Args:
@@ -117,7 +117,7 @@ class Builder:
         ranks = np.empty(len(order), np.int32)
         ranks[order] = np.arange(len(order), dtype=np.int32)
         coarse = np.array(
-            [coarse_length(length) for length in range(max(self._lengths, default=0) + 1)],
+            [quantized_length(length) for length in range(max(self._lengths, default=0) + 1)],
             np.int32,
         )
         lengths = coarse[np.frombuffer(self._lengths, np.int32)]
@@ -127,14 +127,14 @@ class Builder:
         codes[np.argsort(self._saturation(counts, of_length), kind="stable")] = np.arange(
             len(pairs), dtype=codes.dtype
         )
-        for part in range(PARTS):
+        for part in range(NUM_PARTS):
             found = np.concatenate([run.part(part) for run in self._runs])
             rank = ranks[found["document"]]
             by_term = np.lexsort((rank, found["term"]))
             found, rank = found[by_term], rank[by_term]
             starts = np.flatnonzero(np.diff(found["term"], prepend=~found["term"][:1]))
             pair = found["count"].astype(np.int64) << 32 | lengths[found["document"]]
-            yield Part(
+            yield PostingsPart(
                 terms=found["term"][starts],
                 lengths=np.diff(starts, append=len(found)),
                 documents=rank,
@@ -148,7 +148,7 @@ class Builder:
 
     def _saturation(self, counts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """float32 1 + count * norm, with norm = 1 / (k1 * (1 - b + b * length / mean length))."""
-        mean = max(np.float32(sum(self._lengths) / max(1, self.full)), np.float32(1))
+        mean = max(np.float32(sum(self._lengths) / max(1, self.num_nonempty)), np.float32(1))
         norms = np.float32(1) / (K1 * ((np.float32(1) - B) + B * lengths.astype(np.float32) / mean))
         return np.float32(1) + counts.astype(np.float32) * norms
 
@@ -160,7 +160,7 @@ class Builder:
         run["count"] = np.frombuffer(self._counts, np.int32)
         self._clear()
         run = run[np.argsort(run["term"], kind="stable")]
-        edges = np.arange(1, PARTS, dtype=np.uint64) * np.uint64(2**64 // PARTS)
+        edges = np.arange(1, NUM_PARTS, dtype=np.uint64) * np.uint64(2**64 // NUM_PARTS)
         bounds = [0, *np.searchsorted(run["term"], edges).tolist(), len(run)]
         if self._folder is None:
             self._runs.append(_Run(run, bounds))
@@ -190,7 +190,7 @@ class _Run:
         )
 
 
-def coarse_length(length: int) -> int:
+def quantized_length(length: int) -> int:
     """A length after its trip through one byte: the 4 leading bits of what lies above `_EXACT`."""
     rest = length - _EXACT
     if rest < 8:
@@ -199,14 +199,14 @@ def coarse_length(length: int) -> int:
     return _EXACT + ((rest >> shift) << shift)
 
 
-def build(ids: Sequence[str], texts: Sequence[str]) -> Postings:
+def build_postings(ids: Sequence[str], texts: Sequence[str]) -> Postings:
     """The index of documents that are in memory.
 
     Args:
         ids: the id of each document; ties are ordered by it.
         texts: the text of each document.
     """
-    builder = Builder()
+    builder = PostingsBuilder()
     for text in texts:
         builder.add(text)
     order = np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
@@ -218,5 +218,5 @@ def build(ids: Sequence[str], texts: Sequence[str]) -> Postings:
         codes=np.concatenate([part.codes for part in parts]),
         saturation=builder.saturation(),
         order=order,
-        full=builder.full,
+        num_nonempty=builder.num_nonempty,
     )

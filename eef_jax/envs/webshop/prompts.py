@@ -8,7 +8,7 @@ other people's come from files (`prompt_file`).
 
 import dataclasses
 
-from eef_jax.envs.webshop.game import split_action
+from eef_jax.envs.webshop.game import parse_action
 from eef_jax.types import Message
 
 
@@ -43,7 +43,7 @@ class Preset:
         """
         _, marked, rest = message.partition(self.marker) if self.marker else ("", "yes", message)
         action = (rest.partition(self.end)[0] if self.end else rest).strip()
-        parts = split_action(action) if marked else None
+        parts = parse_action(action) if marked else None
         if parts is None:
             return None
         verb, argument = parts

@@ -21,7 +21,7 @@ from eef_jax.envs.webshop.constants import BASE_COLORS, STOP_WORDS
 from eef_jax.envs.webshop.goals import Goal, Option
 from eef_jax.errors import EnvError
 
-ALIKE = 85  # similarity (0-100) above which two phrases count as one
+FUZZY_THRESHOLD = 85  # similarity (0-100) above which two phrases count as one
 _LATIN_1 = dict.fromkeys(range(0x80, 0x100))
 _NO_WORD = re.compile(r"\W")
 
@@ -59,7 +59,7 @@ class Reward:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Likeness:
+class TypeMatch:
     """How far two products are the same kind of thing; fields as in `Reward`."""
 
     r_type: float
@@ -68,7 +68,7 @@ class Likeness:
     title_score: float
 
 
-def judge(
+def compute_reward(
     product: Product,
     goal: Goal,
     *,
@@ -83,7 +83,7 @@ def judge(
         goal: what was wanted.
         price: what was paid, in dollars.
         chosen: values of the chosen options; their groups do not count.
-        nouns: nouns of titles; see `title_nouns`.
+        nouns: nouns of titles; see `nouns_of_title`.
 
     Returns:
         The reward and its parts.
@@ -98,9 +98,9 @@ def judge(
             f"{goal.attributes} and a price up to {goal.price_upper}, expected at least one "
             "attribute and a bound above 0; mend the goal"
         )
-    likeness = judge_type(product, goal, nouns)
+    likeness = match_type(product, goal, nouns)
     attributes = sum(has_attribute(product, wanted) for wanted in goal.attributes)
-    options = count_options(chosen, goal.options)
+    options = count_matched_options(chosen, goal.options)
     within = price <= goal.price_upper
     wanted = len(goal.attributes) + len(goal.options) + 1
     return Reward(
@@ -118,22 +118,22 @@ def judge(
     )
 
 
-def judge_type(product: Product, goal: Goal, nouns: Mapping[str, Sequence[str]]) -> Likeness:
+def match_type(product: Product, goal: Goal, nouns: Mapping[str, Sequence[str]]) -> TypeMatch:
     """Whether two products are the same kind of thing, by query, category path and title nouns."""
     same_query = product.query == goal.query
     same_category = len(_path(product.product_category) & _path(goal.product_category)) >= 2
-    wanted = title_nouns(goal.title, nouns)
-    shared = len(set(wanted) & set(title_nouns(product.title, nouns)))
+    wanted = nouns_of_title(goal.title, nouns)
+    shared = len(set(wanted) & set(nouns_of_title(product.title, nouns)))
     score = shared / len(wanted) if wanted else 0.2
     r_type = 1.0 if same_query or same_category or score > 0.2 else 0.5
     if score < 0.1:  # with few or no shared nouns nothing else counts, as in the original
         r_type = 0.1 if score else 0.0
-    return Likeness(
+    return TypeMatch(
         r_type=r_type, query_match=same_query, category_match=same_category, title_score=score
     )
 
 
-def title_nouns(title: str, nouns: Mapping[str, Sequence[str]]) -> Sequence[str]:
+def nouns_of_title(title: str, nouns: Mapping[str, Sequence[str]]) -> Sequence[str]:
     """Nouns of a title; for a title that `nouns` leaves out, all its words but the stop words."""
     if title in nouns:
         return nouns[title]
@@ -142,23 +142,25 @@ def title_nouns(title: str, nouns: Mapping[str, Sequence[str]]) -> Sequence[str]
 
 def has_attribute(product: Product, wanted: str) -> bool:
     """Whether a product is labelled with something like `wanted`, or its texts contain it."""
-    if any(alike(label, wanted) for label in product.attributes):
+    if any(fuzzy_match(label, wanted) for label in product.attributes):
         return True
     texts = (product.title, " ".join(product.bullets), product.description)
     return any(wanted in text.lower() for text in texts)
 
 
-def count_options(chosen: Sequence[str], wanted: Sequence[Option]) -> int:
+def count_matched_options(chosen: Sequence[str], wanted: Sequence[Option]) -> int:
     """How many wanted options some chosen value matches; one value may serve several."""
     values = [_base_color(value) for value in chosen]
-    return sum(any(alike(value, _base_color(option)) for value in values) for option in wanted)
+    return sum(
+        any(fuzzy_match(value, _base_color(option)) for value in values) for option in wanted
+    )
 
 
-def alike(first: Option, second: Option) -> bool:
+def fuzzy_match(first: Option, second: Option) -> bool:
     """Whether two phrases have nearly the same words, in any order."""
     one, other = _normalise(str(first)), _normalise(str(second))
     # Without words there is nothing to compare; two empty phrases are not alike.
-    return bool(one and other) and round(fuzz.token_set_ratio(one, other)) > ALIKE
+    return bool(one and other) and round(fuzz.token_set_ratio(one, other)) > FUZZY_THRESHOLD
 
 
 def _base_color(option: Option) -> Option:

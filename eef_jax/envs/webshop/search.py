@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eef_jax.envs.webshop.analyse import analyse
-from eef_jax.envs.webshop.postings import Postings, build, term_digest
+from eef_jax.envs.webshop.analyzer import analyze
+from eef_jax.envs.webshop.postings import Postings, build_postings, hash_term
 
-TERMS = 1 << 14  # terms whose places are remembered
-BLOCK = 16  # documents
-SHORT = 1 << 13  # postings; shorter lists cost more to handle one by one than to copy together
+TERM_CACHE_SIZE = 1 << 14  # terms whose places are remembered
+BLOCK_SIZE = 16  # documents
+SHORT_LIST = 1 << 13  # postings; shorter lists cost more to handle one by one than to copy together
 
 
 class _Term(NamedTuple):
@@ -36,7 +36,7 @@ class _Term(NamedTuple):
     idf: np.float32
 
 
-class Index:
+class SearchIndex:
     """Search over postings, in memory or memory-mapped.
 
     Args:
@@ -46,19 +46,21 @@ class Index:
 
     def __init__(self, postings: Postings, *, cache: int = 8192):
         self._postings = postings
-        self._term = functools.lru_cache(maxsize=TERMS)(self._find)
+        self._term = functools.lru_cache(maxsize=TERM_CACHE_SIZE)(self._find)
         self.search = functools.lru_cache(maxsize=cache)(self._search)
 
     @classmethod
-    def of(cls, ids: Sequence[str], texts: Sequence[str]) -> "Index":
+    def build(cls, ids: Sequence[str], texts: Sequence[str]) -> "SearchIndex":
         """Index documents that are in memory; ties are ordered by `ids`."""
-        return cls(build(ids, texts))
+        return cls(build_postings(ids, texts))
 
     def _search(self, query: str, limit: int = 50) -> tuple[int, ...]:
         """The caller's numbers of the best documents, best first; at most `limit`."""
         scores = self._score(query)
         # Only what may reach the cut is sorted: the best of as many blocks are at least as good.
-        blocks = scores[: len(scores) // BLOCK * BLOCK].reshape(-1, BLOCK).max(axis=1)
+        blocks = (
+            scores[: len(scores) // BLOCK_SIZE * BLOCK_SIZE].reshape(-1, BLOCK_SIZE).max(axis=1)
+        )
         least = np.partition(blocks, -limit)[-limit] if len(blocks) > limit else 0
         found = np.flatnonzero(scores >= least if least > 0 else scores)
         best = found[np.argsort(-scores[found], kind="stable")][:limit]
@@ -68,7 +70,7 @@ class Index:
         """float32[documents] scores, 0 where no term occurs."""
         found = [
             (term, term.idf * np.float32(repeats))
-            for word, repeats in collections.Counter(analyse(query)).items()
+            for word, repeats in collections.Counter(analyze(query)).items()
             if (term := self._term(word)) is not None
         ]
         # The order of sums does not matter: 53 bits hold those of a few 24-bit numbers exactly.
@@ -92,11 +94,11 @@ class Index:
 
     def _find(self, word: str) -> _Term | None:
         """The postings of a term; None where no document has it."""
-        index, wanted = self._postings, np.uint64(term_digest(word))
+        index, wanted = self._postings, np.uint64(hash_term(word))
         place = int(np.searchsorted(index.terms, wanted))
         if place == len(index.terms) or index.terms[place] != wanted:
             return None
         start, stop = index.starts[place : place + 2].tolist()
         df = stop - start
-        idf = np.float32(math.log(1 + (index.full - df + 0.5) / (df + 0.5)))
-        return _Term(slice(start, stop), df <= SHORT, idf)
+        idf = np.float32(math.log(1 + (index.num_nonempty - df + 0.5) / (df + 0.5)))
+        return _Term(slice(start, stop), df <= SHORT_LIST, idf)

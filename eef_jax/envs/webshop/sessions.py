@@ -12,10 +12,16 @@ import string
 from typing import TypedDict
 
 from eef_jax.envs.webshop.dataset import Dataset
-from eef_jax.envs.webshop.game import Game
-from eef_jax.envs.webshop.goal_filter import ALL, Filter, choose, draw, weights
+from eef_jax.envs.webshop.game import ShopGame
+from eef_jax.envs.webshop.goal_filter import (
+    NO_LIMIT,
+    GoalFilter,
+    goal_weights,
+    sample_index,
+    select_goals,
+)
 from eef_jax.envs.webshop.goals import Goal
-from eef_jax.envs.webshop.pages import Kind
+from eef_jax.envs.webshop.pages import PageKind
 from eef_jax.envs.webshop.shop import Shop
 from eef_jax.errors import EnvError
 
@@ -35,7 +41,7 @@ class Site:
     Args:
         dataset: the goals.
         filter_goals: which goals are served, by number and goal; None: all.
-        limit_goals: how many of them are drawn (see `choose`); -1: all.
+        limit_goals: how many of them are drawn (see `select_goals`); -1: all.
 
     Raises:
         ConfigError: the limit is neither positive nor -1.
@@ -43,10 +49,14 @@ class Site:
     """
 
     def __init__(
-        self, dataset: Dataset, *, filter_goals: Filter | None = None, limit_goals: int = ALL
+        self,
+        dataset: Dataset,
+        *,
+        filter_goals: GoalFilter | None = None,
+        limit_goals: int = NO_LIMIT,
     ):
         self._goals = dataset.goals
-        self._numbers = choose(dataset.goals, keep=filter_goals, limit=limit_goals)
+        self._numbers = select_goals(dataset.goals, keep=filter_goals, limit=limit_goals)
         self._bounds: list[float] = []
         self._sessions: dict[str, int] = {}
 
@@ -87,9 +97,9 @@ class Site:
 
     def _draw(self, rng: random.Random) -> int:
         if not self._bounds:
-            weight = weights(self._goals)
+            weight = goal_weights(self._goals)
             self._bounds = list(itertools.accumulate(weight[number] for number in self._numbers))
-        return draw(self._bounds, rng)
+        return sample_index(self._bounds, rng)
 
 
 class TextEnv:
@@ -117,7 +127,7 @@ class TextEnv:
         self.goal = 0  # place of the goal among those that the site serves
         self.rng = rng or random.Random()
         self._prefix = session_prefix
-        self._game = Game(shop)
+        self._game = ShopGame(shop)
 
     def reset(
         self, session: int | str | None = None, instruction_text: str | None = None
@@ -143,7 +153,7 @@ class TextEnv:
         self.goal = self.site.place(name, number, self.rng)
         self.session = name
         goal = self.site.goal(self.goal)
-        text = self._game.open(goal, session=self.session)
+        text = self._game.start(goal, session=self.session)
         self.instruction_text = (
             f"Instruction: {goal.instruction}" if instruction_text is None else instruction_text
         )
@@ -165,7 +175,7 @@ class TextEnv:
     def get_available_actions(self) -> Available:
         """What can be done now; `click[search]` is named, as in the original, and does nothing."""
         return {
-            "has_search_bar": bool(self.session) and self._game.page.kind is Kind.INDEX,
+            "has_search_bar": bool(self.session) and self._game.page.kind is PageKind.INDEX,
             "clickables": self._game.clickables(),
         }
 

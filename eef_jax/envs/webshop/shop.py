@@ -1,4 +1,4 @@
-"""What all games of a process share: products, goals, prices, the search index, and how they look.
+"""What all games of a process share: products, goals, prices, the search index, and how pages look.
 
 Immutable but for memories of past queries. Knows pages and rewards, not how pages follow one
 another, nor who reads them.
@@ -12,12 +12,12 @@ from eef_jax.envs.webshop import pages
 from eef_jax.envs.webshop.catalogue import Product
 from eef_jax.envs.webshop.dataset import Dataset
 from eef_jax.envs.webshop.goals import Goal
-from eef_jax.envs.webshop.pages import Kind, Node, Page
-from eef_jax.envs.webshop.reward import Reward, judge
-from eef_jax.envs.webshop.search import Index
-from eef_jax.envs.webshop.views import Look
+from eef_jax.envs.webshop.pages import Node, Page, PageKind
+from eef_jax.envs.webshop.reward import Reward, compute_reward
+from eef_jax.envs.webshop.search import SearchIndex
+from eef_jax.envs.webshop.views import ViewOptions
 
-PLAIN = Look()
+DEFAULT_VIEW = ViewOptions()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,14 +27,14 @@ class Shop:
     Attributes:
         dataset: products, goals, prices and nouns.
         index: search over the products.
-        look: how its pages look.
+        view: how its pages look.
         prefix: text put before every observation.
         listing: text put after every page and before what can be done there; "": it is not told.
     """
 
     dataset: Dataset
-    index: Index
-    look: Look = PLAIN
+    index: SearchIndex
+    view: ViewOptions = DEFAULT_VIEW
     prefix: str = ""
     listing: str = ""
 
@@ -49,7 +49,7 @@ class Shop:
         Queries `<q> words` and `<c> word` list all products of a query or of a category, in
         catalogue order, as the original's do.
         """
-        if page.kind is not Kind.RESULTS:
+        if page.kind is not PageKind.RESULTS:
             return ()
         tag, space, rest = page.query.partition(" ")
         if tag == "<q>":
@@ -60,18 +60,18 @@ class Shop:
 
     def nodes(self, page: Page, goal: Goal) -> list[Node]:
         """What stands on a page."""
-        return pages.nodes(
+        return pages.page_nodes(
             page,
             goal.instruction,
             self.products,
             self.hits(page),
-            show_attributes=self.look.show_attrs,
+            show_attributes=self.view.show_attrs,
         )
 
-    def judge(self, page: Page, goal: Goal) -> Reward:
+    def reward(self, page: Page, goal: Goal) -> Reward:
         """Reward of buying what an item page shows, with the options chosen there."""
         product = self.products[page.product]
-        return judge(
+        return compute_reward(
             product,
             goal,
             price=self.dataset.prices[product.asin],
@@ -81,14 +81,14 @@ class Shop:
 
 
 @functools.lru_cache(maxsize=4)
-def index_of(dataset: Dataset) -> Index:
+def search_index(dataset: Dataset) -> SearchIndex:
     """The search index of a dataset: the stored one, or one built once in a process.
 
     Building takes about 1 s for 2,000 products.
     """
     if dataset.index is not None:
         return dataset.index
-    return Index.of(
+    return SearchIndex.build(
         [product.asin for product in dataset.products],
         [product.document for product in dataset.products],
     )

@@ -20,22 +20,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from eef_jax.envs.webshop.goals import order
+from eef_jax.envs.webshop.goals import shuffled_order
 from eef_jax.errors import ConfigError, DataError, did_you_mean
 from eef_jax.storage.files import read_json
 
 SPLITS = ("train", "dev", "test")
-KINDS = ("products", "original", "shuffled")
+SPLIT_KINDS = ("products", "original", "shuffled")
 TRAIN, DEV = 0.6, 0.1  # `products`: shares of the products with goals; the rest is the test split
 TEST_END, DEV_END = 500, 1500  # `original`: where the test and the dev split end
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How to split; `draw` does it.
+class SplitPlan:
+    """How to split; `make_splits` does it.
 
     Attributes:
-        kind: one of `KINDS`; not read where there are files.
+        kind: one of `SPLIT_KINDS`; not read where there are files.
         seed: of the draws of `products` and `shuffled`.
         goals_per_product: goals drawn for each product (`products` only); 0: all.
         files: split -> path of a JSON list of goal numbers; splits that are absent are empty.
@@ -47,11 +47,11 @@ class Plan:
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ConfigError(f"env.splits={self.kind!r}: {did_you_mean(self.kind, KINDS)}")
+        if self.kind not in SPLIT_KINDS:
+            raise ConfigError(f"env.splits={self.kind!r}: {did_you_mean(self.kind, SPLIT_KINDS)}")
 
-    def draw(self, owners: Callable[[], np.ndarray], count: int) -> "Splits":
-        """Splits of `count` goals; what `owners` returns is described in `by_product`.
+    def make_splits(self, owners: Callable[[], np.ndarray], count: int) -> "LazySplits":
+        """Splits of `count` goals; what `owners` returns is described in `product_splits`.
 
         Raises:
             DataError: an index file is missing, damaged, or names goals that are not there.
@@ -59,23 +59,25 @@ class Plan:
         if self.files:
             chosen = {split: read_indices(path, count) for split, path in self.files.items()}
             digest = hashlib.sha256(json.dumps(sorted(chosen.items())).encode()).hexdigest()
-            return Splits(lambda: chosen, f"files {digest}")
+            return LazySplits(lambda: chosen, f"files {digest}")
         if self.kind == "original":
-            return Splits(lambda: original(count), "original")
+            return LazySplits(lambda: original_splits(count), "original")
         if self.kind == "shuffled":
-            return Splits(lambda: shuffled(count, self.seed), f"shuffled {self.seed}")
-        return Splits(
-            lambda: by_product(owners(), seed=self.seed, goals_per_product=self.goals_per_product),
+            return LazySplits(lambda: shuffled_splits(count, self.seed), f"shuffled {self.seed}")
+        return LazySplits(
+            lambda: product_splits(
+                owners(), seed=self.seed, goals_per_product=self.goals_per_product
+            ),
             f"products {self.seed} {self.goals_per_product}",
         )
 
 
-class Splits(Mapping[str, Sequence[int]]):
+class LazySplits(Mapping[str, Sequence[int]]):
     """Goal numbers of `train`, `dev` and `test` in task order, drawn when first asked for.
 
     Args:
         draw: makes them; splits that it leaves out are empty.
-        recipe: text that names what `draw` does, for the dataset's hash.
+        recipe: text that names what `make_splits` does, for the dataset's hash.
     """
 
     def __init__(self, draw: Callable[[], Mapping[str, Sequence[int]]], recipe: str):
@@ -98,7 +100,7 @@ class Splits(Mapping[str, Sequence[int]]):
         return len(SPLITS)
 
 
-def original(count: int) -> dict[str, Sequence[int]]:
+def original_splits(count: int) -> dict[str, Sequence[int]]:
     """The ranges of the original's baselines, in the order of the goals."""
     numbers = range(count)
     return {
@@ -108,15 +110,15 @@ def original(count: int) -> dict[str, Sequence[int]]:
     }
 
 
-def shuffled(count: int, seed: int) -> dict[str, Sequence[int]]:
+def shuffled_splits(count: int, seed: int) -> dict[str, Sequence[int]]:
     """verl-agent's splits; with seed 233 its order is the original's."""
     place_of = np.empty(count, np.int64)  # goal before the shuffle -> number now
-    place_of[np.asarray(order(count))] = np.arange(count)
-    numbers = place_of[np.asarray(order(count, seed))].tolist()
+    place_of[np.asarray(shuffled_order(count))] = np.arange(count)
+    numbers = place_of[np.asarray(shuffled_order(count, seed))].tolist()
     return {"train": numbers[TEST_END:], "test": numbers[:TEST_END]}
 
 
-def by_product(
+def product_splits(
     owners: np.ndarray, *, seed: int, goals_per_product: int
 ) -> dict[str, Sequence[int]]:
     """Splits that share no product.

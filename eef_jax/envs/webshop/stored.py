@@ -1,11 +1,10 @@
 """A `Dataset` in a folder that `import_data` made: everything is read where it is asked for.
 
-Products and nouns are rows of JSON, prices, goals and the index are arrays, all memory-mapped: all
-processes share one copy, and loading does not wait for the catalogue. Knows the folder's layout,
-for writers too; draws nothing.
+Products and nouns are rows of JSON, prices, goals and the index are arrays, all memory-mapped:
+all processes share one copy, and loading does not wait for the catalogue. The folder's layout:
 
     manifest.json   seed, sources, counts, and a SHA-256 for each file; written last
-    products        rows: the fields of a product, see `FIELDS`
+    products        rows: the fields of a product, see `PRODUCT_FIELDS`
     asins, prices   arrays [products]: bytes; dollars at the till
     requests        .product, .bound: arrays [requests]; what is asked for, of which product
     written         rows [requests]: instruction, attributes, options; human goals only
@@ -25,26 +24,26 @@ from typing import Any
 import numpy as np
 
 from eef_jax.envs.webshop.catalogue import Product, price_text
-from eef_jax.envs.webshop.columns import Keys, Rows, open_array
+from eef_jax.envs.webshop.columns import KeyIndex, RowReader, open_array
 from eef_jax.envs.webshop.dataset import Dataset
-from eef_jax.envs.webshop.goals import Goal, Instruction, human_goal, synthetic_goal
-from eef_jax.envs.webshop.lazy import Lazy
+from eef_jax.envs.webshop.goals import Goal, HumanInstruction, human_goal, synthetic_goal
+from eef_jax.envs.webshop.lazy import LazySequence
 from eef_jax.envs.webshop.postings import Postings
-from eef_jax.envs.webshop.search import Index
-from eef_jax.envs.webshop.splits import Plan
+from eef_jax.envs.webshop.search import SearchIndex
+from eef_jax.envs.webshop.splits import SplitPlan
 from eef_jax.errors import DataError
 from eef_jax.storage import files
 
-FORMAT = 1
+FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-FIELDS = tuple(f.name for f in dataclasses.fields(Product) if f.name != "price_text")
-INDEX_ARRAYS = tuple(f.name for f in dataclasses.fields(Postings) if f.name != "full")
-CACHED = 1024  # products, goals and nouns of titles that a process keeps parsed
+PRODUCT_FIELDS = tuple(f.name for f in dataclasses.fields(Product) if f.name != "price_text")
+INDEX_ARRAYS = tuple(f.name for f in dataclasses.fields(Postings) if f.name != "num_nonempty")
+CACHE_SIZE = 1024  # products, goals and nouns of titles that a process keeps parsed
 
 _log = logging.getLogger(__name__)
 
 
-def load(folder: str | pathlib.Path, plan: Plan) -> Dataset:
+def load(folder: str | pathlib.Path, plan: SplitPlan) -> Dataset:
     """Open a stored dataset.
 
     Args:
@@ -56,7 +55,7 @@ def load(folder: str | pathlib.Path, plan: Plan) -> Dataset:
     """
     folder = pathlib.Path(folder)
     manifest = read_manifest(folder)
-    products, nouns = Products(folder), Nouns(folder)
+    products, nouns = StoredProducts(folder), StoredNouns(folder)
     if not len(nouns):
         _log.warning(
             "WebShop without title nouns (--title_nouns of import_data, env.title_nouns): the "
@@ -64,21 +63,21 @@ def load(folder: str | pathlib.Path, plan: Plan) -> Dataset:
             "9 in 100 pairs of products of one query. To compare with published numbers, make "
             "the file: python -m eef_jax.envs.webshop.nouns --products=... --out=..."
         )
-    goals = Goals(folder, products)
+    goals = StoredGoals(folder, products)
     order = open_array(folder, "index.order")
-    splits = plan.draw(lambda: goals.owners(order), len(goals))
+    splits = plan.make_splits(lambda: goals.owners(order), len(goals))
     content = manifest["dataset_id"] + splits.recipe
     return Dataset(
         products=products,
         goals=goals,
         splits=splits,
-        prices=Prices(folder, order),
+        prices=StoredPrices(folder, order),
         nouns=nouns,
         dataset_id=hashlib.sha256(content.encode()).hexdigest(),
-        index=Index(
+        index=SearchIndex(
             Postings(
                 **{name: open_array(folder, f"index.{name}") for name in INDEX_ARRAYS},
-                full=manifest["counts"]["documents with terms"],
+                num_nonempty=manifest["counts"]["documents with terms"],
             )
         ),
     )
@@ -97,9 +96,10 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
             "python -m eef_jax.envs.webshop.import_data --out, and let it finish"
         )
     manifest = files.read_json(path, remedy="import anew")
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") != FORMAT_VERSION:
         raise DataError(
-            f"{path}: format {manifest.get('format')!r}, this version reads {FORMAT}; import anew"
+            f"{path}: format {manifest.get('format')!r}, this version reads "
+            f"{FORMAT_VERSION}; import anew"
         )
     for name, facts in manifest["files"].items():
         size = (folder / name).stat().st_size if (folder / name).is_file() else None
@@ -111,40 +111,42 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
     return manifest
 
 
-def row_of(product: Product) -> list[Any]:
+def product_to_row(product: Product) -> list[Any]:
     """A product as a row."""
-    return [getattr(product, name) for name in FIELDS]
+    return [getattr(product, name) for name in PRODUCT_FIELDS]
 
 
-def product_of(row: Sequence[Any]) -> Product:
+def product_from_row(row: Sequence[Any]) -> Product:
     """The product of a row."""
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
-        for name, value in zip(FIELDS, row, strict=True)
+        for name, value in zip(PRODUCT_FIELDS, row, strict=True)
     }
     values["options"] = tuple((group, tuple(choices)) for group, choices in values["options"])
     return Product(**values, price_text=price_text(values["pricing"]))
 
 
-class Products(Lazy[Product]):
+class StoredProducts(LazySequence[Product]):
     """The catalogue; the products used last stay parsed."""
 
     def __init__(self, folder: pathlib.Path):
-        rows = Rows(folder, "products")
-        super().__init__(len(rows), functools.lru_cache(CACHED)(lambda n: product_of(rows[n])))
+        rows = RowReader(folder, "products")
+        super().__init__(
+            len(rows), functools.lru_cache(CACHE_SIZE)(lambda n: product_from_row(rows[n]))
+        )
 
 
-class Goals(Lazy[Goal]):
+class StoredGoals(LazySequence[Goal]):
     """All goals, in the original's order; each is put together from its product's row."""
 
-    def __init__(self, folder: pathlib.Path, products: Products):
+    def __init__(self, folder: pathlib.Path, products: StoredProducts):
         self._products = products
         self._request = open_array(folder, "goals.request")
         self._choice = open_array(folder, "goals.choice")
         self._product = open_array(folder, "requests.product")
         self._bound = open_array(folder, "requests.bound")
-        self._written = Rows(folder, "written")
-        super().__init__(len(self._request), functools.lru_cache(CACHED)(self._goal))
+        self._written = RowReader(folder, "written")
+        super().__init__(len(self._request), functools.lru_cache(CACHE_SIZE)(self._goal))
 
     def owners(self, order: np.ndarray) -> np.ndarray:
         """int[goals]; the described product of each, numbered in the order of asins."""
@@ -158,10 +160,10 @@ class Goals(Lazy[Goal]):
         if not len(self._written):
             return synthetic_goal(product, bound, int(self._choice[number]))
         text, attributes, options = self._written[request]
-        return human_goal(product, bound, Instruction(text, tuple(attributes), tuple(options)))
+        return human_goal(product, bound, HumanInstruction(text, tuple(attributes), tuple(options)))
 
 
-class Prices(Mapping[str, float]):
+class StoredPrices(Mapping[str, float]):
     """What each asin costs at the till, in dollars."""
 
     def __init__(self, folder: pathlib.Path, order: np.ndarray):
@@ -183,12 +185,12 @@ class Prices(Mapping[str, float]):
         return len(self._asins)
 
 
-class Nouns(Mapping[str, Sequence[str]]):
+class StoredNouns(Mapping[str, Sequence[str]]):
     """Title -> its nouns."""
 
     def __init__(self, folder: pathlib.Path):
-        self._rows, self._keys = Rows(folder, "nouns"), Keys(folder, "nouns")
-        self._find = functools.lru_cache(CACHED)(self._read)
+        self._rows, self._keys = RowReader(folder, "nouns"), KeyIndex(folder, "nouns")
+        self._find = functools.lru_cache(CACHE_SIZE)(self._read)
 
     def __getitem__(self, title: str) -> Sequence[str]:
         if (words := self._find(title)) is None:

@@ -7,11 +7,11 @@ import json
 from collections.abc import Sequence
 
 from eef_jax.envs.webshop.dataset import Dataset
-from eef_jax.envs.webshop.lazy import Lazy
+from eef_jax.envs.webshop.lazy import LazySequence
 from eef_jax.types import Task
 
 
-def tasks(dataset: Dataset, split: str, limit: int = 0) -> Sequence[Task]:
+def split_tasks(dataset: Dataset, split: str, limit: int = 0) -> Sequence[Task]:
     """Tasks of one split in task order.
 
     Args:
@@ -33,4 +33,4 @@ def tasks(dataset: Dataset, split: str, limit: int = 0) -> Sequence[Task]:
             tags=goal.tags,
         )
 
-    return Lazy(len(numbers), task)
+    return LazySequence(len(numbers), task)

@@ -11,16 +11,18 @@ import json
 from collections.abc import Sequence
 
 from eef_jax.envs.webshop.catalogue import Product
-from eef_jax.envs.webshop.pages import Choice, Kind, Link, Node, Page
+from eef_jax.envs.webshop.pages import Node, OptionButton, Page, PageKind, ProductLink
 from eef_jax.errors import ConfigError, did_you_mean
 
 SEPARATOR = " [SEP] "
-BASE = "http://127.0.0.1:3000"  # where the original serves its pages
+BASE_URL = "http://127.0.0.1:3000"  # where the original serves its pages
 _HTML_SPACES = " \n\t\f\r"
 
 
 class View(enum.StrEnum):
-    """Ways of writing a page down."""
+    """Observation modes: ways of rendering a page."""
+
+    # The name is part of every dataset_id, which hashes the repr of a ViewOptions' fields.
 
     TEXT = "text"
     TEXT_RICH = "text_rich"
@@ -28,7 +30,7 @@ class View(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class ViewOptions:
     """How a shop looks to an agent, by the original's options.
 
     Attributes:
@@ -44,14 +46,14 @@ class Look:
     num_prev_actions: int = 0
 
 
-def look(
+def view_options(
     *,
     show_attrs: bool = False,
     observation_mode: str = "text",
     num_prev_obs: int = 0,
     num_prev_actions: int = 0,
-) -> Look:
-    """A `Look` of values that a user gave.
+) -> ViewOptions:
+    """Check values that a user gave.
 
     Raises:
         ConfigError: there is no such mode, or a number is negative.
@@ -67,7 +69,7 @@ def look(
             f"num_prev_obs={num_prev_obs}, num_prev_actions={num_prev_actions}: expected numbers "
             "from 0"
         )
-    return Look(
+    return ViewOptions(
         show_attrs=show_attrs,
         observation_mode=View(observation_mode),
         num_prev_obs=num_prev_obs,
@@ -75,34 +77,38 @@ def look(
     )
 
 
-def write(
-    view: View, page: Page, standing: Sequence[Node], session: str, products: Sequence[Product]
+def render_page(
+    mode: View,
+    page: Page,
+    standing: Sequence[Node],
+    session: str,
+    products: Sequence[Product],
 ) -> str:
     """A page as an agent reads it.
 
     Args:
-        view: the way of writing.
+        mode: the way of writing.
         page: the page.
-        standing: its nodes (see `pages.nodes`).
+        standing: its nodes (see `pages.page_nodes`).
         session: id of the session, which URLs name.
         products: the catalogue.
     """
-    match view:
+    match mode:
         case View.TEXT:
-            return text(standing)
+            return render_text(standing)
         case View.URL:
-            return url(page, session, products)
+            return page_url(page, session, products)
         case View.TEXT_RICH:
-            return text_rich(standing, url(page, session, products), page.opened)
+            return render_text_rich(standing, page_url(page, session, products), page.opened)
 
 
-def text(standing: Sequence[Node]) -> str:
+def render_text(standing: Sequence[Node]) -> str:
     """The nodes of a page, stripped, with `[SEP]` between them."""
     pieces = ((piece, piece.strip()) for piece, _ in standing)
     return SEPARATOR.join([short for piece, short in pieces if short or _shown(piece)])
 
 
-def text_rich(standing: Sequence[Node], address: str, opened: Sequence[int]) -> str:
+def render_text_rich(standing: Sequence[Node], address: str, opened: Sequence[int]) -> str:
     """The nodes of a page, one to a line, with marks round what can be clicked.
 
     Options are taken for chosen where their value stands in quotes in the URL, as the original
@@ -118,34 +124,34 @@ def text_rich(standing: Sequence[Node], address: str, opened: Sequence[int]) -> 
         match target:
             case None:
                 lines.append(said)
-            case Choice() if f'"{said}"' in address:
+            case OptionButton() if f'"{said}"' in address:
                 lines.append(f"  [clicked button] {said} [clicked button_]")
                 chosen.insert(0, f"You have clicked {said}.")
-            case Choice():
+            case OptionButton():
                 lines.append(f"  [button] {said} [button_]")
-            case Link(product) if product in opened:
+            case ProductLink(product) if product in opened:
                 lines.append(f"\n[clicked button] {said} [clicked button_]")
-            case Link():
+            case ProductLink():
                 lines.append(f"\n[button] {said} [button_]")
             case _:
                 lines.append(f"[button] {said} [button_]")
     return "".join(f"{line}\n" for line in (*chosen, *lines))
 
 
-def url(page: Page, session: str, products: Sequence[Product]) -> str:
+def page_url(page: Page, session: str, products: Sequence[Product]) -> str:
     """The address of a page; it names all that decides what the page shows, but the goal."""
-    if page.kind is Kind.INDEX:
-        return f"{BASE}/{session}"
+    if page.kind is PageKind.INDEX:
+        return f"{BASE_URL}/{session}"
     words, options = page.query.replace(" ", "+"), dict(page.options)
-    if page.kind is Kind.RESULTS:
-        return f"{BASE}/search_results/{session}/{words}/{page.number}"
+    if page.kind is PageKind.RESULTS:
+        return f"{BASE_URL}/search_results/{session}/{words}/{page.number}"
     asin = products[page.product].asin
-    if page.kind is Kind.DONE:
-        return f"{BASE}/done/{session}/{asin}/{options}"
-    if page.kind is Kind.ITEM:
-        return f"{BASE}/item_page/{session}/{asin}/{words}/{page.number}/{json.dumps(options)}"
+    if page.kind is PageKind.DONE:
+        return f"{BASE_URL}/done/{session}/{asin}/{options}"
+    if page.kind is PageKind.ITEM:
+        return f"{BASE_URL}/item_page/{session}/{asin}/{words}/{page.number}/{json.dumps(options)}"
     sub = page.sub.title() if page.sub else ""
-    return f"{BASE}/item_sub_page/{session}/{asin}/{words}/{page.number}/{sub}/{options}"
+    return f"{BASE_URL}/item_sub_page/{session}/{asin}/{words}/{page.number}/{sub}/{options}"
 
 
 def _shown(piece: str) -> bool:

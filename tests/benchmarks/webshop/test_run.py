@@ -22,7 +22,7 @@ def replicated(tmp_path_factory):
         attributes=str(source / "attributes.json"),
         title_nouns=str(golden.NOUNS),
     )
-    importer.run(sources, source / "data")
+    importer.import_dataset(sources, source / "data")
     return str(source / "data")
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from eef_jax.envs import webshop
 from eef_jax.envs.webshop import embedded
-from eef_jax.envs.webshop.generate import generate
+from eef_jax.envs.webshop.generate import generate_catalogue
 
 
 @pytest.fixture(scope="module")
@@ -11,25 +11,27 @@ def shop():
 
 
 def test_pinned_file_is_what_the_generator_makes():
-    assert embedded.make() == embedded.FILE.read_bytes()
+    assert embedded.generate_file() == embedded.FILE.read_bytes()
 
 
 def test_sizes_and_splits_by_product(shop):
     assert 1800 <= len(shop.products) <= 2200
-    assert {split: len(numbers) for split, numbers in shop.splits.items()} == embedded.SIZES
+    assert {split: len(numbers) for split, numbers in shop.splits.items()} == embedded.SPLIT_SIZES
     described = [
         {shop.goals[number].asin for number in numbers} for numbers in shop.splits.values()
     ]
-    assert sum(map(len, described)) == len(set.union(*described)) == sum(embedded.SIZES.values())
+    assert (
+        sum(map(len, described)) == len(set.union(*described)) == sum(embedded.SPLIT_SIZES.values())
+    )
 
 
 def test_every_goal_can_be_won_and_no_two_ask_for_the_same(shop):
     asins = {product.asin: product for product in shop.products}
-    assert all(embedded.wins(shop, goal, asins[goal.asin]) for goal in shop.goals)
+    assert all(embedded.is_winning(shop, goal, asins[goal.asin]) for goal in shop.goals)
     assert len({embedded._wanted(goal) for goal in shop.goals}) == len(shop.goals)
 
 
-@pytest.mark.parametrize("split", embedded.SIZES)
+@pytest.mark.parametrize("split", embedded.SPLIT_SIZES)
 def test_tasks_need_paging_and_options(shop, split):
     goals = [shop.goals[number] for number in shop.splits[split]]
     pages = [embedded.winning_page(shop, goal, goal.instruction.lower()) for goal in goals]
@@ -50,13 +52,13 @@ def test_products_have_look_alikes_that_differ_in_one_attribute(shop):
 
 
 def test_generator_depends_on_its_seed_alone():
-    assert generate(3) == generate(3)
-    assert generate(3) != generate(4)
+    assert generate_catalogue(3) == generate_catalogue(3)
+    assert generate_catalogue(3) != generate_catalogue(4)
 
 
 def test_table_of_shares_has_a_row_for_each_split(shop):
-    assert [line.split()[0] for line in embedded.shares(shop).splitlines()[2:]] == list(
-        embedded.SIZES
+    assert [line.split()[0] for line in embedded.split_table(shop).splitlines()[2:]] == list(
+        embedded.SPLIT_SIZES
     )
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from eef_jax.envs.webshop import importer, stored
-from eef_jax.envs.webshop.splits import Plan
+from eef_jax.envs.webshop.splits import SplitPlan
 from tests.envs.webshop import golden
 from tests.parity import webshop as parity
 
@@ -69,8 +69,8 @@ def test_an_imported_dataset_plays_the_same(tmp_path, monkeypatch, name):
         title_nouns=str(golden.NOUNS),
         seed=golden.config(name)["load_seed"],
     )
-    importer.run(sources, tmp_path / "imported")
-    data = stored.load(tmp_path / "imported", Plan())
+    importer.import_dataset(sources, tmp_path / "imported")
+    data = stored.load(tmp_path / "imported", SplitPlan())
     monkeypatch.setattr(parity, "load", lambda folder, config: data)
     monkeypatch.setattr(parity, "known", lambda folder, limit: data.index)
     site = parity.visit(golden.FOLDER, name)

@@ -7,8 +7,9 @@ import tracemalloc
 import pytest
 
 from eef_jax.envs import webshop
-from eef_jax.envs.webshop.game import CLOSED, fingerprint, split_action
-from eef_jax.envs.webshop.shop import index_of
+from eef_jax.envs.base import observation_fingerprint
+from eef_jax.envs.webshop.game import SHOP_CLOSED, parse_action
+from eef_jax.envs.webshop.shop import search_index
 from eef_jax.errors import EnvError
 from eef_jax.types import Task
 from tests.envs.webshop import golden
@@ -53,7 +54,7 @@ def test_a_finished_game_stays_finished_and_tells_nothing(env):
     buy_target(env, game)
     for action in ("search[shoes]", "click[buy now]", "nonsense"):
         after = game.step(action)
-        assert after.terminated and after.reward == 0 and after.observation == CLOSED
+        assert after.terminated and after.reward == 0 and after.observation == SHOP_CLOSED
 
 
 def test_options_are_kept_on_sub_pages_and_lost_on_the_results(env):
@@ -94,7 +95,7 @@ def test_snapshots_are_the_shared_immutable_page(env):
 
 
 def test_all_games_share_one_index(env):
-    assert index_of(env.dataset) is env.shop.index
+    assert search_index(env.dataset) is env.shop.index
     assert env.game()._shop is env.game()._shop is env.shop
 
 
@@ -112,7 +113,7 @@ def test_all_games_share_one_index(env):
     ],
 )
 def test_action_grammar(action, parts):
-    assert split_action(action) == parts
+    assert parse_action(action) == parts
 
 
 @pytest.mark.parametrize("payload", ["{}", '{"goal": -1}', '{"goal": 100000}', "[]", "nonsense"])
@@ -153,7 +154,7 @@ def test_a_fingerprint_stands_for_what_was_read(env):
     assert marks[2] == marks[3] and len(set(marks)) == 3
     assert marks[0] == other.fingerprint
     state = game.save()
-    assert marks[2] == fingerprint(game.step("click[]").observation)
+    assert marks[2] == observation_fingerprint(game.step("click[]").observation)
     other.restore(state)
     assert other.fingerprint == marks[2]
 

@@ -32,21 +32,21 @@ def test_records_are_what_json_reads(tmp_path, monkeypatch, chunk, indent):
     monkeypatch.setattr(json_stream, "CHUNK", chunk)
     named = {f"k{n}\u20ac": value for n, value in enumerate(VALUES)}
     listed = written(tmp_path, " " + json.dumps(VALUES, indent=indent, ensure_ascii=False) + "\n")
-    assert [r.value for r in json_stream.records(listed, list, "x")] == VALUES
+    assert [r.value for r in json_stream.iter_records(listed, list, "x")] == VALUES
     entries = written(tmp_path, json.dumps(named, indent=indent))
-    found = list(json_stream.records(entries, dict, "x"))
+    found = list(json_stream.iter_records(entries, dict, "x"))
     assert {r.key: r.value for r in found} == named
     assert [r.number for r in found] == list(range(len(VALUES)))
 
 
 @pytest.mark.parametrize(("text", "expected"), [("[]", list), (" { }\n", dict)])
 def test_empty_files_have_no_records(tmp_path, text, expected):
-    assert list(json_stream.records(written(tmp_path, text), expected, "x")) == []
+    assert list(json_stream.iter_records(written(tmp_path, text), expected, "x")) == []
 
 
 def test_records_know_their_lines(tmp_path):
     path = written(tmp_path, '[\n1,\n\n {"a":\n 2}\n,3]')
-    assert [(r.number, r.line) for r in json_stream.records(path, list, "x")] == [
+    assert [(r.number, r.line) for r in json_stream.iter_records(path, list, "x")] == [
         (0, 2),
         (1, 4),
         (2, 6),
@@ -73,14 +73,14 @@ def test_damage_is_named(tmp_path, monkeypatch, chunk, text, complaint):
     monkeypatch.setattr(json_stream, "CHUNK", chunk)
     path = written(tmp_path, text)
     with pytest.raises(DataError, match=complaint) as error:
-        list(json_stream.records(path, list, "numbers"))
+        list(json_stream.iter_records(path, list, "numbers"))
     assert str(path) in str(error.value) and "numbers" in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["{1: 2}", '{"a" 1}', '{"a": 1, }', '{"a": 1 "b": 2}'])
 def test_damaged_objects_are_refused(tmp_path, text):
     with pytest.raises(DataError, match="not valid JSON"):
-        list(json_stream.records(written(tmp_path, text), dict, "x"))
+        list(json_stream.iter_records(written(tmp_path, text), dict, "x"))
 
 
 def test_what_is_broken_is_not_read_to_the_end(tmp_path, monkeypatch):
@@ -93,7 +93,7 @@ def test_what_is_broken_is_not_read_to_the_end(tmp_path, monkeypatch):
         lambda self, keep=json_stream._Reader._read: read.append(1) or keep(self),
     )
     with pytest.raises(DataError, match="line 1, record 1"):
-        list(json_stream.records(path, list, "x"))
+        list(json_stream.iter_records(path, list, "x"))
     assert len(read) < 5
 
 
@@ -101,4 +101,4 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
     path = tmp_path / "file.json"
     path.write_bytes(b'["\xff"]')
     with pytest.raises(DataError, match="utf-8"):
-        list(json_stream.records(path, list, "x"))
+        list(json_stream.iter_records(path, list, "x"))

@@ -23,7 +23,7 @@ def tagger(texts):
 
 
 def test_nouns_are_lower_case_and_in_order():
-    assert list(nouns.tag(["Red Acme Shoe Shoe!", ""], tagger)) == [
+    assert list(nouns.tag_titles(["Red Acme Shoe Shoe!", ""], tagger)) == [
         ("Red Acme Shoe Shoe!", ["acme", "shoe", "shoe"]),
         ("", []),
     ]
@@ -32,10 +32,10 @@ def test_nouns_are_lower_case_and_in_order():
 def test_titles_are_told_once(tmp_path):
     path = tmp_path / "products.json"
     path.write_text(json.dumps([{"name": "a"}, {"name": "b"}, {"name": "a"}]))
-    assert list(nouns.titles(str(path))) == ["a", "b"]
+    assert list(nouns.iter_titles(str(path))) == ["a", "b"]
     path.write_text(json.dumps([{"name": "a"}, {"asin": "b"}]))
     with pytest.raises(DataError, match=r"record 1 \(line 1\) has no name"):
-        list(nouns.titles(str(path)))
+        list(nouns.iter_titles(str(path)))
 
 
 def test_a_missing_spacy_or_model_is_named(monkeypatch):
@@ -55,5 +55,5 @@ def test_file_is_what_an_import_reads(tmp_path, monkeypatch, capsys):
     products, out = tmp_path / "products.json", tmp_path / "nouns.json"
     products.write_text(json.dumps([{"name": "Red Shoe"}, {"name": "Acme é"}]))
     monkeypatch.setattr(nouns, "load_tagger", lambda model: tagger)
-    nouns.write(str(products), str(out), model="any")
+    nouns.write_title_nouns(str(products), str(out), model="any")
     assert json.loads(out.read_text()) == {"Red Shoe": ["shoe"], "Acme é": ["acme"]}

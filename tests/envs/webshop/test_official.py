@@ -10,10 +10,10 @@ import pytest
 
 from eef_jax.envs import webshop
 from eef_jax.envs.webshop import official
-from eef_jax.envs.webshop.catalogue import draw_prices, parse_pricing, price_text
+from eef_jax.envs.webshop.catalogue import parse_pricing, price_text, sample_prices
 from eef_jax.envs.webshop.goals import human_goals, synthetic_goals
 from eef_jax.envs.webshop.importer import Sources
-from eef_jax.envs.webshop.splits import Plan
+from eef_jax.envs.webshop.splits import SplitPlan
 from eef_jax.errors import ConfigError, DataError
 from tests.envs.webshop import golden
 
@@ -32,7 +32,7 @@ def test_prices_and_goals_equal_the_originals(name, limit):
     wanted = golden.config(name)
     products = golden.products(limit)
     rng = random.Random(wanted["load_seed"])
-    prices = draw_prices(products, rng)
+    prices = sample_prices(products, rng)
     assert prices == wanted["product_prices"]
     if name == "human1k":
         goals = human_goals(products, prices, json.loads(golden.HUMAN.read_text("utf-8")), rng)
@@ -61,7 +61,7 @@ def test_prices_are_read_and_shown():
 
 
 def test_splits_are_by_product_and_pinned():
-    plan = Plan(seed=3, goals_per_product=4)
+    plan = SplitPlan(seed=3, goals_per_product=4)
     data = official.load(_sources(seed=3), plan)
     asins = {
         split: {data.goals[number].asin for number in numbers}

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from eef_jax.envs import webshop
-from eef_jax.envs.webshop.goal_filter import choose, condition, draw, weights
+from eef_jax.envs.webshop.goal_filter import goal_weights, parse_filter, sample_index, select_goals
 from eef_jax.envs.webshop.sessions import Site, TextEnv
 from eef_jax.errors import ConfigError, DataError, EnvError
 from tests.envs.webshop import golden
@@ -74,24 +74,24 @@ def test_an_environment_that_was_not_reset_says_so(shop):
 
 def test_limits_draw_without_repeats_and_hold_what_a_filter_keeps(shop):
     goals = shop.dataset.goals
-    fashion = condition("category=fashion")
-    kept = choose(goals, keep=fashion)
+    fashion = parse_filter("category=fashion")
+    kept = select_goals(goals, keep=fashion)
     assert {goals[number].category for number in kept} == {"fashion"}
-    drawn = choose(goals, keep=fashion, limit=20)
+    drawn = select_goals(goals, keep=fashion, limit=20)
     assert len(set(drawn)) == 20 and set(drawn) < set(kept)
-    assert choose(goals, limit=10_000) == range(len(goals))
+    assert select_goals(goals, limit=10_000) == range(len(goals))
 
 
 def test_the_first_goal_is_never_drawn(shop):
     bounds = [1.0, 2.0, 3.0]
     rng = random.Random(0)
-    assert {draw(bounds, rng) for _ in range(200)} == {1, 2}
-    assert draw([5.0], rng) == 0
+    assert {sample_index(bounds, rng) for _ in range(200)} == {1, 2}
+    assert sample_index([5.0], rng) == 0
 
 
 def test_goals_that_people_wrote_weigh_the_same():
     goals = [golden.goal(row) for row in golden.config("human1k")["goals"]]
-    assert set(weights(goals)) == {1.0}
+    assert set(goal_weights(goals)) == {1.0}
 
 
 def test_nothing_left_is_an_error(shop):
@@ -106,7 +106,7 @@ def test_nothing_left_is_an_error(shop):
 @pytest.mark.parametrize("text", ["fashion", "categry=fashion", "category=fashion;", ""])
 def test_a_condition_that_is_none_is_named(text):
     with pytest.raises(ConfigError, match="FIELD=VALUE"):
-        condition(text)
+        parse_filter(text)
 
 
 def test_tasks_are_of_the_goals_that_a_condition_keeps():

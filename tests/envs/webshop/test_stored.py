@@ -15,12 +15,19 @@ import pytest
 
 from benchmarks.webshop import catalogues
 from eef_jax.envs import webshop
-from eef_jax.envs.webshop import analyse, columns, importer, json_stream, postings, stored
-from eef_jax.envs.webshop.catalogue import draw_prices
-from eef_jax.envs.webshop.columns import ArrayWriter, Keys, KeyWriter, Rows, RowsWriter, open_array
+from eef_jax.envs.webshop import analyzer, columns, importer, json_stream, postings, stored
+from eef_jax.envs.webshop.catalogue import sample_prices
+from eef_jax.envs.webshop.columns import (
+    ArrayWriter,
+    KeyIndex,
+    KeyIndexWriter,
+    RowReader,
+    RowWriter,
+    open_array,
+)
 from eef_jax.envs.webshop.goals import human_goals, synthetic_goals
-from eef_jax.envs.webshop.search import Index
-from eef_jax.envs.webshop.splits import Plan
+from eef_jax.envs.webshop.search import SearchIndex
+from eef_jax.envs.webshop.splits import SplitPlan
 from eef_jax.errors import ConfigError, DataError
 from tests.envs.webshop import golden
 
@@ -34,14 +41,14 @@ FILES = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("stored") / "dataset"
-    importer.run(importer.Sources(**FILES, seed=7), out)
+    importer.import_dataset(importer.Sources(**FILES, seed=7), out)
     return out
 
 
 def test_it_holds_what_the_files_say(folder):
-    data = stored.load(folder, Plan())
+    data = stored.load(folder, SplitPlan())
     products, rng = golden.products(), random.Random(7)
-    prices = draw_prices(products, rng)
+    prices = sample_prices(products, rng)
     assert tuple(data.products) == products
     assert dict(data.prices) == prices
     assert tuple(data.goals) == synthetic_goals(products, prices, rng)
@@ -54,31 +61,31 @@ def test_it_holds_what_the_files_say(folder):
 
 
 def test_human_goals_are_those_of_the_file(tmp_path):
-    importer.run(
+    importer.import_dataset(
         importer.Sources(**FILES, human_instructions=str(golden.HUMAN), seed=7), tmp_path / "human"
     )
-    data = stored.load(tmp_path / "human", Plan())
+    data = stored.load(tmp_path / "human", SplitPlan())
     products, rng = golden.products(), random.Random(7)
     instructions = json.loads(golden.HUMAN.read_text("utf-8"))
-    prices = draw_prices(products, rng)
+    prices = sample_prices(products, rng)
     assert tuple(data.goals) == human_goals(products, prices, instructions, rng)
 
 
 def test_its_index_finds_what_an_index_in_memory_finds(folder):
-    data = stored.load(folder, Plan())
-    fresh = Index.of([p.asin for p in data.products], [p.document for p in data.products])
+    data = stored.load(folder, SplitPlan())
+    fresh = SearchIndex.build([p.asin for p in data.products], [p.document for p in data.products])
     for goal in data.goals[::9]:
         assert data.index.search(goal.instruction) == fresh.search(goal.instruction)
 
 
 def test_an_index_of_many_runs_and_of_long_postings_is_the_same(tmp_path, monkeypatch, folder):
-    monkeypatch.setattr(postings, "RUN", 500)
-    monkeypatch.setattr("eef_jax.envs.webshop.search.SHORT", 20)
-    importer.run(importer.Sources(**FILES, seed=7), tmp_path / "runs")
+    monkeypatch.setattr(postings, "RUN_SIZE", 500)
+    monkeypatch.setattr("eef_jax.envs.webshop.search.SHORT_LIST", 20)
+    importer.import_dataset(importer.Sources(**FILES, seed=7), tmp_path / "runs")
     for name in stored.INDEX_ARRAYS:
         whole, merged = (open_array(f, f"index.{name}") for f in (folder, tmp_path / "runs"))
         assert whole.dtype == merged.dtype and (whole == merged).all()
-    many, one = (stored.load(f, Plan()) for f in (tmp_path / "runs", folder))
+    many, one = (stored.load(f, SplitPlan()) for f in (tmp_path / "runs", folder))
     for goal in one.goals[::9]:
         assert many.index.search(goal.instruction) == one.index.search(goal.instruction)
     assert many.dataset_id == one.dataset_id
@@ -93,7 +100,7 @@ def test_equal_files_and_seeds_give_equal_datasets_by_path_or_stored(folder):
 
 
 def test_it_is_read_through_maps_and_parsed_when_asked_for(folder):
-    data = stored.load(folder, Plan())
+    data = stored.load(folder, SplitPlan())
     maps = pathlib.Path("/proc/self/maps").read_text("utf-8")
     for name in ("products.jsonl", "index.documents.npy", "index.terms.npy", "prices.npy"):
         assert str(folder / name) in maps
@@ -120,7 +127,7 @@ def test_the_manifest_names_sources_and_hashes(folder):
     assert manifest["sources"]["products"]["name"] == golden.PRODUCTS.name
     assert manifest["seed"] == 7 and manifest["counts"]["goals"] == 451
     assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - {stored.MANIFEST}
-    importer.verify(folder)
+    importer.verify_dataset(folder)
 
 
 def test_what_is_not_whole_is_refused(folder, tmp_path):
@@ -133,7 +140,7 @@ def test_what_is_not_whole_is_refused(folder, tmp_path):
     changed = (copy / "prices.npy").read_bytes()
     (copy / "prices.npy").write_bytes(changed[:-1] + b"?")
     with pytest.raises(DataError, match=r"prices\.npy was changed"):
-        importer.verify(copy)
+        importer.verify_dataset(copy)
     (copy / "prices.npy").write_bytes(changed[:-8])
     with pytest.raises(DataError, match=r"prices\.npy.*expected \d+ bytes"):
         webshop.make(data_dir=str(copy))
@@ -145,7 +152,7 @@ def test_what_is_not_whole_is_refused(folder, tmp_path):
 
 def test_a_dataset_is_not_written_over(folder):
     with pytest.raises(ConfigError, match="holds a dataset already"):
-        importer.run(importer.Sources(**FILES), folder)
+        importer.import_dataset(importer.Sources(**FILES), folder)
     with pytest.raises(ConfigError, match="whole dataset"):
         webshop.make(data_dir=str(folder), products="products.json")
 
@@ -173,7 +180,7 @@ def test_bad_data_is_named(tmp_path, name, content, complaint):
     path.write_text(json.dumps(content))
     files = FILES | {name: str(path)}
     with pytest.raises(DataError, match=re.escape(complaint)) as error:
-        importer.run(importer.Sources(**files), tmp_path / "out")
+        importer.import_dataset(importer.Sources(**files), tmp_path / "out")
     assert str(path) in str(error.value)
     assert not (tmp_path / "out" / stored.MANIFEST).exists()
 
@@ -181,11 +188,11 @@ def test_bad_data_is_named(tmp_path, name, content, complaint):
 def test_an_interrupted_import_is_made_again(tmp_path):
     out = tmp_path / "out"
     with pytest.raises(DataError):
-        importer.run(
+        importer.import_dataset(
             importer.Sources(**FILES | {"title_nouns": str(tmp_path / "missing.json")}), out
         )
-    importer.run(importer.Sources(**FILES), out)
-    importer.verify(out)
+    importer.import_dataset(importer.Sources(**FILES), out)
+    importer.verify_dataset(out)
 
 
 def test_command_line(tmp_path):
@@ -203,38 +210,38 @@ def test_command_line(tmp_path):
 
 def test_columns_give_back_what_was_written(tmp_path):
     rows = [["a", 1], ["é\ud83d", {"x": None}], []]
-    with RowsWriter(tmp_path, "rows") as writer:
+    with RowWriter(tmp_path, "rows") as writer:
         for row in rows:
             writer.append(row)
-    with RowsWriter(tmp_path, "none"):
+    with RowWriter(tmp_path, "none"):
         pass
-    assert list(Rows(tmp_path, "rows")) == rows and list(Rows(tmp_path, "none")) == []
+    assert list(RowReader(tmp_path, "rows")) == rows and list(RowReader(tmp_path, "none")) == []
     with ArrayWriter(tmp_path, "array", np.uint16) as array:
         for block in ([], [1, 2], [65535]):
             array.append(block)
     assert open_array(tmp_path, "array").tolist() == [1, 2, 65535]
     assert open_array(tmp_path, "array").dtype == np.uint16
-    keys = KeyWriter(tmp_path, "rows")
+    keys = KeyIndexWriter(tmp_path, "rows")
     for key in ("b", "a", "b"):
         keys.append(key)
     keys.close()
-    found = Keys(tmp_path, "rows")
+    found = KeyIndex(tmp_path, "rows")
     assert [found.find(key) for key in ("a", "b", "c")] == [[1], [0, 2], []]
 
 
 def test_memory_of_an_import_hardly_grows_with_the_catalogue(tmp_path, monkeypatch):
-    monkeypatch.setattr(postings, "RUN", 1 << 13)
+    monkeypatch.setattr(postings, "RUN_SIZE", 1 << 13)
     monkeypatch.setattr(json_stream, "CHUNK", 1 << 14)
     # What is remembered of words is bounded, but not full with so few of them.
-    monkeypatch.setattr(postings, "term_digest", columns.digest)
-    monkeypatch.setattr(analyse, "_term", analyse._term.__wrapped__)
+    monkeypatch.setattr(postings, "hash_term", columns.hash64)
+    monkeypatch.setattr(analyzer, "_term", analyzer._term.__wrapped__)
     peaks = []
     for count in (1000, 2000):
         folder = tmp_path / str(count)
         catalogues.generate(folder, count)
         paths = {what: str(folder / f"{what}.json") for what in ("products", "attributes")}
         tracemalloc.start()
-        importer.run(importer.Sources(**paths), folder / "data")
+        importer.import_dataset(importer.Sources(**paths), folder / "data")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] <= 1.3 * peaks[0], peaks

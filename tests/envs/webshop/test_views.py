@@ -3,9 +3,9 @@
 import pytest
 
 from eef_jax.envs import webshop
-from eef_jax.envs.webshop.history import NOTHING, extend, first
-from eef_jax.envs.webshop.pages import Choice, Node
-from eef_jax.envs.webshop.views import look, text, text_rich
+from eef_jax.envs.webshop.history import EMPTY, extend_history, initial_history
+from eef_jax.envs.webshop.pages import Node, OptionButton
+from eef_jax.envs.webshop.views import render_text, render_text_rich, view_options
 from eef_jax.errors import ConfigError
 from tests.envs.webshop import golden
 
@@ -28,13 +28,13 @@ FILES = {
     ],
 )
 def test_nodes_of_spaces_alone_show_unless_they_break_a_line(piece, short, line):
-    assert text([Node("x"), Node(piece)]) == ("x" if short is None else f"x [SEP] {short}")
-    assert text_rich([Node(piece)], "", ()) == line
+    assert render_text([Node("x"), Node(piece)]) == ("x" if short is None else f"x [SEP] {short}")
+    assert render_text_rich([Node(piece)], "", ()) == line
 
 
 def test_an_option_is_chosen_where_its_value_stands_in_quotes_in_the_address():
-    standing = [Node("color"), Node("red", Choice("color")), Node('6"', Choice("size"))]
-    rich = text_rich(standing, 'http://x/{"other": "red", "size": "6\\""}', ())
+    standing = [Node("color"), Node("red", OptionButton("color")), Node('6"', OptionButton("size"))]
+    rich = render_text_rich(standing, 'http://x/{"other": "red", "size": "6\\""}', ())
     assert rich == (
         "You have clicked red.\ncolor\n"
         "  [clicked button] red [clicked button_]\n"
@@ -55,12 +55,12 @@ def test_an_option_is_chosen_where_its_value_stands_in_quotes_in_the_address():
 )
 def test_histories_say_what_was_seen_and_done(observations, actions, wanted):
     sizes = {"observations": observations, "actions": actions}
-    past = first("o0", observations=observations)
-    _, past = extend(past, "a1", "o1", **sizes)
-    said, past = extend(past, "a2", "o2", **sizes)
+    past = initial_history("o0", observations=observations)
+    _, past = extend_history(past, "a1", "o1", **sizes)
+    said, past = extend_history(past, "a2", "o2", **sizes)
     assert said == wanted
     assert len(past.observations) <= observations and len(past.actions) <= actions
-    assert (past == NOTHING) == (observations == actions == 0)
+    assert (past == EMPTY) == (observations == actions == 0)
 
 
 def test_tasks_are_played_in_any_look():
@@ -76,6 +76,6 @@ def test_tasks_are_played_in_any_look():
 
 def test_looks_that_are_none_are_named():
     with pytest.raises(ConfigError, match="did you mean text_rich or text"):
-        look(observation_mode="textrich")
+        view_options(observation_mode="textrich")
     with pytest.raises(ConfigError, match="num_prev_obs=-1"):
-        look(num_prev_obs=-1)
+        view_options(num_prev_obs=-1)

@@ -94,7 +94,7 @@ _ASCII_TOKEN = re.compile(
 )
 
 
-def tokenise(text: str) -> list[str]:
+def tokenize(text: str) -> list[str]:
     """Split `text` into words, emoji and ideographs, in order and as written."""
     if text.isascii():
         tokens = [token for token in _ASCII_TOKEN.findall(text) if token.strip("_")]
@@ -109,9 +109,9 @@ def tokenise(text: str) -> list[str]:
     ]
 
 
-def analyse(text: str) -> list[str]:
+def analyze(text: str) -> list[str]:
     """Search terms of `text`, in order, repeats included."""
-    return [term for term in map(_term, tokenise(text)) if term]
+    return [term for term in map(_term, tokenize(text)) if term]
 
 
 @functools.lru_cache(maxsize=1 << 16)
