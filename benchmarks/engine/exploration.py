@@ -23,6 +23,7 @@ from benchmarks.common.measurement import Measurement, table
 from benchmarks.engine.workload import Workload
 from eef_jax import cli
 from eef_jax.errors import ConfigError
+from eef_jax.report import markdown
 from eef_jax.storage import provenance
 
 HERE = Path(__file__).parent
@@ -128,10 +129,8 @@ def repeat(model: str, found: dict[str, list[str]], *, experts: int, number: int
 
 def lines(repeats: list[dict[str, Any]]) -> list[str]:
     """The table of times."""
-    rows = [
-        "| engine | s (median, all) | episodes/s | tokens prefilled | same ids as ours |",
-        "|---|---:|---:|---:|---:|",
-    ]
+    header = ["engine", "s (median, all)", "episodes/s", "tokens prefilled", "same ids as ours"]
+    rows = []
     episodes = len(Workload(experts=repeats[0]["experts"]).episodes())
     for name in (name for name in ("full", *VARIANTS, *PEERS) if name in repeats[0]):
         done = [each[name] for each in repeats]
@@ -139,12 +138,15 @@ def lines(repeats: list[dict[str, Any]]) -> list[str]:
         middle = statistics.median(seconds)
         prefilled = done[0]["tokens"].get("prefilled")
         rows.append(
-            f"| {name} | {middle:.1f} ({', '.join(f'{s:.1f}' for s in seconds)}) "
-            f"| {episodes / middle:.2f} "
-            f"| {'' if prefilled is None else format(prefilled, ',')} "
-            f"| {min(each['agreement'] for each in done):.1%} |"
+            [
+                name,
+                f"{middle:.1f} ({', '.join(f'{s:.1f}' for s in seconds)})",
+                f"{episodes / middle:.2f}",
+                "" if prefilled is None else prefilled,
+                f"{min(each['agreement'] for each in done):.1%}",
+            ]
         )
-    return rows
+    return markdown.table(header, rows)
 
 
 def figures(repeats: list[dict[str, Any]]) -> list[Measurement]:
@@ -196,7 +198,7 @@ def main() -> None:
         repeats.append(repeat(FLAGS.model, found, experts=FLAGS.experts, number=len(repeats)))
         if kept is not None:
             kept.write_text(json.dumps(repeats, indent=1) + "\n")
-    print("\n".join(lines(repeats)), "\n\n", table(figures(repeats)), sep="")
+    print("\n".join(lines(repeats)), "\n", table(figures(repeats)), sep="")
 
 
 def run_command() -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 from absl import app, flags
 
+from eef_jax.report import markdown
+
 RESULTS = Path(__file__).parents[1] / "results" / "scaling"
 
 
@@ -109,11 +111,9 @@ def _kept(program: Any) -> dict[str, Any]:
 
 def training(results: list[dict[str, Any]]) -> list[str]:
     """The table of training steps as Markdown, a line each."""
-    head = (
-        "| model | slice | mesh | rows a chip | GiB a chip (of HBM) | TFLOPs (by hand) | compute, "
-        "HBM, wires (ms) | step (ms) | MFU | most on the wires |"
-    )
-    made = [head, "|---|---|---|---:|---:|---:|---:|---:|---:|---|"]
+    header = ["model", "slice", "mesh", "rows a chip", "GiB a chip (of HBM)", "TFLOPs (by hand)"]
+    header += ["compute, HBM, wires (ms)", "step (ms)", "MFU", "most on the wires"]
+    rows = []
     for result in results:
         row, one = result["row"], result["program"]
         if one["name"] != "train":
@@ -129,17 +129,16 @@ def training(results: list[dict[str, Any]]) -> list[str]:
             f"{100 * one['mfu'][0]:.0f} - {100 * one['mfu'][1]:.0f} %",
             _wires(one),
         )
-        made.append(f"| {' | '.join(cells)} |")
-    return made
+        rows.append(cells)
+    return markdown.table(header, rows, texts=3)
 
 
 def sampling(results: list[dict[str, Any]]) -> list[str]:
-    """The table of the engine's programs likewise; `in a run` counts what training holds, too."""
-    head = (
-        "| model | slice | a process's mesh | program, tokens | GiB a chip | in a run (of HBM) "
-        "| compute, HBM, wires (ms) | dispatch (ms) | most on the wires |"
-    )
-    made = [head, "|---|---|---|---|---:|---:|---:|---:|---|"]
+    """The table of the engine's programs; `in a run` adds what training holds."""
+    header = ["model", "slice", "a process's mesh", "program, tokens", "GiB a chip"]
+    header += ["in a run (of HBM)", "compute, HBM, wires (ms)", "dispatch (ms)"]
+    header += ["most on the wires"]
+    rows = []
     for result in results:
         row, one = result["row"], result["program"]
         if one["name"] == "train":
@@ -155,8 +154,8 @@ def sampling(results: list[dict[str, Any]]) -> list[str]:
             *_times(one, digits=1),
             _wires(one),
         )
-        made.append(f"| {' | '.join(cells)} |")
-    return made
+        rows.append(cells)
+    return markdown.table(header, rows, texts=4)
 
 
 def _axes(mesh: dict[str, int]) -> str:
@@ -205,7 +204,7 @@ def main(argv: list[str]) -> None:
             RESULTS.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(measure(row), indent=1) + "\n")
     results = stored()
-    print("\n".join([*training(results), "", *sampling(results)]))
+    print("\n".join([*training(results), *sampling(results)]))
 
 
 def run() -> None:

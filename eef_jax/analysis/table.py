@@ -1,11 +1,10 @@
 """A plan as text: memory, work, traffic, times. Knows numbers and words only."""
 
-from collections.abc import Sequence
-
 from jax.sharding import Mesh
 
 from eef_jax.analysis.plan import Plan
 from eef_jax.analysis.programs import Program
+from eef_jax.report import markdown
 
 _GIB = 2**30
 
@@ -21,7 +20,7 @@ def format_plan(plan: Plan) -> list[str]:
         "",
     ]
     rows = [_row(one, plan) for one in plan.programs]
-    body = _aligned([list(rows[0])] + [list(row.values()) for row in rows])
+    body = markdown.columns(list(rows[0]), [list(row.values()) for row in rows])
     tail = [format_collectives(one) for one in plan.programs]
     last = (
         f"a run that trains and samples in turns holds at most {plan.peak_bytes / _GIB:.2f} of "
@@ -65,11 +64,3 @@ def _row(one: Program, plan: Plan) -> dict[str, str]:
         "MFU %": f"{100 * roof.mfu_serial:.0f} - {100 * roof.mfu_overlapped:.0f}",
         "compiled s": f"{one.seconds:.0f}",
     }
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]

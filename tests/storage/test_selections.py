@@ -28,6 +28,7 @@ def test_selections_come_back(tmp_path):
 
 def test_a_damaged_line_is_named_with_the_stage_to_run_again(tmp_path):
     write_selections(tmp_path, [selection()])
-    (tmp_path / FILE).open("a").write("{\n")
+    path = tmp_path / FILE
+    path.write_text(path.read_text() + "{\n")
     with pytest.raises(DataError, match=r"selections\.jsonl, line 2 is damaged .*runs again"):
         read_selections(tmp_path)
