@@ -148,6 +148,13 @@ def test_nothing_to_write_and_unequal_columns_are_refused(tmp_path):
         tfrecord.write(tmp_path, examples(1) + examples(1, ("reference",)))
 
 
+def test_serialized_bytes_stay_the_same():
+    features = {"b": np.array([1, 300]), "a": [b"x"]}
+    assert example_proto.serialize(features).hex() == (
+        "0a1a0a0a0a016112050a030a01780a0c0a016212071a050a0301ac02"
+    )
+
+
 @pytest.mark.parametrize(
     "values",
     [
