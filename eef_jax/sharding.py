@@ -1,7 +1,7 @@
-"""The device mesh and the one place that says which logical axis lies on which mesh axis.
+"""The device mesh, and the rules that map logical axes to mesh axes.
 
-Parameters name their logical axes in their metadata (`nnx.Param(value, axes=(...))`); `RULES` turns
-those into mesh axes. Knows no model: only axis names and sizes.
+Parameters name their logical axes in their metadata (`nnx.Param(value, axes=(...))`); `RULES` maps
+those to mesh axes, for every model.
 """
 
 import math
@@ -18,10 +18,10 @@ from eef_jax.errors import ConfigError, did_you_mean
 
 MESH_AXES = ("data", "fsdp", "tensor", "context")
 
-# Logical axis -> mesh axes. What is not named here is replicated.
+# Logical axis -> mesh axes. Other axes are replicated.
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
-    "replica": ("data",),  # rows while fsdp spreads something else
+    "replica": ("data",),  # rows where another dimension is sharded over fsdp
     "sequence": ("context",),
     "embed": ("fsdp",),
     "vocab": ("tensor",),
@@ -35,8 +35,8 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     """Arrange devices in a mesh with the axes data, fsdp, tensor and context.
 
     Args:
-        sizes: size of each axis; what is left out is 1, and one axis may be -1: it takes the rest.
-        devices: the devices to arrange; all of them by default.
+        sizes: size of each axis; a missing one is 1, and one of them may be -1 (all remaining).
+        devices: devices to arrange; None for all.
 
     Raises:
         ConfigError: for an unknown axis, or sizes that do not give the number of devices.
@@ -57,7 +57,7 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
 
 
 def _arranged(devices: Sequence[jax.Device], shape: Sequence[int]) -> np.ndarray:
-    """Devices in the mesh's shape; a TPU's so that neighbours in it are neighbours on the torus."""
+    """Devices in the shape of the mesh; on TPUs, neighbours in it are neighbours on the torus."""
     if devices[0].platform == "tpu" and len(devices) > 1:
         return mesh_utils.create_device_mesh(
             shape, devices, contiguous_submeshes=False, allow_split_physical_axes=True
@@ -66,10 +66,10 @@ def _arranged(devices: Sequence[jax.Device], shape: Sequence[int]) -> np.ndarray
 
 
 def partition_spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Any) -> PartitionSpec:
-    """Turn logical axes into a partition spec of the same rank that divides `shape`.
+    """Map logical axes to a partition spec of the same rank that divides `shape`.
 
-    A mesh axis that does not divide a dimension is left out there (it replicates), and so
-    is one that an earlier dimension already uses.
+    A mesh axis that does not divide a dimension, or that an earlier dimension uses, is left out:
+    the dimension is replicated over it.
     """
     used: set[str] = set()
     parts: list[tuple[str, ...] | None] = []
@@ -86,9 +86,9 @@ def partition_spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Any) 
 
 
 def tree_shardings(tree: Any, mesh: Mesh) -> Any:
-    """The sharding of each leaf of a tree, by its own `axes`; leaves without any are replicated.
+    """The sharding of each leaf of a tree by its `axes`; leaves without them are replicated.
 
-    Optimizer states keep their parameters' metadata, so they may be passed too.
+    Optimizer states keep the metadata of their parameters, so this works for them, too.
     """
 
     def of(leaf: Any) -> Any:
@@ -101,35 +101,35 @@ def tree_shardings(tree: Any, mesh: Mesh) -> Any:
 
 
 def place_tree(tree: Any, mesh: Mesh) -> Any:
-    """Move every array of a tree to where `tree_shardings` says."""
+    """Put every array of a tree on the mesh with its sharding from `tree_shardings`."""
     return jax.device_put(tree, tree_shardings(tree, mesh))
 
 
 def abstract_tree(tree: Any, mesh: Mesh) -> Any:
-    """Shapes and types of a tree's arrays, each with the place that `tree_shardings` says."""
+    """Shapes and types of a tree's arrays, each with its sharding from `tree_shardings`."""
     return jax.tree.map(
-        lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at),
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         tree,
         tree_shardings(tree, mesh),
     )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Where a batch [rows, length] lies."""
+    """Sharding of a batch [b, t]."""
     return NamedSharding(mesh, PartitionSpec(RULES["batch"], RULES["sequence"]))
 
 
 def process_rows(mesh: Mesh, rows: int) -> tuple[int, ...]:
-    """Numbers of the rows of a batch that this process's devices hold, ascending."""
-    lies = NamedSharding(mesh, PartitionSpec(RULES["batch"]))
-    held = lies.addressable_devices_indices_map((rows,)).values()
+    """Indices of the rows of a batch that are on this process's devices, ascending."""
+    row_sharding = NamedSharding(mesh, PartitionSpec(RULES["batch"]))
+    indices = row_sharding.addressable_devices_indices_map((rows,)).values()
     return tuple(
-        sorted({row for index in held for row in range(rows)[(index or (slice(None),))[0]]})
+        sorted({row for index in indices for row in range(rows)[(index or (slice(None),))[0]]})
     )
 
 
 def constrain(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
-    """Keep an activation where the rules say, under `jax.set_mesh`; without a mesh do nothing."""
+    """Constrain the sharding of an activation under `jax.set_mesh`; without a mesh do nothing."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
@@ -137,11 +137,14 @@ def constrain(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
 
 
 def all_gather_fsdp(weight: jax.Array, axes: Sequence[str | None]) -> jax.Array:
-    """A weight as its product wants it: whole along fsdp, still in parts along tensor.
+    """All-gather a weight along fsdp for its product; it stays sharded along tensor.
 
-    Said where the weight is used, it fixes what fsdp means: weights travel, in the type they are
-    used in, and activations stay. Left to the partitioner, the latter may travel instead.
+    Args:
+        weight: in the type that the product is computed in.
+        axes: its logical axes.
     """
+    # This is what makes fsdp communicate weights, in the compute type. Left to the partitioner,
+    # activations may be communicated instead.
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.shape.get("fsdp", 1) == 1:
         return weight
@@ -150,13 +153,13 @@ def all_gather_fsdp(weight: jax.Array, axes: Sequence[str | None]) -> jax.Array:
 
 
 def _without(part: tuple[str, ...] | str | None, axis: str) -> tuple[str, ...] | None:
-    """One dimension's mesh axes less one of them."""
+    """Mesh axes of one dimension, without one of them."""
     names = (part,) if isinstance(part, str) else part or ()
     return tuple(name for name in names if name != axis) or None
 
 
 def constrain_tree(tree: Any) -> Any:
-    """Constrain each parameter-like leaf of a tree to where its own `axes` say."""
+    """Constrain the sharding of each leaf of a tree by its `axes`, see `constrain`."""
 
     def of(leaf: Any) -> Any:
         if not isinstance(leaf, nnx.Variable):

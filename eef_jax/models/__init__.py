@@ -1,1 +1,4 @@
-"""Models: one decoder, a small file for each family, our own adapter, Hugging Face folders."""
+"""Models: one decoder for all families, LoRA adapters, Hugging Face folders.
+
+Operates on token ids only; text lives in `text/`.
+"""

@@ -1,10 +1,10 @@
-"""The key/value cache of sampling: for each layer a pool of pages, and where new tokens go in it.
+"""The paged key/value cache of sampling: a pool of pages per layer, and views of new tokens on it.
 
-A page holds the keys and values of some positions in a row; which ones, and whose, is the engine's
-affair. A cache is a plain tree of arrays whose first axis is the page.
+A page holds keys and values of consecutive positions of a sequence; the engine decides which. A
+cache is a tree of arrays whose first axis is the page.
 
-Legend: t new tokens, b rows, c tokens of a row, w pages of a row, p pages, s entries of a page,
-k kv heads, h head dim, n query heads.
+Legend: t new tokens, b sequences, c new tokens of a sequence, w pages of a sequence, p pages,
+s entries of a page, k kv heads, h head dim, n query heads.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ from jax.typing import DTypeLike
 from eef_jax import kernels
 from eef_jax.models.config import ModelConfig
 
-Ints = Any  # i32: jax arrays in a program, numpy arrays on the way to it
+Ints = Any  # int32: jax arrays inside a program, numpy arrays as its arguments
 
-# The logical axes of both arrays of a layer (see `eef_jax.sharding`).
+# Logical axes of the keys and of the values of a layer (see `eef_jax.sharding`).
 CACHE_AXES = (None, "kv_heads", None, None)
 
 
@@ -41,7 +41,14 @@ class LayerCache:
     def write_tokens(
         self, k: jax.Array, v: jax.Array, page: jax.Array, entry: jax.Array
     ) -> "LayerCache":
-        """Put keys and values [t, k, h] at entries i32[t] of pages i32[t]; page p drops them."""
+        """Write keys and values of single tokens.
+
+        Args:
+            k: [t, k, h] keys.
+            v: [t, k, h] values.
+            page: i32[t] page of each token; p drops the token.
+            entry: i32[t] entry of each token in its page.
+        """
         keys, values = self.keys, self.values
         place = (page, slice(None), entry)
         across = (page, slice(None), slice(None), entry) if self.turned else place
@@ -54,20 +61,24 @@ class LayerCache:
     def write_pages(
         self, k: jax.Array, v: jax.Array, page: jax.Array, new: jax.Array
     ) -> "LayerCache":
-        """Put keys and values [n, s, k, h] into pages i32[n] where new [n, s]; page p is dropped.
+        """Write whole pages, of which entries that are not new keep their value.
 
-        Whole pages are written: XLA for TPUs would lay the cache out anew, twice, to put many
-        entries.
+        Args:
+            k: [n, s, k, h] keys.
+            v: [n, s, k, h] values.
+            page: i32[n] pages; p drops a page.
+            new: bool[n, s] entries that are written.
         """
+        # Scattering single entries would make XLA for TPUs copy the whole cache twice per layer.
         old = jnp.minimum(page, len(self.values) - 1)
 
-        def filled(pages: jax.Array, x: jax.Array, turned: bool) -> jax.Array:
+        def updated(pages: jax.Array, x: jax.Array, turned: bool) -> jax.Array:
             x, mask = x.swapaxes(1, 2).astype(pages.dtype), new[:, None, :, None]
             if turned:
                 x, mask = x.swapaxes(2, 3), mask.swapaxes(2, 3)
             return pages.at[page].set(jnp.where(mask, x, pages[old]), mode="drop")
 
-        keys, values = filled(self.keys, k, self.turned), filled(self.values, v, False)
+        keys, values = updated(self.keys, k, self.turned), updated(self.values, v, False)
         return dataclasses.replace(self, keys=keys, values=values)
 
 
@@ -80,11 +91,11 @@ def init_cache(
     """Make an empty cache.
 
     Args:
-        config: the model's shape.
+        config: shape of the decoder.
         num_pages: number of pages.
-        page_size: positions in a page.
-        dtype: type of the entries; the model's compute type loses nothing.
-        attention: name in `kernels.PAGED_IMPLEMENTATIONS` of what will read it.
+        page_size: positions per page.
+        dtype: type of the entries; the compute type of the model is lossless.
+        attention: name in `kernels.PAGED_IMPLEMENTATIONS` of the kernel that will read it.
     """
     k, h = config.n_kv_heads, config.head_dim
     turned = kernels.paged_attention(attention).keys_transposed
@@ -107,18 +118,18 @@ def page_bytes(config: ModelConfig, *, page_size: int, dtype: DTypeLike) -> int:
 
 
 def copy_pages(cache: Cache, source: jax.Array, target: jax.Array) -> Cache:
-    """Copy pages i32[n] onto others i32[n]; a target outside the cache copies nothing."""
+    """Copy pages `source` i32[n] to `target` i32[n]; a target outside the cache is dropped."""
     return jax.tree.map(lambda x: x.at[target].set(x[source], mode="drop"), cache)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeView:
-    """One new token in each row.
+    """A view of one new token per sequence.
 
     Attributes:
-        positions: i32[b]; below 0 for a row without a token.
-        table: i32[b, w] the row's pages in order; p where there is none.
+        positions: i32[b] position of the token; negative for a row without a token.
+        table: i32[b, w] pages of each sequence in order; p for no page.
         attention: name in `kernels.PAGED_IMPLEMENTATIONS` (static).
     """
 
@@ -127,7 +138,7 @@ class DecodeView:
     attention: str = dataclasses.field(metadata={"static": True})
 
     def write(self, layer: LayerCache, k: jax.Array, v: jax.Array) -> LayerCache:
-        """Put the new keys and values [b, k, h] into a layer's cache."""
+        """Write the keys and values [b, k, h] of the new tokens to a layer's cache."""
         pages, _, s, _ = layer.values.shape
         column = jnp.maximum(self.positions, 0) // s
         page = jnp.take_along_axis(self.table, column[:, None], axis=1)[:, 0]
@@ -135,7 +146,7 @@ class DecodeView:
         return layer.write_tokens(k, v, page, self.positions % s)
 
     def attend(self, q: jax.Array, layer: LayerCache, spec: kernels.AttentionSpec) -> jax.Array:
-        """Attention of queries [b, n, h] to their rows: [b, n, h]."""
+        """Attention of queries [b, n, h] to the pages of their sequences: [b, n, h]."""
         kernel = _kernel(self.attention, layer)
         return kernel.decode(q, layer.keys, layer.values, self.table, self.positions, spec)
 
@@ -143,14 +154,14 @@ class DecodeView:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PrefillView:
-    """Runs of new tokens, side by side without padding between them.
+    """A view of several new tokens per sequence, packed without padding between sequences.
 
     Attributes:
-        positions: i32[t]; below 0 for padding.
-        row: i32[t] the run that each token belongs to.
-        column: i32[t] its place in the run.
-        token: i32[b, c] the token at each place of each run; t where there is none.
-        table: i32[b, w] the run's pages in order; p where there is none.
+        positions: i32[t] position of each token; negative for padding.
+        row: i32[t] sequence of each token.
+        column: i32[t] index of each token among the new tokens of its sequence.
+        token: i32[b, c] the inverse: index in [0, t) of each new token; t for no token.
+        table: i32[b, w] pages of each sequence in order; p for no page.
         attention: name in `kernels.PAGED_IMPLEMENTATIONS` (static).
     """
 
@@ -162,15 +173,15 @@ class PrefillView:
     attention: str = dataclasses.field(metadata={"static": True})
 
     def write(self, layer: LayerCache, k: jax.Array, v: jax.Array) -> LayerCache:
-        """Put the new keys and values [t, k, h] into a layer's cache."""
+        """Write the keys and values [t, k, h] of the new tokens to a layer's cache."""
         pages, _, s, _ = layer.values.shape
         tokens, (_, c), w = len(self.positions), self.token.shape, self.table.shape[1]
-        # Whose each entry becomes: a page may be filled by two runs of one conversation.
+        # The token that each entry is written by. Two runs of one sequence may share a page.
         page = self.table[self.row, jnp.maximum(self.positions, 0) // s]
         page = jnp.where(self.positions < 0, pages, page)
         owner = jnp.full((pages, s), tokens, jnp.int32)
         owner = owner.at[page, self.positions % s].set(jnp.arange(tokens), mode="drop")
-        # The pages that runs of c tokens may touch.
+        # The pages that c consecutive tokens can touch.
         first = jnp.maximum(self.positions[jnp.minimum(self.token[:, 0], tokens - 1)], 0) // s
         column = first[:, None] + jnp.arange((c + s - 2) // s + 1)
         page = jnp.take_along_axis(self.table, jnp.minimum(column, w - 1), axis=1).reshape(-1)
@@ -180,10 +191,10 @@ class PrefillView:
         return layer.write_pages(k[token], v[token], jnp.where(new.any(axis=1), page, pages), new)
 
     def attend(self, q: jax.Array, layer: LayerCache, spec: kernels.AttentionSpec) -> jax.Array:
-        """Attention of queries [t, n, h] to their runs: [t, n, h]."""
-        there = self.token < len(self.positions)
-        token = jnp.where(there, self.token, 0)
-        positions = jnp.where(there, self.positions[token], -1)
+        """Attention of queries [t, n, h] to the pages of their sequences: [t, n, h]."""
+        valid = self.token < len(self.positions)
+        token = jnp.where(valid, self.token, 0)
+        positions = jnp.where(valid, self.positions[token], -1)
         rows = q[token].swapaxes(1, 2)  # [b, n, c, h]
         kernel = _kernel(self.attention, layer)
         out = kernel.prefill(rows, layer.keys, layer.values, self.table, positions, spec)

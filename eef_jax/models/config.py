@@ -1,4 +1,4 @@
-"""Shapes of a decoder and of its adapter: what a family's file or a config says of them."""
+"""The shape of a decoder, its LoRA adapter, and how it is stored and computed."""
 
 import dataclasses
 import functools
@@ -25,11 +25,11 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 class ModelConfig:
     """Shape of a decoder; family files translate a Hugging Face `config.json` into it and back.
 
-    The defaults are a Llama's. What another family does differently is a field here, which the
-    decoder reads without knowing the family.
+    The defaults are those of Llama. What another family does differently is a field here, so that
+    the decoder never tests for a family.
 
     Attributes:
-        model_type: Hugging Face `model_type`; names the family file.
+        model_type: Hugging Face `model_type`; selects the family file.
         vocab_size: rows of the embedding table.
         d_model: width of the residual stream.
         n_layers: number of blocks.
@@ -37,27 +37,27 @@ class ModelConfig:
         n_kv_heads: key/value heads; divides `n_heads`.
         head_dim: width of one head (even).
         d_ff: width of the gated feed-forward layer.
-        activation: of its gate, a name in `ACTIVATIONS`.
+        activation: activation of its gate, a name in `ACTIVATIONS`.
         attention_bias: whether the projections to queries, keys and values add a bias.
-        qk_norm: whether each head's query and key is normed before it is rotated.
-        post_norms: whether attention's and feed-forward's outputs are normed as well.
-        zero_centered_norms: whether a norm's weight is stored as what it has above 1.
-        embedding_scale: what embedded tokens are multiplied by.
+        qk_norm: whether queries and keys of each head are normed before the rotary embedding.
+        post_norms: whether the outputs of attention and feed-forward are normed, too.
+        zero_centered_norms: whether norms store their weight minus 1 (Gemma).
+        embedding_scale: factor of the embedded tokens.
         query_pre_attn_scalar: attention scores are divided by its square root; None means
             `head_dim`.
-        attention_softcap: bound of the attention scores, None without.
-        logit_softcap: bound of the next token's scores, None without.
-        windows: for each layer the number of tokens that a token sees, itself included, None for
-            all; left empty, all layers see all.
+        attention_softcap: soft bound of the attention scores; None for no bound.
+        logit_softcap: soft bound of the logits; None for no bound.
+        windows: sliding window of each layer, in tokens and including the token itself; None
+            for full attention. Empty: full attention in all layers.
         rope_theta: base of the rotary frequencies.
-        rope_scaling: how the frequencies are stretched, None without.
-        local_rope_theta: base in layers that have a window, where nothing is stretched; None means
-            that they turn like the others.
+        rope_scaling: scaling of the rotary frequencies; None for no scaling.
+        local_rope_theta: base of the rotary frequencies in layers with a window, without scaling;
+            None: the same embedding as in the other layers.
         rms_eps: epsilon of the RMS norms.
         tie_embeddings: whether the output projection is the embedding table.
-        max_positions: longest context the weights are made for, in tokens.
-        bos_token_id: carried through for the exported folder; nothing here reads it.
-        eos_token_id: likewise; some models name several.
+        max_positions: longest context that the weights were trained for, in tokens.
+        bos_token_id: id of the first token of a text; kept for exported folders.
+        eos_token_id: id, or ids, of the last token of a text; kept for exported folders.
     """
 
     model_type: str = "llama"
@@ -90,12 +90,12 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.n_heads % self.n_kv_heads:
             raise ConfigError(
-                f"n_heads = {self.n_heads} is no multiple of n_kv_heads = {self.n_kv_heads}: "
+                f"n_heads = {self.n_heads} is not a multiple of n_kv_heads = {self.n_kv_heads}: "
                 "set one of them so that each key/value head serves equally many query heads"
             )
         if self.head_dim % 2:
             raise ConfigError(
-                f"head_dim = {self.head_dim}: rotary embeddings turn pairs, so it must be even"
+                f"head_dim = {self.head_dim}: rotary embeddings rotate pairs, so it must be even"
             )
         if self.activation not in ACTIVATIONS:
             raise ConfigError(
@@ -105,14 +105,14 @@ class ModelConfig:
         if self.windows and len(self.windows) != self.n_layers:
             raise ConfigError(
                 f"{len(self.windows)} windows for {self.n_layers} layers: give one for each, None "
-                "for a layer that sees all, or leave them empty"
+                "for a layer with full attention, or leave them empty"
             )
         for window in self.windows:
             if window is not None and window < 1:
                 raise ConfigError(f"a window of {window} tokens: expected 1 or more, or None")
 
     def window(self, layer: int) -> int | None:
-        """Number of tokens that a token of this layer sees, itself included; None for all."""
+        """Sliding window of a layer, in tokens and including the token itself; None for full."""
         return self.windows[layer] if self.windows else None
 
 
@@ -123,10 +123,10 @@ class LoraConfig:
     Attributes:
         rank: width of the bottleneck.
         alpha: scale of the update, divided by `rank`.
-        dropout: probability of dropping an input of the adapter while training (0-1).
-        targets: what is adapted, as PEFT has it: names of projections (`q_proj`, out of `TARGETS`),
-            ends of their Hugging Face names (`layers.3.mlp.up_proj`), or regular expressions for
-            the whole name (`model[.]layers[.][0-9][.]self_attn[.].*`).
+        dropout: probability of dropping an input of the adapter during training, in [0, 1).
+        targets: adapted projections, as in PEFT: names (`q_proj`, out of `TARGETS`), ends of
+            Hugging Face names (`layers.3.mlp.up_proj`), or regular expressions for whole names
+            (`model[.]layers[.][0-9][.]self_attn[.].*`).
         rslora: divide `alpha` by the square root of `rank` instead, so that high ranks learn as
             fast as low ones (arXiv:2312.03732).
     """
@@ -147,8 +147,8 @@ class LoraConfig:
                 re.compile(target)
             except re.error as error:
                 raise ConfigError(
-                    f"LoRA target {target!r} is no regular expression ({error}) and no name: "
-                    f"known names: {', '.join(TARGETS)}"
+                    f"LoRA target {target!r} is neither a projection nor a regular expression "
+                    f"({error}): known names: {', '.join(TARGETS)}"
                 ) from error
         if self.rank < 1 or not self.targets:
             raise ConfigError(
@@ -160,11 +160,11 @@ class LoraConfig:
 
     @property
     def scale(self) -> float:
-        """What the update a b is multiplied by."""
+        """Factor of the update a b."""
         return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
 
     def adapts(self, module: str) -> bool:
-        """Whether the projection of this Hugging Face name gets an adapter."""
+        """Whether the projection with this Hugging Face name gets an adapter."""
         return any(matches(target, module) for target in self.targets)
 
 
@@ -173,9 +173,9 @@ class ModelOptions:
     """How a decoder of a given shape is tuned, stored and computed.
 
     Attributes:
-        lora: the adapter, which alone is trainable then; None makes every parameter trainable.
+        lora: the adapter, which is all that is trained then; None trains every parameter.
         dtype: type that layers compute in, out of `DTYPES`; attention scores, softmax, norms and
-            logits are float32 in any case.
+            logits are always float32.
         param_dtype: type that parameters are stored in, out of `DTYPES`; an adapter is float32.
         quantization: `int8` or `nf4` for the weights of the projections, under an adapter; "" for
             none.
@@ -210,6 +210,6 @@ DEFAULT_OPTIONS = ModelOptions()  # all parameters trainable, in float32
 
 
 def matches(target: str, module: str) -> bool:
-    """Whether a target of `LoraConfig` means the projection of this Hugging Face name."""
-    ends = module == target or module.endswith(f".{target}")
-    return ends or re.fullmatch(target, module) is not None
+    """Whether a target of `LoraConfig` matches the projection with this Hugging Face name."""
+    is_suffix = module == target or module.endswith(f".{target}")
+    return is_suffix or re.fullmatch(target, module) is not None

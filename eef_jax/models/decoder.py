@@ -1,8 +1,7 @@
-"""The decoder all families share: an embedding, blocks of attention and feed-forward, scores.
+"""The decoder that all families share: an embedding, blocks of attention and feed-forward, logits.
 
-Two ways through it: `__call__` for packed rows in full (training, teacher forcing) and `extend`
-for new tokens on top of a key/value cache (sampling). Knows token ids, no files or text, and no
-family's name: what families do differently are fields of `ModelConfig`.
+`__call__` runs packed rows in full (training); `extend` runs new tokens on top of a key/value cache
+(sampling). What families do differently is a field of `ModelConfig`.
 
 Legend: b batch, t tokens, d model, v vocabulary.
 """
@@ -26,14 +25,14 @@ from eef_jax.sharding import all_gather_fsdp, constrain
 class Decoder(nnx.Module):
     """A decoder-only transformer.
 
-    All parameters are 0 (norms 1) until they are filled (see `hf`).
+    All parameters are 0 (norms 1) until `build` fills them.
 
     Args:
-        config: its shape.
-        dtype: type the layers compute in.
-        param_dtype: type the parameters are stored in.
-        attention: name in the attention registry (`eef_jax.kernels`).
-        remat: what is kept for the way back, a name in `remat.POLICIES`.
+        config: shape of the decoder.
+        dtype: type that layers compute in.
+        param_dtype: type that parameters are stored in.
+        attention: name in `kernels.IMPLEMENTATIONS`.
+        remat: what is saved for the backward pass, a name in `remat.POLICIES`.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Decoder(nnx.Module):
         self.config = config
         self.dtype = jnp.dtype(dtype)
         self.remat = remat
-        self.scanned = False  # whether the layers are stacks; see `layout.stack`
+        self.scanned = False  # whether `layers` holds stacks, see `stacking.stack_layers`
 
     def __call__(
         self,
@@ -79,20 +78,20 @@ class Decoder(nnx.Module):
         """Run packed rows in full.
 
         Args:
-            tokens: i32[b, t] ids.
-            positions: i32[b, t] position of each token in its own segment.
-            segment_ids: i32[b, t]; a token sees the earlier ones of its own segment; 0 is padding.
-            dropout_key: drops inputs of the adapter; None drops nothing.
+            tokens: i32[b, t] token ids.
+            positions: i32[b, t] position of each token in its segment.
+            segment_ids: i32[b, t]; a token sees earlier tokens of its segment; 0 is padding.
+            dropout_key: drops inputs of the adapters; None drops nothing.
 
         Returns:
-            The last layer's normed output [b, t, d], ready for `logits`.
+            The normed output of the last layer [b, t, d], ready for `logits`.
         """
         x = self.embed_tokens(tokens)
-        turns = self.rotary_embeddings(positions)
+        rotary = self.rotary_embeddings(positions)
 
         def layer(block: Block, kind: int, index: jax.Array | int, x: jax.Array) -> jax.Array:
             key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
-            x = block(x, turns[kind], segment_ids, key)
+            x = block(x, rotary[kind], segment_ids, key)
             return constrain(x, ("batch", "sequence", None))
 
         x = remat_lib.run_layers(self.layers, layer, x, scanned=self.scanned, remat=self.remat)
@@ -102,30 +101,33 @@ class Decoder(nnx.Module):
         """Run new tokens on top of a cache.
 
         Args:
-            tokens: i32[t] ids.
-            view: where they go and what they see; what it calls padding is not written, and its
-                output means nothing.
+            tokens: i32[t] token ids.
+            view: where their keys and values are written and what they attend to; padding is not
+                written, and its output is undefined.
             cache: from `cache.init_cache`; donate it to the surrounding jit.
 
         Returns:
             The normed output [t, d], and the cache with the new tokens in it.
         """
         x = self.embed_tokens(tokens[None])
-        turns = [materialize(turn) for turn in self.rotary_embeddings(view.positions[None])]
-        new = []
-        for layer, turn, old in zip(self.layers, turns, cache, strict=True):
-            x, layer_cache = layer.extend(x, turn, view, old)
-            new.append(layer_cache)
-        return self.norm(x)[0], tuple(new)
+        rotary = [materialize(each) for each in self.rotary_embeddings(view.positions[None])]
+        new_cache = []
+        for layer, layer_rotary, layer_cache in zip(self.layers, rotary, cache, strict=True):
+            x, layer_cache = layer.extend(x, layer_rotary, view, layer_cache)
+            new_cache.append(layer_cache)
+        return self.norm(x)[0], tuple(new_cache)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """Map [..., d] to float32 scores of the next token [..., v]."""
+        """Map the normed output [..., d] to float32 logits of the next token [..., v]."""
         return self.logits_fn(hidden.dtype)(hidden)
 
     def logits_fn(self, dtype: DTypeLike) -> Callable[[jax.Array], jax.Array]:
-        """`logits` for many calls: its weight is gathered once, in the type of what it is given.
+        """`logits` as a function whose weight is cast and all-gathered once.
 
-        Inside a loop over chunks of tokens it would travel once a chunk.
+        For loops over chunks of tokens, which would otherwise gather the weight for every chunk.
+
+        Args:
+            dtype: type of the hidden states that the function will get.
         """
         if self.head is None:
             weight, axes, contract = self.embed[...], ("vocab", "embed"), 1
@@ -133,7 +135,7 @@ class Decoder(nnx.Module):
             weight, axes, contract = self.head[...], ("embed", "vocab"), 0
         weight = all_gather_fsdp(weight.astype(dtype), axes)
 
-        def scores_of(hidden: jax.Array) -> jax.Array:
+        def logits(hidden: jax.Array) -> jax.Array:
             scores = jax.lax.dot_general(
                 hidden,
                 weight,
@@ -143,30 +145,32 @@ class Decoder(nnx.Module):
             cap = self.config.logit_softcap
             return scores if cap is None else cap * jnp.tanh(scores / cap)
 
-        return scores_of
+        return logits
 
     def embed_tokens(self, tokens: jax.Array) -> jax.Array:
-        """What the first layer is given for ids i32[b, t]: [b, t, d]."""
+        """Input of the first layer [b, t, d] for token ids i32[b, t]."""
         x = jnp.take(self.embed[...], tokens, axis=0, mode="clip").astype(self.dtype)
-        # Devices of fsdp look all their rows up in their part of the width, then rows change
-        # places: what travels is as large as the activations, not as the table.
+        # The lookup stays sharded along the width under fsdp, and an all-to-all then shards rows:
+        # what is communicated has the size of the activations, not of the embedding table.
         x = constrain(x, ("replica", "sequence", "embed"))
         if self.config.embedding_scale != 1.0:
             x = x * jnp.asarray(self.config.embedding_scale, self.dtype)
         return constrain(x, ("batch", "sequence", None))
 
     def rotary_embeddings(self, positions: jax.Array) -> list[RotaryEmbedding]:
-        """Each layer's rotary angles at positions i32[b, t]."""
+        """The rotary embedding of each layer at positions i32[b, t]."""
         config = self.config
-        far = rotary_embedding(
+        unwindowed = rotary_embedding(
             positions,
             head_dim=config.head_dim,
             theta=config.rope_theta,
             scaling=config.rope_scaling,
         )
         if config.local_rope_theta is None:
-            return [far] * config.n_layers
-        near = rotary_embedding(
+            return [unwindowed] * config.n_layers
+        windowed = rotary_embedding(
             positions, head_dim=config.head_dim, theta=config.local_rope_theta, scaling=None
         )
-        return [far if config.window(i) is None else near for i in range(config.n_layers)]
+        return [
+            unwindowed if config.window(i) is None else windowed for i in range(config.n_layers)
+        ]

@@ -1,7 +1,7 @@
-"""First values of parameters that no file gives: a random base, a fresh adapter.
+"""Initial values of parameters that no file provides: a random base, a fresh adapter.
 
-A leaf's values follow from the seed and its own path, so they depend on no order, no mesh and
-no other leaf. Knows leaves by their names, not by the modules they sit in.
+The values of a parameter depend on the seed and its path alone, so that neither the order of
+initialisation nor the mesh nor the layout of the layers changes them.
 """
 
 import math
@@ -14,16 +14,16 @@ STD = 0.02
 
 
 def initial(path: tuple[Any, ...], shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Make the float32 values of one leaf.
+    """Make the float32 values of one parameter.
 
-    Norms are 1 (an excess over it 0), biases 0, matrices normal with deviation 0.02. An adapter's
+    Norms are 1 (zero-centered ones 0), biases 0, matrices normal with deviation 0.02. An adapter's
     a is uniform within 1 / sqrt(in) and its b is 0, so that a fresh adapter changes nothing
     (arXiv:2106.09685, section 4.1).
 
     Args:
-        path: where the leaf sits in the decoder's state.
-        shape: its shape.
-        seed: of the run.
+        path: path of the parameter in the decoder's state; its last part names the kind.
+        shape: shape of the parameter.
+        seed: seed of the run.
     """
     rng = np.random.default_rng([seed, zlib.crc32(str(path).encode())])
     if path[-1] in ("lora_b", "bias", "excess"):

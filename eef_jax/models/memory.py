@@ -1,7 +1,6 @@
-"""Whether a model fits a mesh, in bytes on a device: counted, not tried.
+"""Whether a model's parameters fit the devices of a mesh, counted before anything is allocated.
 
-Knows shapes, where the rules place them and what a device reports of its memory; knows no program's
-temporary buffers and no cache.
+Temporary buffers of programs and the key/value cache are not counted.
 """
 
 import math
@@ -18,7 +17,7 @@ _GIB = 2**30
 
 
 def bytes_per_device(model: Model, mesh: Mesh) -> int:
-    """Bytes that the model's parameters take on one device of a mesh (not on that it lies on)."""
+    """Bytes per device that the model's parameters would take on a mesh, wherever they are now."""
     tree = (model.frozen, model.trainable)
     leaves = jax.tree.leaves(tree)
     places = jax.tree.leaves(sharding.tree_shardings(tree, mesh))
@@ -29,12 +28,12 @@ def bytes_per_device(model: Model, mesh: Mesh) -> int:
 
 
 def check_fits(model: Model, mesh: Mesh) -> None:
-    """Check that a second copy of a model fits beside what the devices of a mesh hold already.
+    """Check that a second copy of a model fits next to what the devices of a mesh hold already.
 
     Devices that report no limit (CPUs) pass.
 
     Raises:
-        ConfigError: it does not; with the numbers.
+        ConfigError: it does not fit; with the numbers.
     """
     wanted = bytes_per_device(model, mesh)
     for device in mesh.devices.flat:
@@ -44,16 +43,16 @@ def check_fits(model: Model, mesh: Mesh) -> None:
 
 
 def check_bytes(wanted: int, mesh: Mesh, *, used: int, limit: float) -> None:
-    """Check that so many bytes of a base that plays on a mesh fit a device.
+    """Check that the rollouts' copy of the base fits the devices of one process.
 
     Args:
-        wanted: bytes on each device.
-        mesh: of one process's devices.
-        used: bytes of a device that training holds.
-        limit: bytes that it has.
+        wanted: bytes per device of the copy.
+        mesh: mesh of the devices of one process.
+        used: bytes per device that are in use already.
+        limit: bytes that a device has.
 
     Raises:
-        ConfigError: they do not; with the numbers.
+        ConfigError: it does not fit; with the numbers.
     """
     if used + wanted > limit:
         raise ConfigError(

@@ -14,19 +14,19 @@ from eef_jax.models import stacking
 from eef_jax.models.config import LoraConfig, ModelConfig
 from eef_jax.models.decoder import Decoder
 
-_PIECE = 256 << 20  # bytes
+_CHUNK_BYTES = 256 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A decoder taken apart: what is trained, what is not, and how to put them together.
+    """A decoder split into static structure, frozen parameters and trainable parameters.
 
     Attributes:
-        config: the shape.
-        lora: the adapter's configuration; None means that every parameter is trained.
-        graphdef: static structure, hashable.
-        frozen: parameters that never change (empty without an adapter).
-        trainable: parameters that training changes: the adapter, or everything.
+        config: shape of the decoder.
+        lora: the adapter; None means that every parameter is trainable.
+        graphdef: static structure; hashable.
+        frozen: parameters that never change; empty without an adapter.
+        trainable: parameters that training changes: the adapter, or all of them.
     """
 
     config: ModelConfig
@@ -37,21 +37,24 @@ class Model:
 
     @property
     def decoder(self) -> Decoder:
-        """The decoder with the parameters this model holds."""
+        """The decoder with this model's parameters."""
         return merge(self.graphdef, self.frozen, self.trainable)
 
 
 def merge(graphdef: nnx.GraphDef, frozen: nnx.State, trainable: nnx.State) -> Decoder:
-    """Put a decoder together; works inside `jax.jit` (pass the states, close over the graphdef)."""
+    """Merge the parts of a model into a decoder.
+
+    Works inside `jax.jit`: pass the states as arguments and close over the graphdef.
+    """
     return nnx.merge(graphdef, frozen, trainable)
 
 
 def content_hash(state: nnx.State) -> str:
     """SHA-256 over the paths, types, shapes and bytes of a state, as a hex string.
 
-    A checkpoint names the frozen weights it belongs to by it instead of storing them. Equal weights
-    give equal hashes on any mesh and in any layout of the layers; where a mesh spans processes, all
-    of them call this.
+    A checkpoint names its base by this hash instead of storing the frozen weights. Equal weights
+    give equal hashes on any mesh and in any layout of the layers. On a mesh over several processes,
+    all of them must call this.
     """
     digest = hashlib.sha256()
     named = stacking.by_layer(state)
@@ -59,33 +62,38 @@ def content_hash(state: nnx.State) -> str:
         variable, row = named[path]
         value = variable.get_value() if row is None else variable.get_value()[row]
         digest.update(f"{path} {value.dtype} {value.shape}\n".encode())
-        for piece in _pieces(value):
-            digest.update(np.ascontiguousarray(piece).tobytes())
+        for chunk in _host_chunks(value):
+            digest.update(np.ascontiguousarray(chunk).tobytes())
     return digest.hexdigest()
 
 
-def _pieces(array: jax.Array) -> Iterator[np.ndarray]:
-    """An array's values on the host, along its first axis.
-
-    What lies in other processes comes over the devices, so no more than `_PIECE` bytes at a time.
-    """
+def _host_chunks(array: jax.Array) -> Iterator[np.ndarray]:
+    """An array's values on the host, in chunks along its first axis."""
     if array.is_fully_addressable or array.is_fully_replicated:
         yield np.asarray(jax.device_get(array))
     else:
         yield from fetch_chunks(array)
 
 
-def fetch_chunks(array: jax.Array, piece: int = _PIECE) -> Iterator[np.ndarray]:
-    """An array's values, fetched from all devices in pieces of so many bytes."""
-    lies = array.sharding
-    assert isinstance(lies, NamedSharding), f"an array over processes without a mesh: {lies}"
-    cut = _cutter(NamedSharding(lies.mesh, PartitionSpec()))
-    size = max(1, piece * array.shape[0] // array.nbytes)
-    for start in range(0, array.shape[0], size):
-        yield np.asarray(cut(array, start, min(size, array.shape[0] - start)))
+def fetch_chunks(array: jax.Array, chunk_bytes: int = _CHUNK_BYTES) -> Iterator[np.ndarray]:
+    """Fetch the values of an array that is sharded over processes.
+
+    Args:
+        array: on a mesh; every process calls this.
+        chunk_bytes: bytes that are replicated on the devices at a time.
+
+    Yields:
+        The values in chunks along the first axis.
+    """
+    sharding = array.sharding
+    assert isinstance(sharding, NamedSharding), f"an array without a mesh: {sharding}"
+    take_rows = _replicated_slice(NamedSharding(sharding.mesh, PartitionSpec()))
+    rows = max(1, chunk_bytes * array.shape[0] // array.nbytes)
+    for start in range(0, array.shape[0], rows):
+        yield np.asarray(take_rows(array, start, min(rows, array.shape[0] - start)))
 
 
 @functools.cache
-def _cutter(lies: NamedSharding) -> Callable[[jax.Array, int, int], jax.Array]:
-    """Cuts (array, start, size) along the first axis; the piece lies on all devices."""
-    return jax.jit(jax.lax.dynamic_slice_in_dim, static_argnums=2, out_shardings=lies)
+def _replicated_slice(sharding: NamedSharding) -> Callable[[jax.Array, int, int], jax.Array]:
+    """A jitted (array, start, size) -> rows of the array with this sharding."""
+    return jax.jit(jax.lax.dynamic_slice_in_dim, static_argnums=2, out_shardings=sharding)

@@ -1,4 +1,4 @@
-"""Root-mean-square norms (arXiv:1910.07467), computed in float32, as the families store them."""
+"""Root-mean-square norms (arXiv:1910.07467), computed in float32."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from eef_jax.models.config import ModelConfig
 
 
 class RMSNorm(nnx.Module):
-    """x / rms(x) in the type of x, times a weight."""
+    """x / rms(x), cast to the type of x, times a weight."""
 
     def __init__(self, width: int, *, eps: float, param_dtype: DTypeLike) -> None:
         self.weight = nnx.Param(jnp.ones(width, param_dtype), axes=("norm",))
@@ -20,7 +20,7 @@ class RMSNorm(nnx.Module):
 
 
 class ZeroCenteredRMSNorm(nnx.Module):
-    """x / rms(x) times 1 + `excess`, the product in float32 too: what Gemma stores."""
+    """x / rms(x) * (1 + excess), all in float32: Gemma stores weights minus 1."""
 
     def __init__(self, width: int, *, eps: float, param_dtype: DTypeLike) -> None:
         self.excess = nnx.Param(jnp.zeros(width, param_dtype), axes=("norm",))
@@ -34,7 +34,7 @@ class ZeroCenteredRMSNorm(nnx.Module):
 def make_norm(
     config: ModelConfig, width: int, *, param_dtype: DTypeLike
 ) -> RMSNorm | ZeroCenteredRMSNorm:
-    """A norm of vectors of `width`, of the kind that the model's config asks for."""
+    """Make a norm over vectors of `width`, of the kind that the model's config names."""
     kind = ZeroCenteredRMSNorm if config.zero_centered_norms else RMSNorm
     return kind(width, eps=config.rms_eps, param_dtype=param_dtype)
 

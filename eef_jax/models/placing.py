@@ -1,8 +1,6 @@
-"""Filling a decoder's parameters: from stored tensors or any other source, onto the devices.
+"""Filling a decoder's parameters on the devices, from any source of values.
 
-Every device asks for its own part, which is read straight from the file's pages into memory that
-becomes the device's (on a CPU) or is freed when it is there. Knows leaves and tensors; knows no
-config.json and no adapters' files.
+Every device asks the source for its own part, so that no process holds a whole model twice.
 """
 
 from collections.abc import Callable
@@ -22,7 +20,9 @@ from eef_jax.models.quantize import QuantizedWeight
 Leaf = nnx.Variable | QuantizedWeight
 # Parameters as files have them: a quantized weight is one leaf.
 Leaves = dict[hf_names.ParamPath, Leaf]
-Source = Callable[[tuple[slice, ...]], np.ndarray]  # makes a part of a parameter
+# Makes a part of a parameter: one slice per dimension -> values.
+Source = Callable[[tuple[slice, ...]], np.ndarray]
+# The source of one layer's parameter, by its path and the leaf that it becomes (a part of).
 SourceOf = Callable[[hf_names.ParamPath, Leaf], Source]
 
 
@@ -39,7 +39,7 @@ def parameter_leaves(decoder: Decoder) -> Leaves:
 
 
 def unstacked_shapes(leaves: Leaves) -> dict[hf_names.ParamPath, jax.ShapeDtypeStruct]:
-    """Shape and type of each leaf under its layer's own name, whatever the layout."""
+    """Shape and type of each parameter under its layer's own path, in either layout."""
     return {
         name: jax.ShapeDtypeStruct(_own_shape(leaf), _variable(leaf).dtype)
         for path, leaf in leaves.items()
@@ -48,12 +48,12 @@ def unstacked_shapes(leaves: Leaves) -> dict[hf_names.ParamPath, jax.ShapeDtypeS
 
 
 def stacked_source(path: hf_names.ParamPath, leaf: Leaf, source_of: SourceOf) -> Source:
-    """Where the parts of a leaf come from; a stack's from each of its layers.
+    """The source of a leaf's values; a stack reads those of each of its layers.
 
     Args:
-        path: where the leaf sits.
+        path: path of the leaf in the decoder.
         leaf: the parameter, or the quantized weight.
-        source_of: makes the source of one layer's parameter by its own name.
+        source_of: gives the source of one layer's parameter by its own path.
     """
     sources = [source_of(name, leaf) for name in stacking.layer_paths(path, _variable(leaf))]
     if not _is_stack(leaf):
@@ -74,7 +74,7 @@ def _is_stack(leaf: Leaf) -> bool:
 
 
 def _own_shape(leaf: Leaf) -> tuple[int, ...]:
-    """One layer's shape."""
+    """Shape of one layer's parameter."""
     shape = tuple(leaf.shape)
     return shape[1:] if isinstance(leaf, nnx.Variable) and _is_stack(leaf) else shape
 
@@ -101,15 +101,15 @@ def fill(
 def place_leaf(
     path: hf_names.ParamPath, leaf: Leaf, source: Source, mesh: Mesh | None
 ) -> dict[hf_names.ParamPath, nnx.Variable]:
-    """Fill a leaf, every device with the part of it that `source` makes for it.
+    """Fill a leaf: every device gets its part from `source`.
 
-    A weight is quantized as a whole, on the host, since its scales span parts; one at a time.
+    A quantized weight is encoded as a whole, on the host, since its scales span several parts.
 
     Args:
-        path: where the leaf sits.
+        path: path of the leaf in the decoder.
         leaf: the parameter, or the quantized weight.
         source: makes any part of its float values.
-        mesh: where it goes; None for the default device.
+        mesh: devices that it is sharded over; None for the default device.
 
     Returns:
         The filled variables by their paths: one, or a quantized weight's.
@@ -139,7 +139,7 @@ def _put(variable: nnx.Variable, source: Source, mesh: Mesh | None) -> nnx.Varia
     if mesh is None:
         array = jax.device_put(part((slice(None),) * variable.ndim))
     else:
-        lies = sharding.tree_shardings(variable, mesh).get_value()
-        array = jax.make_array_from_callback(variable.shape, lies, part)
-    # One at a time, lest parts on their way to the devices pile up on the host.
+        placed = sharding.tree_shardings(variable, mesh).get_value()
+        array = jax.make_array_from_callback(variable.shape, placed, part)
+    # Wait for each one: pending transfers would pile up in host memory.
     return variable.replace(jax.block_until_ready(array))

@@ -1,8 +1,7 @@
 """Weights in 8 or 4 bits, for a base that an adapter is tuned on (QLoRA, arXiv:2305.14314).
 
-Projections alone are quantized: embedding, scores, norms and biases are small or delicate. A
-weight is encoded on the host, one tensor at a time, and restored on the device where it is used.
-Knows matrices [in, out]; knows no files and no adapters.
+Only projections are quantized: embedding, output head, norms and biases are small or sensitive. A
+weight is encoded on the host, one tensor at a time, and dequantized on the device in each product.
 """
 
 import abc
@@ -18,17 +17,17 @@ from flax import nnx
 
 from eef_jax.errors import ConfigError, did_you_mean
 
-NF4_BLOCK = 64  # weights of one input's run that share a scale
+NF4_BLOCK = 64  # consecutive weights of one output that share a scale
 Restore = Callable[[jax.Array, jax.Array], jax.Array]  # codes, scales -> weight
-_COLUMNS = 256  # encoded at a time, which bounds what encoding needs beside its result
+_COLUMNS = 256  # columns encoded at a time, which bounds the temporary memory of encoding
 
 
 class QuantizedWeight(nnx.Module, abc.ABC):
-    """A weight [in, out] as codes and scales.
+    """A weight [in, out] as integer codes and float32 scales.
 
     Attributes:
-        shape: of the weight.
-        codes: the codes.
+        shape: shape of the weight.
+        codes: integer codes.
         scale: float32 scales.
     """
 
@@ -38,12 +37,12 @@ class QuantizedWeight(nnx.Module, abc.ABC):
 
     @abc.abstractmethod
     def encode(self, weight: np.ndarray) -> dict[str, np.ndarray]:
-        """The codes and scales of a float weight [in, out], by attribute name."""
+        """Encode a float weight [in, out]: codes and scales by attribute name."""
 
     @staticmethod
     @abc.abstractmethod
     def restore(codes: jax.Array, scale: jax.Array) -> jax.Array:
-        """The weight that codes and scales stand for, float32[in, out]."""
+        """Decode codes and scales to a weight float32[in, out]."""
 
     def dequantize(self) -> jax.Array:
         """The weight, float32[in, out]."""
@@ -56,9 +55,9 @@ class QuantizedWeight(nnx.Module, abc.ABC):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _product(restore: Restore, x: jax.Array, codes: jax.Array, scale: jax.Array) -> jax.Array:
-    # Restored when x is there and, on the way back, once more when its gradient is. Left to itself
-    # XLA restores all layers' weights at first, in the memory that quantizing saved. (On CPUs it
-    # does so all the same: it drops barriers there.)
+    # The barriers make dequantization wait for x here and for the gradient in the backward pass.
+    # Without them XLA dequantizes the weights of all layers first, in the memory that quantizing
+    # saved. (On CPU it still does: it drops barriers there.)
     x, codes, scale = jax.lax.optimization_barrier((x, codes, scale))
     return x @ restore(codes, scale).astype(x.dtype)
 
@@ -70,18 +69,18 @@ def _fwd(
 
 
 def _bwd(
-    restore: Restore, kept: tuple[jax.Array, jax.Array], grad: jax.Array
+    restore: Restore, residuals: tuple[jax.Array, jax.Array], grad: jax.Array
 ) -> tuple[jax.Array, np.ndarray, jax.Array]:
-    grad, codes, scale = jax.lax.optimization_barrier((grad, *kept))
-    back = grad @ restore(codes, scale).astype(grad.dtype).T
-    return back, np.zeros(codes.shape, jax.dtypes.float0), jnp.zeros_like(scale)
+    grad, codes, scale = jax.lax.optimization_barrier((grad, *residuals))
+    dx = grad @ restore(codes, scale).astype(grad.dtype).T
+    return dx, np.zeros(codes.shape, jax.dtypes.float0), jnp.zeros_like(scale)
 
 
 _product.defvjp(_fwd, _bwd)
 
 
 class Int8(QuantizedWeight):
-    """A byte a weight, symmetric, one scale an output: w = code * scale."""
+    """One byte per weight, symmetric, one scale per output: w = code * scale."""
 
     def __init__(self, shape: tuple[int, int], axes: tuple[str, str]) -> None:
         self.shape = shape
@@ -102,11 +101,11 @@ class Int8(QuantizedWeight):
 
 
 class Nf4(QuantizedWeight):
-    """Half a byte a weight: the nearest quantile of a normal distribution, scaled by block.
+    """NF4: 4-bit codes of the nearest quantile of a normal distribution, scaled by block.
 
-    A block is `NF4_BLOCK` weights in a row of one output (fewer where that does not divide `in`);
-    its largest has a level of its own. Two weights, one after the other in `in`, share a byte. The
-    scales are kept in float32: 4.5 bits a weight in all.
+    A block is `NF4_BLOCK` consecutive weights of one output (fewer where that does not divide
+    `in`), scaled by its largest absolute value. Two consecutive weights share a byte. With float32
+    scales, a weight takes 4.5 bits.
     """
 
     def __init__(self, shape: tuple[int, int], axes: tuple[str, str]) -> None:

@@ -1,13 +1,13 @@
-"""The way through the layers: one after the other or by a scan, and what is kept for the way back.
+"""Running the layers, one by one or as a scan, under a rematerialisation policy.
 
-A scan compiles one layer whatever their number. Knows blocks as functions of the residual stream.
+A scan compiles one layer, however many there are.
 
-| policy | kept for the way back | computed again |
+| policy | saved for the backward pass | recomputed |
 |---|---|---|
 | none | everything else | the feed-forward's gated width, from gate and up (see `Block`) |
-| dots | products with weights | the rest: norms, attention's scores, activations |
-| block | what goes into each layer | each layer, once |
-| offload | the same, in the host's memory | the same |
+| dots | products with weights | norms, attention scores, activations |
+| block | input of each layer | each layer, once |
+| offload | input of each layer, in host memory | each layer, once |
 """
 
 from collections.abc import Callable, Sequence
@@ -22,13 +22,13 @@ from eef_jax.errors import ConfigError, did_you_mean
 
 LayerFn = Callable[[Any, int, jax.Array | int, jax.Array], jax.Array]
 
-_INTO = "into_layer"
+_LAYER_INPUT = "layer_input"
 
 
 def _offloaded() -> Any:
     return jax.checkpoint_policies.save_and_offload_only_these_names(
         names_which_can_be_saved=[],
-        names_which_can_be_offloaded=[_INTO],
+        names_which_can_be_offloaded=[_LAYER_INPUT],
         offload_src="device",
         offload_dst="pinned_host",
     )
@@ -43,10 +43,10 @@ POLICIES: dict[str, Callable[[], Any]] = {
 
 
 def check_policy(remat: str) -> None:
-    """Check a policy's name.
+    """Check the name of a policy.
 
     Raises:
-        ConfigError: naming the near ones.
+        ConfigError: it is unknown; with the near names.
     """
     if remat not in POLICIES:
         raise ConfigError(f"unknown remat policy {remat!r}: {did_you_mean(remat, POLICIES)}")
@@ -55,23 +55,26 @@ def check_policy(remat: str) -> None:
 def run_layers(
     layers: Sequence[nnx.Module], layer: LayerFn, x: jax.Array, *, scanned: bool, remat: str
 ) -> jax.Array:
-    """Take the residual stream through all layers.
+    """Run the residual stream through all layers.
 
     Args:
-        layers: blocks; or stacks of them, the repeating pattern's first (see `layout`).
-        layer: `(block, kind, index, x) -> x`: `kind` is static and says which layer's window and
-            rotation hold, `index` is the layer's number and may be traced.
-        x: [b, t, d].
+        layers: blocks, or stacks of them in the order of `stacking.stack_groups`.
+        layer: `(block, kind, index, x) -> x`. `kind` is static: the number of a layer with the same
+            window and rotary embedding. `index` is the number of the layer; it may be traced.
+        x: [b, t, d] residual stream.
         scanned: whether `layers` are stacks.
         remat: name in `POLICIES`.
+
+    Returns:
+        [b, t, d].
     """
     if not scanned:
         for index, block in enumerate(layers):
-            x = _kept(lambda x, block=block, i=index: layer(block, i, i, x), remat)(x)
+            x = _rematerialized(lambda x, block=block, i=index: layer(block, i, i, x), remat)(x)
         return x
     split = [nnx.split(block) for block in layers]
     depth = [_length(state) for _, state in split]
-    # Stacks of one follow the pattern; where the pattern itself came once, a scan of one does it.
+    # Leftover stacks of one layer follow the pattern. A pattern that occurs once is scanned once.
     period = sum(1 for n in depth if n == depth[0]) if depth[0] > 1 else len(depth)
 
     def group(x: jax.Array, part: tuple[Any, jax.Array]) -> tuple[jax.Array, None]:
@@ -81,23 +84,23 @@ def run_layers(
             x = layer(block, kind, number * period + kind, x)
         return x, None
 
-    body = _kept(group, remat, prevent_cse=False)
+    body = _rematerialized(group, remat, prevent_cse=False)
     stacks = tuple(state for _, state in split[:period])
     x, _ = jax.lax.scan(body, x, (stacks, jnp.arange(depth[0])))
     for rest, (graphdef, state) in enumerate(split[period:]):
         index = depth[0] * period + rest
         block = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf[0], state))
-        x = _kept(lambda x, block=block, i=index: layer(block, i, i, x), remat)(x)
+        x = _rematerialized(lambda x, block=block, i=index: layer(block, i, i, x), remat)(x)
     return x
 
 
-def _kept(function: Callable[..., Any], remat: str, *, prevent_cse: bool = True) -> Any:
-    """A function whose way back keeps what the policy says."""
+def _rematerialized(function: Callable[..., Any], remat: str, *, prevent_cse: bool = True) -> Any:
+    """A function that saves for the backward pass what the policy names."""
     if remat == "none":
         return function
 
     def named(x: jax.Array, *rest: Any) -> Any:
-        return function(checkpoint_name(x, _INTO), *rest)
+        return function(checkpoint_name(x, _LAYER_INPUT), *rest)
 
     return jax.checkpoint(named, policy=POLICIES[remat](), prevent_cse=prevent_cse)
 

@@ -1,9 +1,9 @@
-"""Two layouts of a decoder's layers: each for itself, or stacked so that a scan runs over them.
+"""Two layouts of a decoder's layers: separate, or stacked so that a scan runs over them.
 
-Stacked, layer i of a repeating pattern of p kinds of layers (Gemma's windows; p = 1 in most
-families) lies in stack i % p; layers left over at the end are stacks of one. Every variable of a
-stack names the layers that it holds (metadata `layers`), so that files, checkpoints and hashes can
-say `layers.17.q_proj.weight` whatever the layout. Knows no values' meaning and no files.
+In a repeating pattern of p kinds of layers (Gemma's windows; p = 1 in most families), layer i is in
+stack i % p; layers left over at the end are stacks of one. Every variable of a stack lists its
+layers (metadata `layers`), so that files, checkpoints and hashes use names such as
+`layers.17.q_proj.weight` in either layout.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ Path = tuple[Any, ...]
 
 
 def stack_groups(config: ModelConfig) -> list[tuple[int, ...]]:
-    """The layers of each stack: the repeating pattern's, then leftovers of one layer each."""
+    """Layer numbers of each stack: those of the repeating pattern, then leftovers of one layer."""
     n, kinds = config.n_layers, [config.window(i) for i in range(config.n_layers)]
     p = next(p for p in range(1, n + 1) if all(kinds[i] == kinds[i % p] for i in range(n)))
     whole = n // p * p
@@ -30,35 +30,35 @@ def stack_groups(config: ModelConfig) -> list[tuple[int, ...]]:
 
 
 def stack_layers(decoder: Decoder) -> None:
-    """Turn a blank decoder's layers into stacks, in place.
+    """Replace the layers of a decoder without values by stacks, in place.
 
     Raises:
         ConfigError: layers of one stack differ (an adapter that targets some of them).
     """
     blocks = list(decoder.layers)
-    decoder.layers = nnx.List([_stacked(blocks, held) for held in stack_groups(decoder.config)])
+    decoder.layers = nnx.List([_stacked(blocks, group) for group in stack_groups(decoder.config)])
     decoder.scanned = True
 
 
-def _stacked(blocks: Sequence[nnx.Module], held: tuple[int, ...]) -> Any:
-    graphdef, state = nnx.split(blocks[held[0]])
-    for i in held[1:]:
+def _stacked(blocks: Sequence[nnx.Module], layers: tuple[int, ...]) -> Any:
+    graphdef, state = nnx.split(blocks[layers[0]])
+    for i in layers[1:]:
         if nnx.graphdef(blocks[i]) != graphdef:
             raise ConfigError(
-                f"layers {held[0]} and {i} differ (does config.model.lora.targets name some layers "
-                "only?), so a scan cannot run over them: set config.model.scan_layers=False"
+                f"layers {layers[0]} and {i} differ (does config.model.lora.targets name only some "
+                "layers?), so a scan cannot run over them: set config.model.scan_layers=False"
             )
 
-    def widened(variable: nnx.Variable) -> nnx.Variable:
+    def stacked(variable: nnx.Variable) -> nnx.Variable:
         axes = variable.get_metadata()["axes"]
-        blank = jnp.zeros((len(held), *variable.shape), variable.dtype)
-        return type(variable)(blank, axes=("layers", *axes), layers=held)
+        blank = jnp.zeros((len(layers), *variable.shape), variable.dtype)
+        return type(variable)(blank, axes=("layers", *axes), layers=layers)
 
-    return nnx.merge(graphdef, jax.tree.map(widened, state, is_leaf=_is_variable))
+    return nnx.merge(graphdef, jax.tree.map(stacked, state, is_leaf=_is_variable))
 
 
 def unstack_layers(decoder: Decoder) -> None:
-    """Turn a decoder's stacks into layers, in place; slices are made beside the stacks."""
+    """Replace the stacks of a decoder by layers, in place; they are slices on the same devices."""
     layers: dict[int, Any] = {}
     for block, numbers in zip(decoder.layers, stack_groups(decoder.config), strict=True):
         graphdef, state = nnx.split(block)
@@ -70,15 +70,15 @@ def unstack_layers(decoder: Decoder) -> None:
 
 
 def layer_paths(path: Path, variable: nnx.Variable) -> list[Path]:
-    """Each layer's own name for a variable: one, or in a stack as many as it holds."""
+    """Paths of a variable by layer: one, or for a stack one for each of its layers."""
     layers = variable.get_metadata().get("layers")
     return [path] if layers is None else [("layers", i, *path[2:]) for i in layers]
 
 
 def unstack_state(state: nnx.State) -> nnx.State:
-    """Parameters of any layout with each layer's under its own name.
+    """A state with each layer under its own path, from a state in either layout.
 
-    Slices of stacks are made one by one as `jax.numpy` does: on their devices, beside the stacks.
+    Layers are slices of the stacks, on the same devices; the stacks stay allocated.
     """
     flat = {}
     for path, variable in nnx.to_flat_state(state):
@@ -91,19 +91,21 @@ def unstack_state(state: nnx.State) -> nnx.State:
 
 
 def restack_state(state: nnx.State, like: nnx.State) -> nnx.State:
-    """Parameters under each layer's own name, in the layout and at the places of `like`."""
+    """The inverse of `unstack_state`: a state in the layout and with the sharding of `like`."""
     flat = dict(nnx.to_flat_state(state))
-    back = {}
+    restacked = {}
     for path, variable in nnx.to_flat_state(like):
         values = [flat[name].get_value() for name in layer_paths(path, variable)]
         value = jnp.stack(values) if "layers" in variable.get_metadata() else values[0]
-        place = getattr(variable.get_value(), "sharding", None)
-        back[path] = variable.replace(value if place is None else jax.device_put(value, place))
-    return nnx.from_flat_state(back)
+        sharding = getattr(variable.get_value(), "sharding", None)
+        restacked[path] = variable.replace(
+            value if sharding is None else jax.device_put(value, sharding)
+        )
+    return nnx.from_flat_state(restacked)
 
 
 def by_layer(state: nnx.State) -> Mapping[Path, tuple[nnx.Variable, int | None]]:
-    """Each layer's own name -> the variable that holds it and its row there (None: all of it)."""
+    """Map each layer's path to its variable and its row in the stack (None without a stack)."""
     found: dict[Path, tuple[nnx.Variable, int | None]] = {}
     for path, variable in nnx.to_flat_state(state):
         stacked = "layers" in variable.get_metadata()
@@ -113,7 +115,7 @@ def by_layer(state: nnx.State) -> Mapping[Path, tuple[nnx.Variable, int | None]]
 
 
 def layer_value(variable: nnx.Variable, row: int | None) -> np.ndarray:
-    """A variable's value on the host, or one layer's part of it."""
+    """The value of a variable, or of one row of a stack, on the host."""
     array = variable.get_value()
     return np.asarray(jax.device_get(array if row is None else array[row]))
 

@@ -100,7 +100,7 @@ def test_a_target_that_matches_nothing_is_named(target):
         ({"targets": ("qproj",)}, "did you mean q_proj"),
         ({"rank": 0}, "adapts nothing"),
         ({"dropout": 1.0}, r"\[0, 1\)"),
-        ({"targets": ("up_(proj",)}, "no regular expression"),
+        ({"targets": ("up_(proj",)}, "neither a projection nor a regular expression"),
     ],
 )
 def test_a_useless_adapter_is_refused(options, said):

@@ -18,7 +18,7 @@ def test_a_model_type_without_a_family_names_the_near_ones():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"n_kv_heads": 3}, "no multiple"),
+        ({"n_kv_heads": 3}, "not a multiple"),
         ({"head_dim": 7}, "even"),
         ({"activation": "gelu"}, "did you mean gelu_tanh"),
         ({"windows": (4,)}, "1 windows for 2 layers"),

@@ -1,1 +1,1 @@
-"""Model families, a file each: their `config.json` and their tensors' names."""
+"""Model families, one file each: fields of `config.json` and names of tensors."""

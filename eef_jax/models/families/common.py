@@ -1,8 +1,8 @@
-"""What the families' `config.json` files have in common: read, refused and written.
+"""Fields of `config.json` that all families share: validated, read and written.
 
-transformers computes only what the fields of a model type's own config class say, so a family
-accounts for each of those: it is read, has the one value that the decoder computes, or changes
-nothing. Whatever else a file holds is ignored there too. Knows names and numbers, no layers.
+transformers computes only what the config class of a model type declares. A family accounts for
+each of those fields: it is read, or only one value of it is supported, or it changes nothing.
+Other fields of a file are ignored, as transformers does.
 """
 
 import dataclasses
@@ -28,8 +28,7 @@ TENSORS: dict[str, str] = {
     },
 }
 
-# Ends of names of tensors that a folder may hold beside the parameters: buffers that old exports
-# carry and that follow from the config.
+# Suffixes of tensors that are not parameters: buffers in old exports that follow from the config.
 IGNORED = ("rotary_emb.inv_freq",)
 
 _SIZES = (
@@ -40,12 +39,12 @@ _SIZES = (
     "intermediate_size",
 )
 
-# No family computes anything else.
+# Supported values of fields that no family computes otherwise.
 _PLAIN: dict[str, Any] = {
     "attention_dropout": 0.0,
     "partial_rotary_factor": 1.0,
     "quantization_config": None,
-    "auto_map": None,  # the folder brings code of its own
+    "auto_map": None,  # code in the folder is not run
 }
 
 _ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
@@ -55,15 +54,15 @@ _LOCAL, _GLOBAL = "sliding_attention", "full_attention"
 def validated(
     raw: Mapping[str, Any], *, defaults: Mapping[str, Any], plain: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Fill in what a file leaves out, and refuse what is not computed.
+    """Add defaults to a `config.json` and refuse what is not supported.
 
     Args:
-        raw: a `config.json`.
-        defaults: what the fields that it lacks mean.
-        plain: fields that the family computes for one value only (None means the same as it).
+        raw: the `config.json`.
+        defaults: values of missing fields.
+        plain: the only supported value of each field that has one (null means the same).
 
     Raises:
-        ConfigError: a field has another value than the plain one, or a size is missing.
+        ConfigError: a field has an unsupported value, or a size is missing.
     """
     fields = {**defaults, **raw}
     model_type = fields["model_type"]
@@ -84,14 +83,14 @@ def validated(
 
 
 def base_fields(fields: Mapping[str, Any], *, activation: str = "hidden_act") -> dict[str, Any]:
-    """The arguments of `ModelConfig` that all families give.
+    """The arguments of `ModelConfig` that all families set.
 
     Args:
         fields: from `validated`.
-        activation: the field that names the feed-forward's activation.
+        activation: name of the field with the activation of the feed-forward.
 
     Raises:
-        ConfigError: for an activation or a rotary scaling that is not computed.
+        ConfigError: the activation or the rotary scaling is not supported.
     """
     act = fields[activation]
     if act not in _ACTIVATIONS:
@@ -122,14 +121,14 @@ def base_fields(fields: Mapping[str, Any], *, activation: str = "hidden_act") ->
 
 
 def windows(fields: Mapping[str, Any], is_local: Callable[[int], bool]) -> tuple[int | None, ...]:
-    """Each layer's window, from `layer_types` or else from the family's rule; () without any.
+    """Sliding window of each layer, from `layer_types` or the family's rule; () for none at all.
 
     Args:
         fields: from `validated`.
-        is_local: whether the layer of this number has a window in a file without `layer_types`.
+        is_local: whether a layer number has a window in files without `layer_types`.
 
     Raises:
-        ConfigError: for unknown layer types, or local layers without a `sliding_window`.
+        ConfigError: a layer type is unknown, or local layers have no `sliding_window`.
     """
     layers, width = fields["num_hidden_layers"], fields.get("sliding_window")
     types: Sequence[str] | None = fields.get("layer_types")
@@ -151,7 +150,7 @@ def windows(fields: Mapping[str, Any], is_local: Callable[[int], bool]) -> tuple
 
 
 def layer_type_fields(config: ModelConfig) -> dict[str, Any]:
-    """The fields that `windows` reads."""
+    """The inverse of `windows`: the fields that it reads."""
     widths = [config.window(i) for i in range(config.n_layers)]
     types = [_GLOBAL if width is None else _LOCAL for width in widths]
     return {"sliding_window": next(filter(None, widths), None), "layer_types": types}
@@ -168,14 +167,14 @@ def to_hf_fields(
     """A `config.json` that transformers understands (versions 4 and 5).
 
     Args:
-        config: what to write.
-        architecture: name of the class in transformers.
-        read: the family's reader, which must give `config` again.
-        activation: the field that names the feed-forward's activation.
-        own: the family's own fields; they go before the common ones.
+        config: shape of the decoder.
+        architecture: name of the model class in transformers.
+        read: the family's reader; reading the result must give `config` again.
+        activation: name of the field with the activation of the feed-forward.
+        own: fields of the family; they replace common ones.
 
     Raises:
-        ConfigError: the decoder is of a shape that the family's files cannot say.
+        ConfigError: the family's `config.json` cannot express the decoder.
     """
     eos, rope = config.eos_token_id, rope_fields(config.rope_scaling)
     activations = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
@@ -215,7 +214,7 @@ def to_hf_fields(
 
 
 def rope_fields(scaling: RopeScaling | None) -> dict[str, Any]:
-    """What a file says of a rotary scaling."""
+    """Fields of a `config.json` for a rotary scaling."""
     if scaling is None:
         return {"rope_type": "default"}
     if isinstance(scaling, LinearScaling):
@@ -230,7 +229,7 @@ def rope_fields(scaling: RopeScaling | None) -> dict[str, Any]:
 
 
 def _rope(fields: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
-    """Base and scaling of the rotary frequencies; transformers 5 calls both `rope_parameters`."""
+    """Base and scaling of the rotary frequencies (`rope_parameters` in transformers 5)."""
     rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
     theta = float(rope.get("rope_theta") or fields["rope_theta"])
     kind = rope.get("rope_type") or rope.get("type") or "default"

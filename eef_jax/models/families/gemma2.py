@@ -1,8 +1,7 @@
 """The Gemma 2 family (arXiv:2408.00118).
 
-Every other layer sees a window; attention scores and logits are bounded; sublayers are normed
-before and after; embeddings are scaled by the root of their width. Knows names and config fields
-only.
+Every other layer has a sliding window; attention scores and logits are soft-capped; sublayers are
+normed before and after; embeddings are scaled by the square root of their width.
 """
 
 import math
@@ -80,7 +79,7 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def architecture(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What Gemma 2 and 3 have and others do not, as arguments of `ModelConfig`."""
+    """Arguments of `ModelConfig` that Gemma 2 and 3 share."""
     return {
         "zero_centered_norms": True,
         "post_norms": True,

@@ -1,8 +1,8 @@
 """The Gemma 3 family's text models (arXiv:2503.19786).
 
-Gemma 2's layers with a norm of each head's query and key instead of bounded scores; five layers of
-six see a window, and turn by a rotary base of their own. Of models that also take images
-(`model_type` gemma3) the text model is read, and written as such. Knows names and fields only.
+Gemma 2's layers with norms of each head's query and key instead of soft-capped scores; five of six
+layers have a sliding window and another rotary base. Of multimodal models (`model_type` gemma3) the
+text model is read, and saved as a text model.
 """
 
 from collections.abc import Mapping
@@ -20,9 +20,8 @@ TENSORS = {
     "model.layers.{i}.self_attn.k_norm.weight": "layers.{i}.k_norm.excess",
 }
 
-# Prefixes of tensors in folders of models that also take images, and what stands for them in
-# `TENSORS`; the longest that fits counts, and None is not read. Hubs have the first two, older and
-# newer versions of transformers the others.
+# Prefixes of tensors in multimodal folders -> prefixes in `TENSORS`; the longest match counts, and
+# None is not read. The hub has the first two, older and newer versions of transformers the others.
 RENAMED = {
     "language_model.model.": "model.",
     "language_model.lm_head.": "lm_head.",
@@ -37,7 +36,7 @@ IGNORED = common.IGNORED
 _DEFAULTS = {
     **gemma2.DEFAULTS,
     "model_type": "gemma3_text",
-    # Files of models that also take images leave out what transformers knows by itself.
+    # Files of multimodal models leave out fields that transformers has defaults for.
     "vocab_size": 262_208,
     "hidden_size": 2304,
     "intermediate_size": 9216,
@@ -50,11 +49,11 @@ _DEFAULTS = {
     "final_logit_softcapping": None,
 }
 
-# transformers reads attn_logit_softcapping and leaves it unused: what is meant is not clear.
+# transformers reads attn_logit_softcapping but does not use it, so its meaning is not clear.
 _PLAIN = {**gemma2.PLAIN, "attn_logit_softcapping": None}
-_PLAIN_WITH_IMAGES = {**_PLAIN, "final_logit_softcapping": None}  # likewise
+_PLAIN_WITH_IMAGES = {**_PLAIN, "final_logit_softcapping": None}
 
-# Fields of such models that stand beside those of the text model.
+# Top-level fields of multimodal models that concern the text model.
 _OUTSIDE = (
     "auto_map",
     "bos_token_id",
@@ -109,7 +108,7 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def _text(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The text model's fields, of which some stand outside in models that also take images."""
+    """Fields of the text model; multimodal models have some of them at the top level."""
     if raw.get("model_type") != "gemma3":
         return raw
     if not isinstance(raw.get("text_config"), Mapping):

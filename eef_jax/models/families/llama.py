@@ -1,8 +1,4 @@
-"""The Llama family: Llama 2 and 3, SmolLM2, and whatever else calls itself `llama`.
-
-Knows the family's Hugging Face names and config fields, in both directions; the layers themselves
-are the shared decoder's.
-"""
+"""The Llama family: Llama 2 and 3, SmolLM2, and other models of type `llama`."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,7 @@
-"""The Mistral family: Llama's layers, each token seeing a window of the last ones.
+"""The Mistral family: Llama's layers with a sliding window.
 
-Versions from 0.2 on have no window (`sliding_window: null`). Models whose layers differ in it
-(Ministral) are refused. Knows names and config fields only.
+Versions from 0.2 on have no window (`sliding_window: null`). Models with different windows by layer
+(Ministral) are refused.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _DEFAULTS = {
     "sliding_window": 4096,
 }
 
-# transformers ignores `layer_types` here, with a warning; a file that has them means another model.
+# transformers ignores `layer_types` here, with a warning: the file is for another model.
 _PLAIN = {"layer_types": None}
 
 

@@ -1,7 +1,7 @@
 """The Qwen 2 family (Qwen2, Qwen2.5): biases on queries, keys and values.
 
-The last layers may see a window only (`use_sliding_window`, from `max_window_layers` on); released
-models do not use it. Knows names and config fields only.
+Layers from `max_window_layers` on may have a sliding window (`use_sliding_window`); released models
+do not use it.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def windows(fields: Mapping[str, Any]) -> tuple[int | None, ...]:
-    """The windows of Qwen 2 and 3: of the last layers, where they are switched on."""
+    """Sliding windows of Qwen 2 and 3: in the last layers, if they are switched on."""
     used = fields["use_sliding_window"] and fields["sliding_window"] is not None
     if not used:
         fields = {**fields, "sliding_window": None}

@@ -1,7 +1,4 @@
-"""The Qwen 3 family: no biases, a norm of each head's query and key.
-
-Windows are Qwen 2's. Knows names and config fields only.
-"""
+"""The Qwen 3 family: no biases, norms of each head's query and key, Qwen 2's windows."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,6 +1,6 @@
 """Model families by Hugging Face `model_type`: modules of this package that declare `MODEL_TYPES`.
 
-There is no list to edit: a family is one file here.
+To add a family, add one file; there is no list to edit.
 """
 
 import importlib

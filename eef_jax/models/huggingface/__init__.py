@@ -1,1 +1,1 @@
-"""Hugging Face folders and PEFT adapters: read into models, and written."""
+"""Hugging Face model folders and PEFT adapters: loading and saving."""

@@ -1,8 +1,8 @@
-"""Hugging Face folders <-> models: `load`, `save`, and `init` for a model without a folder.
+"""Load and save models as Hugging Face folders.
 
-One table in each family file drives both directions (see `hf_names`). Weights stream: every device
-gets its shard straight from the file's pages, one tensor after the other, so that no process ever
-holds a second copy of the model. Knows no tokenizer.
+One table in each family file drives both directions (see `hf_names`). Weights are streamed: every
+device gets its shard from the mapped file, one tensor after the other, so that no process holds a
+second copy of the model.
 """
 
 import dataclasses
@@ -121,12 +121,11 @@ def save(
     """Write a model, its adapter folded into the base, as a folder that `transformers` loads.
 
     Args:
-        model: what to write.
-        path: the folder; made where it is missing. config.json is written last.
-        dtype: type the tensors are stored in; None keeps the parameters' own.
-        config: fields of config.json, such as those of the base's own; None: what the family makes
-            of the model's shape.
-        max_shard: bytes in one file of weights; beyond, there are several with an index.
+        model: the model.
+        path: folder, created if missing. config.json is written last.
+        dtype: type that tensors are stored in; None keeps the type of each parameter.
+        config: fields of config.json, e.g. those of the base; None derives them from the shape.
+        max_shard: bytes per file of weights; a larger model has several files and an index.
     """
     folder = epath.Path(path)
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,21 +134,21 @@ def save(
     stored = hf_names.stored_paths(model.config, leaves)
 
     def planned(leaf_path: hf_names.ParamPath) -> safetensors.TensorSpec:
-        value = jax.eval_shape(lambda: _folded(decoder, leaf_path))
-        turned = hf_names.is_transposed(value.ndim, leaf_path)
-        shape = value.shape[::-1] if turned else value.shape
+        value = jax.eval_shape(lambda: _merged_value(decoder, leaf_path))
+        transposed = hf_names.is_transposed(value.ndim, leaf_path)
+        shape = value.shape[::-1] if transposed else value.shape
         return safetensors.TensorSpec(dtype=jnp.dtype(dtype or value.dtype), shape=shape)
 
     def produce(name: str) -> np.ndarray:
         leaf_path = stored[name]
-        value = np.asarray(jax.device_get(_folded(decoder, leaf_path)))
+        value = np.asarray(jax.device_get(_merged_value(decoder, leaf_path)))
         return hf_names.to_hf_layout(value, leaf_path)
 
     plan = {name: planned(leaf_path) for name, leaf_path in stored.items()}
     safetensors.write_folder(folder, plan, produce, max_shard=max_shard)
-    kept = next(iter(plan.values())).dtype.name
+    stored_dtype = next(iter(plan.values())).dtype.name
     raw = config or family(model.config.model_type).config_to_hf(model.config)
-    files.write_json(folder / CONFIG, {**raw, "dtype": kept, "torch_dtype": kept})
+    files.write_json(folder / CONFIG, {**raw, "dtype": stored_dtype, "torch_dtype": stored_dtype})
 
 
 def _stored_tensors(
@@ -174,11 +173,11 @@ def _stored_tensors(
 def _needed(
     config: ModelConfig, found: Mapping[str, safetensors.StoredTensor]
 ) -> dict[str, safetensors.StoredTensor]:
-    """What a folder holds, less what follows from the rest."""
+    """The tensors of a folder without buffers and copies of tied weights."""
     module = family(config.model_type)
 
     def copied(name: str) -> bool:
-        # A tied model's export may hold the head once more, as a copy of the table.
+        # An export of a tied model may store the head as well, as a copy of the embedding table.
         return config.tie_embeddings and module.TENSORS.get(name) == "head"
 
     return {
@@ -188,8 +187,8 @@ def _needed(
     }
 
 
-def _folded(decoder: Decoder, path: hf_names.ParamPath) -> jax.Array:
-    """A parameter's value; a projection's weight with its adapter in it."""
+def _merged_value(decoder: Decoder, path: hf_names.ParamPath) -> jax.Array:
+    """The value of a parameter; the weight of a projection includes its adapter."""
     owner = hf_names.submodule(decoder, path[:-1])
     if path[-1] == "weight" and isinstance(owner, Linear):
         return owner.merged_weight()

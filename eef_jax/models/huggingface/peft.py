@@ -1,7 +1,7 @@
-"""Adapters as the PEFT library has them: `adapter_model.safetensors` and `adapter_config.json`.
+"""LoRA adapters as PEFT folders: `adapter_model.safetensors` and `adapter_config.json`.
 
-Such a folder is what vLLM, PEFT and transformers load beside a base. Writing and reading are exact:
-values come back bit for bit. Needs neither PEFT nor torch. Knows no checkpoints.
+vLLM, PEFT and transformers load such a folder together with its base. Values are saved and loaded
+bit for bit, without PEFT or torch.
 """
 
 import functools
@@ -26,10 +26,10 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
 _HALVES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
-_BASE = "eef_jax_base"  # in the weights' header: which frozen weights the adapter was tuned on
+_BASE = "eef_jax_base"  # key in the weights' header: types and hash of the base's frozen weights
 
-# What else PEFT's LoRA can do; an adapter that does it computes something other than ours.
-_PLAIN = (
+# Options of PEFT's LoRA that change what an adapter computes; none of them is supported.
+_UNSUPPORTED = (
     "use_dora alora_invocation_tokens arrow_config corda_config eva_config fan_in_fan_out "
     "layer_replication lora_bias megatron_config modules_to_save rank_pattern alpha_pattern "
     "target_parameters trainable_token_indices use_bdlora use_qalora velora_config "
@@ -41,9 +41,9 @@ def save(model: Model, path: epath.PathLike, *, base: str) -> None:
     """Write a model's adapter.
 
     Args:
-        model: with an adapter.
-        path: the folder; made where it is missing. adapter_config.json is written last.
-        base: folder or hub name of the base, for whoever loads the adapter.
+        model: a model with an adapter.
+        path: folder, created if missing. adapter_config.json is written last.
+        base: folder or hub name of the base, stored for those who load the adapter.
 
     Raises:
         ConfigError: the model has no adapter.
@@ -68,18 +68,22 @@ def save(model: Model, path: epath.PathLike, *, base: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     metadata = {_BASE: _identity(model)}
     safetensors.write_file(folder / WEIGHTS, plan, produce, metadata=metadata)
-    # Names, whatever was asked for: PEFT takes patterns as one string only.
+    # Always names: PEFT takes a regular expression only as a single string.
     known = hf_names.projection_names(model.config).values()
     targets = _targets({_module(name) for name in stored}, known)
     files.write_json(folder / CONFIG, _config_to_peft(model.lora, targets, base))
 
 
 def read_config(path: epath.PathLike, config: ModelConfig) -> LoraConfig:
-    """What adapter a folder holds, for a model of this shape.
+    """Read the configuration of an adapter.
+
+    Args:
+        path: the adapter's folder.
+        config: shape of its base.
 
     Raises:
-        DataError: a file is missing or damaged, the adapter does what ours do not, or it adapts
-            modules that the model lacks.
+        DataError: a file is missing or damaged, the adapter uses an unsupported option, or it
+            adapts modules that the base lacks.
     """
     folder = epath.Path(path).expanduser()
     if not (folder / CONFIG).exists():
@@ -87,7 +91,7 @@ def read_config(path: epath.PathLike, config: ModelConfig) -> LoraConfig:
             f"{folder / CONFIG} is missing: an adapter's folder as PEFT saves it is expected"
         )
     raw = files.read_json(folder / CONFIG, remedy="copy the adapter's folder again")
-    _check_plain(folder, raw)
+    _check_supported(folder, raw)
     known = set(hf_names.projection_names(config).values())
     adapted = {_module(name) for name in safetensors.open_file(folder / WEIGHTS)[0]}
     if foreign := sorted(adapted - known):
@@ -111,16 +115,16 @@ def read_config(path: epath.PathLike, config: ModelConfig) -> LoraConfig:
 
 
 def load(path: epath.PathLike, model: Model, *, mesh: Mesh | None = None) -> nnx.State:
-    """Read an adapter's values.
+    """Read the values of an adapter.
 
     Args:
-        path: the folder.
-        model: made with what `read_config` gave; its base is compared with the one that the adapter
-            was tuned on, as far as the folder tells (ours do, for weights of equal types).
-        mesh: where the values go; None leaves them on the default device.
+        path: the adapter's folder.
+        model: made with the configuration from `read_config`. If the folder names the hash of its
+            base (`save` does) and the types are equal, it must be that of this model.
+        mesh: devices that the values are sharded over; None for the default device.
 
     Returns:
-        What takes the place of `model.trainable`.
+        A state to replace `model.trainable`.
 
     Raises:
         DataError: tensors are missing, unexpected or of another shape (all are named), or the
@@ -149,20 +153,20 @@ def load(path: epath.PathLike, model: Model, *, mesh: Mesh | None = None) -> nnx
 def _stored(
     config: ModelConfig, paths: Mapping[hf_names.ParamPath, Any]
 ) -> dict[str, hf_names.ParamPath]:
-    """PEFT's name -> path, of an adapter's halves."""
+    """Map PEFT's names to paths, for `lora_a` and `lora_b` of each projection."""
     modules = hf_names.projection_names(config)
     return {f"{_PREFIX}{modules[path[:-1]]}.{_HALVES[path[-1]]}": path for path in sorted(paths)}
 
 
 def _module(name: str) -> str:
-    """The adapted module of a tensor's name; what is no half of an adapter stays as it is."""
+    """The adapted module of a tensor's name; other names stay as they are."""
     for half in _HALVES.values():
         name = name.removesuffix(f".{half}")
     return name.removeprefix(_PREFIX)
 
 
 def _targets(adapted: Collection[str], known: Collection[str]) -> tuple[str, ...]:
-    """The shortest targets that mean these modules: names of projections, or else all in full."""
+    """The shortest targets for these modules: names of projections, or else full names."""
     short = {name.rsplit(".", 1)[-1] for name in adapted}
     if all(name in adapted for name in known if name.rsplit(".", 1)[-1] in short):
         return tuple(target for target in TARGETS if target in short)
@@ -188,13 +192,13 @@ def _config_to_peft(lora: LoraConfig, targets: Sequence[str], base: str) -> dict
     }
 
 
-def _check_plain(folder: epath.Path, raw: Mapping[str, Any]) -> None:
+def _check_supported(folder: epath.Path, raw: Mapping[str, Any]) -> None:
     if raw.get("peft_type") != "LORA":
         raise DataError(
             f"{folder / CONFIG} is of the type {raw.get('peft_type')!r}, expected 'LORA': other "
             "kinds of adapters are not computed here"
         )
-    asked = [name for name in _PLAIN if raw.get(name)]
+    asked = [name for name in _UNSUPPORTED if raw.get(name)]
     if raw.get("bias", "none") != "none":
         asked.append("bias")
     if asked:
@@ -206,18 +210,18 @@ def _check_plain(folder: epath.Path, raw: Mapping[str, Any]) -> None:
 
 
 def _identity(model: Model) -> str:
-    """Types of the frozen weights and their hash: one base read as other types has another hash."""
+    """Types and hash of the frozen weights; the hash is only comparable for equal types."""
     types = sorted({leaf.dtype.name for leaf in jax.tree.leaves(model.frozen)})
     return f"{'+'.join(types)}:{content_hash(model.frozen)}"
 
 
 def _check_base(folder: epath.Path, metadata: Mapping[str, str], model: Model) -> None:
-    told = metadata.get(_BASE)
-    if told is None:
+    recorded = metadata.get(_BASE)
+    if recorded is None:
         return
     ours = _identity(model)
-    if told != ours and told.split(":")[0] == ours.split(":")[0]:
+    if recorded != ours and recorded.split(":")[0] == ours.split(":")[0]:
         raise DataError(
-            f"{folder} was tuned on a base with the hash {told.split(':')[1][:12]}, the loaded one "
-            f"has {ours.split(':')[1][:12]}: load the base that its {CONFIG} names"
+            f"{folder} was tuned on a base with the hash {recorded.split(':')[1][:12]}, the loaded "
+            f"one has {ours.split(':')[1][:12]}: load the base that its {CONFIG} names"
         )

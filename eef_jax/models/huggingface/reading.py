@@ -24,24 +24,28 @@ _TILE = 128  # rows transposed at a time: both sides of a tile stay in the proce
 def read_leaf(
     stored: safetensors.StoredTensor, path: hf_names.ParamPath, leaf: Leaf, index: tuple[slice, ...]
 ) -> np.ndarray:
-    """A part of a layer's stored tensor as the decoder has it, read into memory of its own.
+    """Read a part of a stored tensor in the decoder's layout and type.
 
-    The memory is aligned as XLA wants it, so that on a CPU it becomes the device's array without
-    another copy.
+    Args:
+        stored: the tensor in its file.
+        path: path of one layer's parameter; decides whether the file has it transposed.
+        leaf: the parameter, or the quantized weight (read as float32), that it becomes.
+        index: slices of the part, in the decoder's layout.
     """
-    turned = hf_names.is_transposed(len(stored.shape), path)
-    view = stored.read(index[::-1]).T if turned else stored.read(index)
+    transposed = hf_names.is_transposed(len(stored.shape), path)
+    view = stored.read(index[::-1]).T if transposed else stored.read(index)
     dtype = np.dtype(np.float32 if isinstance(leaf, QuantizedWeight) else leaf.dtype)
     out = _aligned(view.shape, dtype)
-    for start in range(0, view.shape[1], _TILE) if turned else ():
+    for start in range(0, view.shape[1], _TILE) if transposed else ():
         at = slice(start, start + _TILE)
         np.copyto(out[:, at], view[:, at], casting="unsafe")
-    if not turned:
+    if not transposed:
         np.copyto(out, view, casting="unsafe")
     return out
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    # XLA on CPU uses aligned host memory as the array itself, without another copy.
     size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
@@ -53,12 +57,12 @@ def tensor_mismatches(
     found: Mapping[str, safetensors.StoredTensor],
     leaves: Mapping[hf_names.ParamPath, jax.ShapeDtypeStruct],
 ) -> list[str]:
-    """All that is wrong with a file's tensors, a line each.
+    """Describe every tensor that does not match the model, one line each.
 
     Args:
-        stored: name -> path, of what it must hold.
-        found: name -> tensor, of what it does.
-        leaves: the parameters to fill, by their layers' own names; they have a shape.
+        stored: Hugging Face name -> path of every tensor that is expected.
+        found: Hugging Face name -> tensor of every tensor that the files hold.
+        leaves: shapes of the parameters, each layer under its own path.
     """
     problems = [f"missing: {name}" for name in stored if name not in found]
     problems += [f"unexpected: {name}" for name in sorted(found) if name not in stored]

@@ -1,12 +1,13 @@
-"""Folders of safetensors files: tensors read in place, written one after the other.
+"""Folders of safetensors files: memory-mapped reads, streamed writes.
 
-Reading gives views of the mapped file, which cost no memory of their own (the system drops pages of
-a file when it wants to); writing never holds more than one tensor. A folder has one file, or
-several with an index. Knows names, types, shapes and bytes; knows no model and no device.
+Reads are views of the mapped file, whose pages the system can drop at any time; a write never holds
+more than one tensor. A folder has one file, or several with an index.
 
-The format: 8 bytes of header length, a JSON header (name -> dtype, shape, offsets of first byte and
-end), the tensors' bytes. See https://huggingface.co/docs/safetensors.
+Format: 8 bytes of header length, a JSON header (name -> dtype, shape, offsets of first byte and
+end), the bytes of the tensors. See https://huggingface.co/docs/safetensors.
 """
+# Written without the safetensors library, so that a device's part of a tensor is a view of
+# the mapped file, writing holds one tensor at a time, and bfloat16 works in numpy.
 
 import dataclasses
 import json
@@ -25,7 +26,7 @@ from eef_jax.storage import files
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-MAX_SHARD = 5 * 10**9  # bytes in one file of a model, as transformers has it
+MAX_SHARD = 5 * 10**9  # bytes per file of weights, the default of transformers
 
 _DTYPES = {
     "F64": np.dtype(np.float64),
@@ -45,10 +46,10 @@ class StoredTensor:
     """A tensor in a file.
 
     Attributes:
-        file: where it is.
-        start: of its bytes in the file.
-        dtype: its type.
-        shape: its shape.
+        file: file that holds it.
+        start: offset of its first byte in the file.
+        dtype: type of its elements.
+        shape: shape of the tensor.
     """
 
     file: epath.Path
@@ -62,7 +63,7 @@ class StoredTensor:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self, index: tuple[slice, ...] = ()) -> np.ndarray:
-        """A part of the tensor: a read-only view of the file, from an object store a copy.
+        """Read a part of the tensor: a read-only view of a local file, a copy from an object store.
 
         Args:
             index: a slice (without steps) for each dimension; () for the whole tensor.
@@ -70,7 +71,7 @@ class StoredTensor:
         if files.is_local(self.file):
             raw: np.ndarray = np.memmap(self.file, np.uint8, "r", self.start, (self.nbytes,))
             return raw.view(self.dtype).reshape(self.shape)[index]
-        # Rows lie together, so of the first dimension only what is wanted is fetched.
+        # Rows are contiguous, so that only the requested ones are fetched.
         first, end, _ = (index or (slice(None),))[0].indices(self.shape[0])
         row = self.nbytes // max(self.shape[0], 1)
         with self.file.open("rb") as file:
@@ -82,7 +83,7 @@ class StoredTensor:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
-    """A tensor that is going to be written: its type and shape."""
+    """Type and shape of a tensor to be written."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -94,7 +95,7 @@ class TensorSpec:
 
 
 def open_folder(folder: epath.Path) -> dict[str, StoredTensor]:
-    """Find the tensors of a model's folder: of `model.safetensors`, or of all files of the index.
+    """List the tensors of a model's folder: of `model.safetensors`, or of all files of the index.
 
     Raises:
         DataError: a file is missing or damaged.
@@ -115,7 +116,7 @@ def open_folder(folder: epath.Path) -> dict[str, StoredTensor]:
 
 
 def open_file(file: epath.Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """Find the tensors of a file, and its metadata.
+    """List the tensors of a file, and its metadata.
 
     Raises:
         DataError: it is missing or damaged.
@@ -155,13 +156,13 @@ def write_folder(
     *,
     max_shard: int = MAX_SHARD,
 ) -> None:
-    """Write a model's tensors: one file, or from `max_shard` bytes on several with an index.
+    """Write a model's tensors: one file, or above `max_shard` bytes several with an index.
 
     Args:
-        folder: where to; it exists. Files of the same names are replaced.
+        folder: an existing folder. Files with the same names are replaced.
         plan: type and shape of each tensor, in the order of the files.
-        produce: makes the tensor of a name when it is its turn.
-        max_shard: bytes of tensors in one file (a larger tensor has one of its own).
+        produce: makes a tensor by its name, right before it is written.
+        max_shard: bytes of tensors per file; a larger tensor has a separate file.
     """
     shards = _shards(plan, max_shard)
     if len(shards) == 1:
@@ -185,13 +186,13 @@ def write_file(
     *,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a file tensor by tensor; whoever opens it finds the old one or the new one, whole.
+    """Write a file tensor by tensor; it replaces an older one atomically.
 
     Args:
-        file: where to.
+        file: the file.
         plan: type and shape of each tensor, in the order of their bytes.
-        produce: makes the tensor of a name when it is its turn.
-        metadata: texts for the header.
+        produce: makes a tensor by its name, right before it is written.
+        metadata: strings for the header.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     end = 0
@@ -204,7 +205,7 @@ def write_file(
         }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
-    # An object appears when it is complete; on a disk, renaming makes it so.
+    # Object stores show only complete objects; on a disk, the rename makes the file visible.
     local = files.is_local(file)
     partial = file.with_name(file.name + files.TEMP_SUFFIX) if local else file
     try:
@@ -225,7 +226,7 @@ def write_file(
 
 
 def _shards(plan: Mapping[str, TensorSpec], most: int) -> list[dict[str, TensorSpec]]:
-    """Cut a plan into runs of at most so many bytes."""
+    """Split a plan into consecutive parts of at most `most` bytes."""
     shards: list[dict[str, TensorSpec]] = [{}]
     room = most
     for name, tensor in plan.items():
