@@ -3,7 +3,7 @@
 For an expert trajectory of T actions and M states to explore, the skip length is
 l = max(1, floor(T / (M + 1))) and the states are s_l, s_2l, ..., s_Ml, as far as k l < T and k l is
 below the step cap (so T = 11, M = 5 explores states 1 to 5 and leaves 6 to 10 alone). Shared by
-every method that plays such states or counts them. Knows nothing of labels, wins or training.
+every method that plays such states or counts them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +14,10 @@ from eef_jax.types import Episode, Task, Trajectory
 Explore = Literal["failed", "all"]
 EXPLORE: tuple[Explore, ...] = ("failed", "all")
 
-# A state as the policy reads it: the task's id and all messages said before it. Two experts that
-# began with the same messages share their first states.
+# A state as the policy sees it: the task's id and all messages before it. Two experts whose first
+# messages are equal share their first states, which are then explored only once.
 State = tuple[str, tuple[str, ...]]
-# A state to play from: the trajectory whose first actions are replayed, and their number.
+# Where an episode starts: the trajectory whose first actions are replayed, and how many of them.
 Start = tuple[Trajectory | None, int]
 FIRST: Start = (None, 0)
 
@@ -38,6 +38,8 @@ def fork_steps(actions: int, states: int, max_steps: int | None = None) -> tuple
     Returns:
         l, 2 l, ..., at most `states` of them, each below `actions` and `max_steps`.
     """
+    # The paper's rule: states s_l, s_2l, ..., s_Ml with l = max(1, floor(T / (M + 1))). Rounding
+    # down leaves the end of a trajectory unexplored (T = 11, M = 5 stops at state 5).
     length = skip_length(actions, states)
     end = actions if max_steps is None else min(actions, max_steps)
     return tuple(k * length for k in range(1, states + 1) if k * length < end)
@@ -51,7 +53,7 @@ def state(trajectory: Trajectory, step: int) -> State:
 def by_task(
     trajectories: Iterable[Trajectory], tasks: Sequence[Task]
 ) -> dict[str, list[Trajectory]]:
-    """Trajectories of each of `tasks`, by the task's id; those of other tasks are left out."""
+    """Group trajectories by task id; trajectories of other tasks are left out."""
     found: dict[str, list[Trajectory]] = {task.id: [] for task in tasks}
     for trajectory in trajectories:
         if trajectory.task.id in found:
@@ -60,20 +62,21 @@ def by_task(
 
 
 def explored(experts: Iterable[Trajectory], explore: Explore) -> list[Trajectory]:
-    """The experts' attempts whose states are played: honest failures, or all completed ones."""
+    """The experts' trajectories to explore: completed failures, or all completed trajectories."""
+    # Infrastructure errors (a timeout, a crash) say nothing about the expert's actions.
     return [t for t in experts if t.outcome.completed and (explore == "all" or not t.win)]
 
 
 def starts(
     experts: Iterable[Trajectory], *, states: int, explore: Explore, max_steps: int
 ) -> tuple[Start, ...]:
-    """Every state of one task to play from, s_0 first; equal prefixes of two experts are one state.
+    """All states of one task to start episodes from, s_0 first; equal prefixes count once.
 
     Args:
-        experts: the experts' attempts at the task, in a fixed order.
-        states: M, the number of states to explore in each of them.
-        explore: which of them to explore.
-        max_steps: cap on an episode's actions, replayed ones included.
+        experts: the experts' trajectories on the task, in a fixed order.
+        states: M, the number of states to explore in each trajectory.
+        explore: which trajectories to explore: `failed` or `all`.
+        max_steps: cap on an episode's actions, replayed actions included.
     """
     found: dict[State, Start] = {}
     for expert in explored(experts, explore):
@@ -86,10 +89,14 @@ def starts(
 def episodes(
     task: Task, starts: Iterable[Start], *, round: int, rollouts: int, max_steps: int
 ) -> list[Episode]:
-    """`rollouts` episodes from each of `starts`.
+    """Create K = `rollouts` episodes from each of `starts`.
 
-    Attempts are numbered through the task's episodes of the round, so that no two of them draw the
-    same random numbers.
+    Args:
+        task: the task to play.
+        starts: states to start from.
+        round: the round they are played in; part of their ids.
+        rollouts: K, the number of episodes from each state.
+        max_steps: the run's cap on an episode's actions, replayed actions included.
     """
     orders: list[Episode] = []
     for parent, step in starts:
@@ -99,6 +106,8 @@ def episodes(
                 id=f"round_{round}/{task.id}/{origin}/{number}",
                 task=task,
                 round=round,
+                # Numbered over all starts: (task, attempt) seeds sampling, so no two episodes of a
+                # task sample the same random numbers.
                 attempt=len(orders),
                 max_steps=task.cap(max_steps),
                 parent=parent,
@@ -109,10 +118,8 @@ def episodes(
 
 
 def origin(rollout: Trajectory, experts: Mapping[str, Trajectory]) -> State:
-    """The state a rollout started from.
-
-    It is read from the parent, because a rollout that diverged or broke early may lack steps.
-    """
+    """The state that a rollout started from."""
+    # Taken from the parent: a rollout that diverged during the replay lacks some of the steps.
     if rollout.parent is None:
         return rollout.task.id, ()
     return state(experts[rollout.parent], rollout.fork_step)

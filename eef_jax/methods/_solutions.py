@@ -1,8 +1,7 @@
-"""What is worth learning: expert wins, winning rollouts, and the choice among several of them.
+"""Candidate training data: expert wins, winning rollouts, and the choice among several solutions.
 
-Every method takes its expert wins and its own wins from here, so that methods differ in where they
-play and what they select, never in how they break ties. Knows steps and weights; not what a state's
-label is, and no tokens.
+Shared by all methods, so that methods differ in where they start rollouts and what they select, but
+never in how they break ties.
 """
 
 import dataclasses
@@ -36,11 +35,11 @@ RECOVERY = "recovery"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
-    """A winning rollout as the solution of one state on its way.
+    """A winning rollout as the solution of one of the states that it passes through.
 
     Attributes:
-        rollout: the win; its steps before `rollout.fork_step` are an expert's.
-        step: where on its way the solved state lies; what comes after it is learned.
+        rollout: the win; its steps before `rollout.fork_step` are an expert's actions.
+        step: index of the solved state; the steps from it to the win are learned.
     """
 
     rollout: Trajectory
@@ -52,19 +51,21 @@ class Solution:
         return len(self.rollout.steps) - self.step
 
     def expert_actions(self) -> Iterable[_forks.State]:
-        """The expert's actions it teaches, each as the state that the action ends in."""
+        """The expert actions that are learned, each identified by the state that it leads to."""
         steps = range(self.step, self.rollout.fork_step)
         return (_forks.state(self.rollout, step + 1) for step in steps)
 
 
 def choose(solutions: Sequence[Solution], rule: Choice, seed: int = 0) -> Solution:
-    """Keep one solution of a state; ties go to the newest round, then to the smaller id.
+    """Choose one solution of a state; ties go to the newest round, then to the smaller id.
+
+    The paper does not say which one it keeps.
 
     Args:
-        solutions: at least one.
+        solutions: at least one solution.
         rule: `shortest` (fewest environment steps from the state to the win), `newest` (last round,
-            then shortest) or `random` (uniform and the same in every process).
-        seed: of `random` alone.
+            then shortest) or `random` (uniform).
+        seed: seed of the rule `random`.
     """
 
     def shortest(solution: Solution) -> tuple[Any, ...]:
@@ -73,12 +74,14 @@ def choose(solutions: Sequence[Solution], rule: Choice, seed: int = 0) -> Soluti
     def newest(solution: Solution) -> tuple[Any, ...]:
         return -solution.rollout.round, solution.length, solution.rollout.id
 
-    def drawn(solution: Solution) -> tuple[Any, ...]:
-        lot = hashlib.sha256(f"{seed}/{solution.step}/{solution.rollout.id}".encode())
-        return lot.hexdigest(), solution.rollout.id
+    def random(solution: Solution) -> tuple[Any, ...]:
+        # A hash instead of a generator: the choice is the same in every process and does not depend
+        # on how many choices came before it.
+        digest = hashlib.sha256(f"{seed}/{solution.step}/{solution.rollout.id}".encode())
+        return digest.hexdigest(), solution.rollout.id
 
     orders: dict[Choice, Callable[[Solution], tuple[Any, ...]]]
-    orders = {"shortest": shortest, "newest": newest, "random": drawn}
+    orders = {"shortest": shortest, "newest": newest, "random": random}
     return min(solutions, key=orders[rule])
 
 
@@ -94,7 +97,13 @@ def own_wins(attempts: Attempts, tasks: Sequence[Task], round: int) -> dict[str,
 def select_expert_wins(
     attempts: Attempts, tasks: Sequence[Task], harmful: Collection[_forks.State] = ()
 ) -> list[Selection]:
-    """The experts' wins; an action labelled harmful carries no weight there either."""
+    """Select the experts' wins, except actions that are labelled harmful.
+
+    Args:
+        attempts: all trajectories.
+        tasks: the training tasks.
+        harmful: expert actions to mask, each identified by the state that it leads to.
+    """
     known = {task.id for task in tasks}
     selections = []
     for expert in attempts.experts:
@@ -108,7 +117,7 @@ def select_expert_wins(
 
 
 def select_experts(attempts: Attempts, tasks: Sequence[Task]) -> list[Selection]:
-    """Every action of every expert trajectory, failures included."""
+    """Select every action of every expert trajectory, failures included."""
     known = {task.id for task in tasks}
     return [
         _selection(expert, (KEPT_ALL,) * len(expert.steps), EXPERT)
@@ -120,10 +129,19 @@ def select_experts(attempts: Attempts, tasks: Sequence[Task]) -> list[Selection]
 def select_solution(
     solution: Solution, role: str, harmful: Collection[_forks.State] = ()
 ) -> Selection:
-    """Learn a solution: all from its state to the win, with what stands before as context."""
+    """Select the steps from a solution's state to the win; the steps before it are context.
+
+    Args:
+        solution: what to learn.
+        role: part of the data set that it belongs to: `s0` or `recovery`.
+        harmful: expert actions, each identified by the state that it leads to; named in the reasons
+            of masked steps.
+    """
     rollout = solution.rollout
 
     def reason(step: int) -> str:
+        # Weight 1: the beneficial expert actions and the policy's winning suffix. Weight 0: all
+        # steps before the important state.
         if step >= max(solution.step, rollout.fork_step):
             return KEPT_OWN_WIN
         if step >= solution.step:
@@ -144,18 +162,18 @@ def summarize(
     """JSON facts about a round for the report.
 
     Args:
-        selections: what the method selected after the round.
-        attempts: what it selected from.
+        selections: the method's selections after the round.
+        attempts: the trajectories that it selected from.
         tasks: the training tasks.
-        round: the round.
-        states: M, which tells the number k of an expert state from its step.
+        round: number of the round.
+        states: M, from which the number k of an expert state is computed.
 
     Returns:
-        `yield`: for each expert state k (0: the task's start) how many rollouts of this round were
+        `yield`: for each expert state k (0: s_0) the number of rollouts of this round that were
         `played`, `completed` and `wins`; `examples`: selections by role; `steps`: steps by reason;
         `tasks`; `solved` and `share_solved` (0-1): tasks with at least one selection;
-        `solved_only_through_failure`: of these, those with neither an expert's win nor an own win
-        from the start in any round so far.
+        `solved_only_through_failure`: solved tasks without an expert win and without an own win
+        from s_0 in any round so far.
     """
     selections = list(selections)
     solved = {selection.trajectory.task.id for selection in selections}

@@ -1,8 +1,8 @@
-"""The method protocol: the science of what to play and what to learn, in steps, never in tokens.
+"""The method protocol: which episodes to play and which steps of them to learn.
 
-A method is one module in `eef_jax/methods/` that exports `make(**section) -> Method`, called with
-the
-config's `method` section less its `name`. Its variants are fields of that section.
+Operates on steps, not on tokens: `data.encode` turns the selected steps into weighted tokens. A
+method is one module in `eef_jax/methods/` that exports `make(**section) -> Method`, called with the
+config's `method` section without its `name`. Its variants are fields of that section.
 """
 
 import dataclasses
@@ -14,11 +14,11 @@ from eef_jax.types import Episode, Selection, Task, Trajectory
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Attempts:
-    """All attempts a method may look at, in a fixed order.
+    """All trajectories that a method may use, in a fixed order.
 
     Attributes:
         experts: the experts' trajectories.
-        rollouts: the policy's own, of all rounds so far (`Trajectory.round` tells which).
+        rollouts: the policy's trajectories of all rounds so far (see `Trajectory.round`).
     """
 
     experts: tuple[Trajectory, ...]
@@ -28,7 +28,8 @@ class Attempts:
 class Method(Protocol):
     """What to explore in a round and what to train on after it.
 
-    Round 0 is the clone: nothing is played, `select` sees the experts alone.
+    Round 0 is behaviour cloning: nothing is played, and `select` gets only the experts. All methods
+    are pure functions of their arguments, so that an interrupted run computes them again.
     """
 
     name: str
@@ -37,13 +38,26 @@ class Method(Protocol):
     def episodes(
         self, attempts: Attempts, tasks: Sequence[Task], round: int, max_steps: int
     ) -> Sequence[Episode]:
-        """What to play in `round` (from 1 on), a pure function of its arguments."""
+        """The episodes to play in `round` (from 1 on).
+
+        Args:
+            attempts: the trajectories of all earlier rounds.
+            tasks: the training tasks.
+            round: number of the round.
+            max_steps: the run's cap on an episode's actions.
+        """
         ...
 
     def select(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
-        """What to train on after `round`, a pure function of its arguments."""
+        """The steps to train on after `round`, as weights with reasons.
+
+        Args:
+            attempts: the trajectories of all rounds up to this one.
+            tasks: the training tasks.
+            round: number of the round; 0 selects the data of behaviour cloning.
+        """
         ...
 
     def facts(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
-        """JSON facts for the report: yield by state, tasks solved only through a failure, ..."""
+        """Facts about a round for the report, as JSON values (see `_solutions.summarize`)."""
         ...

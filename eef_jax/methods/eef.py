@@ -1,10 +1,18 @@
-"""EEF: explore the states of the experts' failures, keep what leads to wins, mask what does harm.
+"""EEF: roll out from states of failed expert trajectories; learn the expert actions that help.
 
-"Exploring Expert Failures Improves LLM Agent Tuning" (arXiv 2504.13145). Each round plays every
-task from its start s_0 and from M states of each failed expert trajectory. The wins label the
-states; the labels tell harmful from beneficial expert actions and name the states that need
-recovery. What the paper leaves open is a field of `Eef`. Everything is a pure function of the
-attempts: solutions of earlier rounds are computed again from those rounds' rollouts.
+"Exploring Expert Failures Improves LLM Agent Tuning" (arXiv 2504.13145). With an expert trajectory
+s_0, a_0, s_1, ..., s_T and skip length l = max(1, floor(T / (M + 1))), each round
+
+1. plays K rollouts from s_0 of every task and from s_l, s_2l, ..., s_Ml of every failed trajectory;
+2. labels each of these states: it passes if enough of its completed rollouts win;
+3. marks the expert's actions between a passing state and a next, failing state as harmful; the
+   failing state needs recovery. It and s_0 are the important states;
+4. solves an important state by its own winning rollout, or by the expert's (beneficial) actions to
+   the nearest later state that passes, followed by a winning rollout from there;
+5. trains on the solutions: weight 1 from the important state to the win, weight 0 before it and on
+   harmful actions.
+
+Choices that the paper leaves open are fields of `Eef`.
 """
 
 import dataclasses
@@ -30,34 +38,34 @@ class Labels:
     """What one round's rollouts say about the states of one expert trajectory.
 
     Attributes:
-        expert: the expert's attempt.
-        passed: by step, whether its state passed; a state without a completed rollout is left out,
-            so the neighbours of an unlabelled state are each other's.
+        expert: the expert's trajectory.
+        passed: for each explored step, whether its state passed. A state without a completed
+            rollout has no label and is absent, so that its two neighbours become adjacent.
     """
 
     expert: Trajectory
     passed: Mapping[int, bool]
 
     def harmful(self) -> Iterator[int]:
-        """Steps of the actions between a state that passed and a next one that did not."""
+        """Steps of the actions between a state that passed and the next one, which did not."""
         for before, after in self._neighbours():
             if self.passed[before] and not self.passed[after]:
                 yield from range(before, after)
 
     def recovery(self, rule: Recovery) -> Iterator[int]:
-        """Steps of the states that need recovery: failed, after a passed state.
+        """Steps of the states that need recovery: failed, after a state that passed.
 
         Args:
-            rule: `previous` looks at the labelled state just before, `any_earlier` at all of them.
+            rule: which earlier states count: the `previous` labelled one, or `any_earlier`.
         """
-        lost = False
+        passed_before = False
         for before, after in self._neighbours():
-            lost = self.passed[before] or (lost and rule == "any_earlier")
-            if lost and not self.passed[after]:
+            passed_before = self.passed[before] or (passed_before and rule == "any_earlier")
+            if passed_before and not self.passed[after]:
                 yield after
 
-    def way_out(self, step: int) -> int | None:
-        """Step of the nearest later state that passed: the actions up to there are beneficial."""
+    def next_passing(self, step: int) -> int | None:
+        """Step of the nearest later state that passed: the actions up to it are beneficial."""
         return next(
             (later for later, passed in self.passed.items() if passed and later > step), None
         )
@@ -68,12 +76,12 @@ class Labels:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One round as its own rollouts tell it.
+    """What the rollouts of one round show.
 
     Attributes:
-        important: the states to solve: every task's s_0 and all that need recovery.
-        found: this round's solutions of important states that lead over an expert's actions.
-        harmful: expert actions not to learn, each as the state that it ends in.
+        important: the states to solve: every task's s_0 and all states that need recovery.
+        found: this round's solutions of important states that start with expert actions.
+        harmful: expert actions not to learn, each identified by the state that it leads to.
     """
 
     important: Sequence[Important]
@@ -83,19 +91,20 @@ class Round:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Eef:
-    """The method of the paper; defaults as in method.md.
+    """The method of the paper.
 
     Attributes:
-        rounds: I, explore-select-tune rounds after the clone.
-        states: M, expert states to explore in each trajectory.
-        rollouts: K, rollouts from each state and from s_0.
-        threshold: share of wins among a state's completed rollouts (0-1) from which it passes;
-            None: any win.
-        explore: expert trajectories to explore, `failed` or `all`.
-        recovery: which failed states need recovery, see `Labels.recovery`.
-        choice: which one of several solutions is kept, see `_solutions.choose`.
-        expert_wins: whether the experts' wins are trained on after round 0, too.
-        seed: of `choice="random"` alone.
+        rounds: I, the number of explore-select-tune rounds after behaviour cloning.
+        states: M, the number of expert states to explore in each trajectory.
+        rollouts: K, the number of rollouts from each state and from s_0.
+        threshold: smallest share of wins among a state's completed rollouts (0-1) with which it
+            passes; None: any win.
+        explore: expert trajectories to explore: `failed` or `all`.
+        recovery: failed states that need recovery: those whose `previous` labelled state passed, or
+            those with `any_earlier` state that passed.
+        choice: the solution that is kept out of several: `shortest`, `newest` or `random`.
+        expert_wins: whether the experts' wins are trained on after round 0 as well.
+        seed: seed of `choice="random"`.
 
     Raises:
         ConfigError: for a value that a field does not take.
@@ -142,6 +151,8 @@ class Eef:
     def select(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Sequence[Selection]:
         if round == 0:
             return _solutions.select_expert_wins(attempts, tasks)
+        # The repository of solutions: earlier rounds are labelled again from their own rollouts, so
+        # no state has to be stored between rounds.
         rounds = [self._read(attempts, tasks, number) for number in range(1, round + 1)]
         now = rounds[-1]
         own = _solutions.own_wins(attempts, tasks, round)
@@ -150,6 +161,9 @@ class Eef:
             selections += _solutions.select_expert_wins(attempts, tasks, now.harmful)
         for state in now.important:
             task, expert, _ = state
+            # s_0 stays solved by any own win of any round. A stored solution of a recovery state is
+            # used only while the state is important, and not if it would teach an action that this
+            # round labels harmful.
             candidates = list(own[task]) if expert is None else []
             candidates += [
                 solution
@@ -173,7 +187,7 @@ class Eef:
         return facts
 
     def _read(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Round:
-        """Label the states of a round by that round's rollouts, and draw the conclusions."""
+        """Label the expert states by one round of rollouts; find solutions and harmful actions."""
         experts = {expert.id: expert for expert in attempts.experts}
         rollouts: dict[_forks.State, list[Trajectory]] = {}
         for rollout in attempts.rollouts:
@@ -190,13 +204,15 @@ class Eef:
                 harmful.update(_forks.state(expert, step + 1) for step in labels.harmful())
                 recovery = [(task, expert.id, step) for step in labels.recovery(self.recovery)]
                 important += recovery
-                lost = [] if labels.passed.get(0) else [(task, None, 0)]
-                for state in [*lost, *recovery]:
-                    out = labels.way_out(state[-1])
-                    if out is not None:
+                unsolved = [] if labels.passed.get(0) else [(task, None, 0)]
+                for state in [*unsolved, *recovery]:
+                    # Without a later passing state nothing is learned from this state: the last
+                    # actions of a failed trajectory are never taught.
+                    passing = labels.next_passing(state[-1])
+                    if passing is not None:
                         found.setdefault(state, []).extend(
                             Solution(rollout=rollout, step=state[-1])
-                            for rollout in rollouts[_forks.state(expert, out)]
+                            for rollout in rollouts[_forks.state(expert, passing)]
                             if rollout.win
                         )
         return Round(important=important, found=found, harmful=harmful)
@@ -205,6 +221,7 @@ class Eef:
         self, expert: Trajectory, rollouts: Mapping[_forks.State, Sequence[Trajectory]]
     ) -> Labels:
         passed = {}
+        # No cap on the steps here: states beyond it were not played and so get no label.
         for step in (0, *_forks.fork_steps(len(expert.steps), self.states)):
             played = rollouts.get(_forks.state(expert, step), ())
             completed = [rollout for rollout in played if rollout.outcome.completed]
@@ -215,7 +232,7 @@ class Eef:
 
 
 def _once(selections: Iterable[Selection]) -> list[Selection]:
-    """Leave out repetitions: two experts with an equal prefix recover by the same rollout."""
+    """Drop duplicates: two experts with an equal prefix can share a recovery rollout."""
     kept: dict[tuple[str, tuple[float, ...]], Selection] = {}
     for selection in selections:
         kept.setdefault((selection.trajectory.id, selection.weights), selection)

@@ -1,8 +1,8 @@
 """RFT: rejection-sampling fine-tuning on the experts' wins and the policy's own wins from s_0.
 
-The paper's baseline, and the control of EEF's budget: `rollouts=6` is its "RFT x6" (1 + M = 6), and
-`rollouts="matched"` plays for each task exactly as many episodes as EEF would. Rounds, repository
-and choice are EEF's own. Knows steps and weights, no tokens.
+The baseline of the EEF paper (arXiv 2504.13145) and the control for its budget: `rollouts=6` is its
+"RFT x6" (1 + M = 6 rollouts a task), and `rollouts="matched"` plays for each task exactly as many
+episodes as EEF would. Rounds, repository of wins and tie-breaking are the same as EEF's.
 """
 
 import dataclasses
@@ -20,14 +20,14 @@ class Rft:
     """Rejection-sampling fine-tuning, iterated.
 
     Attributes:
-        rounds: explore-select-tune rounds after the clone.
-        rollouts: episodes a task from its start (a number, also as text), or `matched` for EEF's
-            own.
-        choice: which one of a task's own wins is kept, see `_solutions.choose`.
-        seed: of `choice="random"` alone.
-        states: M of the EEF run to match; used by `matched` alone, as are the next two.
-        explore: which expert trajectories that run explores.
-        eef_rollouts: its K.
+        rounds: number of explore-select-tune rounds after behaviour cloning.
+        rollouts: episodes from s_0 of each task (a number, also as text), or `matched` for as many
+            as EEF plays.
+        choice: the own win of a task that is kept: `shortest`, `newest` or `random`.
+        seed: seed of `choice="random"`.
+        states: with `matched`: M of the EEF run to match.
+        explore: with `matched`: expert trajectories that the EEF run explores, `failed` or `all`.
+        eef_rollouts: with `matched`: K of the EEF run.
 
     Raises:
         ConfigError: for a value that a field does not take.

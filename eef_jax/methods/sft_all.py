@@ -1,6 +1,6 @@
-"""SFT on all expert trajectories, failures included: what learning from failures blindly gives.
+"""SFT on all expert trajectories, failures included, without telling good actions from bad ones.
 
-Knows steps and weights, no tokens. Plays nothing.
+Plays no rollouts: the control that shows what whole failures teach.
 """
 
 import dataclasses

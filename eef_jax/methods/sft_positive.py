@@ -1,6 +1,6 @@
-"""SFT on the experts' wins: the clone that iterated methods start from, and a method by itself.
+"""SFT on the experts' wins: the behaviour cloning that iterated methods start from, as a method.
 
-Knows steps and weights, no tokens. Plays nothing.
+Plays no rollouts.
 """
 
 import dataclasses

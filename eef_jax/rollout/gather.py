@@ -1,8 +1,8 @@
-"""Episodes dealt out to the processes of a run, and what they played put together again.
+"""Episodes sharded across the processes of a run, and their trajectories gathered on the lead.
 
-Who plays an episode changes nothing in it (randomness is keyed by task, attempt and turn), so the
-merged trajectories are those of a single process. They meet through storage: each process writes a
-part, the lead reads all of them. Knows episodes, trajectories and files; knows no policy.
+Which process plays an episode does not change it (random keys depend on task, attempt and turn
+only), so the gathered trajectories equal those of a single process. They are exchanged through
+storage: each process writes its shard, the lead reads all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,14 @@ _REMEDY = "start all processes again with the same --workdir, so that the stage 
 
 
 def shard_episodes(episodes: Sequence[Episode], hosts: Hosts) -> list[Episode]:
-    """This process's part of the episodes, in their order.
+    """This process's shard of the episodes, in their order.
 
-    A task's episodes stay together, for they share prefixes; the next task goes to the process that
-    has the fewest episodes so far.
+    Args:
+        episodes: all episodes; the same on every process.
+        hosts: the processes of the run.
     """
+    # All episodes of a task go to one process, because they share prefixes in its engine's cache.
+    # Greedy: the next task goes to the process with the fewest episodes so far.
     if hosts.process_count == 1:
         return list(episodes)
     tasks: dict[str, list[Episode]] = {}
@@ -46,18 +49,19 @@ def gather_trajectories(
     spent: Mapping[str, float],
     hosts: Hosts,
 ) -> tuple[list[Trajectory], dict[str, float]]:
-    """Put together what all processes played.
+    """Gather the trajectories and token counts of all processes on the lead.
 
     Args:
-        folder: where the parts lie meanwhile, in storage that all processes see.
-        episodes: all that were dealt out.
-        played: what this process played of them.
-        spent: its counts (tokens), to be added up.
-        hosts: the processes.
+        folder: temporary folder for the shards, in storage that all processes share; deleted
+            afterwards.
+        episodes: the episodes of all processes.
+        played: this process's trajectories.
+        spent: this process's token counts by name.
+        hosts: the processes of the run.
 
     Returns:
-        On the lead, one trajectory for each episode in the episodes' order, and all counts; on the
-        others what they gave.
+        On the lead, one trajectory for each episode in the episodes' order, and the summed counts;
+        on the other processes their own trajectories and counts.
     """
     if hosts.process_count == 1:
         return played, dict(spent)

@@ -1,9 +1,9 @@
-"""The rollout loop: many episodes at once, one coroutine each, every one ending in an outcome.
+"""The rollout loop: plays many episodes concurrently, one coroutine each.
 
-It asks the policy, parses and steps the environment, replays a fork's parent first and checks that
-it comes out as it did then. There is no turn barrier: who has an answer goes on. Whatever fails
-becomes an outcome of its own trajectory and is counted; infrastructure's failures are never the
-policy's. Knows steps and messages; knows no tokens' meaning, no models and no files.
+For each turn it asks the policy, parses the action and steps the environment; a fork first replays
+its parent's actions and checks that the observations are the same. There is no barrier between
+turns: an episode continues as soon as its answer is there. Every failure becomes the outcome of its
+own trajectory and is counted; infrastructure failures never count against the policy.
 """
 
 import asyncio
@@ -50,29 +50,35 @@ async def play_episodes(
     on_done: Callable[[Trajectory], None] | None = None,
     progress: bool | None = None,
 ) -> list[Trajectory]:
-    """Play episodes.
+    """Play episodes concurrently.
 
     Args:
-        env: where to play.
-        policy: who plays.
-        episodes: what to play; ids must differ.
-        concurrency: episodes alive at once; 0: as many as the policy serves at once.
-        env_threads: environment calls running at once, in threads.
+        env: the environment.
+        policy: generates the agent's messages.
+        episodes: the episodes to play; their ids must differ.
+        concurrency: number of concurrent episodes; 0: as many as the policy serves concurrently.
+        env_threads: number of threads that run environment calls.
         env_timeout_s: wall-clock limit of one environment call, in seconds; the replay of a fork's
             actions is one call.
-        max_consecutive_invalid: messages without an action in a row that end an episode.
-        source: who `policy` is in the steps it makes.
+        max_consecutive_invalid: number of consecutive messages without a valid action that ends an
+            episode.
+        source: recorded as the source of each new step: `policy` or `expert`.
         provenance: recorded in every trajectory.
-        on_done: called with each trajectory as it ends, in the order of ending.
-        progress: whether to draw a progress bar; None draws one on a terminal.
+        on_done: called with each trajectory when it ends, in order of completion.
+        progress: whether to show a progress bar; None shows one on a terminal.
 
     Returns:
         One trajectory for each episode, in the episodes' order and with their ids.
+
+    Raises:
+        ValueError: two episodes have the same id.
     """
     ids = [episode.id for episode in episodes]
     if len(set(ids)) < len(ids):
-        twice = [i for i, n in collections.Counter(ids).items() if n > 1]
-        raise ValueError(f"episode ids must differ, given more than once: {', '.join(twice[:5])}")
+        duplicates = [i for i, n in collections.Counter(ids).items() if n > 1]
+        raise ValueError(
+            f"episode ids must differ, given more than once: {', '.join(duplicates[:5])}"
+        )
     context = _RolloutContext(
         env=env,
         policy=policy,
@@ -89,7 +95,7 @@ async def play_episodes(
         for episode in queue:
             trajectory = await _Episode(context, episode).play()
             done[trajectory.id] = trajectory
-            context.bar.ended(trajectory)
+            context.bar.count_episode(trajectory)
             if on_done is not None:
                 on_done(trajectory)
 
@@ -113,25 +119,23 @@ def play_episodes_sync(
 
 
 def queue_order(episodes: Iterable[Episode]) -> list[Episode]:
-    """Order episodes so that equal prefixes are played close together, the longest first.
-
-    An engine then computes a parent's prefix once, for its deepest fork, and shares it with the
-    others and with the attempts from the task's start, which come last.
-    """
+    """Order episodes so that those with a common prefix are adjacent, the longest prefix first."""
+    # For the engine's prefix cache: a parent's longest prefix is prefilled once, for its deepest
+    # fork, and its shorter prefixes and the task's start, which come later, are cache hits.
     tasks: dict[str, int] = {}
     parents: dict[str, int] = {}
     keyed = []
     for index, episode in enumerate(episodes):
         task = tasks.setdefault(episode.task.id, len(tasks))
-        trunk = episode.parent if episode.fork_step > 0 else None
-        parent = 0 if trunk is None else parents.setdefault(trunk.id, len(parents))
-        keyed.append(((task, trunk is None, parent, -episode.fork_step, index), episode))
+        forked = episode.parent if episode.fork_step > 0 else None
+        parent = 0 if forked is None else parents.setdefault(forked.id, len(parents))
+        keyed.append(((task, forked is None, parent, -episode.fork_step, index), episode))
     return [episode for _, episode in sorted(keyed, key=lambda pair: pair[0])]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _RolloutContext:
-    """What all attempts of one call share."""
+    """What all episodes of one `play_episodes` call share."""
 
     env: Env
     policy: Policy
@@ -143,7 +147,7 @@ class _RolloutContext:
 
 
 class _Ended(Exception):
-    """The attempt is over."""
+    """The episode has ended; raised from anywhere inside it."""
 
     def __init__(self, outcome: Outcome, reason: str = ""):
         super().__init__(reason)
@@ -151,7 +155,7 @@ class _Ended(Exception):
 
 
 class _Episode:
-    """One episode in progress."""
+    """State of one running episode."""
 
     def __init__(self, context: _RolloutContext, episode: Episode):
         self.context = context
@@ -181,13 +185,13 @@ class _Episode:
 
     async def _start(self) -> None:
         env = self.context.env
-        self.prompt = tuple(self._say(env.prompt, self.episode.task))
+        self.prompt = tuple(self._render(env.prompt, self.episode.task))
         self.game = await self._act(env.game)
         self.playing = True
         self.observation = await self._act(self.game.reset, self.episode.task)
 
     async def _replay(self) -> None:
-        """Do the parent's actions again; every observation must be the parent's own."""
+        """Replay the parent's actions; every observation must equal the parent's."""
         parent = self.episode.parent
         if parent is None:
             return
@@ -198,6 +202,7 @@ class _Episode:
         seen = [step.observation for step in parent.steps] + [parent.final_observation]
         for step in prefix:
             self._check_replay(parent, seen)
+            # Recorded token ids are only valid under the tokenizer that produced them.
             if not same_tokenizer:
                 step = dataclasses.replace(step, tokens=(), logprobs=())
             self._record(step, None if step.action is None else next(results))
@@ -220,8 +225,8 @@ class _Episode:
             raise _Ended(Outcome.MAX_CONTEXT)
         if completion.finish == "quit":
             raise _Ended(Outcome.FAILED)
-        action = self._say(self.context.env.parse, completion.text)
-        self.context.bar.turned(completion)
+        action = self._render(self.context.env.parse, completion.text)
+        self.context.bar.count_turn(completion)
         step = Step(
             observation=self.observation,
             message=completion.text,
@@ -237,10 +242,10 @@ class _Episode:
             raise _Ended(Outcome.INVALID_ACTIONS)
 
     def _record(self, step: Step, result: StepResult | None) -> None:
-        """Record a step with what it led to; None: its message held no action."""
+        """Record a step and its result; None if its message held no valid action."""
         if result is None:
             self.steps.append(step)
-            self.observation = self._say(self.context.env.invalid, step.message)
+            self.observation = self._render(self.context.env.invalid, step.message)
             return
         self.steps.append(dataclasses.replace(step, reward=result.reward, info=dict(result.info)))
         self.observation = result.observation
@@ -273,19 +278,19 @@ class _Episode:
         except Exception as error:
             raise _Ended(Outcome.POLICY_ERROR, f"{type(error).__name__}: {error}") from error
 
-    def _say(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call one of the environment's pure text functions."""
+    def _render(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call one of the environment's pure text functions, in this thread."""
         try:
             return function(*args)
         except Exception as error:
             raise _Ended(Outcome.ENV_ERROR, f"{type(error).__name__}: {error}") from error
 
     async def _act(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call the simulator, in a thread and within its time."""
+        """Call the simulator in a thread, with the time limit."""
         try:
             return await self.context.threads.call(function, *args)
         except CallTimeoutError as error:
-            self.playing = False  # the thread left behind still holds the game
+            self.playing = False  # the abandoned thread may still use the game: do not close it
             raise _Ended(Outcome.ENV_TIMEOUT, str(error)) from error
         except DivergedError as error:
             raise _Ended(Outcome.DIVERGED, str(error)) from error
@@ -295,7 +300,7 @@ class _Episode:
     async def _finish(self, outcome: Outcome, reason: str) -> Trajectory:
         if self.playing:
             await self._act(self.game.close)
-        win = outcome.completed and bool(self._say(self.context.env.is_win, self.reward))
+        win = outcome.completed and bool(self._render(self.context.env.is_win, self.reward))
         return self._trajectory(Outcome.WON if win else outcome, reason, win=win)
 
     def _trajectory(self, outcome: Outcome, reason: str, *, win: bool) -> Trajectory:
@@ -323,7 +328,7 @@ class _Episode:
 
 
 class _Bar:
-    """Progress bar with wins, turns and tokens a second."""
+    """Progress bar with wins, turns/s and tokens/s."""
 
     def __init__(self, total: int, *, shown: bool | None):
         self._bar = tqdm.tqdm(
@@ -335,11 +340,11 @@ class _Bar:
         self._start = time.monotonic()
         self._wins = self._turns = self._tokens = 0
 
-    def turned(self, completion: Completion) -> None:
+    def count_turn(self, completion: Completion) -> None:
         self._turns += 1
         self._tokens += completion.prefilled + len(completion.tokens)
 
-    def ended(self, trajectory: Trajectory) -> None:
+    def count_episode(self, trajectory: Trajectory) -> None:
         self._wins += trajectory.win
         seconds = max(time.monotonic() - self._start, 1e-9)
         self._bar.set_postfix(
@@ -357,7 +362,7 @@ class _Bar:
 
 
 def _report(trajectories: Sequence[Trajectory]) -> None:
-    """Print the counts; say out loud what infrastructure did."""
+    """Log the counts by outcome; warn about each kind of infrastructure failure."""
     counts = collections.Counter(str(t.outcome) for t in trajectories)
     _log.info("rollouts: %d episodes in, %s", len(trajectories), dict(sorted(counts.items())))
     for outcome in Outcome:

@@ -1,4 +1,4 @@
-"""Playing a config's episodes: alone or on all processes, and what came of them in numbers."""
+"""Play episodes as the config says, in one process or in all, and count their outcomes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

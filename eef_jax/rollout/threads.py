@@ -1,8 +1,8 @@
 """Threads for blocking simulator calls, with a wall-clock limit on each call.
 
-A thread that runs into the limit cannot be stopped, so it is left behind (a daemon, which never
-holds up the program's end) and replaced: one hanging simulator costs one thread, not the pool.
-Knows calls and clocks, nothing of environments.
+Python cannot stop a thread that exceeds the limit, so the thread is abandoned (it is a daemon,
+which does not keep the process alive) and replaced: a hanging simulator costs one thread, not the
+pool.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ from typing import Any
 
 
 class CallTimeoutError(Exception):
-    """A call that did not come back in time."""
+    """A call that did not return within its time limit."""
 
 
 class ThreadPool:
     """A bounded set of threads for one event loop.
 
     Args:
-        count: how many calls may run at once.
-        timeout_s: wall-clock limit of a call, in seconds from when it starts to run.
+        count: largest number of concurrent calls.
+        timeout_s: wall-clock limit of a call, in seconds from its start.
     """
 
     def __init__(self, count: int, *, timeout_s: float):
@@ -41,7 +41,8 @@ class ThreadPool:
             inbox = self._idle.pop() if self._idle else _start()
             future = asyncio.get_running_loop().create_future()
             inbox.put((function, args, future))
-            # `wait` instead of `wait_for`: a TimeoutError raised by the call is the call's own.
+            # `wait` instead of `wait_for`: a TimeoutError raised by the call itself must reach the
+            # caller as it is.
             try:
                 done, _ = await asyncio.wait({future}, timeout=self._timeout_s)
             except asyncio.CancelledError:
@@ -67,15 +68,15 @@ def _start() -> queue.SimpleQueue:
 
 
 def _work(inbox: queue.SimpleQueue) -> None:
-    while (order := inbox.get()) is not None:
-        function, args, future = order
+    while (call := inbox.get()) is not None:
+        function, args, future = call
         try:
             result, error = function(*args), None
-        except BaseException as caught:  # all of them are the caller's to see
+        except BaseException as caught:  # every exception is handed to the caller
             result, error = None, caught
         try:
             future.get_loop().call_soon_threadsafe(_deliver, future, result, error)
-        except RuntimeError:  # the loop is closed: nobody waits any more
+        except RuntimeError:  # the loop is closed: no caller is left
             return
 
 
@@ -86,5 +87,5 @@ def _deliver(future: asyncio.Future, result: Any, error: BaseException | None) -
         future.set_result(result)
     elif isinstance(error, Exception) and not isinstance(error, StopIteration):
         future.set_exception(error)
-    else:
+    else:  # asyncio refuses StopIteration in a future; SystemExit must not end the event loop
         future.set_exception(RuntimeError(f"the call raised {error!r}"))

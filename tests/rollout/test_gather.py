@@ -1,4 +1,4 @@
-"""Episodes are dealt out to processes and come back as one process would have played them."""
+"""Episodes are sharded across processes; gathered, they equal those of a single process."""
 
 import threading
 
@@ -23,7 +23,7 @@ class Threads:
 
 
 def episodes(counts):
-    """So many episodes of each task, the tasks' mixed."""
+    """The given number of episodes of each task, interleaved."""
     tasks = toyrun.tasks("train", len(counts))
     made = [
         Episode(id=f"{task.id}/{n}", task=task, round=1, attempt=n, max_steps=9)
@@ -33,27 +33,27 @@ def episodes(counts):
     return made[::2] + made[1::2]
 
 
-def test_every_episode_is_dealt_once_and_tasks_stay_together():
-    dealt = episodes([5, 1, 1, 4, 2, 3])
+def test_shards_are_disjoint_complete_and_keep_tasks_together():
+    order = episodes([5, 1, 1, 4, 2, 3])
     barrier = threading.Barrier(3)
-    shares = [gather.shard_episodes(dealt, Threads(number, barrier)) for number in range(3)]
-    assert sorted(e.id for part in shares for e in part) == sorted(e.id for e in dealt)
+    shares = [gather.shard_episodes(order, Threads(number, barrier)) for number in range(3)]
+    assert sorted(e.id for part in shares for e in part) == sorted(e.id for e in order)
     homes = [{e.task.id for e in part} for part in shares]
     assert not (homes[0] & homes[1] or homes[1] & homes[2] or homes[0] & homes[2])
     assert sorted(map(len, shares)) == [5, 5, 6]
-    assert gather.shard_episodes(dealt, SINGLE_PROCESS) == dealt
+    assert gather.shard_episodes(order, SINGLE_PROCESS) == order
 
 
-def test_the_lead_gets_all_in_the_order_of_the_episodes(tmp_path):
-    dealt, barrier = episodes([3, 2, 1]), threading.Barrier(2)
-    played, results = [toyrun.attempt(e.task, ["look"], True, id=e.id) for e in dealt], {}
+def test_the_lead_gathers_all_trajectories_in_episode_order(tmp_path):
+    order, barrier = episodes([3, 2, 1]), threading.Barrier(2)
+    played, results = [toyrun.attempt(e.task, ["look"], True, id=e.id) for e in order], {}
 
     def process(number):
         hosts = Threads(number, barrier)
-        ids = {e.id for e in gather.shard_episodes(dealt, hosts)}
+        ids = {e.id for e in gather.shard_episodes(order, hosts)}
         mine = [t for t in played if t.id in ids]
         results[number] = gather.gather_trajectories(
-            tmp_path / "parts", dealt, mine, {"tokens": len(mine)}, hosts
+            tmp_path / "parts", order, mine, {"tokens": len(mine)}, hosts
         )
 
     threads = [threading.Thread(target=process, args=(number,)) for number in range(2)]
