@@ -1,12 +1,12 @@
-"""Exploration next to other engines.
+"""The exploration workload on our engine and on others.
 
     python -m benchmarks.engine.exploration --model=FOLDER --peer=vllm=PYTHON
 
-One workload (`explore/workload.py`), the same ids for every engine, greedy, in float32 on the same
-cores, each engine in a process of its own, one at a time. The order rotates from one repeat to the
-next, and what is compared are medians of each repeat's ratios: figures of different repeats or
-machines say nothing about each other. `--variants` times the engine without what it saves. Repeats
-are added to the file of results as they end, so a long comparison may be made in parts.
+One workload (`workload.py`) with the same ids for every engine, greedy, in float32 on the same
+cores, each engine in a separate process, one at a time. The order rotates from one repeat to the
+next, and ratios are taken within a repeat and then their median: figures of different repeats or
+machines are not comparable. `--variants` also times the engine without what it saves. Repeats are
+added to the results file as they end, so a long comparison can be made in parts.
 """
 
 import json
@@ -26,46 +26,49 @@ from eef_jax.errors import ConfigError
 from eef_jax.report import markdown
 from eef_jax.storage import provenance
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 PEERS = ("vllm", "hf", "tunix")
 VARIANTS = ("no_turns", "no_sharing", "neither")
-TIE = 1e-3  # logits; two engines may take different ones of ids that are closer
-# Episodes a second over theirs.
-WANTED = {"vllm": 1.0, "hf": 10.0, "tunix": 10.0, "neither": 3.0}
+TIE = 1e-3  # logits; between closer ids, engines may choose differently
+# Bounds of our episodes a second over theirs.
+MIN_SPEEDUP = {"vllm": 1.0, "hf": 10.0, "tunix": 10.0, "neither": 3.0}
 
 FLAGS = flags.FLAGS
 
 
-def contenders(peers: list[str]) -> dict[str, list[str]]:
-    """Name -> command of everything that is timed.
+def engine_commands(peers: list[str]) -> dict[str, list[str]]:
+    """Return the commands to time, by name.
+
+    Args:
+        peers: `NAME=PYTHON`: one of `PEERS` and an interpreter that has it.
 
     Raises:
-        ConfigError: for a peer that is none.
+        ConfigError: a peer is not of this form.
     """
-    found = {"full": [sys.executable, "-m", "benchmarks.engine.ours"]}
+    commands = {"full": [sys.executable, "-m", "benchmarks.engine.ours"]}
     for peer in peers:
         name, _, python = peer.partition("=")
         if name not in PEERS or not python:
             raise ConfigError(f"--peer={peer!r}: expected one of {PEERS} = its interpreter")
-        found[name] = [python, "-m", f"benchmarks.engine.{name}"]
-    return found
+        commands[name] = [python, "-m", f"benchmarks.engine.{name}"]
+    return commands
 
 
-def run(command: list[str], *arguments: str, given: str = "") -> dict[str, Any]:
-    """A runner's result.
+def run(command: list[str], *arguments: str, stdin: str = "") -> dict[str, Any]:
+    """Run a runner and return its result.
 
     Args:
         command: the runner.
         *arguments: its arguments.
-        given: its standard input.
+        stdin: its standard input.
 
     Raises:
-        ConfigError: it failed; with the end of what it printed.
+        ConfigError: it failed; with the end of its output.
     """
     done = subprocess.run(
         [*command, *arguments],
-        cwd=HERE.parent,
-        input=given,
+        cwd=ROOT,
+        input=stdin,
         capture_output=True,
         text=True,
         check=False,
@@ -76,7 +79,7 @@ def run(command: list[str], *arguments: str, given: str = "") -> dict[str, Any]:
 
 
 def agreement(one: dict[str, Any], other: dict[str, Any]) -> float:
-    """Share of turns in which two engines drew the same ids."""
+    """Return the share of turns (0-1) in which two engines generated the same ids."""
     pairs = [
         (a, b)
         for (*_, mine), (*_, theirs) in zip(one["outputs"], other["outputs"], strict=True)
@@ -85,8 +88,10 @@ def agreement(one: dict[str, Any], other: dict[str, Any]) -> float:
     return sum(a == b for a, b in pairs) / len(pairs)
 
 
-def partings(one: dict[str, Any], other: dict[str, Any], workload: Workload) -> list[list[Any]]:
-    """[ids before, one id, the other] where each episode's answers first differ, if they do."""
+def first_differences(
+    one: dict[str, Any], other: dict[str, Any], workload: Workload
+) -> list[list[Any]]:
+    """Return [preceding ids, one id, other id] of each episode at its first difference."""
     found = []
     for (expert, state, mine), (*_, theirs) in zip(one["outputs"], other["outputs"], strict=True):
         pairs = enumerate(zip(mine, theirs, strict=True))
@@ -94,41 +99,53 @@ def partings(one: dict[str, Any], other: dict[str, Any], workload: Workload) -> 
         if turn is not None:
             a, b = mine[turn], theirs[turn]
             at = next(i for i in range(len(a)) if a[i] != b[i])
-            before = workload.before((expert, state), mine[:turn]) + a[:at]
+            before = workload.conversation((expert, state), mine[:turn]) + a[:at]
             found.append([before, a[at], b[at]])
     return found
 
 
-def repeat(model: str, found: dict[str, list[str]], *, experts: int, number: int) -> dict[str, Any]:
-    """Time everything once: seconds, tokens, agreement with ours and its largest tie, by name."""
-    names = list(found)
+def repeat(
+    model: str, commands: dict[str, list[str]], *, experts: int, number: int
+) -> dict[str, Any]:
+    """Time everything once.
+
+    Args:
+        model: Hugging Face folder.
+        commands: by name.
+        experts: expert trajectories of the workload.
+        number: of this repeat, from 0; decides the order.
+
+    Returns:
+        Seconds, tokens, agreement with our engine and the largest logit difference, by name.
+    """
+    names = list(commands)
     names = names[number % len(names) :] + names[: number % len(names)]
     results = {}
     for name in names:
         variant = [name] if name in VARIANTS else []
-        results[name] = run(found[name], model, str(experts), *variant)
+        results[name] = run(commands[name], model, str(experts), *variant)
         print(f"{name} {results[name]['seconds']:.1f} s", file=sys.stderr, flush=True)
-    kept: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "made_by": provenance.collect_provenance({}, 0),
         "machine": machine.describe(),
         "experts": experts,
     }
     for name, result in results.items():
-        kept[name] = {
+        entry[name] = {
             "seconds": result["seconds"],
             "agreement": agreement(results["full"], result),
             "tokens": result.get("tokens", {}),
         }
-        apart = partings(results["full"], result, Workload(experts=experts))
-        if apart:
-            lines = "\n".join(map(json.dumps, apart))
-            ties = run([sys.executable, "-m", "benchmarks.engine.ties"], model, given=lines)
-            kept[name]["apart"] = max(ties["apart"])
-    return kept
+        differences = first_differences(results["full"], result, Workload(experts=experts))
+        if differences:
+            lines = "\n".join(map(json.dumps, differences))
+            ties = run([sys.executable, "-m", "benchmarks.engine.ties"], model, stdin=lines)
+            entry[name]["apart"] = max(ties["apart"])
+    return entry
 
 
 def lines(repeats: list[dict[str, Any]]) -> list[str]:
-    """The table of times."""
+    """Return the table of times as Markdown."""
     header = ["engine", "s (median, all)", "episodes/s", "tokens prefilled", "same ids as ours"]
     rows = []
     episodes = len(Workload(experts=repeats[0]["experts"]).episodes())
@@ -150,16 +167,20 @@ def lines(repeats: list[dict[str, Any]]) -> list[str]:
 
 
 def figures(repeats: list[dict[str, Any]]) -> list[Measurement]:
-    """Our episodes a second over the others', and how far apart the scores of other ids were."""
+    """Return our speedup over each engine, and the logit differences where ids differed."""
     found = []
     for name in (name for name in (*PEERS, *VARIANTS) if name in repeats[0]):
-        if name in WANTED:
+        if name in MIN_SPEEDUP:
             ratio = statistics.median(
                 each[name]["seconds"] / each["full"]["seconds"] for each in repeats
             )
             found.append(
                 Measurement(
-                    name=f"over {name}", value=ratio, unit="x", bound=WANTED[name], at_most=False
+                    name=f"over {name}",
+                    value=ratio,
+                    unit="x",
+                    bound=MIN_SPEEDUP[name],
+                    at_most=False,
                 )
             )
         apart = [each[name]["apart"] for each in repeats if "apart" in each[name]]
@@ -171,33 +192,38 @@ def figures(repeats: list[dict[str, Any]]) -> list[Measurement]:
 
 
 def earlier(path: Path | None, names: set[str], experts: int) -> list[dict[str, Any]]:
-    """The repeats that are in a file of results.
+    """Return the repeats in a results file.
+
+    Args:
+        path: the file; None for no file.
+        names: what this run times.
+        experts: expert trajectories of this run's workload.
 
     Raises:
-        ConfigError: they timed something else.
+        ConfigError: the file's repeats timed something else.
     """
     repeats = json.loads(path.read_text()) if path is not None and path.exists() else []
     for each in repeats:
         timed = set(each) - {"made_by", "machine", "experts"}
         if timed != names or each["experts"] != experts:
             raise ConfigError(
-                f"{path} has repeats of {sorted(timed)} with {each['experts']} experts, asked for "
-                f"are {sorted(names)} with {experts}: give another --results"
+                f"{path} has repeats of {sorted(timed)} with {each['experts']} experts, this run "
+                f"times {sorted(names)} with {experts}: give another --results"
             )
     return repeats
 
 
 def main() -> None:
     """Time everything and print the tables."""
-    found = contenders(FLAGS.peer)
+    commands = engine_commands(FLAGS.peer)
     if FLAGS.variants:
-        found |= dict.fromkeys(VARIANTS, found["full"])
-    kept = Path(FLAGS.results) if FLAGS.results else None
-    repeats = earlier(kept, set(found), FLAGS.experts)
+        commands |= dict.fromkeys(VARIANTS, commands["full"])
+    results = Path(FLAGS.results) if FLAGS.results else None
+    repeats = earlier(results, set(commands), FLAGS.experts)
     for _ in range(FLAGS.repeats):
-        repeats.append(repeat(FLAGS.model, found, experts=FLAGS.experts, number=len(repeats)))
-        if kept is not None:
-            kept.write_text(json.dumps(repeats, indent=1) + "\n")
+        repeats.append(repeat(FLAGS.model, commands, experts=FLAGS.experts, number=len(repeats)))
+        if results is not None:
+            results.write_text(json.dumps(repeats, indent=1) + "\n")
     print("\n".join(lines(repeats)), "\n", table(figures(repeats)), sep="")
 
 
@@ -205,9 +231,9 @@ def run_command() -> None:
     """Run the command."""
     flags.DEFINE_string("model", None, "Hugging Face folder", required=True)
     flags.DEFINE_multi_string("peer", [], "vllm, hf or tunix = its interpreter")
-    flags.DEFINE_bool("variants", True, "time the engine without what it saves, too")
+    flags.DEFINE_bool("variants", True, "also time the engine without what it saves")
     flags.DEFINE_integer("experts", 8, "expert trajectories, 6 episodes each", lower_bound=1)
-    flags.DEFINE_integer("repeats", 3, "times that everything is timed now", lower_bound=1)
+    flags.DEFINE_integer("repeats", 3, "number of repeats to add", lower_bound=1)
     flags.DEFINE_string("results", "", "JSON file that repeats are added to")
     cli.run(main)
 

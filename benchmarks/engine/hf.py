@@ -1,16 +1,16 @@
 """The workload on Hugging Face `generate`: `PYTHON -m benchmarks.engine.hf MODEL EXPERTS`.
 
-Static batches of 16 left-padded contexts, all of them computed anew in every turn, as most code for
-tuning agents does.
+Static batches of 16 left-padded contexts, all computed anew in every turn, as most code for tuning
+agents does.
 """
 
 import sys
 
-from benchmarks.engine.workload import Outputs, Workload, in_turns, tell, time_it
+from benchmarks.engine.workload import Outputs, Workload, play_by_turn, print_result, time_run
 
 
 def main(path: str, experts: str) -> None:
-    """Time it."""
+    """Time the workload."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -35,9 +35,9 @@ def main(path: str, experts: str) -> None:
             return out[:, width:].tolist()
 
         contexts = {key: workload.start(*key) for key in workload.episodes()}
-        return in_turns(contexts, workload, generate, batch=16)
+        return play_by_turn(contexts, workload, generate, batch=16)
 
-    tell(time_it(play, experts=int(experts)))
+    print_result(time_run(play, experts=int(experts)))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""How fast the engine generates for few and many at once, and where its time goes.
+"""How fast the engine generates for few and many conversations at once, and where its time goes.
 
     python -m benchmarks.engine.throughput --model=FOLDER --results=FILE.json --plot=FILE.svg
 
-The plot needs the extra `benchmarks`. Every program is waited for here, so that its time is its
-own; that costs a little, and `exploration` does not do it. The share of sampling is that of the
-sampler alone on the same shapes, times its steps.
+The plot needs the extra `benchmarks`. To time each program on its own, this benchmark waits for it,
+which costs a little; `exploration` does not. The share of sampling is the time of the sampler alone
+on the same shapes, times the number of steps.
 """
 
 import contextlib
 import dataclasses
 import json
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,106 +27,122 @@ from benchmarks.engine.workload import Workload
 from eef_jax import cli
 from eef_jax.engine.config import EngineConfig
 from eef_jax.engine.engine import Engine
+from eef_jax.engine.programs import Programs
 from eef_jax.engine.sampling import SamplingArrays, SamplingParams, sample
+from eef_jax.engine.scheduler import Scheduler
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import Model, merge
 from eef_jax.storage import provenance
 
-PROMPT, DRAWN = 128, 64  # tokens of each conversation
+PROMPT, GENERATED = 128, 64  # tokens of each conversation
 
 FLAGS = flags.FLAGS
 
 
 @contextlib.contextmanager
-def clocks(engine: Engine) -> Iterator[dict[str, float]]:
-    """Seconds in each of the engine's programs while this lasts."""
-    programs, spent = engine._programs, dict.fromkeys(("prefill", "decode", "copy"), 0.0)
-    originals = {name: getattr(programs, name) for name in spent}
+def timed(programs: Programs) -> Iterator[dict[str, float]]:
+    """Measure the seconds in each of the engine's programs inside the block."""
+    seconds = dict.fromkeys(("prefill", "decode", "copy"), 0.0)
+    originals = {name: getattr(programs, name) for name in seconds}
 
-    def timed(name: str) -> Any:
+    def wrap(name: str) -> Any:
         def call(*arguments: Any) -> Any:
             began = time.perf_counter()
             result = originals[name](*arguments)
             jax.block_until_ready(programs.cache)
-            spent[name] += time.perf_counter() - began
+            seconds[name] += time.perf_counter() - began
             return result
 
         return call
 
-    for name in spent:
-        setattr(programs, name, timed(name))
+    for name in seconds:
+        setattr(programs, name, wrap(name))
     try:
-        yield spent
+        yield seconds
     finally:
         for name, original in originals.items():
             setattr(programs, name, original)
 
 
-def drawing(model: Model, slots: int) -> dict[str, float]:
-    """Tokens a second of prefilling and decoding as many equal conversations at once."""
-    config = EngineConfig(max_num_seqs=slots, max_context=PROMPT + DRAWN)
-    # No sequence waits for a page.
-    config = dataclasses.replace(config, num_pages=slots * config.pages_per_seq)
-    sampling = SamplingParams(temperature=1.0, max_new_tokens=DRAWN)
-    dice = np.random.default_rng(slots)
-    with Engine(model, stop_ids=(), config=config) as engine, clocks(engine) as spent:
-        prompts = dice.integers(100, model.config.vocab_size, (slots, PROMPT))
-        answers = [
-            engine.open(prompt).generate(sampling, (slots, i)) for i, prompt in enumerate(prompts)
+def rate(model: Model, concurrency: int) -> dict[str, float]:
+    """Measure tokens a second of prefills and decodes.
+
+    Args:
+        model: decoder and weights.
+        concurrency: number of equally long conversations that are generated at once.
+    """
+    config = EngineConfig(max_num_seqs=concurrency, max_context=PROMPT + GENERATED)
+    # No request waits for a page.
+    config = dataclasses.replace(config, num_pages=concurrency * config.pages_per_seq)
+    sampling = SamplingParams(temperature=1.0, max_new_tokens=GENERATED)
+    rng = np.random.default_rng(concurrency)
+    scheduler = Scheduler(Programs(model, config))
+    with (
+        Engine(model, stop_ids=(), scheduler=scheduler) as engine,
+        timed(scheduler.programs) as seconds,
+    ):
+        prompts = rng.integers(100, model.config.vocab_size, (concurrency, PROMPT))
+        futures = [
+            engine.open(prompt).generate(sampling, (concurrency, i))
+            for i, prompt in enumerate(prompts)
         ]
-        assert all(len(answer.result().ids) == DRAWN for answer in answers)
+        assert all(len(future.result().ids) == GENERATED for future in futures)
         assert not engine.counters.preempted
     return {
-        "slots": slots,
-        "prefilled": slots * (PROMPT - 1) / spent["prefill"],
-        "decoded": slots * DRAWN / spent["decode"],
+        "concurrency": concurrency,
+        "prefilled": concurrency * (PROMPT - 1) / seconds["prefill"],
+        "decoded": concurrency * GENERATED / seconds["decode"],
     }
 
 
-def sampler_seconds(model: Model, slots: int) -> float:
-    """Seconds that scores and draws of one step take by themselves."""
-    draws = SamplingArrays.empty(slots)  # greedy, as the workload is
-    positions = np.zeros(slots, np.int32)
+def sampler_seconds(model: Model, rows: int) -> float:
+    """Measure the seconds of one step's logits and sampling on their own."""
+    arrays = SamplingArrays.empty(rows)  # greedy, as the workload is
+    positions = np.zeros(rows, np.int32)
 
     @jax.jit
-    def draw(model_state: Any, hidden: jax.Array) -> Any:
+    def step(model_state: Any, hidden: jax.Array) -> Any:
         decoder = merge(model.graphdef, *model_state)
-        return sample(decoder.logits(hidden), draws, positions)
+        return sample(decoder.logits(hidden), arrays, positions)
 
     state = (model.frozen, model.trainable)
-    hidden = jnp.ones((slots, model.config.d_model), model.decoder.dtype)
-    jax.block_until_ready(draw(state, hidden))
+    hidden = jnp.ones((rows, model.config.d_model), model.decoder.dtype)
+    jax.block_until_ready(step(state, hidden))
     times = []
     for _ in range(5):
         began = time.perf_counter()
-        jax.block_until_ready(draw(state, hidden))
+        jax.block_until_ready(step(state, hidden))
         times.append(time.perf_counter() - began)
-    return sorted(times)[2]
+    return statistics.median(times)
 
 
 def shares(model: Model, experts: int) -> dict[str, float]:
-    """Share of the exploration workload's time in each thing the engine does."""
+    """Measure the share of the exploration workload's time in each part of the engine."""
     workload = Workload(experts=experts)
-    slots = len(workload.episodes())
-    config = EngineConfig(max_num_seqs=slots, max_context=workload.longest)
-    with Engine(model, stop_ids=(), config=config) as engine, clocks(engine) as spent:
+    rows = len(workload.episodes())
+    config = EngineConfig(max_num_seqs=rows, max_context=workload.max_tokens)
+    scheduler = Scheduler(Programs(model, config))
+    with (
+        Engine(model, stop_ids=(), scheduler=scheduler) as engine,
+        timed(scheduler.programs) as seconds,
+    ):
         began = time.perf_counter()
         Player(engine, keep_turns=True).play(workload)
         whole = time.perf_counter() - began
         steps = engine.counters.dispatches["decode"] * engine.config.decode_steps
-    sampling = steps * sampler_seconds(model, slots)
+    sampling = steps * sampler_seconds(model, rows)
     parts = {
-        "prefill": spent["prefill"],
-        "decode": spent["decode"] - sampling,
-        "scores and sampling": sampling,
-        "copied pages": spent["copy"],
-        "host": whole - sum(spent.values()),
+        "prefill": seconds["prefill"],
+        "decode": seconds["decode"] - sampling,
+        "logits and sampling": sampling,
+        "copied pages": seconds["copy"],
+        "host": whole - sum(seconds.values()),
     }
-    return {name: seconds / whole for name, seconds in parts.items()}
+    return {name: part / whole for name, part in parts.items()}
 
 
 def plot(rates: list[dict[str, float]], path: Path) -> None:
-    """Draw tokens a second over conversations at once."""
+    """Plot tokens a second over the number of conversations at once."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -134,9 +151,9 @@ def plot(rates: list[dict[str, float]], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "eef_jax"  # the same figures give the same file
     figure, axes = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
     for name, style in (("decoded", "o-"), ("prefilled", "s--")):
-        axes.plot([r["slots"] for r in rates], [r[name] for r in rates], style, label=name)
+        axes.plot([r["concurrency"] for r in rates], [r[name] for r in rates], style, label=name)
     axes.set_xscale("log", base=2)
-    axes.set_xticks([r["slots"] for r in rates], [str(r["slots"]) for r in rates])
+    axes.set_xticks([r["concurrency"] for r in rates], [str(r["concurrency"]) for r in rates])
     axes.set_yscale("log")
     axes.set_xlabel("conversations at once")
     axes.set_ylabel("tokens a second")
@@ -148,22 +165,22 @@ def plot(rates: list[dict[str, float]], path: Path) -> None:
 def main() -> None:
     """Measure and print both tables."""
     model = hf.load(FLAGS.model)
-    rates = [drawing(model, int(slots)) for slots in FLAGS.slots]
+    rates = [rate(model, int(concurrency)) for concurrency in FLAGS.concurrency]
     parts = shares(model, FLAGS.experts)
     print("| at once | prefilled tokens/s | decoded tokens/s |\n|---:|---:|---:|")
-    for rate in rates:
-        print(f"| {rate['slots']} | {rate['prefilled']:,.0f} | {rate['decoded']:,.0f} |")
+    for each in rates:
+        print(f"| {each['concurrency']} | {each['prefilled']:,.0f} | {each['decoded']:,.0f} |")
     print("\n| part | share of the time |\n|---|---:|")
     for name, share in parts.items():
         print(f"| {name} | {share:.1%} |")
     if FLAGS.results:
-        kept = {
+        results = {
             "made_by": provenance.collect_provenance({}, 0),
             "machine": machine.describe(),
             "rates": rates,
             "shares": parts,
         }
-        Path(FLAGS.results).write_text(json.dumps(kept, indent=1) + "\n")
+        Path(FLAGS.results).write_text(json.dumps(results, indent=1) + "\n")
     if FLAGS.plot:
         plot(rates, Path(FLAGS.plot))
 
@@ -171,9 +188,11 @@ def main() -> None:
 def run_command() -> None:
     """Run the command."""
     flags.DEFINE_string("model", None, "Hugging Face folder", required=True)
-    flags.DEFINE_list("slots", ["1", "4", "16", "64"], "conversations at once")
-    flags.DEFINE_integer("experts", 8, "of the exploration workload", lower_bound=1)
-    flags.DEFINE_string("results", "", "JSON file to keep the figures in")
+    flags.DEFINE_list("concurrency", ["1", "4", "16", "64"], "conversations at once")
+    flags.DEFINE_integer(
+        "experts", 8, "expert trajectories of the exploration workload", lower_bound=1
+    )
+    flags.DEFINE_string("results", "", "JSON file to write the figures to")
     flags.DEFINE_string("plot", "", "SVG file for tokens a second over conversations")
     cli.run(main)
 

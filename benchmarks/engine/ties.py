@@ -1,8 +1,9 @@
-"""How close two ids were: `python -m benchmarks.engine.ties MODEL`, of JSON lines on its input.
+"""How close two ids' logits are: `python -m benchmarks.engine.ties MODEL < LINES`.
 
-Each line is [ids before, one id, another id]. Rounding may make two engines take different ones of
-two ids whose scores are all but equal; after that they are in different conversations. The result
-is the difference of their scores (logits) for each line, by a full pass of our own model.
+Each line of its standard input is JSON: [preceding ids, one id, another id]. Two engines can choose
+different ids where rounding decides between almost equal logits; from there on their conversations
+differ. The result is the difference of the two logits for each line, by a full forward pass of our
+own model.
 """
 
 import json
@@ -11,13 +12,13 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.engine.workload import tell
+from benchmarks.engine.workload import print_result
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import merge
 
 
 def main(path: str) -> None:
-    """Read lines, print the differences."""
+    """Read the lines and print the differences."""
     model = hf.load(path)
     decoder = merge(model.graphdef, model.frozen, model.trainable)
     found = []
@@ -25,9 +26,9 @@ def main(path: str) -> None:
         ids, one, other = json.loads(line)
         tokens = jnp.asarray([ids], jnp.int32)
         hidden = decoder(tokens, jnp.arange(len(ids))[None], jnp.ones_like(tokens))
-        scores = np.asarray(decoder.logits(hidden[0, -1]))
-        found.append(abs(float(scores[one] - scores[other])))
-    tell({"apart": found})
+        logits = np.asarray(decoder.logits(hidden[0, -1]))
+        found.append(abs(float(logits[one] - logits[other])))
+    print_result({"apart": found})
 
 
 if __name__ == "__main__":

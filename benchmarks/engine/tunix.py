@@ -1,7 +1,7 @@
 """The workload on Tunix's own JAX sampler: `PYTHON -m benchmarks.engine.tunix MODEL EXPERTS`.
 
-Static batches of 16 whole contexts: more than Tunix's agent loop puts together, which asks for one
-prompt at a time. Its sampler takes texts, so the tokenizer here writes ids as numbers.
+Static batches of 16 whole contexts; Tunix's agent loop samples from one prompt at a time. Its
+sampler takes texts, so the tokenizer here writes ids as numbers.
 """
 
 import functools
@@ -9,7 +9,7 @@ import json
 import pathlib
 import sys
 
-from benchmarks.engine.workload import Outputs, Workload, in_turns, tell, time_it
+from benchmarks.engine.workload import Outputs, Workload, play_by_turn, print_result, time_run
 
 BATCH, WIDTH = 16, 1024
 
@@ -21,28 +21,28 @@ class Numbers:
         self._end = end
 
     def encode(self, text: str, **_: object) -> list[int]:
-        """Ids of a text."""
+        """Return the ids of a text."""
         return [int(word) for word in text.split()]
 
     def decode(self, ids: list[int], **_: object) -> str:
-        """Text of ids."""
+        """Return the text of ids."""
         return " ".join(str(int(i)) for i in ids)
 
     def bos_id(self) -> int:
-        """0, which Tunix takes for none: texts begin with their own first id."""
+        """Return 0, which Tunix reads as "no BOS token", so texts begin with their own first id."""
         return 0
 
     def eos_id(self) -> int:
-        """The id a text ends with."""
+        """Return the id that ends a text."""
         return self._end
 
     def pad_id(self) -> int:
-        """The id that fills rows."""
+        """Return the padding id."""
         return 0
 
 
 def main(path: str, experts: str) -> None:
-    """Time it."""
+    """Time the workload."""
     import jax.numpy as jnp
     from tunix.generate import sampler as sampling
     from tunix.models.llama3 import model as models
@@ -64,7 +64,7 @@ def main(path: str, experts: str) -> None:
     )
     # Tunix 0.1.7 rotates by a base of 1,000,000 whatever `rope_theta` is.
     models.apply_rope = functools.partial(models.apply_rope, rope_theta=config.rope_theta)
-    end = shape["vocab_size"] - 1  # an id that the model all but never draws
+    end = shape["vocab_size"] - 1  # an id that the model practically never generates
     cache = sampling.CacheConfig(
         cache_size=WIDTH + 256,
         num_layers=config.num_layers,
@@ -84,13 +84,13 @@ def main(path: str, experts: str) -> None:
                 eos_tokens=[end],
                 forbidden_tokens=None,
             )
-            drawn = out.tokens[: len(rows)]
-            return [[int(i) for i in ids][: workload.action] for ids in drawn]
+            generated = out.tokens[: len(rows)]
+            return [[int(i) for i in ids][: workload.action] for ids in generated]
 
         contexts = {key: workload.start(*key) for key in workload.episodes()}
-        return in_turns(contexts, workload, generate, batch=BATCH)
+        return play_by_turn(contexts, workload, generate, batch=BATCH)
 
-    tell(time_it(play, experts=int(experts)))
+    print_result(time_run(play, experts=int(experts)))
 
 
 if __name__ == "__main__":

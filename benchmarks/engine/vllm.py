@@ -6,11 +6,11 @@ All episodes of a turn are one batch; vLLM's own continuous batching and prefix 
 import os
 import sys
 
-from benchmarks.engine.workload import Outputs, Workload, in_turns, tell, time_it
+from benchmarks.engine.workload import Outputs, Workload, play_by_turn, print_result, time_run
 
 
 def main(path: str, experts: str) -> None:
-    """Time it."""
+    """Time the workload."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -26,14 +26,14 @@ def main(path: str, experts: str) -> None:
         )
 
         def generate(contexts: list[list[int]]) -> list[list[int]]:
-            asked = [{"prompt_token_ids": ids} for ids in contexts]
-            answers = llm.generate(asked, sampling, use_tqdm=False)
-            return [list(answer.outputs[0].token_ids) for answer in answers]
+            prompts = [{"prompt_token_ids": ids} for ids in contexts]
+            outputs = llm.generate(prompts, sampling, use_tqdm=False)
+            return [list(output.outputs[0].token_ids) for output in outputs]
 
         contexts = {key: workload.start(*key) for key in workload.episodes()}
-        return in_turns(contexts, workload, generate)
+        return play_by_turn(contexts, workload, generate)
 
-    tell(time_it(play, experts=int(experts)))
+    print_result(time_run(play, experts=int(experts)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from eef_jax import kernels, sharding
@@ -21,7 +20,8 @@ from eef_jax.analysis import chips, count, flops, hlo
 from eef_jax.analysis.roofline import Roofline, roofline
 from eef_jax.data.batches import empty_batch
 from eef_jax.engine.config import EngineConfig
-from eef_jax.engine.programs import EngineFunctions
+from eef_jax.engine.functions import EngineFunctions
+from eef_jax.engine.inputs import DecodeInputs, empty_prefill
 from eef_jax.errors import ConfigError
 from eef_jax.models.cache import CACHE_AXES, init_cache
 from eef_jax.models.model import Model
@@ -132,10 +132,9 @@ def prefill(model: Model, *, mesh: Mesh, engine_config: EngineConfig) -> Program
     Raises:
         OutOfMemory: it does not fit.
     """
-    traced = EngineFunctions(model, engine_config)
-    chunks = traced.empty_prefill(engine_config.pages_per_seq)
-    tokens = np.zeros(engine_config.prefill_tokens, np.int32)
-    lowered = _lowered_on_cache(traced.prefill_tokens, model, mesh, engine_config, chunks, tokens)
+    functions = EngineFunctions(model, engine_config)
+    inputs = empty_prefill(engine_config, engine_config.pages_per_seq)
+    lowered = _lowered_on_cache(functions.prefill, model, mesh, engine_config, *inputs)
     model_flops = (
         2.0 * flops.parameter_counts(model).body * engine_config.prefill_tokens / mesh.size
     )
@@ -148,10 +147,9 @@ def decode(model: Model, *, mesh: Mesh, engine_config: EngineConfig) -> Program:
     Raises:
         OutOfMemory: it does not fit.
     """
-    traced = EngineFunctions(model, engine_config)
-    lowered = _lowered_on_cache(
-        traced.decode_step, model, mesh, engine_config, traced.empty_decode()
-    )
+    functions = EngineFunctions(model, engine_config)
+    inputs = DecodeInputs.empty(engine_config)
+    lowered = _lowered_on_cache(functions.decode_step, model, mesh, engine_config, inputs)
     n = flops.parameter_counts(model)
     model_flops = 2.0 * (n.body + n.head) * engine_config.max_num_seqs / mesh.size
     return compile_and_analyze("decode", lowered, mesh, model_flops=model_flops)

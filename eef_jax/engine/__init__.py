@@ -1,6 +1,4 @@
-"""The sampling engine: token ids in, token ids out.
+"""The rollout engine: samples continuations of token ids with a paged, prefix-shared KV cache.
 
-It keeps each conversation's keys and values across turns, shares equal prefixes between
-conversations and batches whatever is waiting. `engine.Engine` is its door. Knows models and ids;
-knows no text and no environments.
+`engine.Engine` is its public API. Operates on token ids only; text lives in `text/`.
 """

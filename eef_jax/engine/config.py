@@ -116,7 +116,7 @@ def resolve(
     rows = config.max_num_seqs or min(max(affordable // config.pages_per_seq, 1), cap)
     # Enough for every row at full context; pages that rows leave free cache prefixes.
     wanted = rows * config.pages_per_seq
-    if has_one_reader(attention):
+    if has_exclusive_pages(attention):
         wanted = max(int(POOL_FRACTION * wanted), config.pages_per_seq)
     pages = config.num_pages or min(wanted, affordable)
     if pages < config.pages_per_seq or pages * bytes_each > free:
@@ -128,7 +128,7 @@ def resolve(
     return dataclasses.replace(config, attention=attention, max_num_seqs=rows, num_pages=pages)
 
 
-def has_one_reader(attention: str) -> bool:
+def has_exclusive_pages(attention: str) -> bool:
     """Return whether a kernel requires each page to be in one row's block table only."""
     return PAGED_IMPLEMENTATIONS[attention].exclusive_pages
 

@@ -1,12 +1,6 @@
-"""Which tokens' keys and values lie in which page, who reads them, and which page goes first.
+"""The page allocator: a prefix tree of KV cache pages with reference counts and LRU eviction.
 
-The pages form a prefix tree. A page is found by the key of all that stands before it (adapter and
-tokens) and its own marks. A mark is a token's id and how its entry was computed: a decoded token's
-keys differ from a prefilled one's in the last bits, and what happens to be resident must not change
-what a conversation samples.
-
-Host bookkeeping in numpy; the arrays themselves belong to `programs.Programs`. Knows marks; knows
-no model, no jobs and no clock but the order of calls.
+Numpy bookkeeping on the host; the cache arrays belong to `programs.Programs`.
 """
 
 import dataclasses
@@ -16,9 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-DECODED = np.int64(1 << 32)  # added to a token's id where decoding computed its entry
+# A provenance tag is an int64: a token's id, plus this bit if decoding computed its cache entry.
+# Decoded keys differ from prefilled ones in the last bits, so prefixes match by tags, not by ids:
+# otherwise a sampled token would depend on which entries happen to be in the cache.
+DECODED = np.int64(1 << 32)
 
-Key = bytes
+PrefixKey = bytes  # hash of everything before a page: the adapter and all tags
 
 
 class OutOfPages(Exception):
@@ -27,281 +24,305 @@ class OutOfPages(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixMatch:
-    """What of a conversation is there.
+    """The part of a conversation that the cache already holds.
 
     Attributes:
-        full: for each full page of it, the pages that hold the same.
-        tail: the page that shares most of what follows, if any.
-        common: positions that it shares.
-        ready: whether all of this has been computed; if not, somebody is at it.
-        length: positions found in all.
+        full_pages: for each full page of the conversation, the pages with the same contents.
+        tail_page: the page that shares most of the remaining tags; None if no page shares any.
+        tail_length: positions shared with `tail_page`.
+        ready: whether all of these entries have been computed; False while another request is
+            still computing some.
+        length: matched positions in total.
     """
 
-    full: tuple[tuple[int, ...], ...]
-    tail: int | None
-    common: int
-    ready: bool
-    length: int
+    full_pages: tuple[tuple[int, ...], ...] = ()
+    tail_page: int | None = None
+    tail_length: int = 0
+    ready: bool = True
+    length: int = 0
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class BlockTable:
-    """The pages of one conversation, in order, while somebody works on it.
+    """The pages of one running request, in order of position.
 
     Attributes:
-        keys: of what stands before each page, as far as it is known.
-        table: the pages.
+        keys: prefix key of each page, as far as the tags before it are known.
+        pages: page numbers.
     """
 
-    keys: list[Key]
-    table: list[int] = dataclasses.field(default_factory=list)
+    keys: list[PrefixKey]
+    pages: list[int] = dataclasses.field(default_factory=list)
 
 
 class PageAllocator:
-    """The book of all pages.
+    """Allocates pages to requests, and finds and shares pages with a common prefix.
 
     Args:
-        count: number of pages.
-        size: positions in a page.
-        one_reader: whether a page can be read by one conversation at a time only; a second one then
-            gets a copy of it.
+        num_pages: pages of the pool.
+        page_size: positions in a page.
+        exclusive_pages: whether a page can be in one block table only; a second request then gets a
+            copy of it.
 
     Attributes:
-        evicted: pages that were taken from whoever left them.
+        page_size: positions in a page.
     """
 
-    def __init__(self, count: int, size: int, *, one_reader: bool):
-        self.size = size
-        self.evicted = 0
-        self._one_reader = one_reader
-        self._marks = np.full((count, size), -1, np.int64)
-        self._known = np.zeros(count, np.int64)  # leading marks that are or will be computed
-        self._computed = np.zeros(count, np.int64)
-        self._readers = np.zeros(count, np.int64)
-        self._used = np.zeros(count, np.int64)
-        self._parent: list[Key | None] = [None] * count
-        self._children: dict[Key, list[int]] = {}
-        self._free = list(range(count))  # a heap: the lowest first
-        self._clock = 0
+    def __init__(self, num_pages: int, page_size: int, *, exclusive_pages: bool):
+        self.page_size = page_size
+        self._num_pages = num_pages
+        self._exclusive_pages = exclusive_pages
+        self.reset()
 
     def __len__(self) -> int:
-        return len(self._marks)
+        return self._num_pages
+
+    def reset(self) -> None:
+        """Free all pages; block tables from before are void."""
+        n = self._num_pages
+        self._tags = np.full((n, self.page_size), -1, np.int64)
+        self._planned = np.zeros(n, np.int64)  # leading entries that are or will be computed
+        self._computed = np.zeros(n, np.int64)  # leading entries that are computed
+        self._references = np.zeros(n, np.int64)
+        self._last_used = np.zeros(n, np.int64)
+        self._key: list[PrefixKey | None] = [None] * n  # None: not in the prefix tree
+        self._children: dict[PrefixKey, list[int]] = {}
+        self._free = list(range(n))  # a heap: the lowest page first
+        self._clock = 0
 
     @property
-    def held(self) -> int:
-        """Pages that somebody reads."""
-        return int(np.count_nonzero(self._readers))
+    def num_referenced(self) -> int:
+        """Pages that are in a block table."""
+        return int(np.count_nonzero(self._references))
 
     @property
-    def available(self) -> int:
-        """Pages that nobody reads: free ones, and those that can be evicted."""
-        return len(self) - self.held
+    def num_available(self) -> int:
+        """Pages in no block table: free ones and those that can be evicted."""
+        return len(self) - self.num_referenced
 
-    def match(self, root: Key, marks: np.ndarray) -> PrefixMatch:
-        """Find what of a conversation is there.
+    def match(self, root: PrefixKey, tags: np.ndarray) -> PrefixMatch:
+        """Find the longest prefix of a conversation that is cached or being computed.
 
         Args:
             root: key of the adapter.
-            marks: i64[t].
+            tags: i64[t] of the conversation.
         """
         key, full, ready, start = root, [], True, 0
-        while start + self.size <= len(marks):
-            part = marks[start : start + self.size]
-            pages, common = self._common(key, part)
-            same = tuple(p for p, n in zip(pages, common, strict=True) if n == self.size)
+        while start + self.page_size <= len(tags):
+            part = tags[start : start + self.page_size]
+            pages, shared = self._shared_lengths(key, part)
+            same = tuple(p for p, n in zip(pages, shared, strict=True) if n == self.page_size)
             if not same:
                 break
-            done = tuple(p for p in same if self._computed[p] == self.size)
-            ready &= bool(done)
-            full.append(done or same)
-            key, start = _below(key, part), start + self.size
-        pages, common = self._common(key, marks[start : start + self.size])
-        if not len(pages) or not common.max(initial=0):
-            return PrefixMatch(full=tuple(full), tail=None, common=0, ready=ready, length=start)
-        # Among equals one that has computed more (nobody waits for it), then one nobody reads.
-        rank = np.lexsort((-self._readers[pages], self._computed[pages], common))
-        tail, shared = int(pages[rank[-1]]), int(common[rank[-1]])
-        ready &= shared <= int(self._computed[tail])
+            computed = tuple(p for p in same if self._computed[p] == self.page_size)
+            ready &= bool(computed)
+            full.append(computed or same)
+            key, start = _child_key(key, part), start + self.page_size
+        pages, shared = self._shared_lengths(key, tags[start : start + self.page_size])
+        if not len(pages) or not shared.max(initial=0):
+            return PrefixMatch(full_pages=tuple(full), ready=ready, length=start)
+        # Among equally long matches prefer the page with most entries computed, since nothing has
+        # to wait for it, then one without references, which needs no copy.
+        rank = np.lexsort((-self._references[pages], self._computed[pages], shared))
+        tail, length = int(pages[rank[-1]]), int(shared[rank[-1]])
         return PrefixMatch(
-            full=tuple(full), tail=tail, common=shared, ready=ready, length=start + shared
+            full_pages=tuple(full),
+            tail_page=tail,
+            tail_length=length,
+            ready=ready and length <= int(self._computed[tail]),
+            length=start + length,
         )
 
-    def take(
-        self, root: Key, marks: np.ndarray, match: PrefixMatch
+    def allocate(
+        self, root: PrefixKey, tags: np.ndarray, match: PrefixMatch
     ) -> tuple[BlockTable, list[tuple[int, int]]]:
-        """Hold the pages of a conversation, new ones for what was not found.
+        """Reference the matched pages of a conversation and allocate pages for the rest.
 
         Args:
             root: key of the adapter.
-            marks: i64[t]; all of them are found by others from now on, and waited for.
-            match: what `match` found of them, ready.
+            tags: i64[t] of the conversation. From now on other requests match all of them, and
+                wait until they are computed.
+            match: result of `match` for these tags; must be ready.
 
         Returns:
-            The chain, and the pages to be copied: (source, target) each.
+            The block table, and the pages to copy as (source, target) pairs.
 
         Raises:
-            OutOfPages: nothing is held then.
+            OutOfPages: too few pages; nothing stays allocated.
         """
-        chain, copies = BlockTable(keys=[root]), []
-        self._hold_sources(match, +1)
+        table, copies = BlockTable(keys=[root]), []
+        self._pin(match, +1)
         try:
-            for index, same in enumerate(match.full):
-                source = self._quietest(same)
-                part = marks[index * self.size : (index + 1) * self.size]
-                # Its own hold as a source is one of the readers.
-                if self._one_reader and self._readers[source] > 1:
-                    target = self._new(chain, part, computed=self.size)
-                    copies.append((source, target))
+            for index, same in enumerate(match.full_pages):
+                source = min(same, key=lambda page: int(self._references[page]))
+                # The pin above is one of the references.
+                if self._exclusive_pages and self._references[source] > 1:
+                    part = tags[index * self.page_size : (index + 1) * self.page_size]
+                    copies.append((source, self._append(table, part, computed=self.page_size)))
                 else:
-                    self._join(chain, source)
-            start = len(match.full) * self.size
-            if match.tail is not None:
-                part = marks[start : start + self.size]
-                whole = match.common == self._known[match.tail]
-                if whole and self._readers[match.tail] == 1:
-                    self._join(chain, match.tail)
-                    self._plan(match.tail, part)
-                else:
-                    copies.append((match.tail, self._new(chain, part, computed=match.common)))
-                start += self.size
-            while start < len(marks):
-                self._new(chain, marks[start : start + self.size], computed=0)
-                start += self.size
+                    self._share(table, source)
+            start = len(match.full_pages) * self.page_size
+            if match.tail_page is not None:
+                copies += self._allocate_tail(table, tags[start : start + self.page_size], match)
+                start += self.page_size
+            while start < len(tags):
+                self._append(table, tags[start : start + self.page_size], computed=0)
+                start += self.page_size
         except OutOfPages:
             for _, target in copies:
-                self._computed[target] = 0  # nobody will copy them
-            self._hold_sources(match, -1)
-            self.release(chain)
+                self._computed[target] = 0  # these copies will not be made
+            self._pin(match, -1)
+            self.release(table)
             raise
-        self._hold_sources(match, -1)
-        return chain, copies
+        self._pin(match, -1)
+        return table, copies
 
-    def grow(self, chain: BlockTable) -> None:
-        """Hold one more page at the end of a chain.
+    def append_page(self, table: BlockTable) -> None:
+        """Allocate one more page at the end of a block table.
 
         Raises:
-            OutOfPages: the chain is as it was then.
+            OutOfPages: no page is left; the table is unchanged.
         """
-        self._new(chain, np.zeros(0, np.int64), computed=0)
+        self._append(table, np.zeros(0, np.int64), computed=0)
 
-    def computed(self, chain: BlockTable, position: int, marks: np.ndarray) -> None:
-        """Note that the entries of marks i64[t] from `position` on have been computed."""
+    def mark_computed(self, table: BlockTable, position: int, tags: np.ndarray) -> None:
+        """Record that the entries of some positions have been computed.
+
+        Args:
+            table: the request's pages.
+            position: the first of the positions.
+            tags: i64[t] of the entries.
+        """
         done = 0
-        while done < len(marks):
-            index, entry = divmod(position + done, self.size)
-            page = chain.table[index]
-            part = marks[done : done + self.size - entry]
+        while done < len(tags):
+            index, entry = divmod(position + done, self.page_size)
+            page = table.pages[index]
+            part = tags[done : done + self.page_size - entry]
             end = entry + len(part)
-            if self._parent[page] is None:
-                self._list(chain, index)
-            self._marks[page, entry:end] = part
+            if self._key[page] is None:
+                self._insert(table, index)
+            self._tags[page, entry:end] = part
             self._computed[page] = max(self._computed[page], end)
-            self._known[page] = max(self._known[page], end)
+            self._planned[page] = max(self._planned[page], end)
             done += len(part)
 
-    def release(self, chain: BlockTable) -> None:
-        """Let a chain's pages go; they stay until they are evicted, the last ones first."""
-        self._clock += 1
-        for depth, page in enumerate(chain.table):
-            self._readers[page] -= 1
-            self._used[page] = self._clock * len(self) - depth
-            if not self._readers[page]:
-                self._known[page] = self._computed[page]
-                if not self._computed[page]:
-                    self._drop(page)
-        chain.table.clear()
+    def release(self, table: BlockTable) -> None:
+        """Release a block table's references.
 
-    def forget(self, root: Key) -> None:
-        """Drop what an adapter has left; nobody may hold any of it."""
+        The pages stay in the prefix tree until they are evicted: the least recently released
+        first, and of one conversation the last page first, since a page is of no use without those
+        before it.
+        """
+        self._clock += 1
+        for depth, page in enumerate(table.pages):
+            self._references[page] -= 1
+            self._last_used[page] = self._clock * len(self) - depth
+            if not self._references[page]:
+                self._planned[page] = self._computed[page]
+                if not self._computed[page]:
+                    self._free_page(page)
+        table.pages.clear()
+
+    def drop_tree(self, root: PrefixKey) -> None:
+        """Free all pages below an adapter's key; none of them may be in a block table."""
         keys = [root]
         while keys:
             key = keys.pop()
             for page in tuple(self._children.get(key, ())):
-                if self._known[page] == self.size:
-                    keys.append(_below(key, self._marks[page]))
-                self._drop(page)
+                if self._planned[page] == self.page_size:
+                    keys.append(_child_key(key, self._tags[page]))
+                self._free_page(page)
 
-    def check(self) -> None:
-        """Check the book: every page is free, left or held, and listed once.
+    def check_invariants(self) -> None:
+        """Check that every page is either free, in the prefix tree, or referenced but still empty.
 
         Raises:
-            AssertionError: when it is not.
+            AssertionError: the bookkeeping is inconsistent.
         """
-        listed = [page for pages in self._children.values() for page in pages]
-        blank = [p for p in range(len(self)) if self._readers[p] and self._parent[p] is None]
-        assert sorted([*listed, *blank, *self._free]) == list(range(len(self))), listed
-        assert (self._readers >= 0).all() and not self._readers[self._free].any()
-        assert (self._computed <= self._known).all()
+        in_tree = [page for pages in self._children.values() for page in pages]
+        empty = [p for p in range(len(self)) if self._references[p] and self._key[p] is None]
+        assert sorted([*in_tree, *empty, *self._free]) == list(range(len(self))), in_tree
+        assert (self._references >= 0).all() and not self._references[self._free].any()
+        assert (self._computed <= self._planned).all()
 
-    def _common(self, key: Key, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The pages below a key, and how many leading marks each shares with a part."""
+    def _shared_lengths(self, key: PrefixKey, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The pages below a key, and how many leading tags each shares with `part`."""
         pages = np.array(self._children.get(key, ()), np.int64)
-        n = min(len(part), self.size)
-        differs = self._marks[pages, :n] != part[:n]
-        common = np.where(differs.any(axis=1), differs.argmax(axis=1), n) if n else pages * 0
-        return pages, np.minimum(common, self._known[pages])
+        n = min(len(part), self.page_size)
+        differs = self._tags[pages, :n] != part[:n]
+        shared = np.where(differs.any(axis=1), differs.argmax(axis=1), n) if n else pages * 0
+        return pages, np.minimum(shared, self._planned[pages])
 
-    def _quietest(self, pages: Sequence[int]) -> int:
-        return min(pages, key=lambda page: int(self._readers[page]))
-
-    def _hold_sources(self, match: PrefixMatch, by: int) -> None:
-        """Keep what a match found from being evicted while new pages are taken."""
-        for same in match.full:
+    def _pin(self, match: PrefixMatch, by: int) -> None:
+        """Keep matched pages from being evicted while other pages are allocated."""
+        for same in match.full_pages:
             for page in same:
-                self._readers[page] += by
-        if match.tail is not None:
-            self._readers[match.tail] += by
+                self._references[page] += by
+        if match.tail_page is not None:
+            self._references[match.tail_page] += by
 
-    def _join(self, chain: BlockTable, page: int) -> None:
-        """Read a page where it is."""
-        self._readers[page] += 1
-        chain.table.append(page)
+    def _allocate_tail(
+        self, table: BlockTable, part: np.ndarray, match: PrefixMatch
+    ) -> Sequence[tuple[int, int]]:
+        """Take over the partly matching page, or copy it: the (source, target) pairs to copy."""
+        tail = match.tail_page
+        assert tail is not None
+        # An unreferenced page whose entries all match is continued in place.
+        if match.tail_length == self._planned[tail] and self._references[tail] == 1:
+            self._share(table, tail)
+            self._plan(tail, part)
+            return []
+        return [(tail, self._append(table, part, computed=match.tail_length))]
 
-    def _new(self, chain: BlockTable, part: np.ndarray, *, computed: int) -> int:
-        """Hold a new page at the end of a chain, for marks of which some are computed."""
-        page = self._allocate()
-        self._readers[page] = 1
+    def _share(self, table: BlockTable, page: int) -> None:
+        """Append a reference to a page that exists."""
+        self._references[page] += 1
+        table.pages.append(page)
+
+    def _append(self, table: BlockTable, part: np.ndarray, *, computed: int) -> int:
+        """Append a new page for tags of which the first `computed` count as computed."""
+        page = self._take_free_page()
+        self._references[page] = 1
         self._computed[page] = computed
-        chain.table.append(page)
+        table.pages.append(page)
         if len(part):
-            self._list(chain, len(chain.table) - 1)
+            self._insert(table, len(table.pages) - 1)
             self._plan(page, part)
         return page
 
-    def _list(self, chain: BlockTable, index: int) -> None:
-        """Let a chain's page be found by what stands before it, all of which is known by now."""
-        while len(chain.keys) <= index:
-            before = self._marks[chain.table[len(chain.keys) - 1]]
-            chain.keys.append(_below(chain.keys[-1], before))
-        key, page = chain.keys[index], chain.table[index]
-        self._parent[page] = key
+    def _insert(self, table: BlockTable, index: int) -> None:
+        """Insert a table's page into the prefix tree; all tags before it must be known."""
+        while len(table.keys) <= index:
+            before = self._tags[table.pages[len(table.keys) - 1]]
+            table.keys.append(_child_key(table.keys[-1], before))
+        key, page = table.keys[index], table.pages[index]
+        self._key[page] = key
         self._children.setdefault(key, []).append(page)
 
     def _plan(self, page: int, part: np.ndarray) -> None:
-        self._marks[page, : len(part)] = part
-        self._known[page] = len(part)
+        self._tags[page, : len(part)] = part
+        self._planned[page] = len(part)
 
-    def _allocate(self) -> int:
+    def _take_free_page(self) -> int:
         if self._free:
             return heapq.heappop(self._free)
-        left = np.flatnonzero(self._readers == 0)
-        if not len(left):
+        unreferenced = np.flatnonzero(self._references == 0)
+        if not len(unreferenced):
             raise OutOfPages
-        self._drop(int(left[np.argmin(self._used[left])]))
-        self.evicted += 1
+        self._free_page(int(unreferenced[np.argmin(self._last_used[unreferenced])]))
         return heapq.heappop(self._free)
 
-    def _drop(self, page: int) -> None:
-        key = self._parent[page]
+    def _free_page(self, page: int) -> None:
+        key = self._key[page]
         if key is not None:  # else nothing was ever written to it
             self._children[key].remove(page)
             if not self._children[key]:
                 del self._children[key]
-        self._parent[page] = None
-        self._known[page] = self._computed[page] = 0
+        self._key[page] = None
+        self._planned[page] = self._computed[page] = 0
         heapq.heappush(self._free, page)
 
 
-def _below(key: Key, marks: np.ndarray) -> Key:
-    """Key of what stands below a full page."""
-    return hashlib.blake2b(key + marks.tobytes(), digest_size=16).digest()
+def _child_key(key: PrefixKey, tags: np.ndarray) -> PrefixKey:
+    """Key of the pages that follow a full page with these tags."""
+    return hashlib.blake2b(key + tags.tobytes(), digest_size=16).digest()

@@ -1,12 +1,12 @@
-"""One answer in the making: its conversation, how each entry was computed, and how far it is.
+"""An in-flight generation request: its tokens, how each cache entry is computed, its progress.
 
-A conversation's entries are a function of its marks alone. An answer that lost its pages is made
-again from them: what was prefilled is prefilled, what was decoded is decoded with the tokens that
-it drew then. Knows ids and marks; knows no pages, dispatches or threads.
+A conversation's cache entries are a function of its provenance tags alone (see `pages`). A
+preempted request is therefore resumed from its tags: prefilled entries are prefilled again, decoded
+ones are decoded again with the tokens that were sampled then.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,14 +19,14 @@ Finish = Literal["stop", "text", "length", "context"]
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationResult:
-    """An answer.
+    """What a request generated.
 
     Attributes:
-        ids: what was drawn, the stop id included where it was drawn.
-        logprobs: log-probability of each id under the distribution it was drawn from.
-        finish: `stop` (drew a stop id), `text` (`SamplingParams.stop` said so), `length` (cap on
-            new tokens), `context` (the context is full).
-        prefilled: tokens of the conversation that had to be computed for it.
+        ids: generated tokens, including the stop id if one was sampled.
+        logprobs: log-probability of each id under the distribution it was sampled from.
+        finish: `stop` (a stop id was sampled), `text` (`SamplingParams.stop_fn` returned true),
+            `length` (`max_new_tokens` reached), `context` (the context is full).
+        prefilled: tokens of the conversation that were not in the cache.
     """
 
     ids: tuple[int, ...]
@@ -37,117 +37,140 @@ class GenerationResult:
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
 class GenerationRequest:
-    """One prompt on its way to an answer.
+    """One prompt and the progress of its generation; the scheduler updates it in place.
 
     Attributes:
-        adapter: version of the adapter it is drawn with.
-        marks: i64[n] of all tokens known so far (see `pages`).
-        prompt: number of them that were given.
-        key: two 32-bit words; with model, adapter and marks they decide the answer.
-        sampling: how to draw.
-        stops: all ids that end it.
-        limit: tokens a conversation can hold.
-        done: called with the answer, or with what it failed with.
-        logprobs: of the drawn tokens.
-        chain: its pages, while it is worked on.
-        slot: its row of decode dispatches, likewise.
-        cursor: next position to compute.
-        order: when it was admitted, likewise.
-        passed: prefills in a row that left it out.
-        prefilled: see `GenerationResult`.
+        adapter: version of the adapter to generate with.
+        tags: i64[n] provenance tags of all tokens known so far, prompt first.
+        prompt_length: tokens of the prompt.
+        key: two 32-bit words; together with model, adapter and tags they determine the result.
+        sampling: sampling parameters.
+        stop_ids: all ids that end the generation.
+        max_context: tokens a conversation can hold.
+        on_done: called with the result, or with the exception that the request failed with.
+        logprobs: log-probabilities of the tokens generated so far.
+        block_table: its pages; None while it waits.
+        row: its row of decode dispatches; -1 while it waits.
+        cursor: next position whose cache entry is to be computed.
+        admission: running number of its last admission.
+        skips: prefill dispatches in a row that left it out.
+        prefilled: as in `GenerationResult`.
     """
 
     adapter: int
-    marks: np.ndarray
-    prompt: int
+    tags: np.ndarray
+    prompt_length: int
     key: tuple[int, int]
     sampling: SamplingParams
-    stops: frozenset[int]
-    limit: int
-    done: Callable[[GenerationResult | BaseException], None]
+    stop_ids: frozenset[int]
+    max_context: int
+    on_done: Callable[[GenerationResult | BaseException], None]
     logprobs: list[float] = dataclasses.field(default_factory=list)
-    chain: BlockTable | None = None
-    slot: int = -1
+    block_table: BlockTable | None = None
+    row: int = -1
     cursor: int = 0
-    order: int = 0
-    passed: int = 0
+    admission: int = 0
+    skips: int = 0
     prefilled: int = 0
 
     @property
-    def known(self) -> int:
+    def num_tokens(self) -> int:
         """Tokens known so far."""
-        return len(self.marks)
+        return len(self.tags)
 
     @property
-    def filling(self) -> bool:
-        """Whether the next entry is to be prefilled, rather than decoded."""
-        return bool(self.marks[self.cursor] < DECODED)
+    def max_entries(self) -> int:
+        """Cache entries that the longest possible generation needs."""
+        return min(self.prompt_length + self.sampling.max_new_tokens - 1, self.max_context)
 
     @property
-    def run(self) -> int:
-        """End of the run of entries from the cursor on that are computed in the same way."""
-        rest = self.marks[self.cursor :] < DECODED
-        other = np.flatnonzero(rest != rest[0])
-        return self.cursor + int(other[0]) if len(other) else self.known
+    def needs_prefill(self) -> bool:
+        """Whether the next entry is to be prefilled rather than decoded."""
+        return bool(self.tags[self.cursor] < DECODED)
 
     @property
-    def last(self) -> int:
-        """The last position that decoding may feed before something else has to happen."""
-        return self.run - 1 if self.run < self.known else self.end - 1
+    def run_end(self) -> int:
+        """End of the run of entries, from the cursor on, that are all prefilled or all decoded."""
+        prefilled = self.tags[self.cursor :] < DECODED
+        other = np.flatnonzero(prefilled != prefilled[0])
+        return self.cursor + int(other[0]) if len(other) else self.num_tokens
 
     @property
-    def end(self) -> int:
-        """Entries that the longest answer would need."""
-        return min(self.prompt + self.sampling.max_new_tokens - 1, self.limit)
+    def last_decode(self) -> int:
+        """Last position that decoding can feed before a prefill or the end of the request."""
+        return self.run_end - 1 if self.run_end < self.num_tokens else self.max_entries - 1
 
-    def id(self, position: int) -> int:
-        """The token at a position."""
-        return int(self.marks[position] & (DECODED - 1))
+    @property
+    def output_ids(self) -> tuple[int, ...]:
+        """Tokens generated so far."""
+        return tuple(self.ids(self.prompt_length, self.num_tokens).tolist())
+
+    @property
+    def table(self) -> BlockTable:
+        """Its block table; only while it runs."""
+        assert self.block_table is not None
+        return self.block_table
 
     def ids(self, start: int, stop: int) -> np.ndarray:
-        """The tokens of some positions, i32."""
-        return (self.marks[start:stop] & (DECODED - 1)).astype(np.int32)
+        """Return the tokens at positions from `start` up to `stop`, as i32[stop - start]."""
+        return (self.tags[start:stop] & (DECODED - 1)).astype(np.int32)
 
-    def fill(self, draws: SamplingArrays) -> None:
-        """Write how this job draws into its row of a dispatch's arrays."""
-        slot, sampling = self.slot, self.sampling
-        row = {
+    def write_sampling(self, arrays: SamplingArrays) -> None:
+        """Write its sampling parameters into its row of a dispatch's arrays."""
+        sampling = self.sampling
+        values = {
             "keys": self.key,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
-            "stops": sorted(self.stops) + [NO_TOKEN] * (MAX_STOP_IDS - len(self.stops)),
-            "open_from": min(self.prompt + sampling.min_new_tokens, self.limit + 1),
+            "stop_ids": sorted(self.stop_ids) + [NO_TOKEN] * (MAX_STOP_IDS - len(self.stop_ids)),
+            "stop_from": min(self.prompt_length + sampling.min_new_tokens, self.max_context + 1),
         }
-        for name, value in row.items():
-            getattr(draws, name)[slot] = value
+        for name, value in values.items():
+            getattr(arrays, name)[self.row] = value
 
-    def draw(self, token: int, logprob: float) -> Finish | None:
-        """Note a token that was drawn after all known ones; why it is the last one, or None.
+    def append(self, token: int, logprob: float) -> Finish | None:
+        """Append a sampled token.
+
+        Args:
+            token: its id.
+            logprob: its log-probability.
+
+        Returns:
+            Why the generation ends with this token; None if it goes on.
 
         Raises:
-            BaseException: whatever `SamplingParams.stop` raises.
+            BaseException: whatever `SamplingParams.stop_fn` raises.
         """
-        self.marks = np.append(self.marks, token + DECODED)
+        self.tags = np.append(self.tags, token + DECODED)
         self.logprobs.append(logprob)
-        if token in self.stops:
+        if token in self.stop_ids:
             return "stop"
-        if self.sampling.stop is not None and self.sampling.stop(self.drawn):
+        if self.sampling.stop_fn is not None and self.sampling.stop_fn(self.output_ids):
             return "text"
-        if self.known > self.limit:
+        if self.num_tokens > self.max_context:
             return "context"
         return "length" if len(self.logprobs) >= self.sampling.max_new_tokens else None
 
-    @property
-    def drawn(self) -> tuple[int, ...]:
-        """The tokens drawn so far."""
-        return tuple(self.ids(self.prompt, self.known).tolist())
-
-    def answer(self, finish: Finish) -> GenerationResult:
-        """What has come out."""
-        return GenerationResult(
-            ids=self.drawn,
+    def complete(self, reason: Finish) -> None:
+        """Deliver the result."""
+        result = GenerationResult(
+            ids=self.output_ids,
             logprobs=tuple(self.logprobs),
-            finish=finish,
+            finish=reason,
             prefilled=self.prefilled,
         )
+        self.on_done(result)
+
+
+def prompt_tags(ids: Sequence[int], known: Sequence[int] | np.ndarray = ()) -> np.ndarray:
+    """Return the provenance tags i64[t] of a prompt.
+
+    Args:
+        ids: its tokens, at least one.
+        known: i64[n] tags of its first entries, if earlier requests have computed them.
+    """
+    tags = np.asarray(ids, np.int64)
+    tags[: len(known)] = known
+    tags[-1] |= DECODED  # the last token goes through decoding, which samples the next one
+    return tags

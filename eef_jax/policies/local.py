@@ -10,8 +10,10 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 
-from eef_jax.engine.engine import Adapter, Engine, Session
+from eef_jax.engine.engine import Engine
 from eef_jax.engine.sampling import SamplingParams
+from eef_jax.engine.session import Session
+from eef_jax.engine.worker import Adapter
 from eef_jax.errors import PolicyError
 from eef_jax.text.chat import ChatTokenizer
 from eef_jax.types import ChatRequest, Completion
@@ -50,7 +52,7 @@ class LocalPolicy:
         self._engine = engine
         self._chat = chat
         self._stop = tuple(stop)
-        self._sampling = dataclasses.replace(sampling, stop=_said(chat, self._stop))
+        self._sampling = dataclasses.replace(sampling, stop_fn=_said(chat, self._stop))
         self._seed = seed
         self._adapter = adapter or engine.base
         self._before = engine.counters.totals()

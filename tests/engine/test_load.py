@@ -1,4 +1,4 @@
-"""Many episodes at once, with little room: forks, cancellations and preemptions change no bit."""
+"""Many episodes under memory pressure: forks, cancellations and preemptions change no bit."""
 
 import contextlib
 import dataclasses
@@ -12,18 +12,15 @@ import pytest
 
 from eef_jax.engine.config import EngineConfig
 from eef_jax.engine.pages import PageAllocator
+from eef_jax.engine.programs import Programs
 from eef_jax.engine.sampling import SamplingParams
+from eef_jax.engine.scheduler import Scheduler
 from tests.engine import toymodel
 
 EPISODES = 500
-# Eight conversations of up to four pages need 32; a quarter of it holds two of the longest.
+# Eight conversations of up to four pages need 32 pages; a quarter of them holds two of the longest.
 CONFIG = dataclasses.replace(toymodel.CONFIG, max_num_seqs=8, num_pages=32, decode_steps=4)
 TIGHT = 8
-
-
-@pytest.fixture(scope="module")
-def model():
-    return toymodel.model()
 
 
 class Players:
@@ -31,127 +28,128 @@ class Players:
 
     def __init__(self, engine):
         self.engine = engine
-        self.answers = {}
-        self.dropped = 0
+        self.results = {}
+        self.cancelled = 0
 
     def play(self):
-        dice = random.Random(0)
-        trunks = [[dice.randrange(toymodel.VOCAB) for _ in range(40)] for _ in range(20)]
+        rng = random.Random(0)
+        trunks = [[rng.randrange(toymodel.VOCAB) for _ in range(40)] for _ in range(20)]
         players = [self.episode(i, random.Random(i), trunks) for i in range(EPISODES)]
-        asked = [(player, next(player)) for player in players]
-        while asked:
-            player, answer = asked.pop(0)
-            wait([answer])
+        submitted = [(player, next(player)) for player in players]
+        while submitted:
+            player, future = submitted.pop(0)
+            wait([future])
             with contextlib.suppress(StopIteration):
-                asked.append((player, player.send(None if answer.cancelled() else answer.result())))
-        return self.answers
+                submitted.append(
+                    (player, player.send(None if future.cancelled() else future.result()))
+                )
+        return self.results
 
-    def episode(self, number, dice, trunks):
-        prompt = trunks[dice.randrange(len(trunks))][: dice.randint(1, 40)]
-        session = self.engine.open([*prompt, *self.words(dice, dice.randint(0, 4))])
+    def episode(self, number, rng, trunks):
+        prompt = trunks[rng.randrange(len(trunks))][: rng.randint(1, 40)]
+        session = self.engine.open([*prompt, *self.words(rng, rng.randint(0, 4))])
         for turn in range(3):
             sampling = SamplingParams(
-                temperature=dice.choice([0.0, 1.0]),
-                top_p=dice.choice([1.0, 1.0, 0.8]),
-                top_k=dice.choice([0, 0, 40]),
-                max_new_tokens=dice.randint(1, 6),
+                temperature=rng.choice([0.0, 1.0]),
+                top_p=rng.choice([1.0, 1.0, 0.8]),
+                top_k=rng.choice([0, 0, 40]),
+                max_new_tokens=rng.randint(1, 6),
             )
-            if dice.random() < 0.1:
-                yield self.dropping(session, dataclasses.replace(sampling, max_new_tokens=6))
+            if rng.random() < 0.1:
+                yield self.cancelling(session, dataclasses.replace(sampling, max_new_tokens=6))
             got = yield session.generate(sampling, (number, turn))
-            self.answers[number, turn] = (got.ids, got.logprobs, got.finish)
-            session.append(self.words(dice, dice.randint(0, 5)))
-            if dice.random() < 0.2:
+            self.results[number, turn] = (got.ids, got.logprobs, got.finish)
+            session.append(self.words(rng, rng.randint(0, 5)))
+            if rng.random() < 0.2:
                 session, left = session.fork(), session
                 left.close()
         session.close()
 
-    def dropping(self, session, sampling):
-        """An answer that is cancelled in its midst, if it does not end before."""
-        asked = queue.SimpleQueue()
+    def cancelling(self, session, sampling):
+        """The future of a request that cancels itself after two tokens, unless it ends before."""
+        own_future = queue.SimpleQueue()
 
-        def stop(drawn):
-            if len(drawn) == 2:
-                self.dropped += asked.get().cancel()
+        def stop(ids):
+            if len(ids) == 2:
+                self.cancelled += own_future.get().cancel()
             return False
 
-        answer = session.generate(dataclasses.replace(sampling, stop=stop))
-        asked.put(answer)
-        return answer
+        future = session.generate(dataclasses.replace(sampling, stop_fn=stop))
+        own_future.put(future)
+        return future
 
-    def words(self, dice, n):
-        return [dice.randrange(toymodel.VOCAB) for _ in range(n)]
+    def words(self, rng, n):
+        return [rng.randrange(toymodel.VOCAB) for _ in range(n)]
 
 
-def short_of_pages(engine, count):
-    """Take pages away; the programs stay, as bits are a program's."""
-    one_reader = engine.config.attention == "pages"
-    engine._scheduler.pages = PageAllocator(count, engine.config.page_size, one_reader=one_reader)
+def with_few_pages(programs, count):
+    """A scheduler that uses some of the pages only; the programs, which decide bits, stay."""
+    size, exclusive_pages = programs.config.page_size, programs.config.attention == "pages"
+    return Scheduler(programs, PageAllocator(count, size, exclusive_pages=exclusive_pages))
 
 
 def played(model, pages, attention):
-    config = dataclasses.replace(CONFIG, attention=attention)
-    with toymodel.engine(model, config=config, stop_ids=range(0, 320, 40)) as engine:
-        short_of_pages(engine, pages)
+    programs = Programs(model, dataclasses.replace(CONFIG, attention=attention))
+    scheduler = with_few_pages(programs, pages)
+    with toymodel.engine(model, scheduler=scheduler, stop_ids=range(0, 320, 40)) as engine:
         compiles = engine.compile_count
         players = Players(engine)
-        answers = players.play()
-        assert engine.compile_count == compiles  # nothing compiled after the start
-        assert players.dropped > EPISODES / 10
-    engine._scheduler.pages.check()
-    assert engine._scheduler.pages.held == 0 and not engine._scheduler.busy
-    return answers, engine.counters
+        results = players.play()
+        assert engine.compile_count == compiles  # nothing is compiled after the start
+        assert players.cancelled > EPISODES / 10
+    scheduler.allocator.check_invariants()
+    assert scheduler.allocator.num_referenced == 0 and not scheduler.busy
+    return results, engine.counters
 
 
 @pytest.mark.parametrize("attention", ["pages", "gathered"])
-def test_with_a_quarter_of_the_pages_every_answer_is_the_same(model, attention):
+def test_with_a_quarter_of_the_pages_every_result_is_the_same(model, attention):
     expected, _ = played(model, CONFIG.num_pages, attention)
     got, counters = played(model, TIGHT, attention)
     assert len(expected) == 3 * EPISODES
     assert got == expected
     assert counters.replayed > 0
-    assert counters.preempted > 0 or attention == "gathered"  # which shares more
+    assert counters.preempted > 0 or attention == "gathered"  # where requests share more pages
 
 
-def test_at_a_real_models_width_answers_are_the_same_alone_together_and_in_any_order():
-    # SmolLM2-135M's layers and the sizes that runs take: XLA multiplies these by other kernels.
+def test_at_a_real_models_width_results_are_the_same_alone_together_and_in_any_order():
+    # SmolLM2-135M's layers at the default sizes: XLA multiplies these with other kernels.
     wide = toymodel.model(
         d_model=576, n_heads=9, n_kv_heads=3, head_dim=64, d_ff=1536, max_positions=1024
     )
-    dice = np.random.default_rng(0)
-    prompts = [dice.integers(0, toymodel.VOCAB, n) for n in (90, 130, 257, 400, 640, 950)]
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(0, toymodel.VOCAB, n) for n in (90, 130, 257, 400, 640, 950)]
     sampling = SamplingParams(temperature=0.7, max_new_tokens=8)
     with toymodel.engine(wide, config=EngineConfig(max_num_seqs=6, max_context=1024)) as engine:
 
         def play(order):
-            engine._scheduler.pages.forget(b"adapter %d" % engine.base.version)
+            engine.release_cache()
             sessions = {i: engine.open(prompts[i]) for i in order}
-            answers = {}
+            results = {}
             for turn in range(2):
-                asked = {i: s.generate(sampling, (i, turn)) for i, s in sessions.items()}
-                for i, answer in asked.items():
-                    answers[i, turn] = (answer.result().ids, answer.result().logprobs)
+                submitted = {i: s.generate(sampling, (i, turn)) for i, s in sessions.items()}
+                for i, future in submitted.items():
+                    results[i, turn] = (future.result().ids, future.result().logprobs)
                     sessions[i].append(prompts[i][:40])
-            return answers
+            return results
 
         together = play(range(6))
         assert play((5, 2, 4, 0, 1, 3)) == together
         alone = [play((i,)) for i in range(6)]
-        assert {place: answer for one in alone for place, answer in one.items()} == together
+        assert {place: result for one in alone for place, result in one.items()} == together
 
 
 @pytest.mark.parametrize("attention", ["pages", "gathered"])
-def test_log_probabilities_after_a_preemption_are_those_of_teacher_forcing(model, attention):
-    config = dataclasses.replace(CONFIG, attention=attention)
+def test_logprobs_after_a_preemption_equal_those_of_teacher_forcing(model, attention):
+    programs = Programs(model, dataclasses.replace(CONFIG, attention=attention))
     sampling = SamplingParams(temperature=0.7, max_new_tokens=30)
     prompts = [[i + 1] * (20 + i) for i in range(4)]
-    with toymodel.engine(model, config=config) as engine:
-        short_of_pages(engine, 6)
-        asked = [engine.open(prompt).generate(sampling) for prompt in prompts]
-        got = [answer.result() for answer in asked]
+    with toymodel.engine(model, scheduler=with_few_pages(programs, 6)) as engine:
+        submitted = [engine.open(prompt).generate(sampling) for prompt in prompts]
+        got = [future.result() for future in submitted]
         assert engine.counters.preempted > 0 and engine.counters.replayed > 0
-    for prompt, answer in zip(prompts, got, strict=True):
-        scores = toymodel.logits(model, prompt + list(answer.ids)) / 0.7
-        expected = jax.nn.log_softmax(scores[len(prompt) - 1 : -1])
-        chosen = expected[np.arange(30), list(answer.ids)]
-        np.testing.assert_allclose(answer.logprobs, chosen, atol=1e-4)
+    for prompt, result in zip(prompts, got, strict=True):
+        logits = toymodel.logits(model, prompt + list(result.ids)) / 0.7
+        expected = jax.nn.log_softmax(logits[len(prompt) - 1 : -1])
+        chosen = expected[np.arange(30), list(result.ids)]
+        np.testing.assert_allclose(result.logprobs, chosen, atol=1e-4)

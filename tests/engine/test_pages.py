@@ -1,4 +1,4 @@
-"""The book of pages: what is found, shared, copied, evicted and given up."""
+"""The page allocator: what is matched, shared, copied, evicted and released."""
 
 import numpy as np
 import pytest
@@ -12,137 +12,139 @@ def ids(*values):
     return np.array(values, np.int64)
 
 
-def compute(pages, marks, root=ROOT):
-    """Take a conversation's pages and compute them, as the scheduler does."""
-    chain, copies = pages.take(root, marks, pages.match(root, marks))
-    pages.computed(chain, 0, marks)
-    return chain, copies
+def compute(allocator, tags, root=ROOT):
+    """Allocate a conversation's pages and compute them, as the scheduler does."""
+    table, copies = allocator.allocate(root, tags, allocator.match(root, tags))
+    allocator.mark_computed(table, 0, tags)
+    return table, copies
 
 
-def length(pages, marks, root=ROOT):
-    return pages.match(root, marks).length
+def length(allocator, tags, root=ROOT):
+    return allocator.match(root, tags).length
 
 
 @pytest.fixture
-def pages():
-    made = PageAllocator(8, 4, one_reader=False)
+def allocator():
+    made = PageAllocator(8, 4, exclusive_pages=False)
     yield made
-    made.check()
+    made.check_invariants()
 
 
-def test_a_prefix_is_found_to_the_token(pages):
-    chain, _ = compute(pages, ids(1, 2, 3, 4, 5, 6, 7))
+def test_a_prefix_is_matched_to_the_token(allocator):
+    table, _ = compute(allocator, ids(1, 2, 3, 4, 5, 6, 7))
     for held in (True, False):
         if not held:
-            pages.release(chain)
-        assert length(pages, ids(1, 2, 3, 4, 5, 6, 7, 8)) == 7
-        assert length(pages, ids(1, 2, 3, 4, 5, 9)) == 5
-        assert length(pages, ids(1, 2, 9)) == 2
-        assert length(pages, ids(9)) == 0
-        assert length(pages, ids(1, 2), root=b"another") == 0
+            allocator.release(table)
+        assert length(allocator, ids(1, 2, 3, 4, 5, 6, 7, 8)) == 7
+        assert length(allocator, ids(1, 2, 3, 4, 5, 9)) == 5
+        assert length(allocator, ids(1, 2, 9)) == 2
+        assert length(allocator, ids(9)) == 0
+        assert length(allocator, ids(1, 2), root=b"another") == 0
 
 
-def test_full_pages_are_shared_and_parts_are_copied(pages):
-    first, _ = compute(pages, ids(1, 2, 3, 4, 5, 6))
-    second, copies = compute(pages, ids(1, 2, 3, 4, 5, 7))
-    assert second.table[0] == first.table[0]
-    assert copies == [(first.table[1], second.table[1])]
-    assert pages.held == 3
-    pages.release(first)
-    assert pages.held == 2
-    pages.release(second)
+def test_full_pages_are_shared_and_partial_ones_are_copied(allocator):
+    first, _ = compute(allocator, ids(1, 2, 3, 4, 5, 6))
+    second, copies = compute(allocator, ids(1, 2, 3, 4, 5, 7))
+    assert second.pages[0] == first.pages[0]
+    assert copies == [(first.pages[1], second.pages[1])]
+    assert allocator.num_referenced == 3
+    allocator.release(first)
+    assert allocator.num_referenced == 2
+    allocator.release(second)
 
 
-def test_a_page_with_one_reader_is_copied_for_the_next():
-    pages = PageAllocator(8, 4, one_reader=True)
-    first, _ = compute(pages, ids(1, 2, 3, 4, 5))
-    second, copies = compute(pages, ids(1, 2, 3, 4, 6))
-    assert not set(first.table) & set(second.table)
-    assert copies == [(first.table[0], second.table[0])]
-    left = first.table[0]
-    pages.release(first)
-    third, copies = compute(pages, ids(1, 2, 3, 4, 7))
-    assert third.table[0] == left and copies == []
-    pages.check()
+def test_an_exclusive_page_is_copied_for_another_request():
+    allocator = PageAllocator(8, 4, exclusive_pages=True)
+    first, _ = compute(allocator, ids(1, 2, 3, 4, 5))
+    second, copies = compute(allocator, ids(1, 2, 3, 4, 6))
+    assert not set(first.pages) & set(second.pages)
+    assert copies == [(first.pages[0], second.pages[0])]
+    left = first.pages[0]
+    allocator.release(first)
+    third, copies = compute(allocator, ids(1, 2, 3, 4, 7))
+    assert third.pages[0] == left and copies == []
+    allocator.check_invariants()
 
 
-def test_a_page_left_half_full_is_taken_over_by_who_goes_on(pages):
-    first, _ = compute(pages, ids(1, 2, 3, 4, 5))
-    pages.release(first)
-    marks = ids(1, 2, 3, 4, 5, 6, 7)
-    match = pages.match(ROOT, marks)
-    second, copies = pages.take(ROOT, marks, match)
-    assert (match.length, copies, pages.held) == (5, [], 2)
-    pages.release(second)  # nothing more was computed
-    assert length(pages, marks) == 5
+def test_a_released_partial_page_is_continued_in_place(allocator):
+    first, _ = compute(allocator, ids(1, 2, 3, 4, 5))
+    allocator.release(first)
+    tags = ids(1, 2, 3, 4, 5, 6, 7)
+    match = allocator.match(ROOT, tags)
+    second, copies = allocator.allocate(ROOT, tags, match)
+    assert (match.length, copies, allocator.num_referenced) == (5, [], 2)
+    allocator.release(second)  # without computing more
+    assert length(allocator, tags) == 5
 
 
-def test_decoded_entries_are_not_taken_for_prefilled_ones(pages):
-    compute(pages, ids(1, 2, 3 + DECODED, 4 + DECODED))
-    assert length(pages, ids(1, 2, 3, 4)) == 2
-    assert length(pages, ids(1, 2, 3 + DECODED, 4 + DECODED)) == 4
+def test_decoded_entries_do_not_match_prefilled_ones(allocator):
+    compute(allocator, ids(1, 2, 3 + DECODED, 4 + DECODED))
+    assert length(allocator, ids(1, 2, 3, 4)) == 2
+    assert length(allocator, ids(1, 2, 3 + DECODED, 4 + DECODED)) == 4
 
 
-def test_what_somebody_is_computing_is_waited_for_until_it_is_given_up(pages):
-    marks = ids(1, 2, 3, 4, 5, 6)
-    chain, _ = pages.take(ROOT, marks, pages.match(ROOT, marks))
-    pages.computed(chain, 0, marks[:2])
-    assert not pages.match(ROOT, ids(1, 2, 3, 4, 9)).ready
-    assert pages.match(ROOT, ids(1, 2, 9)).ready
-    pages.release(chain)
-    match = pages.match(ROOT, ids(1, 2, 3, 4, 9))
+def test_a_match_is_not_ready_while_another_request_computes_it(allocator):
+    tags = ids(1, 2, 3, 4, 5, 6)
+    table, _ = allocator.allocate(ROOT, tags, allocator.match(ROOT, tags))
+    allocator.mark_computed(table, 0, tags[:2])
+    assert not allocator.match(ROOT, ids(1, 2, 3, 4, 9)).ready
+    assert allocator.match(ROOT, ids(1, 2, 9)).ready
+    allocator.release(table)
+    match = allocator.match(ROOT, ids(1, 2, 3, 4, 9))
     assert (match.ready, match.length) == (True, 2)
 
 
-def test_the_least_recently_used_page_is_evicted_the_end_before_the_beginning(pages):
-    old, _ = compute(pages, ids(*range(16)))
-    pages.release(old)
-    new, _ = compute(pages, ids(*range(50, 66)))
-    pages.release(new)
-    compute(pages, ids(90))
-    assert (length(pages, ids(*range(16))), length(pages, ids(*range(50, 66)))) == (12, 16)
-    assert pages.evicted == 1
+def test_the_last_page_of_the_least_recently_used_conversation_is_evicted(allocator):
+    old, _ = compute(allocator, ids(*range(16)))
+    allocator.release(old)
+    new, _ = compute(allocator, ids(*range(50, 66)))
+    allocator.release(new)
+    compute(allocator, ids(90))
+    assert (length(allocator, ids(*range(16))), length(allocator, ids(*range(50, 66)))) == (12, 16)
 
 
-def test_pages_that_are_read_are_never_evicted(pages):
-    held, _ = compute(pages, ids(*range(24)))
+def test_referenced_pages_are_not_evicted(allocator):
+    held, _ = compute(allocator, ids(*range(24)))
     with pytest.raises(OutOfPages):
-        compute(pages, ids(*range(50, 66)))
-    assert (pages.held, length(pages, ids(*range(24)))) == (6, 24)
-    pages.release(held)
-    compute(pages, ids(*range(50, 66)))
+        compute(allocator, ids(*range(50, 66)))
+    assert (allocator.num_referenced, length(allocator, ids(*range(24)))) == (6, 24)
+    allocator.release(held)
+    compute(allocator, ids(*range(50, 66)))
 
 
-def test_pages_that_could_not_all_be_had_leave_no_copy_behind():
-    pages = PageAllocator(4, 4, one_reader=True)
-    held, _ = compute(pages, ids(1, 2, 3, 4, 5, 6))
-    marks = ids(1, 2, 3, 4, 5, 6, 7, 8, 9)  # two copies, and no page for the rest
+def test_a_failed_allocation_leaves_no_copy_behind():
+    allocator = PageAllocator(4, 4, exclusive_pages=True)
+    held, _ = compute(allocator, ids(1, 2, 3, 4, 5, 6))
+    tags = ids(1, 2, 3, 4, 5, 6, 7, 8, 9)  # needs two copies and a third page
     with pytest.raises(OutOfPages):
-        pages.take(ROOT, marks, pages.match(ROOT, marks))
-    pages.check()
-    assert pages.held == 2
-    pages.release(held)
-    assert pages.match(ROOT, marks).full == ((held_page(pages),),)
+        allocator.allocate(ROOT, tags, allocator.match(ROOT, tags))
+    allocator.check_invariants()
+    assert allocator.num_referenced == 2
+    allocator.release(held)
+    assert allocator.match(ROOT, tags).full_pages == ((only_page(allocator),),)
 
 
-def held_page(pages):
-    """The only page that holds the first four marks."""
-    (page,) = pages.match(ROOT, ids(1, 2, 3, 4)).full[0]
+def only_page(allocator):
+    """The only page with the first four tags."""
+    (page,) = allocator.match(ROOT, ids(1, 2, 3, 4)).full_pages[0]
     return page
 
 
-def test_drawing_goes_on_in_pages_whose_tokens_are_not_known_beforehand(pages):
-    chain, _ = compute(pages, ids(1, 2, 3))
-    pages.grow(chain)
-    pages.computed(chain, 3, ids(4 + DECODED))
-    pages.computed(chain, 4, ids(5 + DECODED))
-    pages.release(chain)
-    assert length(pages, ids(1, 2, 3, 4 + DECODED, 5 + DECODED, 6)) == 5
+def test_generated_tokens_are_matched_in_appended_pages(allocator):
+    table, _ = compute(allocator, ids(1, 2, 3))
+    allocator.append_page(table)
+    allocator.mark_computed(table, 3, ids(4 + DECODED))
+    allocator.mark_computed(table, 4, ids(5 + DECODED))
+    allocator.release(table)
+    assert length(allocator, ids(1, 2, 3, 4 + DECODED, 5 + DECODED, 6)) == 5
 
 
-def test_an_adapter_is_forgotten_with_all_it_left(pages):
+def test_dropping_an_adapters_tree_frees_its_pages_only(allocator):
     for root in (ROOT, b"another"):
-        chain, _ = compute(pages, ids(*range(12)), root)
-        pages.release(chain)
-    pages.forget(ROOT)
-    assert (length(pages, ids(*range(12))), length(pages, ids(*range(12)), b"another")) == (0, 12)
+        table, _ = compute(allocator, ids(*range(12)), root)
+        allocator.release(table)
+    allocator.drop_tree(ROOT)
+    assert (length(allocator, ids(*range(12))), length(allocator, ids(*range(12)), b"another")) == (
+        0,
+        12,
+    )

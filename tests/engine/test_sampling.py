@@ -1,4 +1,4 @@
-"""Drawing: the right distribution, the right log-probabilities, keys of the request alone."""
+"""Sampling: the right distribution, the right log-probabilities, keys of the request alone."""
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +8,11 @@ import pytest
 from eef_jax.engine.sampling import SamplingArrays, SamplingParams, sample
 from eef_jax.errors import ConfigError
 
-SCORES = jnp.log(jnp.array([0.5, 0.3, 0.15, 0.05]))
-draw = jax.jit(sample)
+LOGITS = jnp.log(jnp.array([0.5, 0.3, 0.15, 0.05]))
+jit_sample = jax.jit(sample)
 
 
-def draws(n, **fields):
+def arrays(n, **fields):
     made = SamplingArrays.empty(n)
     made.temperature[:] = 1.0
     for name, value in fields.items():
@@ -22,8 +22,8 @@ def draws(n, **fields):
 
 def many(n, **fields):
     keys = np.stack([np.zeros(n, np.uint32), np.arange(n, dtype=np.uint32)], axis=1)
-    scores = jnp.tile(SCORES, (n, 1))
-    ids, logprobs = draw(scores, draws(n, keys=keys, **fields), np.zeros(n, np.int32))
+    logits = jnp.tile(LOGITS, (n, 1))
+    ids, logprobs = jit_sample(logits, arrays(n, keys=keys, **fields), np.zeros(n, np.int32))
     return np.asarray(ids), np.asarray(logprobs)
 
 
@@ -37,45 +37,49 @@ def many(n, **fields):
         ({"top_k": 2}, [0.625, 0.375, 0.0, 0.0]),
         ({"top_k": 9}, [0.5, 0.3, 0.15, 0.05]),
         ({"top_k": 3, "top_p": 0.6}, np.array([0.5, 0.3, 0.0, 0.0]) / 0.8),
-        ({"stops": np.array([0, 3] + [-1] * 6), "open_from": 1}, [0.0, 2 / 3, 1 / 3, 0.0]),
-        ({"stops": np.array([0, 3] + [-1] * 6), "open_from": 0}, [0.5, 0.3, 0.15, 0.05]),
+        ({"stop_ids": np.array([0, 3] + [-1] * 6), "stop_from": 1}, [0.0, 2 / 3, 1 / 3, 0.0]),
+        ({"stop_ids": np.array([0, 3] + [-1] * 6), "stop_from": 0}, [0.5, 0.3, 0.15, 0.05]),
     ],
 )
-def test_draws_follow_the_distribution(fields, expected):
+def test_samples_follow_the_distribution(fields, expected):
     ids, logprobs = many(4000, **fields)
     shares = np.bincount(ids, minlength=4) / len(ids)
     np.testing.assert_allclose(shares, expected, atol=0.03)
     np.testing.assert_allclose(np.exp(logprobs), np.asarray(expected)[ids], rtol=1e-4)
 
 
-def test_temperature_zero_takes_the_best():
+def test_temperature_zero_is_greedy():
     ids, logprobs = many(3, temperature=0.0, top_p=0.5)
     assert ids.tolist() == [0, 0, 0]
     np.testing.assert_allclose(np.exp(logprobs), 0.5, rtol=1e-6)
 
 
-def test_a_draw_depends_on_its_own_key_and_position_alone():
+def test_a_sample_depends_on_its_own_key_and_position_only():
     def one(order, position=5):
         n = len(order)
         keys = np.array([[1, k] for k in order], np.uint32)
-        ids, _ = draw(jnp.zeros((n, 1000)), draws(n, keys=keys), np.full(n, position, np.int32))
+        ids, _ = jit_sample(
+            jnp.zeros((n, 1000)), arrays(n, keys=keys), np.full(n, position, np.int32)
+        )
         return dict(zip(order, ids.tolist(), strict=True))
 
     assert one([1, 2, 3, 4]) == one([4, 3, 2, 1])
     assert one([1, 2, 3, 4]) != one([1, 2, 3, 4], position=6)
 
 
-def test_who_cuts_the_tail_changes_no_bit_of_the_others():
+def test_truncation_in_some_rows_changes_no_bit_of_the_others():
     n, size = 32, 8192
-    scores = 4 * jax.random.normal(jax.random.key(0), (n, size))
+    logits = 4 * jax.random.normal(jax.random.key(0), (n, size))
     keys = np.stack([np.zeros(n, np.uint32), np.arange(n, dtype=np.uint32)], axis=1)
     some = np.arange(n) % 4
     temperature = np.where(some == 1, 0.0, 1.0)
-    at = np.zeros(n, np.int32)
-    alone = draw(scores, draws(n, keys=keys, temperature=temperature), at)
-    cut = {"top_p": np.where(some == 3, 0.9, 1.0), "top_k": np.where(some == 2, 50, 0)}
-    beside = draw(scores, draws(n, keys=keys, temperature=temperature, **cut), at)
-    for one, other in zip(alone, beside, strict=True):
+    positions = np.zeros(n, np.int32)
+    alone = jit_sample(logits, arrays(n, keys=keys, temperature=temperature), positions)
+    truncation = {"top_p": np.where(some == 3, 0.9, 1.0), "top_k": np.where(some == 2, 50, 0)}
+    mixed = jit_sample(
+        logits, arrays(n, keys=keys, temperature=temperature, **truncation), positions
+    )
+    for one, other in zip(alone, mixed, strict=True):
         assert (np.asarray(one) == np.asarray(other))[some < 2].all()
         assert (np.asarray(one) != np.asarray(other))[some >= 2].any()
 
@@ -95,6 +99,6 @@ def test_who_cuts_the_tail_changes_no_bit_of_the_others():
         {"min_new_tokens": 99},
     ],
 )
-def test_senseless_settings_are_refused(fields):
+def test_invalid_parameters_are_refused(fields):
     with pytest.raises(ConfigError, match="expected"):
         SamplingParams(**fields)

@@ -1,6 +1,8 @@
-"""A tiny random decoder for engine tests."""
+"""A tiny random decoder for engine tests, and engines over it."""
 
+import contextlib
 import functools
+import time
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,8 @@ import numpy as np
 
 from eef_jax.engine.config import EngineConfig
 from eef_jax.engine.engine import Engine
+from eef_jax.engine.sampling import SamplingParams
+from eef_jax.engine.scheduler import Scheduler
 from eef_jax.models import build
 from eef_jax.models.config import LoraConfig, ModelConfig, ModelOptions
 from eef_jax.models.model import Model, merge
@@ -23,8 +27,8 @@ CONFIG = EngineConfig(
     prefill_chunk=8,
     decode_steps=2,
 )
-
-
+GREEDY = SamplingParams(temperature=0.0, max_new_tokens=6)
+SAMPLED = SamplingParams(temperature=0.7, max_new_tokens=6)
 SIZES = {
     "vocab_size": VOCAB,
     "d_model": 32,
@@ -38,11 +42,11 @@ SIZES = {
 
 
 def model(seed: int = 0, *, adapted: bool = True, **sizes: int) -> Model:
-    """Two layers, grouped heads; an adapter whose second half is not zero, or none."""
+    """Two layers, grouped heads, and an adapter without zero weights (or no adapter)."""
     config = ModelConfig(**SIZES | sizes)
     lora = LoraConfig(rank=4, alpha=8.0) if adapted else None
     made = build.init(config, ModelOptions(lora=lora), seed=seed)
-    # Wide enough that the best token is no close call.
+    # Spread out, so that the best two logits are never close.
     spread = lambda x: x + 0.3 * jax.random.normal(jax.random.key(seed + 1), x.shape)
     return Model(
         config=made.config,
@@ -53,13 +57,39 @@ def model(seed: int = 0, *, adapted: bool = True, **sizes: int) -> Model:
     )
 
 
-def engine(made: Model, *, stop_ids=(), config: EngineConfig = CONFIG) -> Engine:
-    """An engine over few slots and short pages."""
-    return Engine(made, stop_ids=stop_ids, config=config)
+def engine(made: Model, *, stop_ids=(), config: EngineConfig = CONFIG, scheduler=None) -> Engine:
+    """An engine with few rows and short pages."""
+    return Engine(made, stop_ids=stop_ids, config=config, scheduler=scheduler)
+
+
+def generate(engine: Engine, ids, sampling: SamplingParams = GREEDY, key=(0, 0)):
+    """The result of one request in its own session."""
+    return engine.open(ids).generate(sampling, key).result()
+
+
+def prompt(seed: int, n: int) -> list[int]:
+    """Random token ids."""
+    return np.random.default_rng(seed).integers(0, VOCAB, n).tolist()
+
+
+@contextlib.contextmanager
+def paused(scheduler: Scheduler):
+    """Requests submitted to an engine inside this block start together, at its end."""
+    step = scheduler.step
+
+    def idle() -> bool:
+        time.sleep(0.001)
+        return scheduler.busy  # if true, the engine's thread calls `step` again
+
+    scheduler.step = idle
+    try:
+        yield
+    finally:
+        scheduler.step = step
 
 
 def logits(made: Model, ids) -> np.ndarray:
-    """Scores [t, v] of a full forward pass without a cache."""
+    """Logits [t, v] of a full forward pass without a cache."""
     padded = np.zeros((1, 64), np.int32)  # one shape, compiled once
     padded[0, : len(ids)] = ids
     return np.asarray(_forward(made.graphdef, made.frozen, made.trainable, padded)[0, : len(ids)])

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from eef_jax.engine.config import EngineConfig
+from eef_jax.engine.programs import Programs
 from eef_jax.engine.sampling import SamplingParams
+from eef_jax.engine.scheduler import Scheduler
 from eef_jax.errors import PolicyError
 from eef_jax.policies.local import LocalPolicy
 from eef_jax.rollout import loop
@@ -35,11 +37,20 @@ def chat():
 
 
 @pytest.fixture(scope="module")
-def engine(chat):
-    made = toymodel.model(max_positions=256)
-    with toymodel.engine(made, stop_ids=chat.stop_ids, config=CONFIG) as engine:
+def model():
+    return toymodel.model(max_positions=256)
+
+
+@pytest.fixture(scope="module")
+def scheduler(model):
+    return Scheduler(Programs(model, CONFIG))
+
+
+@pytest.fixture(scope="module")
+def engine(model, scheduler, chat):
+    with toymodel.engine(model, stop_ids=chat.stop_ids, scheduler=scheduler) as engine:
         yield engine
-        assert engine._scheduler.pages.held == 0
+        assert scheduler.allocator.num_referenced == 0
 
 
 def make(engine, chat, seed=0, **options):
@@ -58,19 +69,18 @@ def play(policy, episodes, **options):
     return asyncio.run(run())
 
 
-def test_an_answer_that_the_engine_cancels_is_a_failure_of_its_episode(chat):
-    made = toymodel.model(max_positions=256)
-    with toymodel.engine(made, stop_ids=chat.stop_ids, config=CONFIG) as engine:
-        adapter = engine.load_adapter(made.trainable)
-        gone = []
+def test_an_answer_that_the_engine_cancels_is_a_failure_of_its_episode(model, chat):
+    with toymodel.engine(model, stop_ids=chat.stop_ids, config=CONFIG) as engine:
+        adapter = engine.load_adapter(model.trainable)
+        unloaded = []
 
         def stop(ids):
-            if not gone:
-                gone.append(engine.unload_adapter(adapter))
+            if not unloaded:
+                unloaded.append(engine.unload_adapter(adapter))
             return False
 
         policy = make(engine, chat, adapter=adapter)
-        policy._sampling = dataclasses.replace(SAMPLING, stop=stop)
+        policy._sampling = dataclasses.replace(SAMPLING, stop_fn=stop)
         played = play(policy, orders(6))
     assert [t.outcome for t in played] == [Outcome.POLICY_ERROR] * 6
     said = {t.provenance["reason"] for t in played}
@@ -143,12 +153,12 @@ def test_other_seeds_and_attempts_say_other_things(engine, chat):
 
 
 def test_a_policy_error_reaches_those_who_wait_and_the_next_one_is_served(
-    engine, chat, monkeypatch
+    engine, scheduler, chat, monkeypatch
 ):
     async def run():
         policy = make(engine, chat)
         with monkeypatch.context() as patch:
-            patch.setattr(engine._scheduler, "tick", lambda: 1 / 0)
+            patch.setattr(scheduler, "step", lambda: 1 / 0)
             with pytest.raises(PolicyError, match="ZeroDivisionError"):
                 await talk(policy, "hello")
         answer = await talk(policy, "hello")

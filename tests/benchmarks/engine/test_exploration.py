@@ -1,4 +1,4 @@
-"""The exploration workload and its runners: equal ids for all, and what each variant computes."""
+"""The exploration workload: the same ids for every engine, and what each variant computes."""
 
 import json
 
@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.engine import exploration, ours
-from benchmarks.engine.workload import Workload, in_turns
+from benchmarks.engine.workload import Workload, play_by_turn
 from eef_jax.engine.config import EngineConfig
-from eef_jax.engine.pages import PageAllocator
 from eef_jax.errors import ConfigError
 from tests.engine import toymodel
 
@@ -24,23 +23,20 @@ def test_states_of_an_expert_are_prefixes_of_each_other():
     deep, shallow = SMALL.start(1, 2), SMALL.start(1, 1)
     assert len(deep) == 6 + 2 * 9 and deep[: len(shallow)] == shallow
     assert SMALL.start(0, 1) != shallow
-    assert SMALL.longest == 6 + 4 * 9 and len(SMALL.episodes()) == 6
+    assert SMALL.max_tokens == 6 + 4 * 9 and len(SMALL.episodes()) == 6
 
 
-def test_variants_draw_the_same_and_compute_more():
+def test_variants_generate_the_same_and_prefill_more():
     outputs, prefilled = {}, {}
     for variant in ours.VARIANTS:
-        with toymodel.engine(toymodel.model(), config=CONFIG) as engine:
-            if variant in ("no_sharing", "neither"):
-                book: PageAllocator = ours.Unshared(engine.config.num_pages, 16, one_reader=True)
-                engine._scheduler.pages = book
-            keep = variant in ("full", "no_sharing")
-            outputs[variant] = ours.Player(engine, keep_turns=keep).play(SMALL)
+        with ours.make_engine(toymodel.model(), CONFIG, variant=variant) as engine:
+            player = ours.Player(engine, keep_turns=ours.keeps_turns(variant))
+            outputs[variant] = player.play(SMALL)
             prefilled[variant] = engine.counters.prefilled
     assert all(found == outputs["full"] for found in outputs.values())
     assert prefilled["full"] < min(prefilled["no_turns"], prefilled["no_sharing"])
     assert max(prefilled["no_turns"], prefilled["no_sharing"]) < prefilled["neither"]
-    expected = in_turns(
+    expected = play_by_turn(
         {key: SMALL.start(*key) for key in SMALL.episodes()},
         SMALL,
         lambda contexts: [full_passes(ids) for ids in contexts],
@@ -49,10 +45,10 @@ def test_variants_draw_the_same_and_compute_more():
 
 
 def full_passes(ids):
-    model, drawn = toymodel.model(), []
+    model, generated = toymodel.model(), []
     for _ in range(SMALL.action):
-        drawn.append(int(np.argmax(toymodel.logits(model, ids + drawn)[-1])))
-    return drawn
+        generated.append(int(np.argmax(toymodel.logits(model, ids + generated)[-1])))
+    return generated
 
 
 def test_figures_compare_repeat_by_repeat():
@@ -65,22 +61,22 @@ def test_figures_compare_repeat_by_repeat():
     assert [(f.value, f.within) for f in found] == [(1.5, True), (2e-3, False)]
     assert "| 24.00 |" in exploration.lines([one(2.0, 3.0)])[2]
     with pytest.raises(ConfigError, match="expected one of"):
-        exploration.contenders(["vlm=python"])
+        exploration.engine_commands(["vlm=python"])
 
 
 def test_repeats_of_something_else_are_not_added_to(tmp_path):
-    kept = tmp_path / "kept.json"
-    assert exploration.earlier(kept, {"full"}, 8) == []
-    kept.write_text(json.dumps([{"made_by": {}, "experts": 8, "full": {}}]))
-    assert len(exploration.earlier(kept, {"full"}, 8)) == 1
+    results = tmp_path / "results.json"
+    assert exploration.earlier(results, {"full"}, 8) == []
+    results.write_text(json.dumps([{"made_by": {}, "experts": 8, "full": {}}]))
+    assert len(exploration.earlier(results, {"full"}, 8)) == 1
     with pytest.raises(ConfigError, match="give another --results"):
-        exploration.earlier(kept, {"full", "vllm"}, 8)
+        exploration.earlier(results, {"full", "vllm"}, 8)
 
 
-def test_a_parting_is_the_first_id_that_differs_and_what_stood_before_it():
+def test_a_difference_is_the_first_other_id_and_the_ids_before_it():
     mine = {"outputs": [[0, 0, [[1, 2, 3, 4], [5, 6, 7, 8]]], [0, 1, [[1, 1, 1, 1], [2, 2, 2, 2]]]]}
     theirs = {"outputs": [[0, 0, [[1, 2, 3, 4], [5, 9, 9, 9]]], mine["outputs"][1]]}
     assert exploration.agreement(mine, theirs) == 3 / 4
-    ((before, a, b),) = exploration.partings(mine, theirs, SMALL)
+    ((before, a, b),) = exploration.first_differences(mine, theirs, SMALL)
     assert (a, b) == (6, 9)
-    assert before == [*SMALL.start(0, 0), 1, 2, 3, 4, *SMALL.answer((0, 0), 0), 5]
+    assert before == [*SMALL.start(0, 0), 1, 2, 3, 4, *SMALL.observe((0, 0), 0), 5]
