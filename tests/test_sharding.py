@@ -38,7 +38,7 @@ def test_an_axis_that_does_not_divide_is_left_out():
 
 
 @pytest.mark.parametrize("rank", [3, 4])
-def test_every_leaf_has_a_spec_of_its_own_rank_that_divides_it(rank):
+def test_every_parameter_has_a_partition_spec_that_divides_it(rank):
     mesh = sharding.make_mesh({"fsdp": 2, "tensor": 4})
     model = toy(LoraConfig(rank=rank))
     for state in (model.frozen, model.trainable):
@@ -52,7 +52,7 @@ def test_every_leaf_has_a_spec_of_its_own_rank_that_divides_it(rank):
     assert query["lora_b"].get_value().spec == P(None, "tensor")
 
 
-def test_an_optimizer_state_lies_where_its_parameters_lie():
+def test_an_optimizer_state_has_the_sharding_of_its_parameters():
     mesh = sharding.make_mesh({"fsdp": 2, "tensor": 4})
     model = toy(LoraConfig(rank=4))
     moments = sharding.place_tree(optax.adam(1e-3).init(model.trainable), mesh)

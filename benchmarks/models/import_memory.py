@@ -1,10 +1,10 @@
 """Peak memory of importing models: `python -m benchmarks.models.import_memory [--model=FOLDER]`.
 
 For each folder (without any: a generated Llama of about 500 MB in files of 100 MB) a fresh process
-imports jax, then loads the model on the CPU, while this one reads how much anonymous memory that
-one has (RssAnon: pages of mapped files are the system's to drop and do not count). The table shows
-the peak above the level after `import jax`, the import of everything else included, beside the
-bound of 1.15 times the parameters' bytes.
+imports jax, then loads the model on the CPU, while this one samples its anonymous memory (RssAnon:
+pages of mapped files can be dropped by the system and do not count). The table shows the peak above
+the level after `import jax`, all other imports included, and the bound of 1.15 times the bytes of
+the parameters.
 """
 
 import pathlib
@@ -19,8 +19,8 @@ from absl import flags
 
 from eef_jax import cli
 
-BOUND = 1.15  # of the parameters' bytes
-PERIOD = 0.0005  # seconds between two looks at a process
+BOUND = 1.15  # times the bytes of the parameters
+PERIOD = 0.0005  # seconds between two samples
 
 _PROBE = """
 import sys, jax

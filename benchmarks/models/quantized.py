@@ -1,11 +1,11 @@
-"""A base in 8 and 4 bits next to the full one.
+"""Compare a base in 8 and 4 bits with the full one.
 
     python -m benchmarks.models.quantized --model=FOLDER
 
 Prints one table. On the same text and with the same adapter (rank 16 on all projections, no longer
 fresh) it compares, with the base as it is: the next token's distribution, the adapter's gradients,
-and memory: of the frozen weights, and of what a step of training computes beside its arguments
-(XLA's own figure for the compiled step).
+and memory: of the frozen weights, and of what a step of training allocates in addition to its
+arguments (XLA's figure for the compiled step).
 """
 
 import dataclasses
@@ -24,18 +24,18 @@ from eef_jax.models.model import Model, merge
 from eef_jax.text import tokenizer as tokenizer_lib
 
 KINDS = ("", "int8", "nf4")
-USED = 0.01  # deviation of what is added to the adapter: half a fresh one's gradients are 0
+USED = 0.01  # standard deviation of noise added to a fresh adapter, half of whose gradients are 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What one base gives.
+    """Measurements of one base.
 
     Attributes:
         logits: float32[t, v].
-        gradients: of the adapter, in one row.
+        gradients: float32[p] gradients of the adapter, flattened.
         frozen: bytes of the base.
-        temporary: bytes that a step needs beside its arguments and results.
+        temporary: bytes that a step allocates in addition to arguments and results.
     """
 
     logits: np.ndarray

@@ -1,4 +1,4 @@
-"""What the decoder does for all families alike: slots, padding, types (see also test_families)."""
+"""The decoder apart from families: cached decoding, padding, types (see also test_families)."""
 
 import dataclasses
 import functools
@@ -37,7 +37,7 @@ def extend(decoder):
 
 
 @pytest.mark.parametrize("attention", sorted(kernels.PAGED_IMPLEMENTATIONS))
-def test_runs_and_single_tokens_give_the_full_forward(full, extend, attention):
+def test_prefill_and_decode_equal_the_full_forward(full, extend, attention):
     tokens, positions, segments = rows(3, 50)
     expected = full(tokens, positions, segments)
     cache, table = paged.cache(CONFIG, 3, 50, attention=attention)
@@ -71,7 +71,7 @@ def test_padding_is_not_written_and_changes_no_other_token(full, extend):
     CLOSE(out[0], expected[1, 2:])
 
 
-def test_a_copied_page_goes_on_like_its_source(full, extend):
+def test_decoding_continues_from_a_copied_page(full, extend):
     tokens, positions, segments = rows(1, 8)
     expected = full(tokens, positions, segments)
     cache, table = paged.cache(CONFIG, 3, 8)
@@ -83,7 +83,7 @@ def test_a_copied_page_goes_on_like_its_source(full, extend):
 
 
 def test_bfloat16_computes_in_bfloat16_and_scores_in_float32():
-    # Everything that a family may switch on.
+    # All options that a family may switch on.
     config = dataclasses.replace(
         CONFIG,
         attention_bias=True,

@@ -1,4 +1,4 @@
-"""The adapter: changes nothing at first, drops nothing without a key, folds into the base."""
+"""Linear layers: fresh adapters, dropout, targets, merging, gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def test_the_update_is_alpha_over_rank_times_a_b(count):
     np.testing.assert_allclose(layer(x), expected, atol=1e-5)
 
 
-def test_dropout_needs_a_key_and_then_depends_on_it_alone():
+def test_dropout_depends_on_the_key_alone_and_needs_one():
     layer, x = linear(dropout=0.5), jnp.ones((50, 6))
     np.testing.assert_array_equal(layer(x), linear()(x))
     first, second = (layer(x, dropout_key=jax.random.key(i)) for i in (1, 2))
@@ -64,7 +64,7 @@ def test_dropout_reaches_the_whole_decoder():
     assert np.any(first != forward(decoder)(*batch))
 
 
-def test_the_folded_weight_does_what_weight_and_adapter_do():
+def test_the_merged_weight_equals_weight_and_adapter():
     layer, x = linear(), jax.random.normal(jax.random.key(2), (3, 6))
     np.testing.assert_allclose(x @ layer.merged_weight(), layer(x), atol=1e-5)
 

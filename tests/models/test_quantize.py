@@ -1,4 +1,4 @@
-"""Quantized bases: how far codes are from weights, what trains, what it costs, what is refused."""
+"""Quantized bases: error of the codes, products, training, sharding, export, refused options."""
 
 import dataclasses
 
@@ -38,7 +38,7 @@ def test_the_levels_are_the_papers():
 
 
 @pytest.mark.parametrize("kind", sorted(quantize.KINDS))
-def test_codes_stand_for_the_nearest_they_can(kind):
+def test_codes_decode_to_the_nearest_level(kind):
     weight = np.random.default_rng(0).standard_normal((128, 300), np.float32)
     weight[:, 7] = 0.0
     restored = np.asarray(filled(kind, weight).dequantize())
@@ -57,7 +57,7 @@ def test_codes_stand_for_the_nearest_they_can(kind):
 
 
 @pytest.mark.parametrize("kind", sorted(quantize.KINDS))
-def test_a_product_and_its_gradient_are_those_of_the_restored_weight(kind):
+def test_a_product_and_its_gradient_equal_those_of_the_dequantized_weight(kind):
     rng = np.random.default_rng(1)
     weight = filled(kind, rng.standard_normal((12, 10), np.float32))
     x = jnp.asarray(rng.standard_normal((5, 12), np.float32))
@@ -69,7 +69,7 @@ def test_a_product_and_its_gradient_are_those_of_the_restored_weight(kind):
 
 
 @pytest.mark.parametrize(("kind", "most"), [("int8", 0.03), ("nf4", 0.3)])
-def test_a_loaded_base_stays_near_and_only_adapters_train(tmp_path, kind, most):
+def test_a_quantized_base_is_close_and_only_adapters_are_trainable(tmp_path, kind, most):
     plain = toy(LORA)
     hf.save(plain, tmp_path)
     model = hf.load(tmp_path, ModelOptions(lora=LORA, quantization=kind))
@@ -85,7 +85,7 @@ def test_a_loaded_base_stays_near_and_only_adapters_train(tmp_path, kind, most):
     assert np.abs(hidden(model) - expected).mean() < most * np.abs(expected).mean()
 
 
-def test_quantized_weights_lie_on_the_mesh_and_give_the_logits_of_one_device(tmp_path):
+def test_sharded_quantized_weights_give_the_logits_of_one_device(tmp_path):
     hf.save(toy(), tmp_path)
     mesh = sharding.make_mesh({"fsdp": 2, "tensor": 4})
     options = ModelOptions(lora=LORA, quantization="nf4")
@@ -99,7 +99,7 @@ def test_quantized_weights_lie_on_the_mesh_and_give_the_logits_of_one_device(tmp
     np.testing.assert_allclose(got, forward(one.decoder)(*batch), atol=1e-5)
 
 
-def test_a_merged_save_holds_the_restored_weights_with_the_adapter(tmp_path):
+def test_a_saved_model_holds_the_dequantized_weights_with_the_adapter(tmp_path):
     hf.save(toy(), tmp_path / "base")
     options = ModelOptions(lora=LORA, quantization="nf4", param_dtype="bfloat16")
     model = hf.load(tmp_path / "base", options)
@@ -110,7 +110,7 @@ def test_a_merged_save_holds_the_restored_weights_with_the_adapter(tmp_path):
     np.testing.assert_allclose(got, forward(model.decoder)(*batch), atol=2e-4)
 
 
-def test_what_cannot_be_is_refused():
+def test_unsupported_options_are_refused():
     with pytest.raises(ConfigError, match="add an adapter"):
         toy(quantization="nf4")
     with pytest.raises(ConfigError, match="did you mean nf4"):

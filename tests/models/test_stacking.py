@@ -65,12 +65,12 @@ def test_a_scan_gives_the_loss_and_gradient_of_its_layers(remat):
     assert_same(loss_and_gradient(both(remat=remat)[1]), expected())
 
 
-def test_a_policy_without_a_scan_changes_nothing():
+def test_rematerialisation_without_a_scan_changes_no_gradient():
     kept = dataclasses.replace(toy(LORA, remat="block"), trainable=both()[0].trainable)
     assert_same(loss_and_gradient(kept), expected())
 
 
-def test_without_a_policy_a_feed_forward_keeps_gate_and_up_alone():
+def test_without_remat_a_feed_forward_saves_gate_and_up_only():
     model, _ = both()
 
     def hidden(trainable):
@@ -104,7 +104,7 @@ def test_kinds_of_layers_and_their_dropout_stay_their_own():
     assert_same(loss_and_gradient(scanned, key), loss_and_gradient(unrolled, key))
 
 
-def test_a_pattern_is_stacked_by_kind_and_the_rest_stays_alone():
+def test_a_pattern_is_stacked_by_kind_and_leftover_layers_are_separate():
     assert stacking.stack_groups(CONFIG) == [(0, 1)]
     assert stacking.stack_groups(MIXED) == [(0, 2), (1, 3), (4,)]
     assert stacking.stack_groups(config_of("gemma2", num_hidden_layers=4)) == [(0, 2), (1, 3)]

@@ -1,7 +1,7 @@
-"""What every family file owes, asked of all that are found: nothing here names one.
+"""Conformance of every family file; none is named here.
 
-Configs there and back, weights there and back, a refusal for whatever is not computed, and the
-decoder's invariances: cached = in full, packed = alone, sharded = on one device.
+Round trips of configs and weights, refusal of unsupported fields, and the decoder's invariances:
+cached = full forward, packed = alone, sharded = on one device.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ def full(model_type):
     return forward(decoder(model_type))
 
 
-def test_a_config_goes_there_and_back(model_type):
+def test_a_config_survives_a_round_trip(model_type):
     config = config_of(model_type)
     module = registry.family(config.model_type)
     assert module.config_from_hf(module.config_to_hf(config)) == config
@@ -74,12 +74,12 @@ def test_fields_that_a_file_leaves_out_have_defaults(model_type):
         ({"hidden_size": 0}, "hidden_size = 0"),
     ],
 )
-def test_what_is_not_computed_is_refused_by_name(model_type, change, said):
+def test_unsupported_fields_are_refused_by_name(model_type, change, said):
     with pytest.raises(ConfigError, match=said):
         config_of(model_type, **change)
 
 
-def test_a_shape_that_the_familys_files_cannot_say_is_not_written(model_type):
+def test_a_shape_that_config_json_cannot_express_is_not_written(model_type):
     config = config_of(model_type)
     other = dataclasses.replace(config, zero_centered_norms=not config.zero_centered_norms)
     with pytest.raises(ConfigError, match="cannot say zero_centered_norms"):
@@ -143,16 +143,16 @@ def test_two_by_four_devices_give_the_logits_of_one(model_type):
     expected = jax.jit(logits)(frozen, trainable, batch)
     mesh = sharding.make_mesh({"data": 1, "fsdp": 2, "tensor": 4})
     placed = [sharding.place_tree(state, mesh) for state in (frozen, trainable)]
-    laid = jax.device_put(batch, sharding.batch_sharding(mesh))
-    lies = NamedSharding(mesh, PartitionSpec(("data", "fsdp"), None, "tensor"))
+    sharded_batch = jax.device_put(batch, sharding.batch_sharding(mesh))
+    expected_sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp"), None, "tensor"))
     with jax.set_mesh(mesh):
-        got = jax.jit(logits)(*placed, laid)
-    assert got.sharding.is_equivalent_to(lies, 3), got.sharding
+        got = jax.jit(logits)(*placed, sharded_batch)
+    assert got.sharding.is_equivalent_to(expected_sharding, 3), got.sharding
     CLOSE(got, expected)
 
 
 @pytest.mark.parametrize("rank", [3, 4])
-def test_every_leaf_has_a_spec_of_its_own_rank_that_divides_it(model_type, rank):
+def test_every_parameter_has_a_partition_spec_that_divides_it(model_type, rank):
     mesh = sharding.make_mesh({"fsdp": 2, "tensor": 4})
     model = toy(LoraConfig(rank=rank), config_of(model_type))
     adapted = set()

@@ -1,4 +1,4 @@
-"""Hugging Face folders: bit-equal there and back, and every fault named at once."""
+"""Hugging Face folders: bit-equal round trips, and every faulty tensor named at once."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ def test_saved_and_loaded_weights_are_bit_equal(tmp_path, tied, param_dtype):
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_the_adapter_is_saved_folded_in(tmp_path):
+def test_the_adapter_is_merged_when_saved(tmp_path):
     model = toy(LoraConfig(rank=2))
     model = dataclasses.replace(model, trainable=loud(model.trainable))
     hf.save(model, tmp_path)
@@ -72,7 +72,9 @@ def test_sharded_files_load_by_their_index_onto_a_mesh(tmp_path, monkeypatch):
     assert content_hash(loaded.frozen) == content_hash(model.trainable)
     for state in (loaded.frozen, loaded.trainable):
         jax.tree.map(
-            lambda leaf, lies: np.testing.assert_(leaf.sharding.is_equivalent_to(lies, leaf.ndim)),
+            lambda leaf, expected: np.testing.assert_(
+                leaf.sharding.is_equivalent_to(expected, leaf.ndim)
+            ),
             state,
             sharding.tree_shardings(state, mesh),
         )

@@ -1,4 +1,4 @@
-"""Adapters as PEFT has them: bit-equal there and back, refused where they are something else."""
+"""PEFT folders: bit-equal round trips, refusal of unsupported adapters."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ def rewrite(folder, **changes):
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
-def test_an_adapter_comes_back_bit_for_bit(folder):
+def test_an_adapter_is_bit_equal_after_a_round_trip(folder):
     model = toy(peft.read_config(folder, CONFIG))
     assert model.lora == LORA
     loaded = peft.load(folder, model)
