@@ -1,11 +1,10 @@
 """TextWorldExpress: eight small text games, thousands of variations each, fast and deterministic.
 
 The simulator is the package `textworld-express` (Jansen & Cote, 2022). What it takes to be an
-environment over a Java simulator is this file: a `Simulator`, tasks, and how an agent is spoken to;
-the rest is `eef_jax.envs._jvm`. Knows nothing of models.
+environment over a Java simulator is this file: a `Simulator`, tasks and prompts; the rest is
+`eef_jax.envs._jvm` and `eef_jax.envs._prompt`.
 """
 
-import dataclasses
 import hashlib
 import json
 import pathlib
@@ -17,6 +16,7 @@ from eef_jax.envs._jvm.pool import JvmPool, usable_cores
 from eef_jax.envs._jvm.process import Jvm, find_java, find_package
 from eef_jax.envs._jvm.replay import ReplayState, run_at_state
 from eef_jax.envs._jvm.simulator import SimulatorStatus
+from eef_jax.envs._prompt import Preset, split_limits
 from eef_jax.errors import ConfigError, EnvError, check_at_least, check_one_of, did_you_mean
 from eef_jax.types import Message, Task
 
@@ -36,17 +36,8 @@ Thought: why you do what you do next
 Action: the action"""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
-    """A way of talking: what stands before the task, and before the action in a message."""
-
-    messages: tuple[Message, ...]
-    marker: str
-    invalid: str
-
-
 PRESETS = {
-    "action": Preset(messages=(), marker="", invalid="Say an action, such as: look around"),
+    "action": Preset(invalid="Say an action, such as: look around"),
     "react": Preset(
         messages=(
             Message(role="user", content=_INSTRUCTION),
@@ -78,10 +69,10 @@ def make(
         params: the games' own settings, as `"numLocations=3,includeDoors=0"`; all chosen games must
             know them; "": their defaults.
         prompt: `action` (a message is an action) or `react` (a thought, then an action).
-        train_tasks: only the first so many tasks of the split, the games taking turns; 0: all,
-            1,000 of each game.
-        dev_tasks: likewise.
-        test_tasks: likewise.
+        train_tasks: number of tasks of `train`, its first ones, in which the games take turns; 0:
+            all, 1,000 of each game.
+        dev_tasks: number of tasks of `dev`; 0: all, 1,000 of each game.
+        test_tasks: number of tasks of `test`; 0: all, 1,000 of each game.
         max_steps: cap on an agent's actions; 0: 50.
         reward: `final`, the score at the end, or `best`, its running maximum; they differ where a
             mistake ends the game. Both stand in each step's `info["rewards"]`.
@@ -97,10 +88,9 @@ def make(
         check_one_of("env.games", name, GAMES)
     check_one_of("env.prompt", prompt, PRESETS)
     check_one_of("env.reward", reward, REWARD_CONVENTIONS)
-    limits = {"train": train_tasks, "dev": dev_tasks, "test": test_tasks}
-    sizes = {f"env.{split}_tasks": limit for split, limit in limits.items()}
-    for field, value in {**sizes, "env.max_steps": max_steps, "env.jvms": jvms}.items():
-        check_at_least(field, value, 0)
+    limits = split_limits(train_tasks=train_tasks, dev_tasks=dev_tasks, test_tasks=test_tasks)
+    check_at_least("env.max_steps", max_steps, 0)
+    check_at_least("env.jvms", jvms, 0)
     package, version = find_package("textworld_express", extra="textworld-express")
     find_java()
     tasks = {
@@ -233,15 +223,12 @@ class TextWorldExpress:
         return self._preset.messages
 
     def parse(self, message: str) -> str | None:
-        """The first line that says something, after the marker where there is one."""
-        marker = self._preset.marker
-        _, marked, rest = message.partition(marker) if marker else ("", "yes", message)
-        lines = (line.strip() for line in rest.splitlines()) if marked else iter(())
-        return next((line for line in lines if line), None)
+        """The action in a message, or None."""
+        return self._preset.parse(message)
 
     def render(self, action: str) -> str:
         """A message that says `action`."""
-        return self._preset.marker + action
+        return self._preset.render(action)
 
     def invalid(self, message: str) -> str:
         """What an agent reads after a message without an action."""

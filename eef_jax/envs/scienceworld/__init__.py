@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from eef_jax.envs._jvm.game import REWARD_CONVENTIONS, ReplayGame, RewardConvention
 from eef_jax.envs._jvm.pool import JvmPool, usable_cores
 from eef_jax.envs._jvm.process import find_java, find_package
+from eef_jax.envs._prompt import Preset, split_limits
 from eef_jax.envs.scienceworld import prompts, simplify, splits
 from eef_jax.envs.scienceworld.gold import GoldPathGenerator, shorten_with_teleports
-from eef_jax.envs.scienceworld.prompts import Preset
 from eef_jax.envs.scienceworld.simulator import (
     ObservationFormat,
     ScienceWorldSimulator,
@@ -69,9 +69,9 @@ def make(
             dev files share 54).
         dev_indices: likewise.
         test_indices: likewise.
-        train_tasks: only the first so many tasks of the split; 0: all.
-        dev_tasks: likewise.
-        test_tasks: likewise.
+        train_tasks: number of tasks of `train`, its first ones; 0: all.
+        dev_tasks: number of tasks of `dev`, its first ones; 0: all.
+        test_tasks: number of tasks of `test`, its first ones; 0: all.
         step_caps: caps on an agent's steps by task type: `eto`, `agentgym` (30), or the path of a
             JSON object.
         max_steps: one cap for all task types instead; 0: none.
@@ -97,9 +97,8 @@ def make(
         games = {s: splits.read_index_file(path) if path else [] for s, path in files.items()}
     else:
         games = {split: splits.official_split(chosen, split) for split in SPLITS}
-    for split, limit in (("train", train_tasks), ("dev", dev_tasks), ("test", test_tasks)):
-        check_at_least(f"env.{split}_tasks", limit, 0)
-        games[split] = games[split][: limit or None]
+    limits = split_limits(train_tasks=train_tasks, dev_tasks=dev_tasks, test_tasks=test_tasks)
+    games = {split: games[split][: limit or None] for split, limit in limits.items()}
     return ScienceWorld(
         package,
         version,

@@ -1,50 +1,19 @@
-"""How ScienceWorld talks to an agent: prompt presets, and the action in an agent's message.
+"""ScienceWorld's prompt presets.
 
-`react` is ETO's convention (an instruction, `OK`, the task; then `Thought:` and `Action:` on lines
-of their own, `Observation: ` before each answer; the first room is not shown), `agentgym` is
-AgentGym's (task and first room; the action on the line after `Action:`), `action` is the shortest:
-a message is an action. The words are our own; other people's messages come from a file. Knows
-texts, no simulator.
+`react` is ETO's convention: an instruction, `OK`, the task; then `Thought:` and `Action:` on
+separate lines, and `Observation: ` before each observation; the first room is not shown. `agentgym`
+is AgentGym's: task and first room, and the action on the line after `Action:`. With `action` a
+message is an action. The texts are written for this package; the originals' can be read from a
+file (`prompt_messages`).
 """
 
 import dataclasses
 import json
 import pathlib
 
-from eef_jax.errors import ConfigError, DataError, did_you_mean
+from eef_jax.envs._prompt import Preset, parse_messages
+from eef_jax.errors import DataError, check_one_of
 from eef_jax.types import Message
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
-    """A way of talking.
-
-    Attributes:
-        messages: what stands before the task.
-        opening: the first observation, of `{task}` and `{room}`.
-        observation: text before every later observation.
-        marker: what stands before the action in a message, and after the thought; "": nothing does.
-        gap: what a rendered message has between the marker and the action.
-        invalid: what an agent reads after a message without an action, which costs it a step.
-    """
-
-    messages: tuple[Message, ...] = ()
-    opening: str = "{task}\n{room}"
-    observation: str = ""
-    marker: str = ""
-    gap: str = ""
-    invalid: str
-
-    def parse(self, message: str) -> str | None:
-        """The first line that says something after the (first) marker; None where there is none."""
-        _, marked, rest = message.partition(self.marker) if self.marker else ("", "yes", message)
-        lines = (line.strip() for line in rest.splitlines()) if marked else iter(())
-        return next((line for line in lines if line), None)
-
-    def render(self, action: str) -> str:
-        """A message that says `action`."""
-        return self.marker + self.gap + action
-
 
 _TASK = """\
 You are in a small world of ten rooms with things, plants, animals and devices in them, and have a \
@@ -107,35 +76,24 @@ PRESETS = {
 
 
 def find(name: str, messages: str = "") -> Preset:
-    """A preset by name, with the messages of a file in place of its own.
+    """Look a preset up by name, optionally with the messages of a file in place of its own.
 
     Args:
         name: one of `PRESETS`.
-        messages: path of a JSON list of `{"role": ..., "content": ...}`; "": the preset's own. The
-            last message must not be the user's, because the task is.
+        messages: path of a JSON list of `{"role": ..., "content": ...}`, the last one not the
+            user's, because the task follows; "": the preset's own messages.
 
     Raises:
         ConfigError: there is no such preset.
-        DataError: the file is not what it should be.
+        DataError: the file cannot be read or holds anything else.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"unknown prompt {name!r} (env.prompt); {did_you_mean(name, PRESETS)}")
+    check_one_of("env.prompt", name, PRESETS)
     if not messages:
         return PRESETS[name]
     try:
-        rows = json.loads(pathlib.Path(messages).read_text("utf-8"))
-        said = tuple(Message(role=row["role"], content=row["content"]) for row in rows)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        parsed = parse_messages(json.loads(pathlib.Path(messages).read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(
-            f"env.prompt_messages: {messages} is no JSON list of objects with role and content: "
-            f"{error}"
+            f"env.prompt_messages: {messages} is not a JSON list of messages: {error}"
         ) from error
-    if said and (said[-1].role == "user" or any(m.role not in _ROLES for m in said)):
-        raise DataError(
-            f"env.prompt_messages: {messages} has roles {[m.role for m in said]}, expected some of "
-            f"{', '.join(_ROLES)}, the last one not user: the task follows"
-        )
-    return dataclasses.replace(PRESETS[name], messages=said)
-
-
-_ROLES = ("system", "user", "assistant")
+    return dataclasses.replace(PRESETS[name], messages=parsed)

@@ -6,14 +6,14 @@ of a split are spread over the types. Knows numbers and names, no simulator.
 """
 
 import fnmatch
-import json
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from eef_jax.envs import _prompt
 from eef_jax.envs.scienceworld import task_types
 from eef_jax.envs.scienceworld.task_types import TaskType
 from eef_jax.errors import ConfigError, DataError, check_at_least, did_you_mean
+from eef_jax.storage.files import read_json
 
 SPLITS = ("train", "dev", "test")
 # ETO's caps for the types that ETO leaves out.
@@ -79,13 +79,13 @@ def read_index_file(path: str) -> list[Variation]:
         DataError: the file is missing, damaged, or names what is not there.
     """
     numbered = agentgym_games()
-    games: dict[Variation, None] = {}
-    for place, row in enumerate(_read(path, list, '[["find-plant", 3], ...]')):
-        try:
-            games[_entry(row, numbered)] = None
-        except DataError as error:
-            raise DataError(f"{path}: entry {place}{error}") from error
-    return list(games)
+    entries = _prompt.read_index_file(
+        path,
+        lambda row: _entry(row, numbered),
+        what="variations",
+        remedy='expected JSON such as [["find-plant", 3], ...]',
+    )
+    return list(dict.fromkeys(entries))  # each once, in order
 
 
 def agentgym_games() -> list[Variation]:
@@ -99,19 +99,19 @@ def _entry(row: Any, numbered: list[Variation]) -> Variation:
         item = int(item.rpartition("_")[2])
     if isinstance(item, int) and not isinstance(item, bool):
         if not 0 <= item < len(numbered):
-            raise DataError(f" is game {item} of AgentGym's, which are 0 to {len(numbered) - 1}")
+            raise ValueError(f" is game {item} of AgentGym's, which are 0 to {len(numbered) - 1}")
         return numbered[item]
     right = isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
     if not right or isinstance(item[1], bool) or not isinstance(item[1], int):
-        raise DataError(
+        raise ValueError(
             f" is {row!r}, expected [task name, variation], or AgentGym's number or item_id"
         )
     try:
         kind = task_types.find_task_type(item[0])
     except DataError as error:
-        raise DataError(f": {error}") from error
+        raise ValueError(f": {error}") from error
     if not 0 <= item[1] < kind.test:
-        raise DataError(f" is variation {item[1]} of {kind.name}, which has 0 to {kind.test - 1}")
+        raise ValueError(f" is variation {item[1]} of {kind.name}, which has 0 to {kind.test - 1}")
     return kind, item[1]
 
 
@@ -150,18 +150,10 @@ def step_caps(text: str, max_steps: int) -> Mapping[str, int]:
             f"env.step_caps={text!r}: {did_you_mean(text, ('eto', 'agentgym'))}; or the path of a "
             ".json file"
         )
-    for name, cap in _read(text, dict, '{"boil": 100, ...}').items():
+    for name, cap in read_json(
+        text, what="step caps", remedy='expected JSON such as {"boil": 100, ...}'
+    ).items():
         if isinstance(cap, bool) or not isinstance(cap, int) or cap < 1:
             raise DataError(f"{text}: the cap of {name!r} is {cap!r}, expected a whole number >= 1")
         found[task_types.find_task_type(name).name] = cap
     return found
-
-
-def _read(path: str, kind: type, example: str) -> Any:
-    try:
-        value = json.loads(pathlib.Path(path).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}; expected JSON: {example}") from error
-    if not isinstance(value, kind):
-        raise DataError(f"{path} holds a JSON {type(value).__name__}, expected {example}")
-    return value

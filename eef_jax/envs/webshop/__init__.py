@@ -24,13 +24,13 @@ import functools
 import hashlib
 from collections.abc import Sequence
 
+from eef_jax.envs._prompt import Preset, split_limits
 from eef_jax.envs.webshop import official, stored
 from eef_jax.envs.webshop.dataset import Dataset
 from eef_jax.envs.webshop.game import ShopGame
 from eef_jax.envs.webshop.goal_filter import filter_splits
 from eef_jax.envs.webshop.importer import Sources
 from eef_jax.envs.webshop.prompt_file import preset as find_preset
-from eef_jax.envs.webshop.prompts import Preset
 from eef_jax.envs.webshop.shop import Shop, search_index
 from eef_jax.envs.webshop.splits import SPLITS, SplitPlan
 from eef_jax.envs.webshop.tasks import split_tasks
@@ -134,7 +134,7 @@ def make(
         dataset = _embedded()
     if goal_filter:
         dataset = filter_splits(dataset, goal_filter)
-    limits = {"train": train_tasks, "dev": dev_tasks, "test": test_tasks}
+    limits = split_limits(train_tasks=train_tasks, dev_tasks=dev_tasks, test_tasks=test_tasks)
     return WebShop(dataset, preset, limits=limits, view=view, max_steps=max_steps)
 
 

@@ -6,7 +6,7 @@ A `.txt` file is the instruction of a preset `react`. A `.json` file is an objec
      "listing": "...", "marker": "...", "end": "...", "invalid": "...", "max_steps": 10}
 
 whose fields replace those of the preset (`react` where it names none); see `Preset` for what they
-say. Knows files and presets, not pages.
+mean.
 """
 
 import dataclasses
@@ -14,13 +14,14 @@ import json
 import pathlib
 from typing import Any
 
-from eef_jax.envs.webshop.prompts import PRESETS, Preset
+from eef_jax.envs._prompt import Preset, parse_messages
+from eef_jax.envs.webshop.prompts import PRESETS
 from eef_jax.errors import ConfigError, DataError, did_you_mean
 from eef_jax.types import Message
 
 BASE = "react"  # whose fields hold where a file says nothing
-_FIELDS = {field.name: field for field in dataclasses.fields(Preset)}
-_ROLES = ("system", "user", "assistant")
+# Fields of `Preset` that a file may replace.
+FIELDS = ("messages", "observation", "listing", "marker", "end", "invalid", "max_steps")
 
 
 def preset(name: str) -> Preset:
@@ -79,26 +80,13 @@ def _of(content: Any) -> Preset:
     if base not in PRESETS:
         raise ValueError(f"unknown preset {base!r}; {did_you_mean(str(base), PRESETS)}")
     for name, value in fields.items():
-        if name not in _FIELDS:
-            raise ValueError(f"unknown field {name!r}; {did_you_mean(name, (*_FIELDS, 'preset'))}")
+        if name not in FIELDS:
+            raise ValueError(f"unknown field {name!r}; {did_you_mean(name, (*FIELDS, 'preset'))}")
         expected = {"messages": list, "max_steps": int}.get(name, str)
         if not isinstance(value, expected):
             raise TypeError(f"{name} is {value!r}, expected a JSON {expected.__name__}")
     if fields.get("max_steps", 1) < 1:
         raise ValueError(f"max_steps is {fields['max_steps']}, expected at least 1")
     if "messages" in fields:
-        fields["messages"] = tuple(map(_message, fields["messages"]))
-        if fields["messages"] and fields["messages"][-1].role == "user":
-            raise ValueError(
-                "the last message is the user's, as is the first page; end with the assistant's"
-            )
+        fields["messages"] = parse_messages(fields["messages"])
     return dataclasses.replace(PRESETS[base], **fields)
-
-
-def _message(row: Any) -> Message:
-    right = isinstance(row, dict) and set(row) == {"role", "content"}
-    if not right or row["role"] not in _ROLES or not isinstance(row["content"], str):
-        raise TypeError(
-            f"message {row!r}, expected an object with role ({', '.join(_ROLES)}) and content"
-        )
-    return Message(role=row["role"], content=row["content"])

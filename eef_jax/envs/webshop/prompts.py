@@ -1,57 +1,23 @@
-"""How the shop talks to an agent: prompt presets, and the actions in an agent's messages.
+"""WebShop's prompt presets and its action grammar.
 
-A preset is texts and a parser; it knows no pages. `action` is the shortest (a message is an action,
-and the first page is the first message); `react` asks for a thought before each action, in ETO's
-convention; `admissible` tells after each page what can be done there, as verl-agent does. Texts of
-other people's come from files (`prompt_file`).
+With `action` a message is an action, and the first page is the first message. `react` asks for a
+thought before each action, in ETO's convention. `admissible` lists after each page the actions that
+it allows, as verl-agent does. Other texts come from files (`prompt_file`).
 """
 
-import dataclasses
-
+from eef_jax.envs._prompt import Preset
 from eef_jax.envs.webshop.game import parse_action
 from eef_jax.types import Message
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
-    """A way of talking.
-
-    Attributes:
-        messages: what stands before the first observation.
-        observation: text before every observation.
-        listing: text after every page, before the actions that lead somewhere from it; "": they are
-            not told.
-        marker: what stands before the action in a message, and after the thought; "": nothing does.
-        end: what stands after the action in a message that the shop renders.
-        invalid: what an agent reads after a message without an action, which costs it a step.
-        max_steps: default cap on an agent's actions.
-    """
-
-    messages: tuple[Message, ...] = ()
-    observation: str = ""
-    listing: str = ""
-    marker: str = ""
-    end: str = ""
-    invalid: str
-    max_steps: int = 15
-
-    def parse(self, message: str) -> str | None:
-        """The action in a message, cut at its closing bracket; None where there is none.
-
-        With a marker, the action is what follows the marker's first occurrence; with an end, it is
-        over before that.
-        """
-        _, marked, rest = message.partition(self.marker) if self.marker else ("", "yes", message)
-        action = (rest.partition(self.end)[0] if self.end else rest).strip()
-        parts = parse_action(action) if marked else None
-        if parts is None:
-            return None
-        verb, argument = parts
-        return action[: len(verb) + len(argument) + 2]
-
-    def render(self, action: str) -> str:
-        """A message that says `action`."""
-        return self.marker + action + self.end
+def find_action(text: str) -> str | None:
+    """The action that a text starts with, cut at its closing bracket; None where there is none."""
+    action = text.strip()
+    parts = parse_action(action)
+    if parts is None:
+        return None
+    verb, argument = parts
+    return action[: len(verb) + len(argument) + 2]
 
 
 _TASK = """\
@@ -79,9 +45,12 @@ exactly this form, with keywords of your own where the list says search[words]:
 
 PRESETS = {
     "action": Preset(
+        grammar=find_action,
         invalid="Invalid action. Say search[keywords] or click[name].",
+        max_steps=15,
     ),
     "react": Preset(
+        grammar=find_action,
         messages=(
             Message(role="user", content=_TASK + _REACT + _RULES),
             Message(role="assistant", content="OK"),
@@ -94,6 +63,7 @@ PRESETS = {
         max_steps=10,
     ),
     "admissible": Preset(
+        grammar=find_action,
         messages=(
             Message(role="user", content=_TASK + _ADMISSIBLE + _RULES),
             Message(role="assistant", content="OK"),
@@ -104,5 +74,6 @@ PRESETS = {
         invalid=(
             "Invalid format. Write <action>, one of the admissible actions, and then </action>."
         ),
+        max_steps=15,
     ),
 }

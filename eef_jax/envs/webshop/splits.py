@@ -17,12 +17,13 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from eef_jax.envs._prompt import read_index_file
 from eef_jax.envs.webshop.goals import shuffled_order
-from eef_jax.errors import ConfigError, DataError, did_you_mean
-from eef_jax.storage.files import read_json
+from eef_jax.errors import ConfigError, did_you_mean
 
 SPLITS = ("train", "dev", "test")
 SPLIT_KINDS = ("products", "original", "shuffled")
@@ -57,7 +58,7 @@ class SplitPlan:
             DataError: an index file is missing, damaged, or names goals that are not there.
         """
         if self.files:
-            chosen = {split: read_indices(path, count) for split, path in self.files.items()}
+            chosen = {split: read_goal_indices(path, count) for split, path in self.files.items()}
             digest = hashlib.sha256(json.dumps(sorted(chosen.items())).encode()).hexdigest()
             return LazySplits(lambda: chosen, f"files {digest}")
         if self.kind == "original":
@@ -149,17 +150,24 @@ def product_splits(
     return splits
 
 
-def read_indices(path: str, count: int) -> list[int]:
-    """Goal numbers of an index file.
+def read_goal_indices(path: str, count: int) -> list[int]:
+    """Read the goal numbers of an index file.
+
+    Args:
+        path: a JSON list of goal numbers.
+        count: number of goals.
 
     Raises:
-        DataError: the file is missing, damaged, or names a goal that is not there.
+        DataError: the file is missing or damaged, or names a goal that does not exist.
     """
-    numbers = read_json(path, list, what="goal numbers", remedy="give its path, or make it again")
-    for place, number in enumerate(numbers):
+
+    def parse_entry(number: Any) -> int:
         if type(number) is not int or not 0 <= number < count:
-            raise DataError(
-                f"{path}: entry {place} is {number!r}, expected the number of a goal, 0 to "
-                f"{count - 1}; was the file made for another catalogue, or for the human goals?"
+            raise ValueError(
+                f" is {number!r}, expected the number of a goal, 0 to {count - 1}; was the file "
+                "made for another catalogue, or for the human goals?"
             )
-    return numbers
+        return number
+
+    remedy = "give its path, or make it again"
+    return list(read_index_file(path, parse_entry, what="goal numbers", remedy=remedy))

@@ -150,9 +150,9 @@ def test_messages_of_a_file(tmp_path):
     said = [{"role": "user", "content": "Do science."}, {"role": "assistant", "content": "OK"}]
     preset = prompts.find("react", write(tmp_path / "m.json", said))
     assert [m.content for m in preset.messages] == ["Do science.", "OK"]
-    with pytest.raises(DataError, match="the last one not user"):
+    with pytest.raises(DataError, match="end with the assistant's"):
         prompts.find("react", write(tmp_path / "n.json", said[:1]))
-    with pytest.raises(DataError, match="no JSON list"):
+    with pytest.raises(DataError, match="not a JSON list"):
         prompts.find("react", str(tmp_path / "none.json"))
     with pytest.raises(ConfigError, match="did you mean react"):
         prompts.find("reakt")

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from eef_jax.envs.webshop.prompt_file import preset
+from eef_jax.envs.webshop.prompt_file import FIELDS, preset
 from tests.envs.webshop import golden
 from tests.parity import webshop as parity
 
@@ -33,7 +33,8 @@ def test_the_prompt_file_is_one(tmp_path):
     (example,) = (block for block in blocks("json") if '"preset"' in block)
     path = tmp_path / "prompt.json"
     path.write_text(example)
-    assert set(json.loads(example)) == {"preset", *preset(str(path)).__slots__}
+    assert preset(str(path)).max_steps == 15
+    assert set(json.loads(example)) == {"preset", *FIELDS}
 
 
 def test_counts_are_those_of_the_runner():
