@@ -1,6 +1,6 @@
-"""The pretrained nano base: its tokenizer, its reading exercises, and the script that made it.
+"""How the nano bases in `eef_jax/bases` were pretrained; not part of the installed package.
 
-It plays the part that a pretrained LLM plays in the paper: something that can read before it is
-taught to act. It is made once by `python -m pretrain.main` and ships as
-`eef_jax/bases/webshop`.
+A nano base plays the part of the paper's pretrained LLM: it can read before it is taught to act.
+`python -m pretrain.main` trains one on generated reading exercises, `python -m pretrain.probe`
+measures what it has learned.
 """

@@ -1,86 +1,97 @@
 """Measures what a nano base can read: `python -m pretrain.probe [--path=DIR] [--count=300]`.
 
-With `--course=scienceworld` it asks about made-up rooms and goals and gives orders; else it asks
-about WebShop's pages: greedy answers to questions it has not seen, on random pages and on the pages
-that the embedded shop shows for its own train goals (products the base never met). Presence:
-whether the page holds what is asked for, seen where it does and denied where it does not.
-Selection: the id of a fitting product where there is one. Prints one line a skill; knows no agent.
+Prints for each skill how many unseen questions are answered right by greedy decoding. With
+`--curriculum=scienceworld` the questions are about made-up rooms, goals and orders. Otherwise they
+are about WebShop's pages: random ones, and those that the embedded shop shows for its train goals
+(products the base has never seen). For the question which item fits, it also prints how often the
+base says that some item fits or none does (presence), and how often it names a fitting item where
+there is one (selection).
 """
 
 import dataclasses
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tokenizers
-from absl import app, flags
+from absl import flags
 
-from eef_jax import bases
+from eef_jax import bases, cli
 from eef_jax.envs import webshop
 from eef_jax.envs.webshop.embedded import is_winning
 from eef_jax.models.huggingface import folder as hf
-from pretrain import exercises, science, walks
-from pretrain.pieces import Pieces, assistant, copy, user
-from pretrain.vocabulary import ASSISTANT, BOS, END
+from pretrain.curricula import CURRICULA
+from pretrain.scienceworld import exercises as scienceworld_exercises
+from pretrain.scienceworld import walks as scienceworld_walks
+from pretrain.segments import Exercise, assistant, copy_exercise, user
+from pretrain.tokenizer import ASSISTANT, BOS, END
+from pretrain.webshop import exercises as webshop_exercises
+from pretrain.webshop import pages
 
 FLAGS = flags.FLAGS
-LENGTH = 1024
-BATCH = 16
+MAX_TOKENS = 1024
+BATCH_SIZE = 16
 NONE = f"none{END}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Question:
-    """A conversation up to the answer, and the answers that are right."""
+    """A conversation up to the answer, and the accepted answers."""
 
     text: str
-    right: tuple[str, ...]
+    accepted: tuple[str, ...]
 
 
-def questions(course: str, count: int) -> dict[str, list[Question]]:
-    """Questions for each skill of a course."""
+def questions(curriculum: str, count: int) -> dict[str, list[Question]]:
+    """Return `count` questions for each skill of a curriculum; always the same ones."""
     rng = random.Random("probe")
-    if course == "scienceworld":
+    if curriculum == "scienceworld":
+        exercises, words = scienceworld_exercises, scienceworld_exercises.copy_words()
         return {
-            "a room": [_ask(science.ask(rng, 1)) for _ in range(count)],
-            "where something was": [_ask(science.ask(rng, 3)) for _ in range(count)],
-            "a goal": [_ask(science.understand(rng)) for _ in range(count)],
-            "an order": [_ask(walks.walk(rng, 6, ordered=1)[:-1]) for _ in range(count)],
-            "copies": [_ask(copy(rng, science.words())) for _ in range(count)],
+            "a room": [_last_answer(exercises.read_rooms(rng, 1)) for _ in range(count)],
+            "where something was": [
+                _last_answer(exercises.read_rooms(rng, 3)) for _ in range(count)
+            ],
+            "a goal": [_last_answer(exercises.read_goal(rng)) for _ in range(count)],
+            "an order": [
+                _last_answer(scienceworld_walks.walk(rng, 6, ordered=1)[:-1]) for _ in range(count)
+            ],
+            "copies": [_last_answer(copy_exercise(rng, words)) for _ in range(count)],
         }
     return {
         "which, one page": [_which(rng, 1) for _ in range(count)],
         "which, third page": [_which(rng, 3) for _ in range(count)],
-        "which, embedded shop": list(_shop_pages(rng, count)),
-        "options": [_ask(exercises.options(rng)) for _ in range(count)],
-        "keywords": [_ask(exercises.keywords(rng)) for _ in range(count)],
+        "which, embedded shop": list(_embedded_shop(rng, count)),
+        "options": [_last_answer(webshop_exercises.options(rng)) for _ in range(count)],
+        "keywords": [_last_answer(webshop_exercises.keywords(rng)) for _ in range(count)],
     }
 
 
-def _ask(pieces: Pieces) -> Question:
-    *before, answer = pieces
-    return Question(BOS + "".join(piece.text for piece in before), (answer.text,))
+def _last_answer(exercise: Exercise) -> Question:
+    *before, answer = exercise
+    return Question(BOS + "".join(segment.text for segment in before), (answer.text,))
 
 
-def _which(rng: random.Random, pages: int) -> Question:
-    goal = exercises.make_goal(rng)
+def _which(rng: random.Random, num_pages: int) -> Question:
+    """Ask on the last of several results pages; no item of the earlier ones fits."""
+    goal = pages.make_goal(rng)
     text = BOS
-    for page in range(1, pages):
-        items = exercises.make_page(rng, goal, 0.0)
-        turn = [exercises.results(goal, page, items), *assistant("click[next >]")]
-        text += "".join(piece.text for piece in turn)
-    items = exercises.make_page(rng, goal, 0.65)
-    text += exercises.results(goal, pages, items, "which?").text + ASSISTANT
-    return Question(text, _names(i.asin for i in items if exercises.fits(goal, i)))
+    for page in range(1, num_pages):
+        items = pages.make_items(rng, goal, 0.0)
+        turn = [pages.results_message(goal, page, items), *assistant("click[next >]")]
+        text += "".join(segment.text for segment in turn)
+    items = pages.make_items(rng, goal, 0.65)
+    text += pages.results_message(goal, num_pages, items, "which?").text + ASSISTANT
+    return Question(text, _accepted(i.asin for i in items if pages.fits(goal, i)))
 
 
-def _shop_pages(rng: random.Random, count: int) -> Iterator[Question]:
-    """Results pages of the embedded shop, and the products on them that win."""
+def _embedded_shop(rng: random.Random, count: int) -> Iterator[Question]:
+    """Ask about results pages of the embedded shop; the products on them that win are accepted."""
     env = webshop.make()
     shop = env.dataset
-    asins = {product.asin.lower(): product for product in shop.products}
+    product_by_asin = {product.asin.lower(): product for product in shop.products}
     for task in rng.sample(list(env.tasks("train")), count):
         goal = shop.goals[int(task.payload.split(":")[1].strip(" }"))]
         game = env.game()
@@ -88,17 +99,17 @@ def _shop_pages(rng: random.Random, count: int) -> Iterator[Question]:
         page = game.step(f"search[{' '.join(goal.attributes)} {goal.query}]").observation
         for _ in range(rng.randrange(2)):
             page = game.step("click[next >]").observation
-        shown = [asins[name] for name in game.clickables() if name in asins]
+        shown = [product_by_asin[n] for n in game.clickables() if n in product_by_asin]
         text = BOS + user(page + " [SEP] which?").text + ASSISTANT
-        yield Question(text, _names(p.asin for p in shown if is_winning(shop, goal, p)))
+        yield Question(text, _accepted(p.asin for p in shown if is_winning(shop, goal, p)))
 
 
-def _names(asins: Iterator[str]) -> tuple[str, ...]:
+def _accepted(asins: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{asin.lower()}{END}" for asin in asins) or (NONE,)
 
 
 class Reader:
-    """The base as it answers: which of some answers it would say.
+    """Tells whether a base gives certain answers.
 
     Args:
         path: folder of the base.
@@ -109,52 +120,59 @@ class Reader:
         decoder = hf.load(path).decoder
 
         @jax.jit
-        def best(tokens: jax.Array) -> jax.Array:
+        def predict(tokens: jax.Array) -> jax.Array:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
             hidden = decoder(tokens, positions, (tokens > 0).astype(jnp.int32))
             return decoder.logits(hidden).argmax(-1)
 
-        self._best = best
+        self._predict = predict
 
-    def says(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
-        """For each conversation and answer, whether decoding greedily gives that answer."""
-        said = []
-        for start in range(0, len(pairs), BATCH):
-            tokens = np.zeros((BATCH, LENGTH), np.int32)
+    def gives(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """Return for each conversation and answer whether greedy decoding gives that answer.
+
+        A single forward pass over both is enough: greedy decoding gives the answer exactly if each
+        of its tokens is the most probable one after those before it.
+        """
+        given = []
+        for start in range(0, len(pairs), BATCH_SIZE):
+            tokens = np.zeros((BATCH_SIZE, MAX_TOKENS), np.int32)
             spans = []
-            for row, (text, answer) in enumerate(pairs[start : start + BATCH]):
-                asked, reply = self._ids(text), self._ids(answer)
-                tokens[row, : len(asked) + len(reply)] = asked + reply
-                spans.append(slice(len(asked), len(asked) + len(reply)))
-            guess = np.roll(np.asarray(self._best(tokens)), 1, axis=1)
-            said += [bool((guess[i, s] == tokens[i, s]).all()) for i, s in enumerate(spans)]
-        return said
+            for row, (text, answer) in enumerate(pairs[start : start + BATCH_SIZE]):
+                text_ids, answer_ids = self._encode(text), self._encode(answer)
+                end = len(text_ids) + len(answer_ids)
+                tokens[row, :end] = text_ids + answer_ids
+                spans.append(slice(len(text_ids), end))
+            predicted = np.roll(np.asarray(self._predict(tokens)), 1, axis=1)
+            given += [bool((predicted[i, s] == tokens[i, s]).all()) for i, s in enumerate(spans)]
+        return given
 
-    def _ids(self, text: str) -> list[int]:
+    def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
 
-def main(argv: list[str]) -> None:
-    """Ask and count."""
-    del argv
+def main() -> None:
+    """Ask the questions and print one line for each skill."""
     reader = Reader(bases.find(FLAGS.path))
-    for name, asked in questions(FLAGS.course, FLAGS.count).items():
-        pairs = [(q.text, answer) for q in asked for answer in q.right]
-        said = iter(reader.says(pairs))
-        right = np.array([sum(next(said) for _ in q.right) > 0 for q in asked])
-        line = f"{name:22} right {right.mean():6.1%}"
-        if name.startswith("which"):
-            none = np.array(reader.says([(q.text, NONE) for q in asked]))
-            there = np.array([q.right != (NONE,) for q in asked])
-            line += f"  presence: seen when there {1 - none[there].mean():6.1%}"
-            line += f", none when not {none[~there].mean():6.1%}"
-            line += f"  selection {right[there].mean():6.1%}"
-        print(line, flush=True)
+    for skill, asked in questions(FLAGS.curriculum, FLAGS.count).items():
+        print(_report(reader, skill, asked), flush=True)
+
+
+def _report(reader: Reader, skill: str, asked: list[Question]) -> str:
+    given = iter(reader.gives([(q.text, answer) for q in asked for answer in q.accepted]))
+    right = np.array([sum(next(given) for _ in q.accepted) > 0 for q in asked])
+    line = f"{skill:22} right {right.mean():6.1%}"
+    if skill.startswith("which"):
+        said_none = np.array(reader.gives([(q.text, NONE) for q in asked]))
+        present = np.array([q.accepted != (NONE,) for q in asked])
+        line += f"  presence: seen when there {1 - said_none[present].mean():6.1%}"
+        line += f", none when not {said_none[~present].mean():6.1%}"
+        line += f"  selection {right[present].mean():6.1%}"
+    return line
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum("course", "webshop", ("webshop", "scienceworld"), "What it was taught.")
-    flags.DEFINE_string("path", "", "Folder of the base; by default WebShop's.")
-    flags.DEFINE_integer("count", 300, "Questions of each kind.")
-    app.run(main)
+    flags.DEFINE_enum("curriculum", "webshop", list(CURRICULA), "What the base was taught.")
+    flags.DEFINE_string("path", "", "Folder of the base, or nano:NAME; by default WebShop's.")
+    flags.DEFINE_integer("count", 300, "Number of questions for each skill.")
+    cli.run(main)

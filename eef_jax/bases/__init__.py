@@ -30,7 +30,7 @@ def find(path: str) -> str:
     if name not in bases:
         raise ConfigError(
             f"config.model.path is {path!r}, but no such base ships; "
-            f"{did_you_mean(name, bases)}. Make one with python -m pretrain.main --course=COURSE "
+            f"{did_you_mean(name, bases)}. Make one with python -m pretrain.main --curriculum=NAME "
             "--out=FOLDER, and name its folder"
         )
     return str(_FOLDER / name)

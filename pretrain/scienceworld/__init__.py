@@ -1,0 +1,1 @@
+"""Reading exercises on made-up ScienceWorld rooms and tasks."""
