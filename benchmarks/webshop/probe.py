@@ -85,7 +85,7 @@ def search(folder: str) -> dict[str, float]:
 
 
 def games(folder: str) -> dict[str, float]:
-    """What `GAMES` episodes, each on a page of its own, add to a process's own memory.
+    """What `GAMES` episodes, each on a different page, add to a process's own memory.
 
     Pages of mapped files do not count: they belong to the system's cache, shared by all processes.
     """

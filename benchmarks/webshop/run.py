@@ -1,12 +1,12 @@
 """WebShop's speed and memory: `python -m benchmarks.webshop --data=FOLDER --workdir=runs/webshop`.
 
-Prints one table: each figure beside the bound that it must keep. FOLDER holds the small official
+Prints one table: each figure next to the bound that it must keep. FOLDER holds the small official
 files (`items_shuffle_1000.json`, `items_ins_v2_1000.json`, and `title_nouns.json` if there is one);
-larger catalogues are made of it. Every figure is taken in a process of its own, and datasets that
-are imported already are used again. Speeds are of one core: CPU time, which other work on the
+larger catalogues are made of it. Every figure is taken in a fresh process, and datasets that
+are imported already are reused. Speeds are of one core: CPU time, which other work on the
 machine lengthens less than wall time. Loading is told in both.
 
-The original's figures beside ours in docs/webshop.md were measured by running it.
+The original's figures next to ours in docs/webshop.md were measured by running it.
 """
 
 import json
@@ -101,7 +101,7 @@ def imported(
     files: Callable[[pathlib.Path], Mapping[str, pathlib.Path]],
     data: pathlib.Path,
 ) -> pathlib.Path:
-    """The folder of a dataset, imported if it is not there."""
+    """The folder of a dataset, imported if it does not exist."""
     if not (folder / stored.MANIFEST).exists():
         nouns = data / "title_nouns.json"
         paths = {what: str(path) for what, path in files(folder.with_suffix(".source")).items()}
@@ -158,5 +158,7 @@ def run() -> None:
     """Run the command."""
     flags.DEFINE_string("data", "", "Folder of the small official files.")
     flags.DEFINE_string("workdir", "runs/webshop", "Where imported datasets are kept.")
-    flags.DEFINE_integer("generated", 0, "Also import so many generated products, and twice that.")
+    flags.DEFINE_integer(
+        "generated", 0, "Also import this many generated products, and twice as many."
+    )
     cli.run(main)

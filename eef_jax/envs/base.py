@@ -1,7 +1,8 @@
 """The environment protocol: a text simulator, its prompt and its action grammar.
 
 An environment is one module (or package) in `eef_jax/envs/` that exports `make(**section) -> Env`,
-called with the config's `env` section less its `name`. It knows nothing of models or tokens.
+called with the config's `env` section less its `name`. Environments operate on text; tokens and
+models live in `text/` and `models/`.
 Every one is run through `tests/envs/test_conformance.py`.
 """
 
@@ -66,7 +67,7 @@ class Game(Protocol):
 
 @runtime_checkable
 class SupportsReplay(Protocol):
-    """A game that does many actions at less than the price of so many steps (optional)."""
+    """A game that plays several actions more cheaply in one call (optional)."""
 
     def replay(self, actions: Sequence[str]) -> list[StepResult]:
         """Do actions one after the other, up to the task's end: a result for each one done."""
@@ -97,7 +98,7 @@ class Env(Protocol):
         ...
 
     def prompt(self, task: Task) -> tuple[Message, ...]:
-        """Messages that stand before the first observation (may be empty)."""
+        """Messages before the first observation (may be empty)."""
         ...
 
     def parse(self, message: str) -> str | None:

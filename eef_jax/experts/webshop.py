@@ -77,11 +77,12 @@ def make(
         render: says an action as a message (`Env.render`).
         seed: decides when its weaknesses show; a task is always played the same way.
         name: the expert's name in trajectories.
-        reread: see `ShopperProfile`.
-        lapse: likewise.
-        misread: likewise.
-        reword: likewise.
-        patience: likewise.
+        reread: probability (0-1) that it goes back to the instruction and forgets nothing.
+        lapse: probability that it overlooks an option without turning a page.
+        misread: probability that it forgets an attribute before the options.
+        reword: probability that it searches again, with the options as words, after two pages
+            without a hit.
+        patience: results pages it reads before it settles for the closest item or starts again.
     """
     profile = ShopperProfile(
         reread=reread, lapse=lapse, misread=misread, reword=reword, patience=patience

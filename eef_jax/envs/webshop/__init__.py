@@ -69,34 +69,36 @@ def make(
     """Make the environment: on an imported dataset, on the official files, or on the embedded shop.
 
     Args:
-        data_dir: folder that `python -m eef_jax.envs.webshop.import_data` made; "": none.
-        products: path of `items_shuffle*.json`, imported anew by each process; better import it
-            once. Without it and without `data_dir` the shop is the embedded catalogue, which is
-            pinned, its splits too, and reads none of the arguments up to `test_indices`.
-        attributes: path of `items_ins_v2*.json`; needed with `products`.
+        data_dir: path of a folder made by `python -m eef_jax.envs.webshop.import_data`; "": none.
+        products: path of `items_shuffle*.json`, imported at each start (for large files import them
+            once and give `data_dir`); "": none. Without `products` and `data_dir` the embedded
+            catalogue is used; it is pinned, its splits too, and the arguments from `attributes` to
+            `test_indices` have no effect.
+        attributes: path of `items_ins_v2*.json`; required with `products`.
         human_instructions: path of `items_human_ins*.json`; with it the goals are what people
-            wrote, else they are synthetic.
-        title_nouns: path of a JSON object from title to nouns; without it the reward's title
-            score compares all words of titles but stop words.
-        max_products: only read this many first rows of the products file; 0: all.
-        seed: of hidden prices and price bounds (of `products`), and of the splits that are drawn.
-        splits: `products` (no product in two of them), `original` or `shuffled`; see `splits`.
+            wrote; "": goals are synthetic.
+        title_nouns: path of a JSON object from title to nouns; "": the reward's title score
+            compares all words of titles but stop words.
+        max_products: number of rows of the products file to read, the first ones; 0: all.
+        seed: of hidden prices and price bounds (with `products`), and of the splits that are drawn.
+        splits: `products` (no product in two splits), `original` or `shuffled`; ignored if an index
+            file is given.
         goals_per_product: goals drawn for each product by `splits="products"`; 0: all.
-        train_indices: path of a JSON list of goal numbers; with one or more of these, they are the
-            splits, and those that are not given are empty.
-        dev_indices: likewise.
-        test_indices: likewise.
-        train_tasks: only the first so many tasks of the split; 0: all.
-        dev_tasks: likewise.
-        test_tasks: likewise.
-        goal_filter: which goals of a split are tasks, as `"category=fashion"`; see
-            `goal_filter.parse_filter`; "": all.
-        prompt: preset of `prompts` (`action`, `react` or `admissible`), or the path of a
-            `prompt_file`.
-        observation_mode: `text`, `text_rich` or `url`; see `views`.
-        show_attributes: whether item pages have an Attributes button, which tells the labels.
-        num_prev_obs: earlier observations that are read again with each new one.
-        num_prev_actions: actions that are read again likewise.
+        train_indices: path of a JSON list of goal numbers, the `train` split; "": none. If at least
+            one index file is given, splits without one are empty.
+        dev_indices: path of a JSON list of goal numbers, the `dev` split; "": none.
+        test_indices: path of a JSON list of goal numbers, the `test` split; "": none.
+        train_tasks: number of tasks of `train`, its first ones; 0: all.
+        dev_tasks: number of tasks of `dev`, its first ones; 0: all.
+        test_tasks: number of tasks of `test`, its first ones; 0: all.
+        goal_filter: conditions on the goals that are tasks, such as `"category=fashion"`, joined by
+            `;`; "": all goals.
+        prompt: name of a preset (`action`, `react` or `admissible`), or path of a prompt file.
+        observation_mode: `text` (pieces joined by ` [SEP] `), `text_rich` (one piece a line, marked
+            buttons) or `url`.
+        show_attributes: whether item pages have an Attributes button, which shows hidden labels.
+        num_prev_obs: number of earlier observations prepended to each observation; 0: none.
+        num_prev_actions: number of earlier actions prepended to each observation; 0: none.
         max_steps: default cap on an agent's actions; 0: the prompt's, 10 for `react`, else 15.
 
     Raises:
@@ -143,7 +145,7 @@ class WebShop:
 
     Args:
         dataset: products, goals, prices and splits.
-        preset: how the agent is spoken to.
+        preset: the prompt convention.
         limits: tasks taken of each split; 0 or absent: all.
         view: how pages are shown.
         max_steps: default cap on an agent's actions; 0: the preset's.
@@ -178,7 +180,7 @@ class WebShop:
         return split_tasks(self.dataset, split, self._limits.get(split, 0))
 
     def prompt(self, task: Task) -> tuple[Message, ...]:
-        """Messages before the first observation; they do not depend on the task."""
+        """Return the messages before the first observation; they do not depend on the task."""
         return self._preset.messages
 
     def parse(self, message: str) -> str | None:

@@ -1,8 +1,8 @@
 """Text -> search terms, as Lucene's English analyser makes them.
 
-Words are split by the Unicode word break rules (UAX #29), with each ideograph and each emoji a term
-of its own (that includes signs such as the registered and trade mark ones); then possessives are
-stripped, stop words dropped and the rest stemmed. Knows nothing of documents or scores.
+Words are split by the Unicode word break rules (UAX #29); each ideograph and each emoji is one term
+(that includes signs such as the registered and trade mark ones); then possessives are
+stripped, stop words dropped and the rest stemmed.
 
 Reference: https://unicode.org/reports/tr29/ (rules WB4-WB13b) and https://unicode.org/reports/tr51/.
 """
@@ -60,7 +60,7 @@ def _emoji_pattern() -> str:
     pictograph = "".join(
         "-".join(chr(int(code, 16)) for code in span.split("-")) for span in _PICTOGRAPHS.split()
     )
-    # A joiner (U+200D) before a pictograph is no mark of the one before: it joins the two.
+    # A joiner (U+200D) before a pictograph is not a mark of the previous one: it joins the two.
     marks = (
         rf"(?:(?![\ufe0e\ufe0f]|\u200d+[{pictograph}\p{{Emoji_Modifier}}])"
         r"[\p{WB=Extend}\p{WB=Format}\p{WB=ZWJ}])*+"

@@ -1,7 +1,7 @@
 """The attributes file as a table on the disk, for the time of an import.
 
 It is in another order than the products, so each product looks its entry up; a table with a small
-cache takes the same memory for a million entries as for a thousand. Knows entries, not products.
+cache takes the same memory for a million entries as for a thousand.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Products in WebShop's file format: parsing, price tags, hidden prices and the indexed text.
 
-Knows the files' schema (`items_shuffle*.json` and `items_ins_v2*.json`) and nothing of goals, pages
-or rewards. Nothing is drawn from global random state: prices take a generator of the caller's.
+The schema is that of `items_shuffle*.json` and `items_ins_v2*.json`. Nothing is drawn from global
+random state: the caller passes a generator for prices.
 """
 
 import dataclasses
@@ -196,5 +196,5 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     if not isinstance(row, dict):
         raise TypeError(f"a JSON {type(row).__name__}")
     if not isinstance(row[name], str):
-        raise TypeError(f"{name} is {row[name]!r}, no text")
+        raise TypeError(f"{name} is {row[name]!r}, expected a text")
     return row[name]

@@ -1,7 +1,6 @@
 """Columns of a stored dataset: growing arrays and rows of JSON, read through memory maps.
 
 A map is shared by all processes that read the same file and costs memory only where it is read.
-Knows files, not what is in them.
 
     NAME.npy                            an array
     NAME.jsonl, NAME.offsets.npy        rows of JSON, and where each starts
@@ -150,7 +149,7 @@ class KeyIndex:
         self._places = open_array(folder, f"{name}.places")
 
     def find(self, key: str) -> list[int]:
-        """Rows that may have this key; whoever keeps the keys in the rows can tell."""
+        """Candidate rows for a key: digests may collide, so compare the keys stored in the rows."""
         wanted = np.uint64(hash64(key))
         start = np.searchsorted(self._digests, wanted, "left")
         stop = np.searchsorted(self._digests, wanted, "right")

@@ -1,7 +1,7 @@
 """All that decides a shop's tasks, observations and rewards, in one value with one hash.
 
 A `Dataset` is built of values in memory (the embedded catalogue), or reads a stored one as it is
-asked (`stored.py`). It knows nothing of games or prompts.
+asked (`stored.py`).
 """
 
 import dataclasses
@@ -28,7 +28,8 @@ class Dataset:
         nouns: title -> its lower-case nouns, for the reward; titles that are absent fall back to
             all their words less stop words.
         dataset_id: SHA-256 of all of the above.
-        index: search over the products where it is stored; None: whoever searches builds it.
+        index: stored search index over the products; None: built on first use, see
+            `shop.search_index`.
     """
 
     products: Sequence[Product]

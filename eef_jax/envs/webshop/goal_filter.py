@@ -1,7 +1,7 @@
 """Which goals are played, and which one comes next when nobody says: the original's rules.
 
 A filter keeps goals, a limit draws some of them, and a session without a number draws one; draws
-favour goals with rare attributes. Knows goals, not sessions or games.
+favour goals with rare attributes.
 """
 
 import bisect
@@ -123,7 +123,7 @@ def filter_splits(dataset: Dataset, text: str) -> Dataset:
     """A dataset whose splits have only the goals that a condition keeps, in their order.
 
     Raises:
-        ConfigError: the text is no condition.
+        ConfigError: the text is not a condition.
         DataError: no goal of any split is kept.
     """
     keep = parse_filter(text)

@@ -2,8 +2,7 @@
 
 Price bounds are drawn from a generator of the caller's, in the order of the original code, so a
 seed names one fixed list of goals. A synthetic goal is told by its product, its bound and the
-number of a combination of options, which is all that a stored dataset keeps of it. Nothing here
-knows pages, rewards or splits.
+number of a combination of options, which is all that a stored dataset keeps of it.
 """
 
 import dataclasses

@@ -7,8 +7,7 @@
     page, info = env.reset(seed=0)
     page, reward, terminated, truncated, info = env.step("search[red shoes]")
 
-Needs the extra `gym`; nothing else in the package imports this file. Knows the original's sessions
-(`sessions`), nothing of prompts or of EEF.
+Needs the extra `gym`; nothing else in the package imports this file.
 """
 
 import dataclasses
@@ -61,7 +60,7 @@ class AnyText(spaces.Space[str]):
 
     @property
     def is_np_flattenable(self) -> bool:
-        """Texts are no arrays."""
+        """Texts are not arrays."""
         return False
 
     def sample(self, mask: None = None, probability: None = None) -> str:
@@ -94,8 +93,8 @@ class WebShopEnv(gymnasium.Env[str, str]):
     Args:
         observation_mode: `text`, `text_rich` or `url`.
         show_attrs: whether item pages have an Attributes button.
-        num_prev_obs: earlier observations that are read again with each new one.
-        num_prev_actions: actions that are read again likewise.
+        num_prev_obs: number of earlier observations prepended to each observation.
+        num_prev_actions: number of earlier actions prepended to each observation.
         filter_goals: which goals are played, by number and `Goal`; None: all.
         limit_goals: how many of them are drawn; -1: all.
         session_prefix: put before the id of every session.

@@ -1,7 +1,7 @@
 """Observations with what was seen and done before, as the original's `num_prev_*` options ask.
 
 A history holds the last few texts and no more, so an episode's snapshot stays small however long
-the episode is. Knows texts, not pages.
+the episode is.
 """
 
 import dataclasses

@@ -50,5 +50,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("out", "", "Folder to make.")
     flags.DEFINE_integer("seed", 0, "Decides hidden prices and price bounds.")
     flags.DEFINE_integer("max_products", 0, "Only this many first rows of the products; 0: all.")
-    flags.DEFINE_bool("verify", False, "Only check what lies in --out against its manifest.")
+    flags.DEFINE_bool("verify", False, "Only check the dataset in --out against its manifest.")
     cli.run(main)

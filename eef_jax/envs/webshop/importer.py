@@ -1,7 +1,7 @@
 """Official files into one stored dataset; `import_data` is its command line.
 
-Files are read record by record, and what a join or a sort needs lies on the disk, so memory hardly
-grows with the catalogue. The folder is whole when its manifest is there.
+Files are read record by record and joins and sorts run on the disk, so memory hardly grows with
+the catalogue. The folder is whole when its manifest is there.
 
 Knows the order in which the original draws random numbers: prices of the catalogue first, then one
 price bound for each product (or for each human instruction). The original draws them unseeded, so

@@ -1,7 +1,7 @@
 """WebShop's JSON files, read record by record, with damage named by file and line.
 
-The files are one list or one object of up to millions of records on a single line; `records` holds
-one of them at a time, so its memory does not depend on the file's size. Knows JSON, not products.
+The files are one list or one object of up to millions of records on a single line; `iter_records`
+holds one of them at a time, so its memory does not depend on the file's size.
 """
 
 import json
@@ -87,7 +87,7 @@ class _Reader:
             raise self._broken(number, "text after its end")
 
     def _peek(self) -> str:
-        """The next character that is no space; "" at the end of the file."""
+        """The next character that is not a space; "" at the end of the file."""
         while True:
             self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]
             if self._at < len(self._text) or not self._read():

@@ -7,11 +7,11 @@ T = TypeVar("T")
 
 
 class LazySequence(Sequence[T]):
-    """So many items, each made by its number; equal to any sequence of equal items.
+    """A sequence that makes each item from its index; equal to any sequence of equal items.
 
     Args:
-        length: how many.
-        make: makes the item of a number in [0, length); what is to be kept, it keeps.
+        length: number of items.
+        make: returns the item at an index in [0, length); caching is up to it.
     """
 
     def __init__(self, length: int, make: Callable[[int], T]):

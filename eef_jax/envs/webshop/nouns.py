@@ -7,7 +7,7 @@
 The file is a JSON object from title to the lower-case words that the tagger calls nouns or proper
 nouns. No two taggers agree on all titles, so what is compared with published numbers names its
 model (the original's code asks for `en_core_web_sm`, its paper used `en_core_web_lg`). Playing
-needs the file alone, neither spaCy nor a model. Knows titles, not rewards.
+needs the file alone, neither spaCy nor a model.
 """
 
 import json

@@ -64,7 +64,7 @@ class Page:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Button:
-    """Clickable: a button with a name of its own."""
+    """Clickable: a named button."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

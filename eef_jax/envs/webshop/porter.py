@@ -1,7 +1,7 @@
 """Porter's stemming algorithm, with the departures of its author's own later code.
 
 Those are `bli -> ble` and `logi -> log` in step 2, and words of one or two letters left alone.
-Knows nothing of tokenising or stop words.
+
 
 Reference: M. F. Porter, "An algorithm for suffix stripping", Program 14(3), 1980;
 https://tartarus.org/martin/PorterStemmer/ ("points of difference from the published algorithm").

@@ -5,8 +5,6 @@ there is a folder for it. Terms are 64-bit digests, whose leading bits part all 
 index is made part by part, each merged from the runs and final. What a term weighs in a document
 depends only on its count there and on the document's length as Lucene stores it, in one byte; the
 few pairs of these that occur are numbered, and a posting holds a pair's number.
-
-Knows texts, not products, queries or ranks.
 """
 
 import collections
@@ -59,10 +57,10 @@ class PostingsPart:
     """The postings of some terms; all parts one after the other are the index.
 
     Attributes:
-        terms: as in `Postings`.
-        lengths: int64[terms]; number of postings of each.
-        documents: as in `Postings`.
-        codes: as in `Postings`.
+        terms: uint64[terms]; digests, ascending.
+        lengths: int64[terms]; number of postings of each term.
+        documents: int32[postings]; ascending within a term.
+        codes: uint16 or uint32[postings]; indices into `Postings.saturation`.
     """
 
     terms: np.ndarray
@@ -191,7 +189,7 @@ class _Run:
 
 
 def quantized_length(length: int) -> int:
-    """A length after its trip through one byte: the 4 leading bits of what lies above `_EXACT`."""
+    """Quantize a length as Lucene's one-byte norm does: 4 significant bits above `_EXACT`."""
     rest = length - _EXACT
     if rest < 8:
         return length

@@ -3,8 +3,7 @@
 reward = r_type * (matched attributes + matched options + [price is within the bound])
                 / (wanted attributes + wanted options + 1)
 
-Knows products and goals, not pages. The nouns of titles come in as data, because they are one
-part-of-speech tagger's opinion: no two tagger versions agree, and r_type depends on them.
+The nouns of titles are data, because part-of-speech taggers disagree and r_type depends on them.
 
 Reference: Yao et al., "WebShop", NeurIPS 2022, section 3.
 """

@@ -3,7 +3,7 @@
 A `Site` is what the original calls a server: it serves a choice of the goals and remembers which
 session has which. A `TextEnv` visits it as one shopper after the other. This is for people who know
 the original, and for the Gymnasium wrapper; EEF plays tasks (`eef_jax.envs.base.Env`), which name
-their goal themselves. Knows games, nothing of prompts.
+their goal themselves.
 """
 
 import itertools

@@ -4,11 +4,11 @@
                train goal (synthetic goals of one product differ in options alone, and one product
                of the small catalogue has 558 of them)
     original   test 0-499, dev 500-1499, train 1500-; meant for the human goals of all products
-    shuffled   verl-agent's: the goals before the original's shuffle, shuffled with a seed of one's
-               own instead; its first 500 are the test split, the rest is the train split
+    shuffled   verl-agent's: the goals before the original's shuffle, shuffled with another seed
+               instead; its first 500 are the test split, the rest is the train split
     files      index files by path, as ETO ships them: JSON lists of goal numbers
 
-All are pure functions of who owns which goal. Knows numbers of goals and products, not goals.
+All are pure functions of who owns which goal.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ class SplitPlan:
         """Splits of `count` goals; what `owners` returns is described in `product_splits`.
 
         Raises:
-            DataError: an index file is missing, damaged, or names goals that are not there.
+            DataError: an index file is missing, damaged, or names goals that do not exist.
         """
         if self.files:
             chosen = {split: read_goal_indices(path, count) for split, path in self.files.items()}

@@ -1,7 +1,4 @@
-"""The tasks of a split, each put together when it is asked for.
-
-Knows goals and their numbers, nothing of games.
-"""
+"""The tasks of a split, each put together when it is asked for."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +14,7 @@ def split_tasks(dataset: Dataset, split: str, limit: int = 0) -> Sequence[Task]:
     Args:
         dataset: the goals and the splits.
         split: which split.
-        limit: only the first so many tasks; 0: all.
+        limit: number of tasks, the first ones; 0: all.
     """
     numbers = dataset.splits[split][: limit or None]
 

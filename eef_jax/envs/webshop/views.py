@@ -2,7 +2,7 @@
 
 `text` parts the pieces of a page by `[SEP]`; `text_rich` gives each a line and marks what can be
 clicked and what has been; `url` is the address alone. The original's fourth mode, `html`, is left
-out: agents of text read no tags. Knows pages, not how they follow one another.
+out: agents of text read no tags.
 """
 
 import dataclasses
@@ -36,8 +36,8 @@ class ViewOptions:
     Attributes:
         show_attrs: whether item pages have an Attributes button, which tells the hidden labels.
         observation_mode: how pages are written down.
-        num_prev_obs: earlier observations that are read again with each new one.
-        num_prev_actions: actions that are read again likewise.
+        num_prev_obs: number of earlier observations prepended to each observation.
+        num_prev_actions: number of earlier actions prepended to each observation.
     """
 
     show_attrs: bool = False

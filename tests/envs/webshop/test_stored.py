@@ -165,7 +165,11 @@ def test_a_dataset_is_not_written_over(folder):
             [{"name": "x"}],
             "record 0 (line 1) is not a WebShop product: asin is missing",
         ),
-        ("products", [{"asin": "B1", "name": 3, "small_description": ""}], "name is 3, no text"),
+        (
+            "products",
+            [{"asin": "B1", "name": 3, "small_description": ""}],
+            "name is 3, expected a text",
+        ),
         ("attributes", {"B0OTHER": {"attributes": ["x"]}}, "none of its 1 asins is among the"),
         (
             "attributes",
