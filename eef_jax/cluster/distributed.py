@@ -1,7 +1,7 @@
-"""Several processes become one run: they find each other and wait, but never for the dead.
+"""Connect the processes of a multi-process run.
 
-Thin over `jax.distributed`: its coordinator (process 0) also keeps the few keys that meetings and
-signs of life (`watch`) need. Knows processes; knows no stage, model or file.
+A thin layer over `jax.distributed`. Barriers, broadcasts and heartbeats use the key-value store of
+its coordinator (process 0).
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from eef_jax.cluster.heartbeat import Heartbeat, end, first_line
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.errors import ConfigError, EefError
 
-PEER_TIMEOUT_S = 60.0  # a process that gives no sign of life for so long is taken for dead
+PEER_TIMEOUT_S = 60.0  # seconds without a heartbeat after which a process counts as dead
 _DAY_MS = 24 * 3600 * 1000
 
 
@@ -32,12 +32,12 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "peer_timeout_s",
         PEER_TIMEOUT_S,
-        "Silence, in seconds, that a process is taken for dead after.",
+        "Seconds without a heartbeat after which a process counts as dead.",
     )
 
 
 def from_flags() -> contextlib.AbstractContextManager[Hosts]:
-    """`connect` with the values of the flags."""
+    """Connect with the values of the command-line flags (see `connect`)."""
     given = flags.FLAGS
     return connect(
         coordinator=given.coordinator,
@@ -57,18 +57,21 @@ def connect(
     cluster: bool = False,
     timeout_s: float = PEER_TIMEOUT_S,
 ) -> Iterator[Hosts]:
-    """Be one of several processes as long as the context lasts; without arguments, the only one.
+    """Join a multi-process run as a context; without arguments, a run of one process.
 
-    An exception in the context ends this process at once, after the others were told: they could
-    not go on without it, and leaving in good order would wait for them.
+    An exception in the context ends this process at once, after the others are notified: they
+    cannot continue without it, and an orderly shutdown would wait for them.
 
     Args:
         coordinator: address of process 0, `HOST:PORT`.
-        processes: how many there are.
-        process: number of this one.
-        cluster: take these from the cluster's environment instead, as far as they are not given
-            (TPU pods, GKE, Slurm, Open MPI).
-        timeout_s: silence that a process is taken for dead after, in seconds.
+        processes: number of processes.
+        process: index of this process, from 0.
+        cluster: take those of the three that are not given from the cluster's environment (TPU
+            pods, GKE, Slurm, Open MPI).
+        timeout_s: seconds without a heartbeat after which a process counts as dead.
+
+    Yields:
+        The processes of the run.
 
     Raises:
         ConfigError: part of the arguments is missing, or the processes cannot find each other.
@@ -83,23 +86,23 @@ def connect(
             "all three, or --cluster to take them from the cluster's environment"
         )
     client = _connect(coordinator, processes, process, timeout_s)
-    hosts = _Joined(client)
+    hosts = _ProcessGroup(client)
     if not hosts.is_lead:
-        logging.getLogger("eef_jax").setLevel(logging.WARNING)  # what all do is said once
-    watch = Heartbeat(client, hosts, timeout_s)
+        logging.getLogger("eef_jax").setLevel(logging.WARNING)  # the lead logs for all
+    heartbeat = Heartbeat(client, hosts, timeout_s)
     try:
         yield hosts
         hosts.barrier()
     except BaseException as error:
         _print(error)
-        watch.tell(f"{type(error).__name__}: {error}")
+        heartbeat.report_failure(f"{type(error).__name__}: {error}")
         end()
     finally:
-        watch.close()
+        heartbeat.close()
 
 
-class _Joined:
-    """This process among those of a run (see `hosts.Hosts`)."""
+class _ProcessGroup:
+    """The processes of a run over the coordinator's key-value store (see `hosts.Hosts`)."""
 
     def __init__(self, client: Any):
         import jax
@@ -114,7 +117,8 @@ class _Joined:
         return self.process_index == 0
 
     def barrier(self) -> None:
-        # No time limit of its own: a stage may take hours, and the dead are the watch's affair.
+        # A year, in effect no time limit: a stage may take hours. Dead peers end the wait through
+        # the heartbeat, which ends this process.
         self._client.wait_at_barrier(f"eef/barrier/{self._next()}", _DAY_MS * 365)
 
     def broadcast(self, value: str) -> str:
@@ -122,8 +126,8 @@ class _Joined:
         if self.is_lead:
             self._client.key_value_set(key, value)
             return value
-        value_of_lead: str = self._client.blocking_key_value_get(key, _DAY_MS * 365)
-        return value_of_lead
+        leads_value: str = self._client.blocking_key_value_get(key, _DAY_MS * 365)
+        return leads_value
 
     def _next(self) -> int:
         self._count += 1
@@ -133,16 +137,17 @@ class _Joined:
 def _connect(
     coordinator: str | None, processes: int | None, process: int | None, timeout_s: float
 ) -> Any:
-    """Connect to the coordinator; the client that meetings go through."""
+    """Connect to the coordinator and return its key-value client."""
     import jax
-    from jax._src import distributed  # its key-value store has no public name (Orbax uses it, too)
+    from jax._src import distributed  # the key-value store has no public API; Orbax uses it, too
 
     try:
         jax.distributed.initialize(
             coordinator,
             processes,
             process,
-            # Our own watch comes first: JAX ends the process with a stack of addresses.
+            # Longer than our own heartbeat's timeout, which must act first: JAX's would end the
+            # process with a C++ stack trace instead of a message.
             heartbeat_timeout_seconds=int(2 * timeout_s + 10),
         )
     except (ValueError, RuntimeError) as error:

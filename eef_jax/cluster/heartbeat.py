@@ -1,8 +1,7 @@
-"""Each process of a run watches all others, so that nobody waits for the dead.
+"""Peer liveness: each process of a run publishes a heartbeat and checks those of all others.
 
-A process that fails tells the others; one that dies falls silent. Either way the others end, with a
-message that says whose fault it is, whatever they are waiting for at that moment (a collective, a
-meeting, a checkpoint). Knows a key-value store and clocks; knows no stage, model or file.
+If a process reports a failure or its heartbeat stops, the other processes exit with a message that
+names it, whatever they are blocked in (a collective, a barrier, a checkpoint).
 """
 
 import contextlib
@@ -16,61 +15,62 @@ from typing import Any
 
 from eef_jax.cluster.hosts import Hosts
 
-_FAREWELL_S = 5.0  # a failing lead keeps its keys readable for so long
+_FAREWELL_S = 5.0  # a failing lead keeps the key-value store up this long, for the others to read
 _REMEDY = "start all processes again with the same --workdir: finished stages are kept"
 
 
 class StaleHeartbeats:
-    """Who has been silent for too long, judged by this process's own clock alone.
+    """Finds processes whose heartbeat has stopped, by this process's own clock only.
 
     Args:
-        timeout_s: silence that a process is taken for dead after, in seconds.
+        timeout_s: seconds without a new heartbeat after which a process counts as dead.
     """
 
     def __init__(self, timeout_s: float):
         self._timeout_s = timeout_s
-        self._heard: dict[int, tuple[str, float]] = {}
-        self._looked: float | None = None
+        self._last_changed: dict[int, tuple[str, float]] = {}
+        self._last_call: float | None = None
 
     def find(self, beats: Mapping[int, str], now: float) -> int | None:
-        """The number of a process whose beat has not changed for too long, if there is one.
+        """Index of a process whose heartbeat is older than the timeout, or None.
 
         Args:
-            beats: the last beat of each process that has given one.
+            beats: the last heartbeat of each process that has sent one.
             now: this process's clock, in seconds.
         """
-        if self._looked is not None and now - self._looked > self._timeout_s / 2:
-            self._heard.clear()  # this process itself stood still: nobody's silence counts
-        self._looked = now
-        for number, beat in beats.items():
-            before, since = self._heard.get(number, ("", now))
-            self._heard[number] = beat, since if beat == before else now
-        silent = (n for n, (_, since) in self._heard.items() if now - since > self._timeout_s)
-        return next(silent, None)
+        if self._last_call is not None and now - self._last_call > self._timeout_s / 2:
+            # This process itself was suspended, so the age of the others' heartbeats means nothing.
+            self._last_changed.clear()
+        self._last_call = now
+        for index, beat in beats.items():
+            before, since = self._last_changed.get(index, ("", now))
+            self._last_changed[index] = beat, since if beat == before else now
+        stale = (n for n, (_, t) in self._last_changed.items() if now - t > self._timeout_s)
+        return next(stale, None)
 
 
 class Heartbeat:
-    """A thread that gives signs of life and looks for those of the others.
+    """A thread that publishes this process's heartbeat and checks the others'.
 
     Args:
-        client: of the coordinator's key-value store.
+        client: client of the coordinator's key-value store.
         hosts: the processes of the run.
-        timeout_s: see `StaleHeartbeats`.
+        timeout_s: seconds without a new heartbeat after which a process counts as dead.
     """
 
     def __init__(self, client: Any, hosts: Hosts, timeout_s: float):
         self._client = client
         self._hosts = hosts
         self._timeout_s = timeout_s
-        # Everyone reads everyone's beat: the more processes, the more seldom.
+        # Each process reads the heartbeats of all: more processes, fewer reads per process.
         self._pause_s = min(max(1.0, hosts.process_count / 64), timeout_s / 4)
         self._closing = threading.Event()
-        self._silence = StaleHeartbeats(timeout_s)
-        self._thread = threading.Thread(target=self._run, name="eef-watch", daemon=True)
+        self._stale = StaleHeartbeats(timeout_s)
+        self._thread = threading.Thread(target=self._run, name="eef-heartbeat", daemon=True)
         self._thread.start()
 
-    def tell(self, reason: str) -> None:
-        """Tell the others that this process fails, and leave them time to hear it."""
+    def report_failure(self, reason: str) -> None:
+        """Report to the other processes that this one fails, and give them time to read it."""
         self._closing.set()
         with contextlib.suppress(Exception):
             me = f"{self._hosts.process_index}"
@@ -96,42 +96,42 @@ class Heartbeat:
         while not self._closing.wait(self._pause_s if beat else 0):
             beat += 1
             try:
-                trouble = self._look(beat)
+                trouble = self._beat_and_check(beat)
             except Exception as error:
                 if self._closing.is_set():
                     return
                 trouble = f"the coordinator, process 0, is gone ({first_line(error)})"
             if trouble:
-                self._give_up(trouble)
+                self._exit(trouble)
 
-    def _look(self, beat: int) -> str:
-        """Give a sign of life; what is wrong with the others, if anything."""
+    def _beat_and_check(self, beat: int) -> str:
+        """Publish a heartbeat; return what is wrong with another process, or ""."""
         me = self._hosts.process_index
         self._client.key_value_set(f"eef/alive/{me}", str(beat), allow_overwrite=True)
         for key, reason in self._client.key_value_dir_get("eef/failed/"):
             return f"process {key.rpartition('/')[2]} failed on {reason}"
         alive = self._client.key_value_dir_get("eef/alive/")
         beats = {int(key.rpartition("/")[2]): beat for key, beat in alive}
-        silent = self._silence.find(beats, time.monotonic())
-        if silent is None:
+        stale = self._stale.find(beats, time.monotonic())
+        if stale is None:
             return ""
-        return f"process {silent} has given no sign of life for {self._timeout_s:g} s"
+        return f"process {stale} has given no sign of life for {self._timeout_s:g} s"
 
-    def _give_up(self, trouble: str) -> None:
-        me, all_of_us = self._hosts.process_index, self._hosts.process_count
-        print(f"process {me} of {all_of_us} ends: {trouble}; {_REMEDY}", file=sys.stderr)
+    def _exit(self, trouble: str) -> None:
+        me, count = self._hosts.process_index, self._hosts.process_count
+        print(f"process {me} of {count} ends: {trouble}; {_REMEDY}", file=sys.stderr)
         with contextlib.suppress(Exception):
             self._client.key_value_set(f"eef/heard/{me}", "")
         end()
 
 
 def end() -> None:
-    """End the process without the leave-taking that waits for the other processes."""
+    """End the process without the shutdown handlers, which would wait for the other processes."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first; the runtime's own go on for pages."""
+    """First line of an error's text; errors of the runtime can be pages long."""
     return str(error).strip().partition("\n")[0]

@@ -1,21 +1,21 @@
-"""The processes of one run: who this one is, and how it waits for the others.
+"""The processes of a run: index, count, barrier and broadcast.
 
-A run of one process is the plain case and needs nothing. Several share the work folder: process 0,
-the lead, alone writes what a run leaves behind; all play and train. Knows neither JAX nor files
-(how processes find each other: `distributed`).
+Several processes share one work folder: all of them play and train, and only process 0, the lead,
+writes the run's files. `distributed` connects them; a run of one process uses `SINGLE_PROCESS`.
+Loads no JAX.
 """
 
 from typing import Protocol
 
 
 class Hosts(Protocol):
-    """The processes of a run, as one of them sees them.
+    """The processes of a run, from the point of view of one of them.
 
-    All processes make the same calls in the same order.
+    All processes must make the same calls in the same order.
 
     Attributes:
-        process_index: number of this process, from 0.
-        process_count: how many there are.
+        process_index: index of this process, from 0.
+        process_count: number of processes.
     """
 
     process_index: int
@@ -23,13 +23,13 @@ class Hosts(Protocol):
 
     @property
     def is_lead(self) -> bool:
-        """Whether this process writes what the run leaves behind."""
+        """Whether this process writes the run's files (process 0)."""
 
     def barrier(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have called it."""
 
     def broadcast(self, value: str) -> str:
-        """The lead's value, on all processes."""
+        """Return the lead's value on all processes."""
 
 
 class SingleProcess:
@@ -40,10 +40,10 @@ class SingleProcess:
     is_lead = True
 
     def barrier(self) -> None:
-        """Nobody to wait for."""
+        """Return at once."""
 
     def broadcast(self, value: str) -> str:
-        """Its own value."""
+        """Return the value."""
         return value
 
 

@@ -1,4 +1,4 @@
-"""Files that are written whole, on local disks and object stores alike. Knows bytes and JSON."""
+"""Atomic file writes and JSON files, on local disks and in object stores."""
 
 import json
 import os
@@ -13,16 +13,14 @@ TEMP_SUFFIX = ".tmp"  # suffix of what an interrupted write may leave on a local
 
 
 def is_local(path: epath.PathLike) -> bool:
-    """Whether a path is on this machine's file system (else: gs:// and its like)."""
+    """Whether a path is in this machine's file system, not in an object store (gs://, s3://)."""
     return "://" not in os.fspath(path)
 
 
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
-    """Write a file whole: whoever opens it finds the old content or the new one, never a part.
-
-    On a local disk by temporary file, fsync and rename. An object store shows an object only when
-    it is complete, so there the write itself is the commit.
-    """
+    """Write a file atomically: a reader sees the old content or the new one, never a part."""
+    # On a local disk: temporary file, fsync, rename. An object store shows an object only when it
+    # is complete, so there the write itself is atomic.
     path = epath.Path(path)
     if not is_local(path):
         path.write_bytes(data)
@@ -36,7 +34,7 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)  # the rename, too, has to reach the disk
+    directory = os.open(path.parent, os.O_RDONLY)  # makes the rename itself durable
     try:
         os.fsync(directory)
     finally:
@@ -44,17 +42,17 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
-    """Write a text file whole, see `write_bytes`."""
+    """Write a text file atomically, as UTF-8."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:
-    """Write a JSON file whole, see `write_bytes`."""
+    """Write a JSON file atomically, indented and as UTF-8."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def rerun(folder: epath.PathLike) -> str:
-    """The remedy for a damaged file of a stage's folder: stages are made again, never repaired."""
+    """The remedy for a damaged file in a stage's folder: the stage has to run again."""
     return f"delete {folder}, so that its stage runs again"
 
 

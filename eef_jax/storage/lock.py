@@ -1,10 +1,9 @@
 """A lock on a work folder, so that two runs never write the same files.
 
-On a local disk the kernel holds it (flock) and frees it when the process dies, however it dies. An
-object store has no such thing: there the lock file is all there is, and its holder rewrites it
-again and again. It is taken over when it names a dead process of this very machine, or when another
-machine's falls silent (a preempted one leaves its lock behind). Knows nothing of what the folder
-holds.
+On a local disk it is a flock, which the kernel releases when the process dies. An object store has
+no locks: there the lock is a file that its holder rewrites periodically. It is taken over when it
+names a dead process of this machine, or when another machine stops rewriting it (a preempted
+machine leaves its lock behind).
 """
 
 import contextlib
@@ -24,11 +23,11 @@ from eef_jax.errors import ConfigError
 from eef_jax.storage import files
 
 _BEAT_S = 20.0  # how often a lock in an object store is rewritten
-_SILENCE_S = 90.0  # a lock that stays as it is for so long is nobody's; no clocks are compared
+_STALE_S = 90.0  # a lock that is not rewritten for this long is stale; no clocks are compared
 
 
 def holder(path: epath.Path) -> dict[str, Any]:
-    """Who holds the lock at `path`, the same as long as it is held; {} where there is none."""
+    """The holder of the lock at `path`: host, pid and start; constant while held, {} if free."""
     return _who(_read(path))
 
 
@@ -54,8 +53,8 @@ def _hold_local(path: epath.Path) -> Iterator[None]:
             raise _in_use(path, _read(path)) from None
         os.truncate(handle, 0)
         os.write(handle, json.dumps(_owner()).encode())
-        # The file stays: were it unlinked, a process that waits at the old one and a process that
-        # makes a new one would both hold the lock.
+        # The file is not deleted: a process with the old file open and a process that creates a new
+        # one could then both hold the lock.
         yield
     finally:
         os.close(handle)
@@ -67,7 +66,7 @@ def _hold_remote(path: epath.Path) -> Iterator[None]:
         raise _in_use(path, found)
     mine = _owner()
     path.write_text(json.dumps(mine))
-    if (found := _read(path)) != mine:  # another process came between
+    if (found := _read(path)) != mine:  # another process wrote it at the same time
         raise _in_use(path, found)
     closing = threading.Event()
     beats = threading.Thread(target=_beat, args=(path, mine, closing), name="eef-lock", daemon=True)
@@ -82,22 +81,22 @@ def _hold_remote(path: epath.Path) -> Iterator[None]:
 
 
 def _beat(path: epath.Path, mine: dict[str, Any], closing: threading.Event) -> None:
-    """Show that the holder lives, until it is done or the lock is another one's."""
+    """Rewrite the lock periodically, until it is released or another process has taken it."""
     number = 0
     while not closing.wait(_BEAT_S):
         number += 1
-        with contextlib.suppress(OSError):  # the store will be there again at the next beat
+        with contextlib.suppress(OSError):  # a transient failure; the next beat tries again
             if holder(path) == mine:
                 path.write_text(json.dumps(mine | {"beat": number}))
 
 
 def _is_silent(path: epath.Path, found: dict[str, Any]) -> bool:
-    """Whether the lock of another machine is not rewritten any more; waits to find out."""
+    """Whether another machine has stopped rewriting its lock; waits up to `_STALE_S` to tell."""
     if found.get("host") == socket.gethostname():
         return False
-    end = time.monotonic() + _SILENCE_S
+    end = time.monotonic() + _STALE_S
     while time.monotonic() < end:
-        time.sleep(_SILENCE_S / 10)
+        time.sleep(_STALE_S / 10)
         if path.exists() and _read(path) != found:
             return False
     return True
@@ -132,15 +131,15 @@ def _is_stale(holder: dict[str, Any]) -> bool:
         return True
     except (PermissionError, ValueError):
         return False
-    # The number may have been given to a new process since.
+    # The pid may have been reused by a new process.
     return _started(int(str(pid))) != holder.get("started")
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in the kernel's own words (boot and ticks); None without /proc."""
+    """Start of a process as boot id and clock ticks, unique per process; None without /proc."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        # The command's name, in brackets, may hold blanks; start time is field 22.
+        # The command name, in parentheses, may contain spaces; the start time is field 22.
         ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return None

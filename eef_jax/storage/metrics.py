@@ -1,4 +1,4 @@
-"""Metrics over time: `log(step, scalars)` appends one JSON line. Knows no metric by name."""
+"""Training metrics as JSON lines: `log(step, scalars)` appends one line."""
 
 import json
 import math
@@ -11,11 +11,11 @@ from eef_jax.storage import files
 
 
 class MetricsWriter:
-    """A JSONL file of scalars; a context manager, or to be closed.
+    """Writes scalars to a JSONL file; use it as a context manager or close it.
 
-    On a local disk each line is there at once and a file that exists is continued. An object store
-    cannot append: there the lines are written when the metrics are closed, after those that the
-    object already holds. Without a path nothing is written: only the lead of a run keeps metrics.
+    On a local disk each line is written at once, after the existing ones. An object store cannot
+    append: there all lines are written on closing, after the existing ones. Without a path nothing
+    is written (only the lead of a run writes metrics).
 
     Example:
         >>> with MetricsWriter(folder / "metrics.jsonl") as metrics:
@@ -32,9 +32,10 @@ class MetricsWriter:
                 self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
 
     def log(self, step: int, scalars: Mapping[str, SupportsFloat]) -> None:
-        """Write one line: the step and the scalars (numbers, NumPy's and JAX's included).
+        """Write one line: the step and the scalars (Python, NumPy or JAX numbers).
 
-        What is not finite is written as text ("nan", "inf"), for JSON has no such numbers.
+        Values that are not finite are written as text ("nan", "inf"), because JSON has no such
+        numbers.
         """
         row = json.dumps({"step": int(step)} | {name: _number(x) for name, x in scalars.items()})
         if self._file:
@@ -44,7 +45,7 @@ class MetricsWriter:
             self._lines.append(row + "\n")
 
     def close(self) -> None:
-        """Write what is not written yet; closing twice is fine."""
+        """Write the remaining lines; closing twice is allowed."""
         if self._file:
             self._file.close()
         elif self._lines and self._path is not None:

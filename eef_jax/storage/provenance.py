@@ -1,4 +1,4 @@
-"""Who makes an artefact: commit, config, seed, versions. Knows no artefact, loads no library."""
+"""Provenance of an artefact: commit, config hash, seed and library versions."""
 
 import contextlib
 import hashlib
@@ -16,19 +16,19 @@ _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "to
 
 
 def json_values(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as JSON gives it back (tuples become lists)."""
+    """The config after a round trip through JSON (tuples become lists)."""
     values: dict[str, Any] = json.loads(json.dumps(config))
     return values
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Hash of a config's values, whatever their order."""
+    """Hash of a config's values, independent of their order: 16 hexadecimal digits."""
     canonical = json.dumps(json_values(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def collect_provenance(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Who makes an artefact: commit (None outside a checkout), config hash, seed and versions."""
+    """Collect commit (None outside a checkout), config hash, seed and library versions."""
     versions = {"eef_jax": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -108,7 +108,7 @@ def _shallow(value: Task | Step | Trajectory) -> dict[str, Any]:
 
 
 def _fields(kind: type, values: dict[str, Any], tuples: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Check the values of a dataclass's plain fields; turn lists into the tuples they came from."""
+    """Check the values of a dataclass's plain fields; convert lists to tuples."""
     for field in dataclasses.fields(kind):
         if field.name not in values:
             continue

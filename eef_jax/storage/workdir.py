@@ -4,11 +4,10 @@
     <workdir>/expert/
     <workdir>/round_0/{select,tune,evaluate}/
     <workdir>/round_<i>/{explore,select,tune,evaluate}/
-    <workdir>/compiled/                                   no stage: programs, for the next start
+    <workdir>/compiled/                                   not a stage: JAX's compilation cache
 
-A stage whose folder has a manifest is done; any other folder is half-written and is cleared when
-its stage starts again. Works alike on local disks and on object stores without rename. Knows paths,
-manifests and hashes; not what the files mean (trajectories: `records`).
+A stage is finished once its folder has a manifest; a folder without one is incomplete and is
+cleared when its stage starts again. Works on local disks and in object stores, which cannot rename.
 """
 
 import contextlib
@@ -44,7 +43,7 @@ class Stage:
 
     Attributes:
         name: path of the folder inside the work folder, e.g. `round_1/explore`.
-        folder: where the stage's files lie.
+        folder: the folder of the stage's files.
     """
 
     name: str
@@ -57,7 +56,8 @@ class Stage:
     def start(self) -> epath.Path:
         """Clear what an interrupted or earlier run left, and return the empty folder."""
         if self.folder.exists():
-            # Without its manifest first, no moment shows a committed stage that lacks files.
+            # The manifest goes first: a crash in between must not leave a finished stage that
+            # lacks files.
             (self.folder / MANIFEST).unlink(missing_ok=True)
             self.folder.rmtree(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -66,11 +66,11 @@ class Stage:
     def commit(
         self, counts: Mapping[str, Any], provenance: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Declare the stage done by writing its manifest.
+        """Finish the stage by writing its manifest.
 
         Args:
-            counts: JSON facts about what came in and went out.
-            provenance: who made it, see the module `provenance`.
+            counts: counts of what came in and went out, as JSON values.
+            provenance: commit, config hash, seed and versions (`provenance.collect_provenance`).
 
         Returns:
             The manifest: `schema`, `stage`, `counts`, `provenance` and `files`, which gives `bytes`
@@ -108,7 +108,7 @@ class Stage:
         """Check every file against the manifest.
 
         Raises:
-            DataError: naming all files that are missing, new or changed.
+            DataError: a file is missing, new or changed; the message names all of them.
         """
         wanted = {name: entry["sha256"] for name, entry in self.manifest()["files"].items()}
         found = {name: digest for name, _, digest in _digests(self.folder)}

@@ -247,7 +247,7 @@ def dead_process():
 )
 def test_a_stale_lock_in_an_object_store(monkeypatch, change, taken_over):
     object_store.install(monkeypatch)
-    monkeypatch.setattr(lock, "_SILENCE_S", 0.1)
+    monkeypatch.setattr(lock, "_STALE_S", 0.1)
     path = epath.Path("gs://bucket/run/lock")
     with lock.hold(path):
         holder = json.loads(path.read_text())
@@ -266,7 +266,7 @@ def test_a_stale_lock_in_an_object_store(monkeypatch, change, taken_over):
 def test_the_lock_of_another_machine_that_lives_holds(monkeypatch):
     object_store.install(monkeypatch)
     monkeypatch.setattr(lock, "_BEAT_S", 0.02)
-    monkeypatch.setattr(lock, "_SILENCE_S", 5.0)
+    monkeypatch.setattr(lock, "_STALE_S", 5.0)
     path = epath.Path("gs://bucket/run/lock")
     with lock.hold(path):
         who = lock.holder(path)
