@@ -1,8 +1,7 @@
 """Examples to training batches: packed rows of fixed shapes, in an order that resumes exactly.
 
 The order is stateless: which examples share a row and a batch is a pure function of (seed, epoch),
-so a run that stops after any batch continues from its `Position` alone. Knows tokens and weights;
-knows no text, no model and no device.
+so a run that stops after any batch continues from its `Position` alone. Operates on token ids only.
 """
 
 import dataclasses
@@ -16,12 +15,12 @@ from eef_jax.types import Example
 
 Batch = dict[str, np.ndarray]
 
-_ROUND = 16  # bound of learned tokens in a row is a multiple of this
+_ROUND = 16  # the number of loss positions of a row is a multiple of this
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """Where in the data a run stands: the next batch is number `index` of epoch `epoch`."""
+    """A place in the data: the next batch is number `index` of epoch `epoch`."""
 
     epoch: int = 0
     index: int = 0
@@ -29,7 +28,7 @@ class Position:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
-    """Which examples lie in which row, for one epoch.
+    """Which examples are packed into which row, in one epoch.
 
     Attributes:
         rows: for each row the numbers of its examples, in order; as many rows as whole batches need
@@ -43,7 +42,7 @@ class Packing:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStats:
-    """What a batch holds.
+    """Counts of a batch.
 
     Attributes:
         tokens: of examples.
@@ -60,7 +59,7 @@ class BatchStats:
 class Batches:
     """Packed batches of a list of examples.
 
-    A batch is a dict of arrays of equal shapes throughout (rows b, tokens t, learned slots n):
+    A batch is a dict of arrays whose shapes never change (rows b, tokens t, loss positions n):
 
     | key | type | meaning |
     |---|---|---|
@@ -70,11 +69,11 @@ class Batches:
     | weights | float32[b, t] | loss weight of predicting a token; 0 on an example's first |
     | loss_positions | int32[b, n] | columns of the tokens that have a weight; 0 where unused |
 
-    `loss_positions` lets the loss look at learned tokens alone (about one in ten in an agent's
-    conversation): n bounds them in a row, and a row takes no example that would exceed it.
+    `loss_positions` restricts the loss to the tokens that have a weight (about one in ten in an
+    agent's conversation). A row has at most n; an example that would exceed n goes into another.
 
     Attributes:
-        examples: what is packed; of stored ones this process reads those of its own rows alone.
+        examples: what is packed; of stored ones, a process reads those of its own rows only.
         batch_size: rows of a global batch.
         seq_len: tokens of a row.
         seed: of the order.
@@ -93,10 +92,10 @@ class Batches:
     max_loss_positions: int = 0
 
     def __post_init__(self) -> None:
-        """Check sizes once, and settle the number of learned slots.
+        """Check sizes once, and choose the number of loss positions.
 
         Raises:
-            DataError: when there is no example, or one that no row can hold.
+            DataError: there is no example, or one that does not fit a row.
         """
         if not len(self.examples):
             raise DataError("no example to train on; see the counts of the selection stage")
@@ -117,7 +116,7 @@ class Batches:
         if learned.max() > self.max_loss_positions:
             most = self.examples[int(np.argmax(learned))]
             raise DataError(
-                f"example {most.id!r} has {learned.max()} learned tokens, a row's bound is "
+                f"example {most.id!r} has {learned.max()} tokens with a weight, a row's limit is "
                 f"{self.max_loss_positions}; raise max_loss_positions"
             )
         object.__setattr__(self, "_sizes", both)
@@ -147,15 +146,15 @@ class Batches:
         return sum(len(self.pack(epoch).rows) // self.batch_size for epoch in range(epochs))
 
     def iterate(self, start: Position | None = None) -> Iterator[tuple[Batch, Position]]:
-        """Yield batches without end, each with the position of the one after it."""
-        here = self._settled(start or Position())
+        """Yield batches forever, each with the position of the next one."""
+        here = self._normalized(start or Position())
         while True:
-            after = self._settled(dataclasses.replace(here, index=here.index + 1))
+            after = self._normalized(dataclasses.replace(here, index=here.index + 1))
             yield self._batch(self._rows(here)), after
             here = after
 
     def stats(self, position: Position) -> BatchStats:
-        """What the whole batch at a position holds, the other processes' rows included."""
+        """Counts of the global batch at a position, other processes' rows included."""
         sizes: np.ndarray = self._sizes  # type: ignore[attr-defined]
         held = [number for row in self._rows(position) for number in row]
         tokens, learned = sizes[held].sum(axis=0).tolist() if held else (0, 0)
@@ -163,23 +162,23 @@ class Batches:
             tokens=tokens, weighted_tokens=learned, capacity=self.batch_size * self.seq_len
         )
 
-    def _settled(self, position: Position) -> Position:
-        """The same place; after an epoch's last batch that is the next one's first."""
-        ended = position.index * self.batch_size >= len(self._planned(position.epoch).rows)
+    def _normalized(self, position: Position) -> Position:
+        """The same place; the end of an epoch becomes the start of the next."""
+        ended = position.index * self.batch_size >= len(self._packing(position.epoch).rows)
         return Position(epoch=position.epoch + 1) if ended else position
 
     def _rows(self, position: Position) -> Sequence[Sequence[int]]:
         """The examples of each row of the batch at a position."""
         first = position.index * self.batch_size
-        return self._planned(position.epoch).rows[first : first + self.batch_size]
+        return self._packing(position.epoch).rows[first : first + self.batch_size]
 
-    def _planned(self, epoch: int) -> Packing:
-        """The plan of an epoch; the last one asked for is kept."""
-        kept: tuple[int, Packing] | None = getattr(self, "_last", None)
-        if kept is None or kept[0] != epoch:
-            kept = epoch, self.pack(epoch)
-            object.__setattr__(self, "_last", kept)
-        return kept[1]
+    def _packing(self, epoch: int) -> Packing:
+        """The packing of an epoch; the latest one is cached."""
+        cached: tuple[int, Packing] | None = getattr(self, "_last", None)
+        if cached is None or cached[0] != epoch:
+            cached = epoch, self.pack(epoch)
+            object.__setattr__(self, "_last", cached)
+        return cached[1]
 
     def _batch(self, rows: Sequence[Sequence[int]]) -> Batch:
         """Lay out this process's part of a batch."""
@@ -201,14 +200,14 @@ class Batches:
 
 
 def _sizes(examples: Sequence[Example] | StoredExamples) -> np.ndarray:
-    """Tokens and learned tokens of each example, i64[n, 2]; stored ones tell them unread."""
+    """Tokens and weighted tokens of each example, i64[n, 2]; stored ones are not read for it."""
     if isinstance(examples, StoredExamples):
         return examples.sizes
     return np.array([(len(example.tokens), example.loss_positions.size) for example in examples])
 
 
 def empty_batch(batch_size: int, seq_len: int, max_loss_positions: int) -> Batch:
-    """A batch that holds nothing: what a step is compiled for."""
+    """A batch without examples, to compile a step for its shapes."""
     return {
         "tokens": np.zeros((batch_size, seq_len), np.int32),
         "positions": np.zeros((batch_size, seq_len), np.int32),

@@ -1,8 +1,7 @@
-"""From steps to tokens: turns a method's `Selection` into the `Example` that the device trains on.
+"""From steps to tokens: turns a method's `Selection` into the `Example` that is trained on.
 
-The one place where the host half (text and steps) meets the device half (tokens and weights). It
-knows the order of a conversation and which message a loss weight belongs to; it knows no template
-(that is the text layer's), no packing and no model.
+The only place where text and steps become tokens and weights. Chat templates are in `text/`,
+packing is in `batches`.
 """
 
 import dataclasses
@@ -24,31 +23,31 @@ class Chat(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Names the tokenizer and its template; recorded ids are valid under an equal one alone."""
+        """Identifies tokenizer and template; recorded ids are valid only under the same ones."""
         ...
 
     def example(
         self, messages: Sequence[Message], tokens: Sequence[Sequence[int]] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of a conversation and, for each id, the index of the message that says it.
+        """Ids of a conversation and, for each id, the index of the message it belongs to.
 
-        Only ids that the policy would have to sample speak for a message (an assistant's content
-        and end of turn); all others (headers, prompts, observations) carry -1.
+        Only ids that a policy would sample (an assistant's content and end of turn) belong to a
+        message; all others (headers, prompts, observations) have -1.
         """
         ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What came in and went out of `encode_all`.
+    """Counts of `encode_all`.
 
-    Nothing is lost: `selections` = `examples` + `unweighted` + `too_long`.
+    They add up: `selections` = `examples` + `unweighted` + `too_long`.
 
     Attributes:
-        selections: verdicts that came in.
-        examples: examples made.
-        unweighted: left out because no step has a weight.
-        too_long: left out because they exceed `max_length`.
+        selections: all verdicts.
+        examples: encoded.
+        unweighted: skipped because no step has a weight.
+        too_long: skipped because they exceed `max_length`.
         tokens: tokens of all examples.
         weighted_tokens: tokens with a loss weight other than 0.
         steps: steps in all selections.
@@ -69,9 +68,9 @@ def encode(selection: Selection, prompt: Sequence[Message], chat: Chat) -> Examp
     """Encode one selected trajectory as a conversation with a loss weight for each token.
 
     The conversation is the environment's prompt, then observation (user) and message (assistant) of
-    each step up to the last weighted one; what follows that step teaches nothing and is dropped.
+    each step up to the last weighted one; later steps have no weight and are dropped.
     Tokens of a step's message, its end of turn included, carry the step's weight, all others 0. Ids
-    that were sampled under the same tokenizer are kept as they were sampled, never re-encoded.
+    that were sampled under the same tokenizer are used as they are, never re-encoded.
 
     Args:
         selection: a trajectory and the weight of each of its steps.
@@ -79,10 +78,10 @@ def encode(selection: Selection, prompt: Sequence[Message], chat: Chat) -> Examp
         chat: renders messages to ids.
 
     Returns:
-        The example; its provenance tells role, task, trajectory and the verdict on each step.
+        The example; its provenance has the role, task, trajectory and the verdict on each step.
 
     Raises:
-        DataError: when the selection does not give one weight and one reason a step, has no
+        DataError: the selection does not give one weight and one reason a step, has no
             weighted step, or a weighted message renders to no token at all.
     """
     trajectory, weights = selection.trajectory, selection.weights
@@ -97,7 +96,7 @@ def encode(selection: Selection, prompt: Sequence[Message], chat: Chat) -> Examp
     if not learned:
         raise DataError(
             f"selection of trajectory {trajectory.id!r} has no step with a weight, so there is "
-            "nothing to learn from it; leave it out before encoding"
+            "nothing to train on; skip it before encoding"
         )
     kept = steps[: learned[-1] + 1]
     messages = list(prompt)
@@ -116,7 +115,7 @@ def encode(selection: Selection, prompt: Sequence[Message], chat: Chat) -> Examp
     if silent:
         number = (min(silent) - len(prompt)) // 2
         raise DataError(
-            f"step {number} of trajectory {trajectory.id!r} is to be learned but its message "
+            f"step {number} of trajectory {trajectory.id!r} has a weight but its message "
             f"{kept[number].message!r} renders to no token; check the tokenizer's chat template"
         )
     return Example(
@@ -139,7 +138,7 @@ def encode_all(
     *,
     max_length: int,
 ) -> tuple[list[Example], Counts]:
-    """Encode many selections; those that cannot be used are counted and left out, loudly.
+    """Encode many selections; those that cannot be used are counted, logged and skipped.
 
     Args:
         selections: a method's verdicts.
@@ -148,7 +147,7 @@ def encode_all(
         max_length: longest example in tokens (the length of a training row).
 
     Returns:
-        The examples in the order of the selections, and what was counted on the way.
+        The examples in the order of the selections, and the counts.
     """
     examples: list[Example] = []
     counts = Counts()
@@ -171,8 +170,8 @@ def encode_all(
         )
     if counts.too_long:
         _log.warning(
-            "%d of %d selected trajectories are longer than %d tokens and are left out of "
-            "training; raise the row length (config.train.seq_len) to keep them",
+            "%d of %d selected trajectories are longer than %d tokens and are skipped; raise "
+            "config.train.seq_len to train on them",
             counts.too_long,
             counts.selections,
             max_length,
@@ -181,7 +180,7 @@ def encode_all(
 
 
 def _id(selection: Selection) -> str:
-    """A trajectory may be selected in several roles and from several states: all are named."""
+    """A trajectory may be selected in several roles and from several states: the id has both."""
     return f"{selection.trajectory.id}:{selection.role}@{selection.state}"
 
 

@@ -1,8 +1,7 @@
-"""A split of a data set on disk as a sequence of examples, each read when it is asked for.
+"""A split of a dataset on disk as a sequence of examples, each read on access.
 
-What packing needs (`sizes`) stands in the index, so each of several processes lays out the same
-rows and reads only the records that its own rows hold; checksums of all that is read are verified.
-Knows the folder that `tfrecord` writes; knows neither rows nor processes.
+The sizes that packing needs are in the index, so every process packs the same rows but reads only
+the records of its own. Checksums are verified on each read.
 """
 
 import bisect
@@ -26,16 +25,16 @@ class StoredExamples:
     """Examples in the order they were written.
 
     Args:
-        folder: a data set's, local or in an object store.
+        folder: of the dataset, local or in an object store.
         split: name of the split.
 
     Attributes:
-        sizes: i64[n, 2], tokens and learned tokens of each example.
+        sizes: i64[n, 2], tokens and weighted tokens of each example.
 
     Raises:
-        DataError: the folder is no data set, or what describes it is missing or damaged; when an
-            example is asked for, also that its shard is missing, or its record cut off or damaged.
-            The message names the file and the number of the record in it (from 0).
+        DataError: the folder is not a dataset, or its metadata or index are missing or damaged; on
+            access, also if the shard is missing, or the record cut off or damaged. The message
+            names the file and the number of the record in it (from 0).
     """
 
     def __init__(self, folder: epath.PathLike, *, split: str = "train") -> None:
@@ -56,7 +55,7 @@ class StoredExamples:
         """Read an example.
 
         Args:
-            number: its place among all, from 0.
+            number: its index among all examples, from 0.
         """
         shard = bisect.bisect_right(self._begins, number) - 1
         path = self._shards[shard]

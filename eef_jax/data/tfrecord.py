@@ -5,10 +5,9 @@ reads. A record is framed as TensorFlow frames it:
 
     uint64 length | uint32 masked crc32c(length) | byte data[length] | uint32 masked crc32c(data)
 
-Beside the shards lies an index, i64[n, 3] as npy: for each example where its record begins in its
-shard, its tokens and its learned tokens. It lets a process pack all examples while it reads few.
-Knows the fields of an `Example` and the layout of the folder; knows nothing of how examples come to
-be or are used. The caller's manifest, written after this folder, is what commits it.
+Next to the shards is an index, i64[n, 3] as npy: for each example the offset of its record in its
+shard, its tokens and its weighted tokens. It lets a process pack all examples but read only a few.
+The caller's manifest, written after this folder, commits it.
 """
 
 import io
@@ -56,7 +55,7 @@ def write(
         The paths of the shards.
 
     Raises:
-        DataError: when there is no example, or examples differ in their columns.
+        DataError: there is no example, or examples differ in their columns.
     """
     if not examples:
         raise DataError(
@@ -90,7 +89,7 @@ def write(
 
 
 def read_record(file: BinaryIO) -> bytes:
-    """The payload of the record that begins where a file stands.
+    """Read the payload of the record at a file's current position.
 
     Raises:
         ValueError: it is cut off, or one of its checksums is wrong.
@@ -110,7 +109,7 @@ def read_record(file: BinaryIO) -> bytes:
 
 
 def frame(payload: bytes) -> bytes:
-    """One record with its length and its two checksums."""
+    """Frame a payload with its length and the two checksums."""
     length = struct.pack("<Q", len(payload))
     return length + _FOOTER.pack(_masked_crc(length)) + payload + _FOOTER.pack(_masked_crc(payload))
 
@@ -133,7 +132,7 @@ def shard_name(split: str, shard: int, shards: int) -> str:
 
 
 def index_name(split: str) -> str:
-    """Name of the file that says where each example of a split lies and how long it is."""
+    """Name of the file with the offset and sizes of each example of a split."""
     return f"{DATASET_NAME}-{split}.index.npy"
 
 
@@ -158,8 +157,8 @@ def _write_metadata(
     columns: Sequence[str],
     description: str,
 ) -> None:
-    """Write features.json and dataset_info.json by TFDS itself; that needs no TensorFlow."""
-    import tensorflow_datasets as tfds  # half a second: only who writes a data set pays for it
+    """Write features.json and dataset_info.json with TFDS, which needs no TensorFlow for it."""
+    import tensorflow_datasets as tfds  # importing takes half a second
 
     floats = tfds.features.Sequence(np.float32)
     features = {

@@ -1,1 +1,1 @@
-"""Training: state, one step, its loss and optimizer, and the loop around them."""
+"""Training: the state, one step, its loss and optimizer, the loop and checkpoints."""

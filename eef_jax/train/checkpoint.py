@@ -1,10 +1,9 @@
-"""Checkpoints with Orbax: what training changes, and a note of all that it does not.
+"""Checkpoints with Orbax: the trained parameters, and metadata that name the frozen ones.
 
 A checkpoint folder holds `trainable` (the adapter, or all parameters), optionally `training` (step,
 optimizer, key: what an interrupted run needs to continue) and JSON metadata. Frozen weights are
-never saved: the metadata names their folder and their hash, and nothing loads onto other ones.
-Orbax writes a folder whole: an interrupted save leaves no checkpoint. Knows no text and no
-environment.
+never saved: the metadata name their folder and their hash, and loading onto other weights is an
+error. Orbax writes a folder atomically: an interrupted save leaves no checkpoint.
 """
 
 import dataclasses

@@ -1,7 +1,4 @@
-"""The optimizer by name: schedule, clipping and decay put together from optax.
-
-Knows parameters only as a tree of arrays; accumulation is the step's affair.
-"""
+"""The optimizer by name: schedule, clipping and weight decay from optax."""
 
 import dataclasses
 import functools
@@ -21,9 +18,9 @@ class OptimizerConfig:
 
     Attributes:
         name: of an optimizer in optax that needs no more than a learning rate (`adamw`, `lion`,
-            `sgd`, `adafactor`, ...); of the fields below it gets those that it takes.
+            `sgd`, `adafactor`, ...); it gets those of the fields below that it accepts.
         learning_rate: the peak.
-        schedule: from the peak on: `constant`, `linear` or `cosine` down to `end_lr_ratio` of it.
+        schedule: after the warm-up: `constant`, or `linear` or `cosine` down to `end_lr_ratio`.
         warmup_ratio: share of the steps in which the rate rises linearly from 0 (0-1).
         end_lr_ratio: the last step's share of the peak (0-1).
         weight_decay: decoupled decay of matrices; vectors (norms, biases) are never decayed.
@@ -63,7 +60,7 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     after = shapes[config.schedule]()
     if not warmup:
         return after
-    # The first step's rate is peak / (warmup + 1), not 0: no step is thrown away.
+    # The first step's rate is peak / (warmup + 1): at 0 the step would change nothing.
     rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
     return optax.join_schedules([rise, after], [warmup])
 
@@ -72,7 +69,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     """Build the optimizer for a run of `steps` steps.
 
     Raises:
-        ConfigError: for an unknown name or schedule, or a decay that the optimizer has not.
+        ConfigError: for an unknown name or schedule, or weight decay with an optimizer without it.
     """
     rate = make_schedule(config, steps)
     known = _optimizers()
@@ -86,16 +83,16 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     }
     if config.name == "sgd":
         settings = {"momentum": config.b1 or None}
-    takes = inspect.signature(make).parameters
-    given = {name: value for name, value in settings.items() if name in takes}
-    if "weight_decay" in given and "mask" in takes:
-        given["mask"] = _matrices
-    if config.weight_decay and "weight_decay" not in given:
+    accepted = inspect.signature(make).parameters
+    kwargs = {name: value for name, value in settings.items() if name in accepted}
+    if "weight_decay" in kwargs and "mask" in accepted:
+        kwargs["mask"] = _matrices
+    if config.weight_decay and "weight_decay" not in kwargs:
         raise ConfigError(
-            f"optimizer {config.name!r} decays no weights, weight_decay = {config.weight_decay}: "
-            "set it to 0 or take adamw"
+            f"optimizer {config.name!r} has no weight decay, but weight_decay = "
+            f"{config.weight_decay}: set it to 0 or use adamw"
         )
-    optimizer = make(learning_rate=rate, **given)
+    optimizer = make(learning_rate=rate, **kwargs)
     if config.clip_norm:
         optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
     return optimizer
@@ -103,14 +100,14 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
 
 @functools.cache
 def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
-    """Those of optax that need nothing but a learning rate, by name."""
+    """The optimizers of optax that require only a learning rate, by name."""
     found: dict[str, Callable[..., optax.GradientTransformation]] = {}
     for name, make in vars(optax).items():
         if not inspect.isfunction(make) or name.startswith("_"):
             continue
         parameters = inspect.signature(make).parameters
         required = [p.name for p in parameters.values() if p.default is p.empty]
-        searches = {"linesearch", "f_min"} & set(parameters)  # ask for the loss itself
+        searches = {"linesearch", "f_min"} & set(parameters)  # they need the loss function
         if "learning_rate" in parameters and required in ([], ["learning_rate"]) and not searches:
             found[name] = make
     return found

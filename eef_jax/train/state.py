@@ -1,7 +1,6 @@
-"""All that training changes, as one pytree that is donated to every step.
+"""The train state: one pytree that is donated to every step.
 
-Frozen weights are not part of it: they are a separate argument of the step and never saved. Knows
-nothing of losses or data.
+Frozen weights are not part of it: they are a separate argument of the step and are never saved.
 """
 
 import dataclasses
@@ -21,11 +20,11 @@ from eef_jax.models.model import Model
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TrainState:
-    """Where a run stands.
+    """The state of a training run.
 
     Attributes:
         step: number of updates done.
-        trainable: the adapter, or all parameters in full tuning.
+        trainable: the adapter; all parameters in full fine-tuning.
         opt_state: the optimizer's moments and counters.
         key: of dropout; step s uses `fold_in(key, s)`, so it never changes.
     """
@@ -39,7 +38,7 @@ class TrainState:
 def create(
     model: Model, optimizer: optax.GradientTransformation, *, mesh: Mesh, seed: int
 ) -> TrainState:
-    """Start a run from a model's parameters, on the mesh.
+    """Create the state of a new run from a model's parameters, on the mesh.
 
     The parameters are copied: steps donate their state, and the model stays usable.
     """
@@ -51,13 +50,13 @@ def create(
 
 
 def shardings(model: Model, optimizer: optax.GradientTransformation, *, mesh: Mesh) -> Any:
-    """Where each leaf of a run's state lies: the optimizer's moments beside their parameters."""
+    """The sharding of each leaf of a run's state; moments are sharded like their parameters."""
     shapes = jax.eval_shape(lambda trainable: _fresh(trainable, optimizer, 0), model.trainable)
     return sharding.tree_shardings(shapes, mesh)
 
 
 def abstract(model: Model, optimizer: optax.GradientTransformation, *, mesh: Mesh) -> TrainState:
-    """A run's state as shapes with places: what a step is compiled from ahead of time."""
+    """A run's state as shapes with shardings, to compile a step ahead of time."""
     shapes = jax.eval_shape(lambda trainable: _fresh(trainable, optimizer, 0), model.trainable)
     return sharding.abstract_tree(shapes, mesh)
 

@@ -1,7 +1,6 @@
 """One update: forward, backward and optimizer, compiled once with shardings over the mesh.
 
-Pure: (state, frozen, batch) -> (state, scalars). Knows the layout of a packed batch; knows no
-files, no epochs and no progress.
+Pure: (state, frozen, batch) -> (state, scalars). Epochs, logging and files are in `loop`.
 """
 
 import math
@@ -23,7 +22,7 @@ from eef_jax.train import state as state_lib
 from eef_jax.train.losses.sft import weighted_nll
 from eef_jax.train.state import TrainState
 
-CHUNK = 128  # learned tokens of a row whose logits exist at one time
+CHUNK = 128  # loss positions of a row whose logits exist at a time
 
 DeviceBatch = dict[str, jax.Array]
 Scalars = dict[str, jax.Array]
@@ -38,18 +37,18 @@ def make_step(
     accumulation_steps: int = 1,
     chunk: int = CHUNK,
 ) -> Step:
-    """Compile-once update step.
+    """Make the update step, which compiles once.
 
     The loss is the sum of weighted losses over the sum of weights of the whole global batch,
-    whatever the devices and micro-batches it is split over, so neither changes what is learned.
-    Without an adapter all parameters are trained; with one no gradient of the base is computed.
+    however it is split over devices and micro-batches, so neither changes the update.
+    Without an adapter all parameters are trained; with one, no gradient of the base is computed.
 
     Args:
-        model: gives structure and placement; its arrays are not kept.
-        optimizer: see `eef_jax.train.optim`.
-        mesh: where everything lies.
+        model: gives structure and shardings; its arrays are not kept.
+        optimizer: of `train.optim.make_optimizer`.
+        mesh: the devices.
         accumulation_steps: number of micro-batches that a batch is split into; divides its rows.
-        chunk: see `losses.weighted_nll`.
+        chunk: loss positions of a row whose logits exist at a time.
 
     Returns:
         A function (state, frozen, batch) -> (state, scalars). The state is donated. Scalars: `loss`
@@ -62,7 +61,7 @@ def make_step(
     def step(
         state: TrainState, frozen: nnx.State, batch: DeviceBatch
     ) -> tuple[TrainState, Scalars]:
-        with jax.set_mesh(mesh):  # the decoder constrains its activations to it
+        with jax.set_mesh(mesh):  # the decoder shards its activations over it
             return jitted(state, frozen, batch)
 
     return step
@@ -76,7 +75,46 @@ def _jitted(
     accumulation_steps: int,
     chunk: int,
 ) -> Any:
-    graphdef, kept = model.graphdef, sharding.constrain_tree
+    """The jitted update, with shardings for its arguments and results."""
+    loss_sum = _loss_sum(model, chunk)
+
+    def update(
+        state: TrainState, frozen: nnx.State, batch: DeviceBatch
+    ) -> tuple[TrainState, Scalars]:
+        def loss_and_grads(part: DeviceBatch, key: Key[Array, ""]) -> tuple[Any, Any]:
+            loss = jax.value_and_grad(loss_sum)(state.trainable, frozen, part, key)
+            return sharding.constrain_tree(loss)
+
+        weight = jnp.sum(batch["weights"])
+        key = jax.random.fold_in(state.key, state.step)
+        total, grads = _accumulate(loss_and_grads, batch, key, accumulation_steps)
+        # A batch without a weight (padding rows only) updates with gradients of 0, not with nan.
+        scale = 1.0 / jnp.where(weight == 0.0, 1.0, weight)
+        grads = jax.tree.map(lambda grad: grad * scale, grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
+        new = TrainState(
+            step=state.step + 1,
+            trainable=optax.apply_updates(state.trainable, updates),
+            opt_state=opt_state,
+            key=state.key,
+        )
+        scalars = {"loss": total * scale, "weight": weight, "grad_norm": optax.tree.norm(grads)}
+        return new, scalars
+
+    replicated = NamedSharding(mesh, PartitionSpec())
+    state_shardings = state_lib.shardings(model, optimizer, mesh=mesh)
+    frozen_shardings = sharding.tree_shardings(model.frozen, mesh)
+    return jax.jit(
+        update,
+        in_shardings=(state_shardings, frozen_shardings, batch_shardings(mesh)),
+        out_shardings=(state_shardings, replicated),
+        donate_argnums=0,
+    )
+
+
+def _loss_sum(model: Model, chunk: int) -> Callable[..., Float[Array, ""]]:
+    """The sum of weighted losses of a batch, as a function of the trainable parameters."""
+    graphdef = model.graphdef
 
     def loss_sum(
         trainable: nnx.State, frozen: nnx.State, batch: DeviceBatch, key: Key[Array, ""]
@@ -92,43 +130,7 @@ def _jitted(
             chunk=chunk,
         )
 
-    def update(
-        state: TrainState, frozen: nnx.State, batch: DeviceBatch
-    ) -> tuple[TrainState, Scalars]:
-        weight = jnp.sum(batch["weights"])
-        key = jax.random.fold_in(state.key, state.step)
-        total, grads = _accumulated(
-            lambda part, part_key: kept(
-                jax.value_and_grad(loss_sum)(state.trainable, frozen, part, part_key)
-            ),
-            batch,
-            key,
-            accumulation_steps,
-        )
-        scale = 1.0 / jnp.where(weight == 0.0, 1.0, weight)
-        grads = jax.tree.map(lambda grad: grad * scale, grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
-        new = TrainState(
-            step=state.step + 1,
-            trainable=optax.apply_updates(state.trainable, updates),
-            opt_state=opt_state,
-            key=state.key,
-        )
-        scalars = {"loss": total * scale, "weight": weight, "grad_norm": optax.tree.norm(grads)}
-        return new, scalars
-
-    replicated = NamedSharding(mesh, PartitionSpec())
-    state_lies = state_lib.shardings(model, optimizer, mesh=mesh)
-    return jax.jit(
-        update,
-        in_shardings=(
-            state_lies,
-            sharding.tree_shardings(model.frozen, mesh),
-            batch_shardings(mesh),
-        ),
-        out_shardings=(state_lies, replicated),
-        donate_argnums=0,
-    )
+    return loss_sum
 
 
 def lower(
@@ -140,20 +142,19 @@ def lower(
     accumulation_steps: int = 1,
     chunk: int = CHUNK,
 ) -> jax.stages.Lowered:
-    """The step's program for batches like this one, to be compiled ahead of time.
+    """Lower the step for batches of these shapes, to compile it ahead of time.
 
     Args:
-        model: may be abstract (`models.build.abstract`); on a mesh of described devices nothing
-            ever runs.
-        optimizer: as for `make_step`, and so are the rest.
-        batch: a whole global batch, such as `data.batches.empty`.
-        mesh: see `make_step`.
-        accumulation_steps: see `make_step`.
-        chunk: see `make_step`.
+        model: may be abstract (`models.build.abstract`).
+        optimizer: of `train.optim.make_optimizer`.
+        batch: a whole global batch, such as `data.batches.empty_batch`.
+        mesh: the devices, which may be described only (no TPU attached).
+        accumulation_steps: number of micro-batches that a batch is split into.
+        chunk: loss positions of a row whose logits exist at a time.
     """
-    lies = batch_shardings(mesh)
+    shardings = batch_shardings(mesh)
     like = {
-        name: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=lies[name])
+        name: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=shardings[name])
         for name, value in batch.items()
     }
     state = state_lib.abstract(model, optimizer, mesh=mesh)
@@ -166,29 +167,29 @@ def lower(
 
 
 def batch_shardings(mesh: Mesh) -> dict[str, NamedSharding]:
-    """Where the arrays of a batch lie; `targets` are columns, so they go with whole rows."""
-    cells = sharding.batch_sharding(mesh)
+    """The shardings of a batch's arrays; `loss_positions` are columns, so they need whole rows."""
+    tokens = sharding.batch_sharding(mesh)
     rows = NamedSharding(mesh, PartitionSpec(sharding.RULES["batch"]))
     names = ("tokens", "positions", "segment_ids", "weights")
-    return dict.fromkeys(names, cells) | {"loss_positions": rows}
+    return dict.fromkeys(names, tokens) | {"loss_positions": rows}
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, *, batch_size: int) -> DeviceBatch:
-    """Move this host's part of a batch of `batch_size` rows in all to the devices."""
-    lies = batch_shardings(mesh)
+    """Move this process's part of a global batch of `batch_size` rows to the devices."""
+    shardings = batch_shardings(mesh)
     return {
         name: jax.make_array_from_process_local_data(
-            lies[name], value, (batch_size, *value.shape[1:])
+            shardings[name], value, (batch_size, *value.shape[1:])
         )
         for name, value in batch.items()
     }
 
 
 def check_batch_size(batch_size: int, *, mesh: Mesh, accumulation_steps: int) -> None:
-    """Check that each micro-batch spreads evenly over the devices.
+    """Check that each micro-batch can be sharded evenly over the devices.
 
     Raises:
-        ConfigError: when it does not.
+        ConfigError: it cannot.
     """
     parts = accumulation_steps * data_parallel_size(mesh)
     if batch_size % parts:
@@ -200,11 +201,11 @@ def check_batch_size(batch_size: int, *, mesh: Mesh, accumulation_steps: int) ->
 
 
 def data_parallel_size(mesh: Mesh) -> int:
-    """Number of devices that rows are spread over."""
+    """Number of devices that rows are sharded over."""
     return math.prod(mesh.shape[axis] for axis in sharding.RULES["batch"])
 
 
-def _accumulated(
+def _accumulate(
     value_and_grad: Callable[[DeviceBatch, Key[Array, ""]], tuple[Any, Any]],
     batch: DeviceBatch,
     key: Key[Array, ""],

@@ -53,7 +53,7 @@ def test_rows_are_packed_first_fit_token_by_token():
     assert after == Position(epoch=1, index=0)
 
 
-def test_a_first_token_is_never_learned():
+def test_a_first_token_never_has_a_weight():
     batches = Batches(examples=[example(1, 3, learned=3)], batch_size=1, seq_len=4)
     ((batch, _),) = first(batches, 1)
     assert batch["weights"].tolist() == [[0, 0.5, 0.5, 0]]
@@ -62,13 +62,13 @@ def test_a_first_token_is_never_learned():
 def test_an_epoch_holds_every_example_once_and_counts_its_padding():
     batches = make()
     for epoch in range(3):
-        plan = batches.pack(epoch)
-        assert sorted(itertools.chain(*plan.rows)) == list(range(5))
-        assert plan.padding == pytest.approx(1 - 20 / (8 * len(plan.rows)))
-        assert len(plan.rows) % 2 == 0
+        packing = batches.pack(epoch)
+        assert sorted(itertools.chain(*packing.rows)) == list(range(5))
+        assert packing.padding == pytest.approx(1 - 20 / (8 * len(packing.rows)))
+        assert len(packing.rows) % 2 == 0
 
 
-def test_learned_tokens_of_a_row_are_bounded():
+def test_loss_positions_of_a_row_are_bounded():
     batches = Batches(
         examples=[example(n, 16, learned=16) for n in range(4)],
         batch_size=1,
@@ -90,8 +90,8 @@ def test_shapes_stay_the_same():
 def test_order_depends_on_seed_and_epoch_alone():
     assert make().pack(1) == make().pack(1)
     big = {"sizes": (2,) * 50}
-    plans = [make(**big).pack(0), make(**big).pack(1), make(**big, seed=4).pack(0)]
-    assert len({plan.rows for plan in plans}) == 3
+    packings = [make(**big).pack(0), make(**big).pack(1), make(**big, seed=4).pack(0)]
+    assert len({packing.rows for packing in packings}) == 3
 
 
 def test_any_position_resumes_the_same_stream():
@@ -104,7 +104,7 @@ def test_any_position_resumes_the_same_stream():
             assert at == also_at
 
 
-def test_a_process_lays_out_its_own_rows():
+def test_a_process_lays_out_only_its_rows():
     whole = first(make(batch_size=4), 2)
     evens, odds = (first(make(batch_size=4, process_rows=own), 2) for own in ((0, 2), (1, 3)))
     for step, (batch, position) in enumerate(whole):
@@ -113,7 +113,7 @@ def test_a_process_lays_out_its_own_rows():
         assert_equal({name: value[1::2] for name, value in batch.items()}, odds[step][0])
 
 
-def test_a_process_reads_what_its_rows_hold(tmp_path, monkeypatch):
+def test_a_process_reads_only_the_examples_of_its_rows(tmp_path, monkeypatch):
     whole = make(sizes=(5, 4, 3, 6, 2, 7, 8, 1), batch_size=4)
     tfrecord.write(tmp_path, whole.examples, shards=2)
     stored, read = StoredExamples(tmp_path), []
@@ -132,7 +132,7 @@ def test_a_process_reads_what_its_rows_hold(tmp_path, monkeypatch):
     assert len(read) < len(stored)
 
 
-def test_the_load_is_the_whole_batchs():
+def test_stats_are_those_of_the_global_batch():
     batches, here = make(), Position()
     for batch, after in first(batches, 7):
         stats = make(process_rows=(0,)).stats(here)
@@ -142,10 +142,10 @@ def test_the_load_is_the_whole_batchs():
         here = after
 
 
-def test_what_does_not_fit_is_refused():
+def test_examples_that_do_not_fit_are_refused():
     with pytest.raises(DataError, match="'4' has 9 tokens, a row holds 8"):
         make(sizes=(5, 4, 3, 9))
     with pytest.raises(DataError, match="no example to train on"):
         make(sizes=())
-    with pytest.raises(DataError, match="'1' has 2 learned tokens, a row's bound is 1"):
+    with pytest.raises(DataError, match="'1' has 2 tokens with a weight, a row's limit is 1"):
         make(max_loss_positions=1)

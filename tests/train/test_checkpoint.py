@@ -1,4 +1,4 @@
-"""Checkpoints: exact round trips, onto the mesh, and refusals that say what to do."""
+"""Checkpoints: exact round trips, onto the mesh, and errors with the next action."""
 
 import jax
 import numpy as np
@@ -47,7 +47,7 @@ def assert_same_bits(left, right):
         np.testing.assert_array_equal(a, b)
 
 
-def test_parameters_and_metadata_come_back(saved):
+def test_parameters_and_metadata_round_trip(saved):
     path, base_hash = saved
     like = jax.tree.map(np.zeros_like, toy.model().trainable)
     like = jax.device_put(like, jax.devices()[0])
@@ -57,7 +57,7 @@ def test_parameters_and_metadata_come_back(saved):
     assert isinstance(metadata.lora, LoraConfig)
 
 
-def test_parameters_come_back_onto_a_mesh(saved):
+def test_parameters_are_restored_onto_a_mesh(saved):
     path, base_hash = saved
     mesh = make_mesh({"fsdp": 2, "tensor": 4})
     optimizer = make_optimizer(toy.OPTIMIZER, 1)
@@ -103,13 +103,13 @@ def test_another_adapter_is_refused_with_all_differences(saved):
     other = toy.model(LoraConfig(rank=2, targets=("q_proj", "k_proj"))).trainable
     with pytest.raises(DataError) as refusal:
         checkpoint.load_trainable(path, other, base_hash=base_hash)
-    told = str(refusal.value)
-    assert "missing: layers.0.k_proj.lora_a" in told
-    assert "unexpected: layers.0.down_proj.lora_b" in told
-    assert "got [16, 4], expected [16, 2]" in told
+    message = str(refusal.value)
+    assert "missing: layers.0.k_proj.lora_a" in message
+    assert "unexpected: layers.0.down_proj.lora_b" in message
+    assert "got [16, 4], expected [16, 2]" in message
 
 
-def test_an_adapter_alone_cannot_continue_a_run(saved):
+def test_a_checkpoint_without_training_state_cannot_be_resumed(saved):
     blank = state_lib.create(
         toy.model(), make_optimizer(toy.OPTIMIZER, 1), mesh=toy.one_device(), seed=0
     )

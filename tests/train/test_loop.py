@@ -47,7 +47,7 @@ def test_resumed_equals_uninterrupted():
     assert facts["steps"] == 7
 
 
-def test_epochs_count_whole_passes():
+def test_an_epoch_is_a_whole_pass_over_the_data():
     batches = toy.batches(batch_size=4)
     _, facts = run(epochs=2)
     assert facts["steps"] == batches.steps(2)
@@ -61,12 +61,12 @@ def test_the_step_is_compiled_once(caplog):
     assert sum("jit(update)" in message for message in compiled) == 1, compiled
 
 
-def test_the_bar_tells_loss_and_speed(capsys):
+def test_the_progress_bar_shows_loss_and_speed(capsys):
     run(steps=2, progress=True, label="clone")
     shown = capsys.readouterr().err
     assert "clone" in shown and "loss" in shown and "tokens/s" in shown
 
 
-def test_exactly_one_length_is_given():
+def test_steps_or_epochs_must_be_given():
     with pytest.raises(ConfigError, match="steps=None and epochs=None"):
         run()

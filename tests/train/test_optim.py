@@ -14,7 +14,7 @@ from eef_jax.train.optim import OptimizerConfig, make_optimizer, make_schedule
     ("schedule", "half", "last"),
     [("constant", 1.0, 1.0), ("linear", 0.6, 0.2), ("cosine", 0.6, 0.2)],
 )
-def test_schedules_warm_up_to_the_peak_and_end_at_their_final_share(schedule, half, last):
+def test_schedules_warm_up_to_the_peak_and_end_at_their_ratio_of_it(schedule, half, last):
     config = OptimizerConfig(
         learning_rate=2.0, schedule=schedule, warmup_ratio=0.2, end_lr_ratio=0.2
     )
@@ -33,7 +33,7 @@ def test_every_optimizer_descends(name):
     assert jax.tree.all(jax.tree.map(lambda update: (update < 0).all(), updates))
 
 
-def test_decay_spares_vectors():
+def test_vectors_are_not_decayed():
     config = OptimizerConfig(
         learning_rate=0.1, warmup_ratio=0.0, weight_decay=0.5, schedule="constant"
     )
@@ -45,13 +45,13 @@ def test_decay_spares_vectors():
     assert float(updates["norm"][0]) == 0.0
 
 
-def test_a_decay_that_the_optimizer_has_not_is_refused():
-    with pytest.raises(ConfigError, match=r"'sgd' decays no weights, weight_decay = 0\.1"):
+def test_weight_decay_with_an_optimizer_without_it_is_refused():
+    with pytest.raises(ConfigError, match=r"'sgd' has no weight decay, but weight_decay = 0\.1"):
         make_optimizer(OptimizerConfig(name="sgd", weight_decay=0.1), 10)
 
 
 @pytest.mark.parametrize(("field", "value"), [("name", "adamm"), ("schedule", "cosin")])
-def test_unknown_names_list_near_ones(field, value):
+def test_unknown_names_suggest_close_matches(field, value):
     config = dataclasses.replace(OptimizerConfig(), **{field: value})
     with pytest.raises(ConfigError, match=f"unknown .* '{value}': did you mean"):
         make_optimizer(config, 10)

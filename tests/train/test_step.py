@@ -33,7 +33,7 @@ SGD = make_optimizer(
 
 
 @contextlib.contextmanager
-def hastily():
+def without_llvm_optimizations():
     """Compile in half the time: LLVM makes nothing faster, and the program stays what it is."""
     jax.config.update("jax_disable_most_optimizations", True)
     try:
@@ -42,7 +42,7 @@ def hastily():
         jax.config.update("jax_disable_most_optimizations", False)
 
 
-@hastily()
+@without_llvm_optimizations()
 def update(batches, *, mesh=None, lora=toy.LORA, scan=False, accumulation_steps=1, optimizer=SGD):
     """Loss and gradient of the first batch."""
     mesh = mesh or toy.one_device()
@@ -91,16 +91,16 @@ def alone(lora=toy.LORA):
     ],
     ids=["8x1", "2x4", "full 2x4", "fsdp 8", "2x2x2", "2x2x2 context", "full 2x2x2 context"],
 )
-def test_meshes_change_nothing(sizes, lora, scan):
+def test_a_mesh_does_not_change_the_update(sizes, lora, scan):
     spread = update(toy.batches(), lora=lora, scan=scan, mesh=make_mesh(sizes))
     assert_close(alone(lora), spread)
 
 
-def test_scanned_layers_change_nothing():
+def test_scanned_layers_do_not_change_the_update():
     assert_close(alone(), update(toy.batches(), scan=True))
 
 
-def test_parameters_and_moments_lie_where_the_rules_say():
+def test_parameters_and_moments_are_sharded_by_the_rules():
     mesh = make_mesh({"fsdp": 2, "tensor": 4})
     _, _, state = update(
         toy.batches(), mesh=mesh, lora=None, optimizer=make_optimizer(OptimizerConfig(), 1)
@@ -112,7 +112,7 @@ def test_parameters_and_moments_lie_where_the_rules_say():
 
 
 @pytest.mark.parametrize("accumulation_steps", [2, 4])
-def test_accumulation_changes_nothing(accumulation_steps):
+def test_accumulation_does_not_change_the_update(accumulation_steps):
     assert_close(alone(), update(toy.batches(), accumulation_steps=accumulation_steps))
 
 

@@ -1,10 +1,9 @@
-"""What is minimised: the weighted negative log-likelihood of the learned tokens.
+"""The loss of supervised fine-tuning: weighted negative log-likelihood.
 
     loss = sum_i w_i * -log p(token_i | before) / sum_i w_i
 
-Numerator and denominator are returned apart, so that the quotient can be taken over a whole global
-batch, however it is split over devices and micro-batches. Knows hidden states and a head; knows no
-model, batch layout or optimizer.
+Only the numerator is computed here, so that the quotient can be taken over a whole global batch,
+however it is split over devices and micro-batches.
 """
 
 from collections.abc import Callable
@@ -23,33 +22,32 @@ def weighted_nll(
     hidden: Float[Array, "b t d"],
     tokens: Int[Array, "b t"],
     weights: Float[Array, "b t"],
-    targets: Int[Array, "b n"],
+    loss_positions: Int[Array, "b n"],
     *,
     chunk: int = 128,
 ) -> Float[Array, ""]:
-    """Sum of weighted negative log-likelihoods, without ever holding logits of all tokens.
-
-    The hidden states before the learned tokens are gathered first, so that the product with the
-    vocabulary (the largest of a small model) is done for them alone, then `chunk` of each row at a
-    time; a chunk's logits are computed again on the way back instead of being kept.
+    """Sum of weighted negative log-likelihoods, without holding the logits of all tokens.
 
     Args:
-        head: hidden states to float32 logits.
+        head: maps hidden states to float32 logits.
         hidden: hidden states; `hidden[:, i]` predicts `tokens[:, i + 1]`.
         tokens: token ids.
         weights: weight of predicting each token; 0 in column 0.
-        targets: columns of the learned tokens; 0 where unused (column 0 has weight 0).
-        chunk: learned tokens of a row whose logits exist at one time.
+        loss_positions: columns of the tokens with a weight; 0 where unused.
+        chunk: loss positions of a row whose logits exist at a time.
 
     Returns:
         The sum of weighted losses in nats; divide by the sum of weights.
     """
-    n = targets.shape[1]
+    # In an agent's conversation one token in ten has a weight. The hidden states before them are
+    # gathered first, so that the product with the vocabulary, the largest of a small model, is
+    # computed for these only.
+    n = loss_positions.shape[1]
     chunks = -(-n // chunk)
-    targets = jnp.pad(targets, ((0, 0), (0, -n % chunks)))  # column 0: weight 0
-    labels = jnp.take_along_axis(tokens, targets, axis=1)
-    scales = jnp.take_along_axis(weights, targets, axis=1)
-    before = jnp.maximum(targets - 1, 0)
+    loss_positions = jnp.pad(loss_positions, ((0, 0), (0, -n % chunks)))  # column 0: weight 0
+    labels = jnp.take_along_axis(tokens, loss_positions, axis=1)
+    scales = jnp.take_along_axis(weights, loss_positions, axis=1)
+    before = jnp.maximum(loss_positions - 1, 0)
     hidden = jnp.take_along_axis(hidden, before[:, :, None], axis=1)  # [b, n, d]
     if chunks == 1:
         return _nll(head, hidden, labels, scales)
@@ -61,6 +59,7 @@ def weighted_nll(
         for x in (hidden, labels, scales)
     ]
 
+    # Logits are recomputed in the backward pass, a chunk at a time, instead of saved.
     @jax.checkpoint
     def add(total: Float[Array, ""], part: list[Array]) -> tuple[Float[Array, ""], None]:
         return total + _nll(head, *part), None

@@ -15,15 +15,15 @@ def inputs():
     rng = np.random.default_rng(0)
     weights = np.where(rng.random((B, T)) < 0.5, rng.random((B, T)), 0.0).astype(np.float32)
     weights[:, 0] = 0.0
-    targets = np.zeros((B, T), np.int32)
+    loss_positions = np.zeros((B, T), np.int32)
     for row in range(B):
         columns = np.flatnonzero(weights[row])
-        targets[row, : columns.size] = columns
+        loss_positions[row, : columns.size] = columns
     return {
         "hidden": rng.normal(size=(B, T, D)).astype(np.float32),
         "tokens": rng.integers(0, V, (B, T)).astype(np.int32),
         "weights": weights,
-        "targets": targets,
+        "loss_positions": loss_positions,
     }, rng.normal(size=(D, V)).astype(np.float32)
 
 
