@@ -1,12 +1,11 @@
 """ScienceWorld: elementary science in a text world of ten rooms, 30 task types, 7,207 variations.
 
-The simulator is the package `scienceworld` (Wang et al., EMNLP 2022), in JVMs of our own that are
-started so that it is deterministic, and played by the rules of its Python wrapper (see `world`).
-Episodes are lists of actions over a bounded pool of JVMs (`eef_jax.envs._jvm`).
+The simulator is the package `scienceworld` (Wang et al., EMNLP 2022, https://arxiv.org/abs/2203.07540),
+run in JVMs with flags that make it deterministic, with the dynamics of its Python wrapper. Episodes
+are action lists over a bounded pool of JVMs (`eef_jax.envs._jvm`).
 
-Files: `table` (task types), `splits` (variations, step caps), `simplify` (reliefs), `prompts` (how
-an agent is spoken to), `world` (the simulator) and `gold` (its own solutions). This file ties them
-to the `Env` protocol and knows nothing of models.
+Modules: `task_types`, `splits` (variations and step caps), `simplify` (simplifications),
+`prompts`, `simulator` and `gold` (the package's solutions).
 """
 
 import hashlib
@@ -54,37 +53,40 @@ def make(
     jvms: int = 0,
     timeout_s: float = 60.0,
 ) -> "ScienceWorld":
-    """Make the environment.
+    """Create the environment.
 
     Args:
         tasks: task types of the official splits: `all`, `eto` (24), `agentgym` (23), or names,
-            numbers and patterns with commas, as `"find-*,lifespan-*,power-component"`.
-        simplifications: `eto`, `easy`, `none`, or labels with commas; see `simplify`.
-        prompt: `react` (ETO's convention), `agentgym` or `action`; see `prompts`.
-        prompt_messages: path of a JSON list of messages that stand before the task instead of the
-            preset's own, e.g. with a worked example.
-        train_indices: path of a JSON list of `[task, variation]`, ETO's format, or of AgentGym's
-            numbers or item ids; with one or more of these, they are the splits, those that are not
-            given are empty, and what two of them share is said in a warning (ETO's own train and
-            dev files share 54).
-        dev_indices: likewise.
-        test_indices: likewise.
+            numbers and patterns with commas, e.g. `"find-*,lifespan-*,power-component"`.
+        simplifications: `eto`, `easy`, `none`, or the simulator's labels with commas.
+        prompt: `react` (a thought and an action, ETO's format), `agentgym` (AgentGym's format) or
+            `action` (the message is the action).
+        prompt_messages: path of a JSON list of messages that replace the preset's messages before
+            the task, e.g. with a worked example.
+        train_indices: path of an index file for `train`: a JSON list of `[task, variation]`, ETO's
+            format, or of AgentGym's numbers or item ids. If any split has an index file, splits
+            without one are empty. Variations that two splits share are logged as a warning (ETO's
+            train and dev files share 54).
+        dev_indices: path of an index file for `dev`, in the same formats.
+        test_indices: path of an index file for `test`, in the same formats.
         train_tasks: number of tasks of `train`, its first ones; 0: all.
         dev_tasks: number of tasks of `dev`, its first ones; 0: all.
         test_tasks: number of tasks of `test`, its first ones; 0: all.
-        step_caps: caps on an agent's steps by task type: `eto`, `agentgym` (30), or the path of a
-            JSON object.
-        max_steps: one cap for all task types instead; 0: none.
-        move_limit: ticks of the simulator that end an episode (ETO 200, AgentGym 100); 0: none.
+        step_caps: cap on an agent's steps for each task type: `eto`, `agentgym` (30), or the path
+            of a JSON object that maps task names to caps.
+        max_steps: one cap for all task types in place of `step_caps`; 0: none.
+        move_limit: ticks of the simulator after which an episode is truncated (ETO 200, AgentGym
+            100); 0: no limit.
         reward: `final`, the score at the end (0 after a failure), or `best`, its running maximum,
-            as ETO stats. Both stand in each step's `info["rewards"]`.
-        jvms: bound on the simulators' processes; 0: one for each core this process may use.
-        timeout_s: wall-clock limit of one call of the simulator; its JVM is then replaced.
+            ETO's convention. Each step has both in `info["rewards"]`.
+        jvms: maximum number of JVMs; 0: one for each core this process may use.
+        timeout_s: wall-clock limit of one call of the simulator, in seconds; a JVM that exceeds it
+            is replaced.
 
     Raises:
         ConfigError: the package is not installed, or a name is unknown.
         DataError: a file is missing or damaged.
-        EnvError: there is no Java.
+        EnvError: Java is not installed.
     """
     check_one_of("env.reward", reward, REWARD_CONVENTIONS)
     for field, value in (("env.jvms", jvms), ("env.move_limit", move_limit)):
@@ -92,17 +94,17 @@ def make(
     package, version = find_package("scienceworld", extra="scienceworld")
     find_java()
     files = {"train": train_indices, "dev": dev_indices, "test": test_indices}
-    chosen = splits.select_task_types(tasks)
+    task_types = splits.select_task_types(tasks)
     if any(files.values()):
-        games = {s: splits.read_index_file(path) if path else [] for s, path in files.items()}
+        variations = {s: splits.read_index_file(path) if path else [] for s, path in files.items()}
     else:
-        games = {split: splits.official_split(chosen, split) for split in SPLITS}
+        variations = {split: splits.official_split(task_types, split) for split in SPLITS}
     limits = split_limits(train_tasks=train_tasks, dev_tasks=dev_tasks, test_tasks=test_tasks)
-    games = {split: games[split][: limit or None] for split, limit in limits.items()}
+    variations = {split: variations[split][: limit or None] for split, limit in limits.items()}
     return ScienceWorld(
         package,
         version,
-        games,
+        variations,
         preset=prompts.find(prompt, prompt_messages),
         labels=simplify.parse(simplifications),
         caps=splits.step_caps(step_caps, max_steps),
@@ -114,21 +116,21 @@ def make(
 
 
 class ScienceWorld:
-    """The `Env` (see `eef_jax.envs.base.Env`); make it with `make`.
+    """Implements `eef_jax.envs.base.Env`; create it with `make`.
 
-    JVMs start with the first games and end with `close`, with the environment, or with the process.
+    JVMs start with the first games and stop with `close`, the environment, or the process.
 
     Args:
         package: folder of the package scienceworld.
         version: its version.
-        games: task types and variations of each split.
-        preset: how the agent is spoken to.
-        labels: simplifications.
-        caps: cap on an agent's steps of each task type.
-        move_limit: see `make`.
-        reward: see `make`.
-        jvms: bound on the number of JVMs.
-        timeout_s: see `make`.
+        variations: the variations of each split.
+        preset: prompt format.
+        labels: labels of the simplifications.
+        caps: cap on an agent's steps for each task type.
+        move_limit: ticks of the simulator after which an episode is truncated; 0: no limit.
+        reward: `final` or `best`, the score that is paid.
+        jvms: maximum number of JVMs.
+        timeout_s: wall-clock limit of one call of the simulator, in seconds.
     """
 
     name = "scienceworld"
@@ -137,7 +139,7 @@ class ScienceWorld:
         self,
         package: pathlib.Path,
         version: str,
-        games: dict[str, list[splits.Variation]],
+        variations: dict[str, list[splits.Variation]],
         *,
         preset: Preset,
         labels: tuple[str, ...],
@@ -151,26 +153,30 @@ class ScienceWorld:
         self._labels = labels
         self._reward = reward
         self._tasks = {
-            split: tuple(_task(split, kind, n, labels, caps) for kind, n in games[split])
+            split: tuple(
+                _make_task(split, task_type, n, labels, caps) for task_type, n in variations[split]
+            )
             for split in SPLITS
         }
-        named = [task.max_steps for split in SPLITS for task in self._tasks[split]]
-        self.max_steps = max(named, default=max(caps.values()))
-        self.overlap = splits.shared_variations(games)
+        task_caps = [task.max_steps for split in SPLITS for task in self._tasks[split]]
+        self.max_steps = max(task_caps, default=max(caps.values()))
+        self.overlap = splits.shared_variations(variations)
         for pair, count in self.overlap.items():
             _log.warning("scienceworld: the splits %s share %d variations", pair, count)
-        frame = ObservationFormat(
+        observation_format = ObservationFormat(
             opening=preset.opening, observation=preset.observation, move_limit=move_limit
         )
-        decides = (version, self._tasks, preset.opening, preset.observation, move_limit, reward)
-        self.dataset_id = hashlib.sha256(repr(decides).encode()).hexdigest()
+        # Everything that determines tasks, observations and rewards.
+        identity = (version, self._tasks, preset.opening, preset.observation, move_limit, reward)
+        self.dataset_id = hashlib.sha256(repr(identity).encode()).hexdigest()
         self.pool: JvmPool = JvmPool(
-            lambda: ScienceWorldSimulator(package, frame, timeout_s=timeout_s), size=jvms
+            lambda: ScienceWorldSimulator(package, observation_format, timeout_s=timeout_s),
+            size=jvms,
         )
         self._gold_paths = GoldPathGenerator(package)
 
     def tasks(self, split: str) -> Sequence[Task]:
-        """Tasks of `train`, `dev` or `test`, in a fixed order, the task types taking turns.
+        """Return the tasks of `train`, `dev` or `test` in a fixed order.
 
         Raises:
             ConfigError: there is no such split.
@@ -182,71 +188,69 @@ class ScienceWorld:
         return self._tasks[split]
 
     def prompt(self, task: Task) -> tuple[Message, ...]:
-        """Messages before the task; they do not depend on it."""
+        """Return the messages before the task; they are the same for all tasks."""
         return self._preset.messages
 
     def parse(self, message: str) -> str | None:
-        """The action in a message, or None."""
+        """Return the action in a message, or None."""
         return self._preset.parse(message)
 
     def render(self, action: str) -> str:
-        """A message that says `action`."""
+        """Return a message that contains `action`."""
         return self._preset.render(action)
 
     def invalid(self, message: str) -> str:
-        """What an agent reads after a message without an action."""
+        """Return the observation after a message without an action."""
         return self._preset.invalid
 
     def is_win(self, reward: float) -> bool:
-        """Whether the score is 100, in either convention."""
+        """Whether the score is 100, under either reward convention."""
         return round(100 * reward) >= 100
 
     def game(self) -> ReplayGame:
-        """A new game over the shared JVMs: O(1)."""
+        """Create a game over the shared JVMs in O(1)."""
         return ReplayGame(self.pool, convention=self._reward)
 
     def gold_path(self, task: Task, *, short: bool = True) -> list[str]:
-        """The package's solution of a task.
+        """Return the package's solution of a task.
 
         Args:
-            task: what to solve.
-            short: whether walks become teleports where these are allowed.
+            task: the task.
+            short: whether to replace walks by teleports if these are allowed.
 
         Raises:
-            EnvError: there is none.
+            EnvError: the package has no solution.
         """
         name, variation, simplifications = parse_payload(task)
         path = self._gold_paths.generate(name, variation, simplifications)
-        return (
-            shorten_with_teleports(path, name)
-            if short and simplify.can_teleport(self._labels)
-            else path
-        )
+        if short and simplify.can_teleport(self._labels):
+            return shorten_with_teleports(path, name)
+        return path
 
     def close(self) -> None:
-        """End all JVMs; closing twice is fine."""
+        """Stop all JVMs. Idempotent."""
         self.pool.close()
         self._gold_paths.close()
 
 
-def _task(
+def _make_task(
     split: str,
-    kind: splits.TaskType,
+    task_type: splits.TaskType,
     variation: int,
     labels: tuple[str, ...],
     caps: Mapping[str, int],
 ) -> Task:
     payload = {
-        "task": kind.name,
+        "task": task_type.name,
         "variation": variation,
-        "simplifications": simplify.simulator_string(labels, kind),
+        "simplifications": simplify.simulator_string(labels, task_type),
     }
     return Task(
-        id=f"scienceworld/{split}/{kind.name}/{variation}",
+        id=f"scienceworld/{split}/{task_type.name}/{variation}",
         env="scienceworld",
         split=split,
-        goal=f"{kind.name.replace('-', ' ')}, variation {variation}",
+        goal=f"{task_type.name.replace('-', ' ')}, variation {variation}",
         payload=json.dumps(payload),
-        tags=(kind.name,),
-        max_steps=caps[kind.name],
+        tags=(task_type.name,),
+        max_steps=caps[task_type.name],
     )

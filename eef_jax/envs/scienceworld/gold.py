@@ -1,8 +1,8 @@
-"""Gold paths: the package's own solution of each variation, in a JVM of its own.
+"""Gold paths: the package's own solution of each variation, generated in a separate JVM.
 
-Once asked for a gold path, a simulator makes one at every reset, at half a second and more; so no
-episode is played in this JVM. Paths go from door to door; where the agent may teleport they can be
-shortened. Knows actions' texts and the simulator's calls.
+Once asked for a gold path, a simulator generates one at every reset, which takes half a second and
+more. So no episode is played in this JVM. Gold paths walk from door to door; where the agent may
+teleport they can be shortened.
 """
 
 import pathlib
@@ -14,15 +14,16 @@ from eef_jax.envs._jvm.process import Jvm, JvmLost
 from eef_jax.envs.scienceworld.simulator import ENTRY_POINT, JAR
 from eef_jax.errors import EnvError
 
-LONGEST_S = 600.0  # for one path: 0.25 s is the median, 30 s the worst measured
-# Tasks that count days: shortened, the animal has not lived through its stages yet (0 of 12).
+PATH_TIMEOUT_S = 600.0  # for one path; measured: median 0.25 s, at worst 30 s
+# Tasks in which time has to pass. Along a shortened path the animal has not gone through its life
+# stages yet (0 of 12 such paths won).
 NOT_SHORTENED = ("identify-life-stages-1", "identify-life-stages-2")
 _WALK = re.compile(r"go to (.+)")
-_IDLE = re.compile(r"look around|open door to .+")
+_UNNEEDED = re.compile(r"look around|open door to .+")
 
 
 class GoldPathGenerator:
-    """Makes gold paths; its JVM starts with the first one. Threads take turns.
+    """Generates gold paths; starts its JVM with the first one. Thread-safe.
 
     Args:
         package: folder of the package scienceworld.
@@ -31,56 +32,67 @@ class GoldPathGenerator:
     def __init__(self, package: pathlib.Path):
         self._package = package
         self._jvm: Jvm | None = None
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def generate(self, name: str, variation: int, simplifications: str) -> list[str]:
-        """The actions that solve a variation.
+        """Return the actions that solve a variation.
+
+        Args:
+            name: the simulator's name of the task type.
+            variation: number of the variation, from 0.
+            simplifications: simplification labels with commas, as the simulator expects them.
 
         Raises:
-            EnvError: the simulator has none, or its JVM died twice.
+            EnvError: the simulator has no path, or its JVM was lost twice.
         """
-        with self._turn:
-            for last in (False, True):
-                try:
-                    return self._ask(name, variation, simplifications)
-                except JvmLost as error:
-                    self._end()
-                    if last:
-                        raise EnvError(
-                            f"no gold path of {name}, variation {variation}: {error}"
-                        ) from error
-        raise AssertionError("unreachable")
+        with self._lock:
+            try:
+                return self._query(name, variation, simplifications)
+            except JvmLost:
+                self._stop()
+            try:
+                return self._query(name, variation, simplifications)
+            except JvmLost as error:
+                self._stop()
+                raise EnvError(f"no gold path of {name}, variation {variation}: {error}") from error
 
     def close(self) -> None:
-        """End the JVM; closing twice is fine."""
-        with self._turn:
-            self._end()
+        """Stop the JVM. Idempotent."""
+        with self._lock:
+            self._stop()
 
-    def _ask(self, name: str, variation: int, simplifications: str) -> list[str]:
+    def _query(self, name: str, variation: int, simplifications: str) -> list[str]:
         if self._jvm is None or not self._jvm.alive:
-            self._end()
-            self._jvm = Jvm(self._package / JAR, entry_point=ENTRY_POINT, timeout_s=LONGEST_S)
+            self._stop()
+            self._jvm = Jvm(self._package / JAR, entry_point=ENTRY_POINT, timeout_s=PATH_TIMEOUT_S)
         with self._jvm.translate_errors():
             self._jvm.entry_point.load(name, variation, simplifications, True)
-            found = self._jvm.entry_point.getGoldActionSequence()
-        path = self._jvm.fetch_strings(found)
+            actions = self._jvm.entry_point.getGoldActionSequence()
+        path = self._jvm.fetch_strings(actions)
         if not path or path[0].startswith("ERROR"):
             raise EnvError(f"{name}, variation {variation}, has no gold path: {path[:1]}")
         return path
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
         if self._jvm is not None:
             self._jvm.close()
             self._jvm = None
 
 
 def shorten_with_teleports(path: Sequence[str], name: str) -> list[str]:
-    """The path with a teleport in place of each walk, without looking around and opening doors."""
+    """Return a path with one teleport in place of each walk through several rooms.
+
+    Looking around and opening doors are left out.
+
+    Args:
+        path: actions of a gold path.
+        name: name of the task type; the paths of `NOT_SHORTENED` stay as they are.
+    """
     if name in NOT_SHORTENED:
         return list(path)
     short: list[str] = []
     for action in path:
-        if _IDLE.fullmatch(action):
+        if _UNNEEDED.fullmatch(action):
             continue
         if walk := _WALK.fullmatch(action):
             if short and short[-1].startswith("teleport to "):

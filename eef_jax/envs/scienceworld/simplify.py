@@ -1,12 +1,12 @@
-"""Simplifications: which of the simulator's reliefs hold, by preset or as a list.
+"""Simplifications of the game, by preset or as a list of the simulator's labels.
 
-    eto     doors and containers are open, pots water themselves, the agent may teleport: what ETO's
-            prompt tells its agents, as an explicit list, because `easy` leaves the containers shut
-    easy    the package's own preset
-    none    the full game, as AgentGym plays it
+Presets:
+    eto: doors and containers are open, pots water themselves, and the agent may teleport, as ETO's
+        prompt tells its agents. An explicit list, because `easy` leaves the containers shut.
+    easy: the package's own preset.
+    none: the full game, as AgentGym plays it.
 
-`eto` and `easy` also take away `connect A to B`, but for tasks that are about circuits. Knows task
-types, no simulator.
+`eto` and `easy` also disable the action `connect A to B`, except in tasks about circuits.
 """
 
 from eef_jax.envs.scienceworld.task_types import TaskType
@@ -24,10 +24,10 @@ PRESETS = {"eto": LABELS, "easy": ("easy",), "none": ()}
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """The labels that a preset's name or a comma list means.
+    """Return the labels of a preset's name or of a list with commas.
 
     Raises:
-        ConfigError: an unknown label, or `easy` beside others, which stops the simulator.
+        ConfigError: a label is unknown, or is `easy`, which the simulator accepts only alone.
     """
     if text in PRESETS:
         return PRESETS[text]
@@ -36,14 +36,15 @@ def parse(text: str) -> tuple[str, ...]:
         if label not in LABELS:
             raise ConfigError(
                 f"env.simplifications={text!r}: {label!r} is unknown; "
-                f"{did_you_mean(label, (*LABELS, *PRESETS))}; `easy` stands alone"
+                f"{did_you_mean(label, (*LABELS, *PRESETS))}; `easy` cannot be combined"
             )
     return labels
 
 
-def simulator_string(labels: tuple[str, ...], kind: TaskType) -> str:
-    """The labels as the simulator takes them for a task of this type."""
-    return ",".join(label for label in labels if not (label == NO_ELECTRICITY and kind.electrical))
+def simulator_string(labels: tuple[str, ...], task_type: TaskType) -> str:
+    """Return the labels as the simulator expects them for a task of this type."""
+    allowed = [lab for lab in labels if not (lab == NO_ELECTRICITY and task_type.electrical)]
+    return ",".join(allowed)
 
 
 def can_teleport(labels: tuple[str, ...]) -> bool:

@@ -1,11 +1,13 @@
-"""Which variations are trained on, tuned on and tested with, and how many steps each may take.
+"""The variations of each split, and the step cap of each task type.
 
-Official splits come from the table; index files (ETO's format, a JSON list of `[task, variation]`,
-or AgentGym's numbers) by path. Tasks are ordered by their place within their type, so the first n
-of a split are spread over the types. Knows numbers and names, no simulator.
+Official splits come from `task_types`; others from index files (ETO's format, a JSON list of
+`[task, variation]`, or AgentGym's numbers). The task types of an official split alternate, so its
+first n tasks are spread over all types.
 """
 
+import collections
 import fnmatch
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,28 +18,32 @@ from eef_jax.errors import ConfigError, DataError, check_at_least, did_you_mean
 from eef_jax.storage.files import read_json
 
 SPLITS = ("train", "dev", "test")
-# ETO's caps for the types that ETO leaves out.
-DEFAULT_CAP = 120
-AGENTGYM_CAP = 30  # `max_round` of its evaluation
-# AgentGym's 23 types: all but those whose gold paths do not fit its rounds.
+DEFAULT_CAP = 120  # steps, for the task types that ETO leaves out
+AGENTGYM_CAP = 30  # steps, `max_round` of its evaluation
+# AgentGym has 23 types: without those whose gold paths are longer than its cap.
 _NOT_IN_AGENTGYM = ("5-1", "5-2", "9-", "10-")
 
-Variation = tuple[TaskType, int]  # a task type and the number of a variation
+Variation = tuple[TaskType, int]  # task type and number of the variation, from 0
 
 
 def select_task_types(text: str) -> tuple[TaskType, ...]:
-    """Task types by name: `all`, `eto` (24), `agentgym` (23), or names and patterns with commas.
+    """Return the task types that a string selects.
+
+    Args:
+        text: `all`, `eto` (24), `agentgym` (23), or names, numbers and patterns with commas.
 
     Raises:
-        ConfigError: a name or pattern that no type has.
+        ConfigError: a name, number or pattern matches no type.
     """
     known = tuple(task_types.TASK_TYPES.values())
     if text == "all":
         return known
     if text == "eto":
-        return tuple(kind for kind in known if kind.eto)
+        return tuple(task_type for task_type in known if task_type.eto_cap)
     if text == "agentgym":
-        return tuple(kind for kind in known if not kind.number.startswith(_NOT_IN_AGENTGYM))
+        return tuple(
+            task_type for task_type in known if not task_type.number.startswith(_NOT_IN_AGENTGYM)
+        )
     chosen: set[str] = set()
     for pattern in filter(None, (part.strip() for part in text.split(","))):
         found = [k.name for k in known if k.number == pattern or fnmatch.fnmatch(k.name, pattern)]
@@ -50,33 +56,34 @@ def select_task_types(text: str) -> tuple[TaskType, ...]:
         chosen.update(found)
     if not chosen:
         raise ConfigError(f"env.tasks={text!r} names no task type; all names all of them")
-    return tuple(kind for kind in known if kind.name in chosen)
+    return tuple(task_type for task_type in known if task_type.name in chosen)
 
 
 def official_split(chosen: tuple[TaskType, ...], split: str) -> list[Variation]:
-    """The variations of an official split, one of each type, then the next of each."""
-    games = [(kind, number) for kind in chosen for number in kind.variations(split)]
-    return interleave(games)
+    """Return an official split: the first variation of each type, then the second of each."""
+    return interleave(
+        [(task_type, number) for task_type in chosen for number in task_type.variations(split)]
+    )
 
 
-def interleave(games: list[Variation]) -> list[Variation]:
-    """The same in the order of each variation's place within its type."""
-    seen: dict[str, int] = {}
+def interleave(variations: list[Variation]) -> list[Variation]:
+    """Sort variations by their position within their task type, so that types alternate."""
+    counts: collections.Counter[str] = collections.Counter()
     keyed = []
-    for kind, number in games:
-        place = seen[kind.name] = seen.get(kind.name, -1) + 1
-        keyed.append((place, kind, number))
-    return [(kind, number) for _, kind, number in sorted(keyed, key=lambda row: row[0])]
+    for task_type, number in variations:
+        keyed.append((counts[task_type.name], task_type, number))
+        counts[task_type.name] += 1
+    return [(task_type, number) for _, task_type, number in sorted(keyed, key=lambda row: row[0])]
 
 
 def read_index_file(path: str) -> list[Variation]:
-    """The variations of an index file, each once, in its order.
+    """Read the variations of an index file, in its order and without duplicates.
 
-    Entries are ETO's `[task, variation]`, or AgentGym's: a place in its list of games (see
-    `agentgym`), bare or as `{"item_id": "sciworld_12"}`.
+    Entries are ETO's `[task, variation]`, or AgentGym's: an index into `agentgym_games()`, bare or
+    as `{"item_id": "sciworld_12"}`.
 
     Raises:
-        DataError: the file is missing, damaged, or names what is not there.
+        DataError: the file is missing or damaged, or names an unknown task or variation.
     """
     numbered = agentgym_games()
     entries = _prompt.read_index_file(
@@ -89,8 +96,11 @@ def read_index_file(path: str) -> list[Variation]:
 
 
 def agentgym_games() -> list[Variation]:
-    """AgentGym's 4,639 games in its order: all variations of each of its types."""
-    return [(kind, number) for kind in select_task_types("agentgym") for number in range(kind.test)]
+    """Return AgentGym's 4,639 games in its order: all variations of each of its types."""
+    chosen = select_task_types("agentgym")
+    return [
+        (task_type, number) for task_type in chosen for number in range(task_type.num_variations)
+    ]
 
 
 def _entry(row: Any, numbered: list[Variation]) -> Variation:
@@ -101,50 +111,53 @@ def _entry(row: Any, numbered: list[Variation]) -> Variation:
         if not 0 <= item < len(numbered):
             raise ValueError(f" is game {item} of AgentGym's, which are 0 to {len(numbered) - 1}")
         return numbered[item]
-    right = isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
-    if not right or isinstance(item[1], bool) or not isinstance(item[1], int):
+    is_pair = isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
+    if not is_pair or isinstance(item[1], bool) or not isinstance(item[1], int):
         raise ValueError(
             f" is {row!r}, expected [task name, variation], or AgentGym's number or item_id"
         )
     try:
-        kind = task_types.find_task_type(item[0])
+        task_type = task_types.find_task_type(item[0])
     except DataError as error:
         raise ValueError(f": {error}") from error
-    if not 0 <= item[1] < kind.test:
-        raise ValueError(f" is variation {item[1]} of {kind.name}, which has 0 to {kind.test - 1}")
-    return kind, item[1]
+    if not 0 <= item[1] < task_type.num_variations:
+        last = task_type.num_variations - 1
+        raise ValueError(f" is variation {item[1]} of {task_type.name}, which has 0 to {last}")
+    return task_type, item[1]
 
 
 def shared_variations(splits: Mapping[str, list[Variation]]) -> dict[str, int]:
-    """How many variations two splits share, as `{"train, dev": 54}`, where they share any."""
+    """Return how many variations each pair of splits shares, as `{"train, dev": 54}`."""
     shared = {}
-    for place, first in enumerate(SPLITS):
-        for second in SPLITS[place + 1 :]:
-            if common := set(splits[first]) & set(splits[second]):
-                shared[f"{first}, {second}"] = len(common)
+    for first, second in itertools.combinations(SPLITS, 2):
+        if common := set(splits[first]) & set(splits[second]):
+            shared[f"{first}, {second}"] = len(common)
     return shared
 
 
 def step_caps(text: str, max_steps: int) -> Mapping[str, int]:
-    """The cap on agent steps of each task type.
+    """Return the cap on agent steps of each task type.
 
     Args:
-        text: `eto`, `agentgym`, or the path of a JSON object from task names to caps; names that
-            it lacks have ETO's.
+        text: `eto`, `agentgym`, or the path of a JSON object that maps task names to caps;
+            other types keep ETO's.
         max_steps: one cap for all types instead; 0: none.
 
     Raises:
-        ConfigError: `text` is neither.
-        DataError: the file is not what it should be.
+        ConfigError: `text` is neither a name nor a path.
+        DataError: the file is missing or damaged, or a cap is not a positive integer.
     """
     check_at_least("env.max_steps", max_steps, 0)
     if max_steps:
         return dict.fromkeys(task_types.TASK_TYPES, max_steps)
     if text == "agentgym":
         return dict.fromkeys(task_types.TASK_TYPES, AGENTGYM_CAP)
-    found = {kind.name: kind.eto or DEFAULT_CAP for kind in task_types.TASK_TYPES.values()}
+    caps = {
+        task_type.name: task_type.eto_cap or DEFAULT_CAP
+        for task_type in task_types.TASK_TYPES.values()
+    }
     if text == "eto":
-        return found
+        return caps
     if not text.endswith(".json"):
         raise ConfigError(
             f"env.step_caps={text!r}: {did_you_mean(text, ('eto', 'agentgym'))}; or the path of a "
@@ -155,5 +168,5 @@ def step_caps(text: str, max_steps: int) -> Mapping[str, int]:
     ).items():
         if isinstance(cap, bool) or not isinstance(cap, int) or cap < 1:
             raise DataError(f"{text}: the cap of {name!r} is {cap!r}, expected a whole number >= 1")
-        found[task_types.find_task_type(name).name] = cap
-    return found
+        caps[task_types.find_task_type(name).name] = cap
+    return caps

@@ -1,8 +1,8 @@
-"""The 30 task types: their names, how many variations each has, and where the splits end.
+"""The 30 task types: names, numbers of variations, ends of the official splits, ETO's step caps.
 
-From the package scienceworld 1.2.3, which asks its JVM for the same; here it costs no JVM.
-Variations are numbered from 0: the first half is official training, the next quarter development,
-the rest test. Step caps are ETO's (agent steps, 24 of the types). Knows no simulator.
+The numbers are those of the package scienceworld 1.2.3, which asks a JVM for them; this table needs
+none. Variations are numbered from 0: the first half is the official training split, the next
+quarter the development split, the rest the test split.
 """
 
 import dataclasses
@@ -16,35 +16,36 @@ class TaskType:
     """A task type.
 
     Attributes:
-        number: as papers number it, `"4-3"`.
+        number: the number that papers use, e.g. `"4-3"`.
         name: the simulator's name.
-        train: number of variations of the official training split: 0 to `train` - 1.
-        dev: where the development split ends.
-        test: number of all variations.
-        eto: ETO's cap on agent steps; 0 where ETO leaves the type out.
+        train_end: number of variations in the official training split, 0 to `train_end - 1`.
+        dev_end: end of the development split (exclusive).
+        num_variations: number of all variations.
+        eto_cap: ETO's cap on agent steps; 0: ETO leaves the type out.
     """
 
     number: str
     name: str
-    train: int
-    dev: int
-    test: int
-    eto: int
+    train_end: int
+    dev_end: int
+    num_variations: int
+    eto_cap: int
 
     @property
     def electrical(self) -> bool:
-        """Whether it cannot be done without the actions `connect A to B`."""
+        """Whether the task needs the action `connect A to B`."""
         return "power-component" in self.name or "conductivity" in self.name
 
     def variations(self, split: str) -> range:
-        """Variations of an official split."""
+        """Return the variations of an official split."""
         return {
-            "train": range(self.train),
-            "dev": range(self.train, self.dev),
-            "test": range(self.dev, self.test),
+            "train": range(self.train_end),
+            "dev": range(self.train_end, self.dev_end),
+            "test": range(self.dev_end, self.num_variations),
         }[split]
 
 
+# Number, name, train_end, dev_end, num_variations, eto_cap.
 _ROWS = """
 1-1 boil 14 21 30 100
 1-2 melt 14 21 30 80
@@ -79,21 +80,31 @@ _ROWS = """
 """
 
 
-def _kind(row: str) -> TaskType:
+def _parse_row(row: str) -> TaskType:
     number, name, *rest = row.split()
-    train, dev, test, eto = map(int, rest)
-    return TaskType(number=number, name=name, train=train, dev=dev, test=test, eto=eto)
+    train_end, dev_end, num_variations, eto_cap = map(int, rest)
+    return TaskType(
+        number=number,
+        name=name,
+        train_end=train_end,
+        dev_end=dev_end,
+        num_variations=num_variations,
+        eto_cap=eto_cap,
+    )
 
 
-TASK_TYPES = {kind.name: kind for kind in map(_kind, _ROWS.strip().splitlines())}
-_BY_NUMBER = {kind.number: kind for kind in TASK_TYPES.values()}
+TASK_TYPES = {
+    task_type.name: task_type for task_type in map(_parse_row, _ROWS.strip().splitlines())
+}
+_BY_NUMBER = {task_type.number: task_type for task_type in TASK_TYPES.values()}
 
 
 def find_task_type(name: str) -> TaskType:
-    """A task type by its name, its number, or a name of earlier versions.
+    """Return a task type by its name, its number, or its name in earlier versions.
 
-    `"find-plant"`, `"4-3"`, `"task-3-find-plant"`, `"task-6-lifespan-(longest-lived)"` and
-    `"mendellian-..."` with its old misspelling are known.
+    Args:
+        name: for example `"find-plant"`, `"4-3"`, `"task-3-find-plant"`,
+            `"task-6-lifespan-(longest-lived)"`, or the old misspelling `"mendellian-..."`.
 
     Raises:
         DataError: there is no such type.
@@ -101,7 +112,5 @@ def find_task_type(name: str) -> TaskType:
     plain = re.sub(r"^task-[\dab]+-|[()]", "", name).replace("mendellian", "mendelian")
     found = _BY_NUMBER.get(name) or TASK_TYPES.get(plain)
     if found is None:
-        raise DataError(
-            f"no task of ScienceWorld is called {name!r}: {did_you_mean(name, TASK_TYPES)}"
-        )
+        raise DataError(f"ScienceWorld has no task {name!r}: {did_you_mean(name, TASK_TYPES)}")
     return found

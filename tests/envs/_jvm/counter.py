@@ -1,4 +1,4 @@
-"""A simulator without Java: stats. Enough of a world to test pools, replays and losses."""
+"""A simulator without Java that counts; enough to test pools, replays and lost JVMs."""
 
 from typing import ClassVar
 

@@ -15,8 +15,8 @@ def test_the_table_adds_up_to_the_packages_numbers():
     kinds = task_types.TASK_TYPES.values()
     sizes = {s: sum(len(k.variations(s)) for k in kinds) for s in splits.SPLITS}
     assert sizes == {"train": 3592, "dev": 1796, "test": 1819}
-    assert (len(kinds), sum(k.test for k in kinds)) == (30, 7207)
-    assert sum(k.eto > 0 for k in kinds) == 24
+    assert (len(kinds), sum(k.num_variations for k in kinds)) == (30, 7207)
+    assert sum(k.eto_cap > 0 for k in kinds) == 24
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_agentgyms_numbers_and_item_ids(tmp_path):
         ([["boil", 0, 1]], r"entry 0 is \['boil', 0, 1\]"),
         ([["boil", "0"]], "entry 0"),
         ([["boil", 0], ["find-plant", 300]], "entry 1 is variation 300 of find-plant"),
-        ([["boill", 0]], "entry 0: no task of ScienceWorld is called 'boill'"),
+        ([["boill", 0]], "entry 0: ScienceWorld has no task 'boill'"),
     ],
 )
 def test_damaged_index_files_are_named(tmp_path, rows, complaint):
