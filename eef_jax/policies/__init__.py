@@ -1,1 +1,1 @@
-"""Policies: whoever speaks next."""
+"""Policies: each maps a conversation to the next assistant message."""

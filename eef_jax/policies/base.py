@@ -1,4 +1,7 @@
-"""The policy protocol: a conversation in, one message out. Batching is the policy's own affair."""
+"""The policy protocol: maps a conversation to the next assistant message.
+
+Batching is the policy's responsibility.
+"""
 
 from typing import Protocol
 
@@ -6,28 +9,38 @@ from eef_jax.types import ChatRequest, Completion
 
 
 class Policy(Protocol):
-    """Anything that can speak next: a local model, a served one, a script."""
+    """A local model, a served one, or a script.
+
+    Attributes:
+        name: the agent's name in trajectories.
+        tokenizer: fingerprint of the tokenizer of `Completion.tokens`; "" without one.
+        concurrency: conversations that it serves at once without queueing.
+    """
 
     name: str
-    tokenizer: str  # fingerprint of the tokenizer behind `Completion.tokens`, "" without one
-    concurrency: int  # conversations that it serves at once without one waiting for another
+    tokenizer: str
+    concurrency: int
 
     async def act(self, request: ChatRequest) -> Completion:
-        """Answer a conversation.
+        """Return the next assistant message.
+
+        Args:
+            request: the conversation and its place in the run.
 
         Raises:
-            PolicyError: when no answer can be had (the episode's outcome is then `policy_error`).
+            PolicyError: no message could be generated; the episode's outcome is then
+                `policy_error`.
         """
         ...
 
     def finish(self, episode: str) -> None:
-        """Forget what is kept for a conversation (its KV cache); unknown ids are fine."""
+        """Release what is held for an episode, such as its KV cache; unknown ids are ignored."""
         ...
 
     def spent(self) -> dict[str, float]:
-        """What its answers have taken since it was made, as JSON values; {} if nothing counts."""
+        """Return the costs since it was made, by name, as JSON values; {} if there are none."""
         ...
 
     async def close(self) -> None:
-        """Free everything; closing twice is fine."""
+        """Release all resources; closing twice is fine."""
         ...

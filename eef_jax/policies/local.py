@@ -1,8 +1,7 @@
-"""The policy over our own engine: conversations in, messages out, batched by whoever waits.
+"""The policy over the rollout engine in this process, with continuous batching over episodes.
 
-An episode is a session of the engine: each turn only appends to it, so nothing is computed twice
-and episodes never wait for each other's turns. Knows chats and the engine; knows no environments
-and no files.
+An episode is a session of the engine: each turn only appends to it, so nothing is computed twice,
+and no episode waits for another one's turn.
 """
 
 import asyncio
@@ -22,17 +21,17 @@ from eef_jax.types import ChatRequest, Completion
 class LocalPolicy:
     """A decoder in this process.
 
-    A conversation's answers depend on the weights, the seed and the request alone, never on what
-    else is being played. Several policies, of several adapters, may use one engine at a time.
+    Messages depend on the weights, the seed and the request only, not on the other episodes of the
+    batch. Several policies, with different adapters, can use one engine at a time.
 
     Args:
-        engine: samples ids.
-        chat: turns conversations into ids and back.
-        sampling: how to draw.
-        seed: of all draws; give another one to each round.
+        engine: generates the ids.
+        chat: renders conversations to ids and decodes ids.
+        sampling: sampling parameters.
+        seed: of all sampling; should differ between rounds.
         name: the agent's name in trajectories.
-        adapter: which of the engine's adapters speaks; by default the one its model came with.
-        stop: texts that end an answer; the first of them and what follows is cut off its text.
+        adapter: the engine's adapter to generate with; by default the model's own.
+        stop: texts that end a message; the text is cut before the first of them.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class LocalPolicy:
         self._engine = engine
         self._chat = chat
         self._stop = tuple(stop)
-        self._sampling = dataclasses.replace(sampling, stop_fn=_said(chat, self._stop))
+        self._sampling = dataclasses.replace(sampling, stop_fn=_contains_any(chat, self._stop))
         self._seed = seed
         self._adapter = adapter or engine.base
         self._before = engine.counters.totals()
@@ -60,30 +59,34 @@ class LocalPolicy:
         self._closing = False
 
     async def act(self, request: ChatRequest) -> Completion:
-        """Answer a conversation (see `policies.base.Policy`)."""
+        """Return the next assistant message.
+
+        Raises:
+            PolicyError: the policy is closed, or the engine failed or cancelled the request.
+        """
         if self._closing:
             raise PolicyError(f"policy {self.name!r} is closed; make another one")
         prompt = tuple(self._chat.prompt(request.messages, request.tokens).tolist())
         try:
             session = self._session(request.episode, prompt)
-            answer = session.generate(self._sampling, _key(self._seed, request))
-            generated = await asyncio.wrap_future(answer)
+            future = session.generate(self._sampling, _key(self._seed, request))
+            result = await asyncio.wrap_future(future)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            raise PolicyError(f"policy {self.name!r}: the engine cancelled the answer") from error
+            raise PolicyError(f"policy {self.name!r}: the engine cancelled the request") from error
         except Exception as error:
             reason = f"policy {self.name!r}: {type(error).__name__}: {error}"
             raise PolicyError(reason) from error
-        said = generated.ids[:-1] if generated.finish == "stop" else generated.ids
+        content = result.ids[:-1] if result.finish == "stop" else result.ids
         return Completion(
-            text=_cut(self._chat.decode(said), self._stop),
-            tokens=generated.ids,
-            logprobs=generated.logprobs,
-            finish="stop" if generated.finish == "text" else generated.finish,
+            text=_cut(self._chat.decode(content), self._stop),
+            tokens=result.ids,
+            logprobs=result.logprobs,
+            finish="stop" if result.finish == "text" else result.finish,
             prompt_tokens=len(prompt),
-            prefilled=generated.prefilled,
+            prefilled=result.prefilled,
         )
 
     def finish(self, episode: str) -> None:
@@ -93,18 +96,18 @@ class LocalPolicy:
             session.close()
 
     def spent(self) -> dict[str, float]:
-        """What the engine has done since this policy was made (all its policies together)."""
+        """Return the engine's counts since this policy was made, of all its policies together."""
         now = self._engine.counters.totals()
         return {name: count - self._before[name] for name, count in now.items()}
 
     async def close(self) -> None:
-        """Close all sessions; the engine itself stays usable."""
+        """Close all sessions; the engine stays usable."""
         self._closing = True
         for episode in tuple(self._sessions):
             self.finish(episode)
 
     def _session(self, episode: str, prompt: tuple[int, ...]) -> Session:
-        """The episode's session, brought up to a prompt; another one if it went another way."""
+        """The episode's session extended to a prompt; a new one if it is not a prefix of it."""
         session = self._sessions.get(episode)
         if session is not None and prompt[: len(session.ids)] == session.ids:
             session.append(prompt[len(session.ids) :])
@@ -114,21 +117,23 @@ class LocalPolicy:
         return self._sessions[episode]
 
 
-def _said(chat: ChatTokenizer, texts: Sequence[str]) -> Callable[[Sequence[int]], bool] | None:
-    """Whether ids say one of some texts; None if there are none to be said."""
+def _contains_any(
+    chat: ChatTokenizer, texts: Sequence[str]
+) -> Callable[[Sequence[int]], bool] | None:
+    """A predicate: whether the text of ids contains any of `texts`; None without texts."""
     if not texts:
         return None
     return lambda ids: any(text in chat.decode(ids) for text in texts)
 
 
 def _cut(text: str, stops: Sequence[str]) -> str:
-    """What stands before the first of the stop texts."""
+    """The text before the first of the stop texts."""
     ends = [text.index(stop) for stop in stops if stop in text]
     return text[: min(ends)] if ends else text
 
 
 def _key(seed: int, request: ChatRequest) -> tuple[int, int]:
-    """Two 32-bit words from the seed and the place of the turn: nothing of the batch."""
+    """Two 32-bit words from the seed and the place of the turn, independent of the batch."""
     place = repr((seed, request.task, request.attempt, request.turn)).encode()
     digest = hashlib.blake2b(place, digest_size=8).digest()
     return int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:], "big")

@@ -1,8 +1,8 @@
-"""The policy over a server that speaks OpenAI's chat protocol: vLLM, SGLang, a hosted expert.
+"""The policy over an OpenAI-compatible chat server: vLLM, SGLang, a hosted expert.
 
-It keeps to the server's rate, repeats what may pass (lost connections, 408, 409, 429 and 5xx, as
-long as the server asks for), counts what was spent and stops at a budget. Knows conversations and
-one server; no tokenizer, so its answers carry no ids.
+It limits the request rate, retries transient errors (lost connections, 408, 409, 429 and 5xx, after
+the delay that the server asks for), counts the costs and stops at a budget. Without a tokenizer its
+completions carry no ids.
 """
 
 import asyncio
@@ -30,20 +30,20 @@ _MILLION = 1_000_000
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A served model and the terms it is used on.
+    """A served model, with its limits and prices.
 
     Attributes:
         model: the model's name on the server.
         base_url: address up to `/v1`; "": OpenAI's own.
-        key_variable: environment variable that holds the key; keys stand in no config.
-        timeout_s: seconds an answer may take before it is asked for again.
-        retries: how often an answer is asked for again.
-        concurrency: requests under way at once, each in a thread of its own.
+        key_variable: environment variable that holds the API key, so that configs contain none.
+        timeout_s: seconds until a request without a response is retried.
+        retries: number of retries of a failed request.
+        concurrency: requests in flight at once, one thread each.
         requests_per_minute: requests are spaced to this rate; 0: no limit.
         input_price: dollars for a million prompt tokens.
-        cached_price: dollars for a million of those that the server had cached.
-        output_price: dollars for a million tokens of answers.
-        budget: dollars after which no request is sent (those under way are paid); 0: no limit.
+        cached_price: dollars for a million prompt tokens that the server had cached.
+        output_price: dollars for a million generated tokens.
+        budget: dollars after which no request is sent (those in flight still count); 0: no limit.
     """
 
     model: str
@@ -79,10 +79,10 @@ class Server:
             )
 
     def key(self) -> str:
-        """The key, from the environment; servers of one's own often want none.
+        """Return the API key from the environment; self-hosted servers often need none.
 
         Raises:
-            ConfigError: OpenAI's own server, and no key.
+            ConfigError: there is no key for OpenAI's own server.
         """
         key = os.environ.get(self.key_variable, "")
         if not key and not self.base_url:
@@ -97,14 +97,14 @@ class OpenAIPolicy:
     """A model behind a chat-completions endpoint (see `policies.base.Policy`).
 
     Args:
-        server: where it is and on what terms.
-        temperature: of sampling; 0 takes the best token.
-        top_p: share of probability that is drawn from (0-1].
-        max_new_tokens: cap on the tokens of one answer.
-        stop: texts that end an answer; they are not part of it.
-        seed: sent with each request, mixed with its place, for servers that heed it; None: not
-            sent, since some refuse it.
-        name: the agent's name in trajectories; "": the model's.
+        server: the served model.
+        temperature: of sampling; 0: greedy.
+        top_p: probability mass to sample from, in (0, 1].
+        max_new_tokens: cap on the generated tokens of one message.
+        stop: texts that end a message; they are not part of it.
+        seed: sent with each request, mixed with its place in the run, for servers that use it;
+            None: not sent, since some servers refuse it.
+        name: the agent's name in trajectories; "": the model's name.
 
     Raises:
         ConfigError: there is no key.
@@ -133,8 +133,8 @@ class OpenAIPolicy:
             "max_tokens": max_new_tokens,
             **({"stop": list(stop)} if stop else {}),
         }
-        # Not the library's asynchronous client: its connections die with the event loop that opened
-        # them, and each call of the rollout loop has a loop of its own.
+        # Not the library's asynchronous client: its connections end with the event loop that opened
+        # them, and each call of the rollout loop runs its own event loop.
         self._client = openai.OpenAI(
             api_key=server.key(),
             base_url=server.base_url or None,
@@ -142,44 +142,44 @@ class OpenAIPolicy:
             max_retries=server.retries,
         )
         self._threads = concurrent.futures.ThreadPoolExecutor(server.concurrency, "eef-openai")
-        self._next = 0.0  # when the next request may go out, on the monotonic clock
+        self._next = 0.0  # earliest time of the next request, on the monotonic clock
         self._spent = {"requests": 0, "retries": 0, "prompt": 0, "cached": 0, "generated": 0}
         self._lock = threading.Lock()
 
     @property
     def dollars(self) -> float:
-        """What all answers so far cost, by the server's counts of tokens."""
+        """Cost of all completions so far, by the server's token counts."""
         server, spent = self._server, self._spent
         fresh = spent["prompt"] - spent["cached"]
         price = fresh * server.input_price + spent["cached"] * server.cached_price
         return (price + spent["generated"] * server.output_price) / _MILLION
 
     def spent(self) -> dict[str, float]:
-        """Requests, retries, tokens by kind, and dollars."""
+        """Return the requests, retries, tokens by kind, and dollars since it was made."""
         return {**self._spent, "dollars": round(self.dollars, 6)}
 
     async def act(self, request: ChatRequest) -> Completion:
-        """Answer a conversation.
+        """Return the next assistant message.
 
         Raises:
-            PolicyError: the budget is spent, or the server gave no answer.
+            PolicyError: the budget is spent, or the server did not complete the request.
         """
         self._check_budget()
-        await self._turn()
+        await self._wait_for_rate()
         loop = asyncio.get_running_loop()
         try:
-            raw = await loop.run_in_executor(self._threads, self._ask, request)
-            answer = raw.parse()
+            raw = await loop.run_in_executor(self._threads, self._send, request)
+            response = raw.parse()
         except openai.APIError as error:
             if _too_long(error):
                 return Completion(text="", finish="context")
             raise PolicyError(self._explain(error)) from error
         self._spent["retries"] += raw.retries_taken
-        if not answer.choices:
+        if not response.choices:
             raise PolicyError(
-                f"policy {self.name!r}: {self._where} answered without choices: {answer}"
+                f"policy {self.name!r}: {self._where} answered without choices: {response}"
             )
-        choice, usage = answer.choices[0], answer.usage
+        choice, usage = response.choices[0], response.usage
         prompt = usage.prompt_tokens if usage else 0
         details = usage.prompt_tokens_details if usage else None
         cached = (details.cached_tokens if details else 0) or 0
@@ -195,14 +195,14 @@ class OpenAIPolicy:
         )
 
     def finish(self, episode: str) -> None:
-        """The server forgets by itself."""
+        """Do nothing: the server evicts its cache by itself."""
 
     async def close(self) -> None:
-        """Wait for requests under way and close the connections."""
+        """Wait for requests in flight and close the connections."""
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
         self._client.close()
 
-    def _ask(self, request: ChatRequest) -> Any:
+    def _send(self, request: ChatRequest) -> Any:
         self._check_budget()  # it may have waited for its turn while others spent
         with self._lock:
             self._spent["requests"] += 1
@@ -223,47 +223,47 @@ class OpenAIPolicy:
     def _where(self) -> str:
         return self._server.base_url or "OpenAI's server"
 
-    async def _turn(self) -> None:
-        """Wait until the rate allows one more request."""
+    async def _wait_for_rate(self) -> None:
+        """Wait until the rate limit allows one more request."""
         if not self._server.requests_per_minute:
             return
         now = time.monotonic()
-        mine = max(now, self._next)
-        self._next = mine + 60.0 / self._server.requests_per_minute
-        await asyncio.sleep(mine - now)
+        scheduled = max(now, self._next)
+        self._next = scheduled + 60.0 / self._server.requests_per_minute
+        await asyncio.sleep(scheduled - now)
 
     def _explain(self, error: openai.APIError) -> str:
-        said = f"policy {self.name!r}: {self._where} "
+        prefix = f"policy {self.name!r}: {self._where} "
         match error:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
-                return f"{said}refuses the key in ${self._server.key_variable}: {error.message}"
+                return f"{prefix}refuses the key in ${self._server.key_variable}: {error.message}"
             case openai.NotFoundError():
                 return (
-                    f"{said}knows no model {self._server.model!r} or no such address: "
+                    f"{prefix}has no model {self._server.model!r}, or the address is wrong: "
                     f"{error.message}"
                 )
             case openai.APITimeoutError():
                 return (
-                    f"{said}gave no answer within {self._server.timeout_s:g} s, asked "
-                    f"{self._server.retries + 1} times: raise timeout_s or ask less at once"
+                    f"{prefix}did not respond within {self._server.timeout_s:g} s, asked "
+                    f"{self._server.retries + 1} times: raise timeout_s or lower concurrency"
                 )
             case openai.APIConnectionError():
                 return (
-                    f"{said}cannot be reached ({error.__cause__ or error.message}), tried "
+                    f"{prefix}cannot be reached ({error.__cause__ or error.message}), tried "
                     f"{self._server.retries + 1} times: is base_url right, and the server up?"
                 )
         status = getattr(error, "status_code", "an error")
-        return f"{said}answered {status}, asked up to {self._server.retries + 1} times: {error}"
+        return f"{prefix}answered {status}, asked up to {self._server.retries + 1} times: {error}"
 
 
 def _too_long(error: openai.APIError) -> bool:
-    """Whether a conversation does not fit the model's context, as servers put it."""
+    """Whether the server says that a conversation does not fit the model's context."""
     if not isinstance(error, openai.BadRequestError):
         return False
     return error.code == "context_length_exceeded" or "context length" in error.message.lower()
 
 
 def _mix(seed: int, request: ChatRequest) -> int:
-    """31 bits from the seed and the place of the turn, as the local policy's keys."""
+    """31 bits from the seed and the place of the turn, independent of the batch."""
     place = repr((seed, request.task, request.attempt, request.turn)).encode()
     return int.from_bytes(hashlib.blake2b(place, digest_size=4).digest(), "big") >> 1

@@ -1,7 +1,4 @@
-"""A policy from a plain function of the conversation: scripted experts, baselines, tests.
-
-Knows nothing of tokens; its answers carry none.
-"""
+"""A policy from a plain function of the conversation: scripted experts, baselines, tests."""
 
 from collections.abc import Callable
 
@@ -10,10 +7,10 @@ from eef_jax.types import ChatRequest, Completion
 
 
 class ScriptedPolicy:
-    """Speaks what a function says.
+    """Replies with what a function returns; its completions carry no token ids.
 
     Args:
-        function: from a request to a message. It runs in the event loop, so it must be quick.
+        function: maps a request to a message. It runs in the event loop, so it must be fast.
         name: the agent's name in trajectories.
     """
 
@@ -25,7 +22,11 @@ class ScriptedPolicy:
         self._function = function
 
     async def act(self, request: ChatRequest) -> Completion:
-        """Answer a conversation (see `policies.base.Policy`)."""
+        """Return the function's message.
+
+        Raises:
+            PolicyError: the function raised.
+        """
         try:
             return Completion(text=self._function(request))
         except Exception as error:
@@ -35,11 +36,11 @@ class ScriptedPolicy:
             ) from error
 
     def finish(self, episode: str) -> None:
-        """Keep nothing, forget nothing."""
+        """Do nothing: no state is held."""
 
     def spent(self) -> dict[str, float]:
-        """A function's answers are free."""
+        """Return {}: a function's messages cost nothing."""
         return {}
 
     async def close(self) -> None:
-        """Hold nothing, free nothing."""
+        """Do nothing: no resources are held."""

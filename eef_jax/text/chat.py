@@ -2,11 +2,10 @@
 
 A chat template is reduced to frames: for each message the fixed text before and after its content.
 Frames are found by rendering marker contents in the form messages have as history, so any template
-works that is prefix-stable there (a later message leaves the text before it alone) and writes
+works that is prefix-stable there (a later message does not change the text before it) and writes
 contents verbatim or stripped; others are refused when the tokenizer is loaded. Each message is
-tokenised by itself and sampled ids are kept as they were sampled, so that history is never decoded
-and encoded again: what a template would drop from earlier answers (Qwen3: their thinking) stays.
-Knows messages and ids; not steps, weights or models.
+tokenized separately and sampled ids are kept as they were sampled, so that history is never decoded
+and encoded again: what a template would drop from earlier turns (Qwen3: their thinking) stays.
 """
 
 import dataclasses
@@ -21,7 +20,7 @@ from eef_jax.text import tokenizer as tokenizer_lib
 from eef_jax.types import Message, Role
 
 _MARKER = re.compile("\ue000(\\d+)\ue001")  # private use: no template trims or rewrites these
-# How a template may treat a content's outer white space, by what it makes of " content ".
+# How a template treats a content's outer white space, by its rendering of " content ".
 _STRIPS: dict[str, Callable[[str], str]] = {
     " {} ": str,
     "{}": str.strip,
@@ -32,15 +31,15 @@ _STRIPS: dict[str, Callable[[str], str]] = {
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Frame:
-    """What stands around a message's content.
+    """The fixed text around a message's content.
 
     Attributes:
-        head: ids between the message before and the content; of an assistant's message, what a
-            prompt ends with.
-        lead: what an assistant says before the content (a space, in some templates).
-        end: ids that end an assistant's turn, the first special token the last of them.
+        head: ids between the previous message and the content; of an assistant's message, the
+            generation prompt.
+        lead: text that an assistant's message begins with (a space, in some templates).
+        end: ids that end an assistant's turn, up to and including the first special token.
         text: the conversation with marker contents, up to the end of this message.
-        strip: what the template does to a content's outer white space.
+        strip: strips a content's outer white space as the template does.
     """
 
     head: tuple[int, ...]
@@ -51,7 +50,7 @@ class _Frame:
 
 
 class ChatTokenizer:
-    """Conversations to ids and back, for one tokenizer and its chat template.
+    """Renders conversations to ids and decodes ids, for one tokenizer and its chat template.
 
     Example:
         >>> chat = ChatTokenizer.load("assets/nano")
@@ -60,7 +59,7 @@ class ChatTokenizer:
 
     Attributes:
         tokenizer: text and ids.
-        fingerprint: hash of tokenizer and template: sampled ids are valid under equal ones.
+        fingerprint: hash of tokenizer and template; sampled ids are valid under equal ones only.
         stop_ids: ids that end an assistant's message: the template's end of turn, the tokenizer's
             end of sequence, and what the generation config names.
         vocab_size: number of ids.
@@ -70,7 +69,7 @@ class ChatTokenizer:
         """Reduce the template to frames.
 
         Raises:
-            PolicyError: when the template is not prefix-stable or rewrites contents.
+            PolicyError: the template is not prefix-stable or rewrites contents.
         """
         self.tokenizer = tokenizer
         self.fingerprint = tokenizer.fingerprint
@@ -84,20 +83,20 @@ class ChatTokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "ChatTokenizer":
-        """Read a Hugging Face folder (see `tokenizer.load`)."""
+        """Read a Hugging Face tokenizer folder (`tokenizer.json`, `tokenizer_config.json`)."""
         return cls(tokenizer_lib.load(path))
 
     def prompt(
         self, messages: Sequence[Message], tokens: Sequence[Sequence[int]] | None = None
     ) -> np.ndarray:
-        """Ids of a conversation up to where the assistant begins to speak.
+        """Return the ids of a conversation, ending with the generation prompt.
 
         Args:
             messages: the conversation, ending with a message that is not the assistant's.
             tokens: for each message the ids it was sampled as (empty: encode its content).
 
         Returns:
-            int32[t]; a prefix of the ids of any longer conversation that begins alike.
+            int32[t]; a prefix of the ids of every longer conversation with the same beginning.
         """
         ids, _ = self.example(messages, tokens)
         roles = tuple(message.role for message in messages)
@@ -107,7 +106,7 @@ class ChatTokenizer:
     def example(
         self, messages: Sequence[Message], tokens: Sequence[Sequence[int]] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of a whole conversation, and whose learnable words they are.
+        """Return the ids of a whole conversation, and which assistant message each belongs to.
 
         Args:
             messages: the conversation.
@@ -115,36 +114,36 @@ class ChatTokenizer:
 
         Returns:
             ids: int32[t].
-            speaker: int32[t]; for the tokens an assistant decides (its content and its end-of-turn
-                token) the index of its message in `messages`, else -1.
+            speaker: int32[t]; for tokens that the assistant generates (content and end-of-turn
+                token) the index of the message in `messages`, else -1.
         """
         sampled = tokens if tokens is not None else ((),) * len(messages)
         frames = self._frame(tuple(message.role for message in messages))
         ids: list[int] = []
         speaker: list[int] = []
         for index, (message, kept, frame) in enumerate(zip(messages, sampled, frames, strict=True)):
-            said = self._said(message, kept, frame)
-            ids += [*frame.head, *said]
-            who = index if message.role == "assistant" else -1
-            speaker += [-1] * len(frame.head) + [who] * len(said)
+            body = self._body(message, kept, frame)
+            ids += [*frame.head, *body]
+            owner = index if message.role == "assistant" else -1
+            speaker += [-1] * len(frame.head) + [owner] * len(body)
         return np.asarray(ids, np.int32), np.asarray(speaker, np.int32)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids without special tokens."""
+        """Return the text of ids without special tokens."""
         return self.tokenizer.decode(ids)
 
-    def _said(self, message: Message, kept: Sequence[int], frame: _Frame) -> tuple[int, ...]:
-        """Content and end of turn; sampled ids stand as they are, only a missing end is added."""
+    def _body(self, message: Message, kept: Sequence[int], frame: _Frame) -> tuple[int, ...]:
+        """Ids of content and end of turn; sampled ids are kept, only a missing end is added."""
         if kept:
             return tuple(kept) + (() if kept[-1] in self.stop_ids else frame.end)
         content = frame.lead + frame.strip(message.content)
         return self.tokenizer.encode(content) + frame.end
 
     def _check_system(self) -> None:
-        """Find out whether the template has a place for a system message.
+        """Find out whether the template renders a system message in a fixed place.
 
-        Where it has none, or one that moves as the conversation grows, the message goes to the head
-        of the first user's, as Gemma 3's template puts it.
+        If it does not, the system message is prepended to the first user message, as Gemma 3's
+        template does.
         """
         roles: tuple[Role, ...] = ("system", "user", "assistant", "user", "assistant")
         try:
@@ -154,16 +153,16 @@ class ChatTokenizer:
             self._merges_system = True
 
     def _frame(self, roles: tuple[Role, ...]) -> tuple[_Frame, ...]:
-        """Frames of a conversation of these roles; found once for each sequence of roles."""
+        """Frames of a conversation with these roles; measured once for each sequence of roles."""
         if roles not in self._frames:
             known = self._frame(roles[:-1])
             self._frames[roles] = (*known, self._measure(roles, known))
         return self._frames[roles]
 
     def _measure(self, roles: tuple[Role, ...], known: tuple[_Frame, ...]) -> _Frame:
-        """The frame of the last message, as the template writes it once a user has answered.
+        """The frame of the last message, as the template renders it before a user message.
 
-        Templates may treat a conversation's last message apart; as history it no longer changes.
+        Templates may render a conversation's last message differently; in history it is fixed.
         """
         place, last = len(roles) - 1, roles[-1]
         before = known[-1].text if known else ""
@@ -181,7 +180,7 @@ class ChatTokenizer:
         start, stop = markers[place].span()
         head, lead, end = text[len(before) : start], "", ""
         if last == "assistant":
-            head, lead = self._asked(roles, before, head)
+            head, lead = self._generation_prompt(roles, before, head)
             end = self._turn_end(roles)
             _check_prefix(text[:stop] + end, text, f"answering message {place} ({last})")
         return _Frame(
@@ -192,13 +191,15 @@ class ChatTokenizer:
             strip=self._strip(roles + probe, place, text),
         )
 
-    def _asked(self, roles: tuple[Role, ...], before: str, head: str) -> tuple[str, str]:
-        """What asks an assistant to speak, and what it then says before the content."""
+    def _generation_prompt(
+        self, roles: tuple[Role, ...], before: str, head: str
+    ) -> tuple[str, str]:
+        """The generation prompt, and the text between it and an assistant's content."""
         if len(roles) == 1:
             return head, ""
-        asked = self._render(roles[:-1], generate=True)
-        _check_prefix(before, asked, f"the generation prompt of message {len(roles) - 1}")
-        prompt = asked[len(before) :]
+        prompted = self._render(roles[:-1], generate=True)
+        _check_prefix(before, prompted, f"the generation prompt of message {len(roles) - 1}")
+        prompt = prompted[len(before) :]
         lead = head.removeprefix(prompt)
         if not head.startswith(prompt) or lead.strip():
             raise PolicyError(
@@ -209,13 +210,13 @@ class ChatTokenizer:
         return prompt, lead
 
     def _turn_end(self, roles: tuple[Role, ...]) -> str:
-        """What ends an assistant's turn: all after its content up to the first special token."""
+        """The text after an assistant's content, up to and including the first special token."""
         tail = self._render(roles).rpartition(_marker(len(roles) - 1))[2]
         ends = [tail.find(text) + len(text) for text in self.tokenizer.special_text if text in tail]
         if not ends:
             raise PolicyError(
-                "the chat template ends an assistant's message without a special token, so a model "
-                "cannot be seen to stop; use a template with an end-of-turn token"
+                "the chat template ends an assistant's message without a special token, so the end "
+                "of a turn cannot be detected; use a template with an end-of-turn token"
             )
         return tail[: min(ends)]
 
@@ -246,14 +247,14 @@ def _marker(index: int) -> str:
     return f"\ue000{index}\ue001"
 
 
-def _check_prefix(before: str, after: str, doing: str) -> None:
+def _check_prefix(before: str, after: str, action: str) -> None:
     if after.startswith(before):
         return
     at = next(
         (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), len(after)
     )
     raise PolicyError(
-        f"the chat template is not prefix-stable: {doing} changes the text before it from "
+        f"the chat template is not prefix-stable: {action} changes the text before it from "
         f"{before[at : at + 60]!r} to {after[at : at + 60]!r}; KV caches and sampled ids could not "
         "be kept across turns, use a template that only appends"
     )

@@ -2,7 +2,7 @@
 
 It reads `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` with the libraries
 `tokenizers` and `jinja2` alone: `transformers` is slow to import and its AutoTokenizer loads torch
-where torch is installed. It knows strings and ids, not messages' places in a prompt (see `chat`).
+where torch is installed.
 """
 
 import functools
@@ -23,15 +23,15 @@ _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 class Tokenizer:
-    """Text and ids, with the chat template that belongs to them.
+    """Encodes text and decodes ids, and renders the chat template.
 
     Attributes:
-        fingerprint: hash of vocabulary, merges and template: equal ids mean equal text.
+        fingerprint: hash of vocabulary, merges and template; equal ids are equal text under it.
         vocab_size: number of ids, added tokens included.
         eos_id: id of the end-of-sequence token, None without one.
-        special_ids: ids that no plain text turns into.
-        special_text: how a template spells them.
-        stop_ids: ids that the generation config ends an answer at, beside `eos_id`.
+        special_ids: ids of special tokens, which plain text never encodes to.
+        special_text: texts of the special tokens.
+        stop_ids: ids at which the generation config ends a message, in addition to `eos_id`.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class Tokenizer:
         Args:
             backend: the `tokenizers` object.
             template: Jinja source of the chat template.
-            special: names such as `bos_token` to the token's text, as templates use them.
-            stop_ids: of the generation config.
+            special: from names such as `bos_token`, which templates use, to the token's text.
+            stop_ids: ids that end a generation according to the generation config.
         """
         self._backend = backend
         # Padding and truncation stored in tokenizer.json would silently change ids.
@@ -71,18 +71,18 @@ class Tokenizer:
         self.encode = functools.lru_cache(maxsize=8192)(self._encode)
 
     def _encode(self, text: str, *, special: bool = False) -> tuple[int, ...]:
-        """Turn text into ids.
+        """Encode text.
 
         Args:
             text: any text.
-            special: whether special tokens spelled out in `text` become their ids. False for what
-                users and simulators say: a page that spells `<|end|>` must not end a message.
+            special: whether special tokens spelled out in `text` become their ids. False for text
+                of users and simulators: a page that contains `<|end|>` must not end a message.
         """
         self._backend.encode_special_tokens = not special
         return tuple(self._backend.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Turn ids into text without the special tokens."""
+        """Decode ids to text without the special tokens."""
         return self._backend.decode(list(ids), skip_special_tokens=True)
 
     def template(self, messages: Sequence[Mapping[str, str]], *, generate: bool) -> str:
@@ -90,10 +90,10 @@ class Tokenizer:
 
         Args:
             messages: dictionaries with `role` and `content`.
-            generate: whether to end with the prompt for the assistant's turn.
+            generate: whether to end with the generation prompt of the assistant's turn.
 
         Raises:
-            PolicyError: when the template refuses the conversation.
+            PolicyError: the template refuses the conversation.
         """
         try:
             return self._template.render(
@@ -111,11 +111,11 @@ def load(path: str | Path) -> Tokenizer:
     """Read a Hugging Face tokenizer folder.
 
     Args:
-        path: folder with `tokenizer.json`, `tokenizer_config.json`, where the config holds no
-            `chat_template` also `chat_template.jinja`, and optionally `generation_config.json`.
+        path: folder with `tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja` unless
+            the config has a `chat_template`, and optionally `generation_config.json`.
 
     Raises:
-        DataError: when a file is missing or damaged, or no chat template is there.
+        DataError: a file is missing or damaged, or there is no chat template.
     """
     folder = Path(path)
     config = _json(folder / "tokenizer_config.json")
@@ -135,7 +135,7 @@ def load(path: str | Path) -> Tokenizer:
 
 
 def _stop_ids(file: Path, backend: tokenizers.Tokenizer) -> tuple[int, ...]:
-    """What a generation config ends an answer at: one id or several."""
+    """The ids that end a generation: the config names one id or several."""
     if not file.is_file():
         return ()
     named = _json(file).get("eos_token_id")
@@ -186,7 +186,7 @@ def _environment() -> jinja2.Environment:
         value, ensure_ascii=False, indent=indent
     )
     environment.globals["raise_exception"] = _refuse
-    # A date in the prompt would make equal inputs give unequal ids from day to day.
+    # A fixed date: the current one would give the same input other ids every day.
     environment.globals["strftime_now"] = lambda format: "1 Jan 2025"
     return environment
 
@@ -196,7 +196,7 @@ def _refuse(message: str) -> None:
 
 
 class _Generation(jinja2.ext.Extension):
-    """The `{% generation %}` block of some templates only marks text: it renders as it is."""
+    """The `{% generation %}` block of some templates only annotates text: render it unchanged."""
 
     tags = {"generation"}  # noqa: RUF012 (jinja2 reads it from the class)
 

@@ -1,4 +1,4 @@
-"""The local policy: whole episodes over a real engine, batched, reproducible, failing openly."""
+"""The local policy: whole episodes over a real engine, batched, reproducible, errors explained."""
 
 import asyncio
 import dataclasses
@@ -69,7 +69,7 @@ def play(policy, episodes, **options):
     return asyncio.run(run())
 
 
-def test_an_answer_that_the_engine_cancels_is_a_failure_of_its_episode(model, chat):
+def test_a_request_cancelled_by_the_engine_fails_its_episode(model, chat):
     with toymodel.engine(model, stop_ids=chat.stop_ids, config=CONFIG) as engine:
         adapter = engine.load_adapter(model.trainable)
         unloaded = []
@@ -84,7 +84,7 @@ def test_an_answer_that_the_engine_cancels_is_a_failure_of_its_episode(model, ch
         played = play(policy, orders(6))
     assert [t.outcome for t in played] == [Outcome.POLICY_ERROR] * 6
     said = {t.provenance["reason"] for t in played}
-    assert any("the engine cancelled the answer" in reason for reason in said)
+    assert any("the engine cancelled the request" in reason for reason in said)
     assert any("was unloaded" in reason for reason in said)
 
 
@@ -110,7 +110,7 @@ def talk(policy, *contents, episode="x"):
     )
 
 
-def test_episodes_end_and_compute_no_token_twice(engine, chat):
+def test_episodes_end_and_no_token_is_computed_twice(engine, chat):
     before = engine.counters.prefilled
     got = play(make(engine, chat), orders(12))
     assert {t.outcome for t in got} == {Outcome.MAX_STEPS}
@@ -144,7 +144,7 @@ def test_an_episode_does_not_depend_on_the_batch_or_the_order(engine, chat):
         assert play(make(engine, chat), [order], concurrency=1)[0] == together[order.id]
 
 
-def test_other_seeds_and_attempts_say_other_things(engine, chat):
+def test_seeds_and_attempts_change_the_samples(engine, chat):
     def said(seed, n=1, which=0):
         return [s.tokens for s in play(make(engine, chat, seed), orders(n))[which].steps]
 
@@ -152,7 +152,7 @@ def test_other_seeds_and_attempts_say_other_things(engine, chat):
     assert said(0, 9, 0) != said(0, 9, 8)  # attempts 0 and 1 of one task
 
 
-def test_a_policy_error_reaches_those_who_wait_and_the_next_one_is_served(
+def test_an_engine_failure_is_a_policy_error_and_the_next_request_succeeds(
     engine, scheduler, chat, monkeypatch
 ):
     async def run():
@@ -171,7 +171,7 @@ def test_a_policy_error_reaches_those_who_wait_and_the_next_one_is_served(
     assert len(asyncio.run(run()).tokens) >= 1
 
 
-def test_a_prompt_beyond_the_context_says_so(engine, chat):
+def test_a_prompt_beyond_the_context_finishes_with_context(engine, chat):
     async def run():
         policy = make(engine, chat)
         answer = await talk(policy, "go left " * 200)
@@ -183,7 +183,7 @@ def test_a_prompt_beyond_the_context_says_so(engine, chat):
     assert answer.prompt_tokens > 256
 
 
-def test_cancelled_questions_free_the_engine(engine, chat):
+def test_a_cancelled_request_frees_the_engine(engine, chat):
     async def run():
         policy = make(engine, chat)
         asked = asyncio.ensure_future(talk(policy, "hello"))
@@ -198,7 +198,7 @@ def test_cancelled_questions_free_the_engine(engine, chat):
     assert np.isfinite(asyncio.run(run()).logprobs).all()
 
 
-def test_a_text_ends_an_answer_and_is_cut_off(engine, chat):
+def test_a_stop_text_ends_a_message_and_is_cut_off(engine, chat):
     async def run(**options):
         policy = make(engine, chat, **options)
         answer = await talk(policy, "hello")

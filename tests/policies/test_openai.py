@@ -1,4 +1,4 @@
-"""The served policy: what it sends, what it makes of answers, and when it gives up."""
+"""The served policy: what it sends, how it reads responses, and when it fails."""
 
 import asyncio
 import time
@@ -50,7 +50,7 @@ def policy(server):
         asyncio.run(each.close())
 
 
-def test_a_conversation_goes_out_and_an_answer_comes_back(server, policy, monkeypatch):
+def test_a_conversation_is_sent_and_the_response_read(server, policy, monkeypatch):
     monkeypatch.setenv("MY_KEY", "secret")
     server.answers = [reply("go left", prompt=12, cached=4)]
     sampling = {"temperature": 0.5, "max_new_tokens": 7, "stop": ("\n",), "seed": 3}
@@ -66,12 +66,12 @@ def test_a_conversation_goes_out_and_an_answer_comes_back(server, policy, monkey
     assert server.requests[1]["seed"] == sent["seed"]
 
 
-def test_what_is_not_set_is_not_sent(server, policy):
+def test_unset_options_are_not_sent(server, policy):
     ask(policy())
     assert "seed" not in server.requests[0] and "stop" not in server.requests[0]
 
 
-def test_what_may_pass_is_asked_again_when_the_server_says(server, policy):
+def test_transient_errors_are_retried_after_the_servers_delay(server, policy):
     server.answers = [
         refusal(429, "slow down", Retry_After="0.2"),
         refusal(503, "busy", Retry_After="0.1"),
@@ -88,19 +88,19 @@ def test_what_may_pass_is_asked_again_when_the_server_says(server, policy):
     ("answer", "said"),
     [
         (refusal(401, "bad key"), r"refuses the key in \$OPENAI_API_KEY: .*bad key"),
-        (refusal(404, "no such model"), "knows no model 'm'"),
+        (refusal(404, "no such model"), "has no model 'm'"),
         (refusal(400, "bad temperature"), "answered 400.*bad temperature"),
         (refusal(500, "broken", Retry_After="0.01"), "answered 500, asked up to 2 times"),
         ((200, {}, {"choices": []}), "answered without choices"),
     ],
 )
-def test_what_does_not_pass_is_a_clear_error(server, policy, answer, said):
+def test_permanent_errors_are_explained(server, policy, answer, said):
     server.answers = [answer] * 2
     with pytest.raises(PolicyError, match=said):
         ask(policy(retries=1))
 
 
-def test_a_server_that_is_not_there(policy):
+def test_an_unreachable_server_is_explained(policy):
     gone = policy(base_url="http://127.0.0.1:9/v1", retries=0)
     with pytest.raises(PolicyError, match="cannot be reached"):
         ask(gone)
@@ -113,13 +113,13 @@ def test_a_server_that_is_not_there(policy):
         refusal(400, "This model's maximum context length is 8 tokens"),
     ],
 )
-def test_a_conversation_beyond_the_context_ends_the_episode_as_such(server, policy, answer):
+def test_a_conversation_beyond_the_context_finishes_with_context(server, policy, answer):
     server.answers = [answer]
     (completion,) = ask(policy())
     assert completion.finish == "context"
 
 
-def test_a_cut_or_empty_answer_is_an_answer(server, policy):
+def test_truncated_and_empty_responses_are_completions(server, policy):
     server.answers = [reply("I think", finish="length"), reply(None, finish="content_filter")]
     cut, empty = ask(policy(), 2)
     assert (cut.finish, cut.text, empty.text) == ("length", "I think", "")
@@ -136,7 +136,7 @@ def test_costs_are_counted_and_the_budget_holds(server, policy):
     assert len(server.requests) == 1
 
 
-def test_who_waits_for_a_turn_does_not_go_out_when_the_budget_is_spent_by_then(server, policy):
+def test_a_request_that_waits_is_not_sent_once_the_budget_is_spent(server, policy):
     server.answers = [reply("x", generated=1000)]
     asked = policy(budget=0.01, output_price=30.0, requests_per_minute=200)
 
@@ -148,13 +148,13 @@ def test_who_waits_for_a_turn_does_not_go_out_when_the_budget_is_spent_by_then(s
     assert len(server.requests) == asked.spent()["requests"] == 1
 
 
-def test_requests_keep_to_the_rate(server, policy):
+def test_requests_respect_the_rate_limit(server, policy):
     begun = time.monotonic()
     ask(policy(requests_per_minute=600), 4)
     assert time.monotonic() - begun >= 0.3
 
 
-def test_episodes_are_played_side_by_side_and_a_failure_is_an_outcome(server, policy):
+def test_episodes_run_concurrently_and_a_failure_is_an_outcome(server, policy):
     server.answers = [reply("nonsense")] * 5 + [refusal(400, "no")]
     tasks = Corridor().tasks("train")
     episodes = [
@@ -175,12 +175,12 @@ def test_episodes_are_played_side_by_side_and_a_failure_is_an_outcome(server, po
         ({"model": "m", "input_price": -1.0}, "none is below 0"),
     ],
 )
-def test_terms_that_make_no_sense_are_refused(terms, said):
+def test_invalid_settings_are_refused(terms, said):
     with pytest.raises(ConfigError, match=said):
         Server(**terms)
 
 
-def test_no_key_for_a_server_that_wants_one(monkeypatch):
+def test_a_missing_key_for_openais_server_is_refused(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ConfigError, match="OPENAI_API_KEY holds no key"):
         OpenAIPolicy(Server(model="gpt"))

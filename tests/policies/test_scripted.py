@@ -1,4 +1,4 @@
-"""The scripted policy: says what its function says, names what fails."""
+"""The scripted policy: returns its function's message and explains failures."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ REQUEST = ChatRequest(
 )
 
 
-def test_it_says_what_its_function_says():
+def test_it_returns_its_functions_message():
     policy = ScriptedPolicy(lambda r: r.messages[-1].content.upper(), name="loud")
     completion = asyncio.run(policy.act(REQUEST))
     assert (completion.text, completion.tokens, policy.tokenizer) == ("HELLO", (), "")
