@@ -15,31 +15,26 @@ Other experts' trajectories: `--config.expert.trajectories=FOLDER`.
 from ml_collections import config_dict
 
 from configs import architectures, common
+from eef_jax import config as config_lib
 
 
 def get_config(preset: str | None = None) -> config_dict.ConfigDict:
     """The config of a preset."""
-    presets = {"demo": demo, "llama3_8b": llama3_8b}
-    common.choose(presets, preset, "llama3_8b")
-    return presets[preset or "llama3_8b"]()
+    return common.choose({"llama3_8b": llama3_8b, "demo": demo}, preset)
 
 
 def demo() -> config_dict.ConfigDict:
     """Four short task types, in rooms that a nano base can read.
 
-    The expert looks around before it names anything: who learns from it has nothing else to go by.
-    The base is the one that ships for it.
+    The expert looks around before it names anything: a policy that learns from it has no other way
+    to know what is there. The base is the one that ships for ScienceWorld.
     """
-    config = _base()
-    config.env.update(
-        {
-            "tasks": "find-living-thing,find-non-living-thing,find-plant,lifespan-longest-lived",
-            "train_tasks": 96,
-            "dev_tasks": 48,
-            "test_tasks": 96,
-            "jvms": 8,  # as rollout.concurrency: no episode waits for a replay
-        }
-    )
+    config = _gold()
+    config.env.tasks = "find-living-thing,find-non-living-thing,find-plant,lifespan-longest-lived"
+    config.env.train_tasks = 96
+    config.env.dev_tasks = 48
+    config.env.test_tasks = 96
+    config.env.jvms = 8  # as rollout.concurrency: no episode waits for a replay
     config.expert.look = True
     config.method.rounds = 2
     config.model.path = "nano:scienceworld"
@@ -49,9 +44,8 @@ def demo() -> config_dict.ConfigDict:
     config.rollout.concurrency = 8
     config.explore.temperature = 0.8
     config.train.seq_len = 512
-    config.train.batch_size = (
-        2  # the clone's 35 wins are 7,000 tokens: more rows would be a few steps
-    )
+    # The clone's 35 wins are 7,000 tokens: more rows would leave too few steps.
+    config.train.batch_size = 2
     config.train.epochs = 8
     config.train.optimizer.learning_rate = 2e-3
     return config
@@ -59,18 +53,14 @@ def demo() -> config_dict.ConfigDict:
 
 def llama3_8b() -> config_dict.ConfigDict:
     """Llama-3.1-8B-Instruct on 16 chips; needs `--config.model.path=FOLDER`."""
-    config = common.sharded(_base(), architectures.LLAMA3_8B, rows=16)
-    config.env.update(
-        {
-            "tasks": "eto",
-            "prompt": "react",
-            "train_tasks": 1483,  # as many as ETO's files name
-            "dev_tasks": 194,
-            "test_tasks": 211,
-            "move_limit": 200,
-            "reward": "best",
-        }
-    )
+    config = common.sharded(_gold(), architectures.LLAMA3_8B, rows=16)
+    config.env.tasks = "eto"
+    config.env.prompt = "react"
+    config.env.train_tasks = 1483  # as many as ETO's files name
+    config.env.dev_tasks = 194
+    config.env.test_tasks = 211
+    config.env.move_limit = 200
+    config.env.reward = "best"
     config.engine.max_context = 8192
     config.rollout.env_threads = 32  # threads that wait for JVMs
     config.rollout.concurrency = 32
@@ -81,30 +71,11 @@ def llama3_8b() -> config_dict.ConfigDict:
     return config
 
 
-def _base() -> config_dict.ConfigDict:
-    """What the presets share: ETO's simplifications and caps, the gold expert."""
-    config = common.base()
-    config.env = config_dict.ConfigDict(
-        {
-            "name": "scienceworld",
-            "tasks": "all",
-            "simplifications": "eto",
-            "prompt": "action",
-            "prompt_messages": "",
-            "train_indices": "",
-            "dev_indices": "",
-            "test_indices": "",
-            "train_tasks": 0,
-            "dev_tasks": 0,
-            "test_tasks": 0,
-            "step_caps": "eto",
-            "max_steps": 0,
-            "move_limit": 0,
-            "reward": "final",
-            "jvms": 0,
-            "timeout_s": 60.0,
-        }
-    )
-    config.expert.update({"name": "gold", "skip": 0.35, "wrong": 0.18, "stop": 0.15, "look": False})
+def _gold() -> config_dict.ConfigDict:
+    """What the presets share: the gold expert, and time for replays."""
+    config = config_lib.new(env="scienceworld", expert="gold", method="eef")
+    config.expert.skip = 0.35
+    config.expert.wrong = 0.18
+    config.expert.stop = 0.15
     config.rollout.env_timeout_s = 300.0  # the replay of a fork's prefix is one call
     return config

@@ -11,35 +11,27 @@ The expert knows the games' own solutions and does not always keep to them. Othe
 from ml_collections import config_dict
 
 from configs import common
+from eef_jax import config as config_lib
 
 
 def get_config(preset: str | None = None) -> config_dict.ConfigDict:
     """The config of a preset."""
-    presets = {"smollm2": smollm2}
-    common.choose(presets, preset, "smollm2")
-    return presets[preset or "smollm2"]()
+    return common.choose({"smollm2": smollm2}, preset)
 
 
 def smollm2() -> config_dict.ConfigDict:
     """A real small chat model from a Hugging Face folder; needs `--config.model.path=FOLDER`."""
-    config = common.chat(common.base())
-    config.env = config_dict.ConfigDict(
-        {
-            "name": "textworld_express",
-            "games": "cookingworld,twc,coin",
-            "params": "",
-            "prompt": "react",
-            "train_tasks": 300,
-            "dev_tasks": 60,
-            "test_tasks": 150,
-            "max_steps": 0,
-            "reward": "final",
-            "jvms": 8,
-            "timeout_s": 60.0,
-        }
-    )
-    config.expert.update({"name": "gold", "skip": 0.35, "wrong": 0.0, "stop": 0.3})
+    config = common.chat(config_lib.new(env="textworld_express", expert="gold", method="eef"))
+    config.env.games = "cookingworld,twc,coin"
+    config.env.prompt = "react"
+    config.env.train_tasks = 300
+    config.env.dev_tasks = 60
+    config.env.test_tasks = 150
+    config.env.jvms = 8
+    config.expert.skip = 0.35
+    config.expert.wrong = 0.0
+    config.expert.stop = 0.3
     config.rollout.env_threads = 8
-    config.rollout.concurrency = 8  # as many as JVMs: none waits for a replay
+    config.rollout.concurrency = 8  # one a JVM: no episode waits for a replay
     config.rollout.env_timeout_s = 300.0  # the replay of a fork's prefix is one call
     return config

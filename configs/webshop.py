@@ -18,12 +18,13 @@ row a chip at a time, they take any larger slice with `--config.train.batch_size
 
 The official products: `--config.env.data_dir=FOLDER`, a folder that
 `python -m eef_jax.envs.webshop.import_data` made; or, imported anew at each start,
-`--config.env.products=... --config.env.attributes=... --config.env.title_nouns=...`.
+`--config.env.products=... --config.env.attributes=... --config.env.nouns=...`.
 """
 
 from ml_collections import config_dict
 
 from configs import architectures, common
+from eef_jax import config as config_lib
 
 
 def get_config(preset: str | None = None) -> config_dict.ConfigDict:
@@ -38,50 +39,17 @@ def get_config(preset: str | None = None) -> config_dict.ConfigDict:
         "llama3_8b": llama3_8b,
         "llama3_70b": llama3_70b,
     }
-    common.choose(presets, preset, "demo")
-    return presets[preset or "demo"]()
+    return common.choose(presets, preset)
 
 
-def demo() -> config_dict.ConfigDict:
-    """Embedded catalogue, scripted expert, nano base."""
-    config = common.base()
-    config.env = config_dict.ConfigDict(
-        {
-            "name": "webshop",
-            "data_dir": "",
-            "products": "",
-            "attributes": "",
-            "human_instructions": "",
-            "title_nouns": "",
-            "max_products": 0,
-            "seed": 0,
-            "splits": "products",
-            "goals_per_product": 1,
-            "train_indices": "",
-            "dev_indices": "",
-            "test_indices": "",
-            "train_tasks": 0,
-            "dev_tasks": 0,
-            "test_tasks": 0,
-            "goal_filter": "",
-            "prompt": "action",
-            "observation_mode": "text",
-            "show_attributes": False,
-            "num_prev_obs": 0,
-            "num_prev_actions": 0,
-            "max_steps": 12,
-        }
-    )
-    config.expert.update(
-        {
-            "name": "webshop",
-            "reread": 0.0,
-            "lapse": 0.18,
-            "misread": 0.0,
-            "reword": 0.25,
-            "patience": 4,
-        }
-    )
+def demo(expert: str = "webshop") -> config_dict.ConfigDict:
+    """Embedded catalogue, scripted expert, nano base.
+
+    Args:
+        expert: another expert to take instead.
+    """
+    config = config_lib.new(env="webshop", expert=expert, method="eef")
+    config.env.max_steps = 12
     config.method.rounds = 2
     # A decode step on CPU reads the whole cache; episodes fill seven pages on average.
     config.engine.num_pages = 512
@@ -118,9 +86,13 @@ def official() -> config_dict.ConfigDict:
     return config
 
 
-def smollm2() -> config_dict.ConfigDict:
-    """A real small chat model from a Hugging Face folder; needs `--config.model.path=FOLDER`."""
-    config = common.chat(demo())
+def smollm2(expert: str = "webshop") -> config_dict.ConfigDict:
+    """A real small chat model from a Hugging Face folder; needs `--config.model.path=FOLDER`.
+
+    Args:
+        expert: another expert to take instead.
+    """
+    config = common.chat(demo(expert))
     config.env.prompt = "react"
     config.engine.num_pages = 0
     return config
@@ -131,31 +103,7 @@ def served() -> config_dict.ConfigDict:
 
     The key is taken from the environment; see `eef_jax.experts.openai` for the terms of use.
     """
-    config = smollm2()
-    config.expert = config_dict.ConfigDict(
-        {
-            "name": "openai",
-            "trajectories": "",
-            "seed": 0,
-            "send_seed": True,
-            "model": "",
-            "base_url": "",
-            "key_variable": "OPENAI_API_KEY",
-            "temperature": 0.0,
-            "top_p": 1.0,
-            "max_new_tokens": 512,
-            "stop": (),
-            "timeout_s": 120.0,
-            "retries": 5,
-            "concurrency": 32,
-            "requests_per_minute": 0.0,
-            "input_price": 0.0,
-            "cached_price": 0.0,
-            "output_price": 0.0,
-            "budget": 0.0,
-        }
-    )
-    return config
+    return smollm2("openai")
 
 
 def qwen2_5_1_5b() -> config_dict.ConfigDict:

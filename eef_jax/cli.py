@@ -1,22 +1,87 @@
-"""What all command lines share: plain log lines, and a user's mistakes as one message.
-
-Knows flags' values no more than that positional arguments are a mistake.
-"""
+"""What all command lines share: flags, the config, log lines, and errors as one message."""
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from absl import app
+from absl import app, flags
 
+from eef_jax import config as config_lib
 from eef_jax.errors import ConfigError, EefError
+
+_overrides: list[config_lib.Override] = []
+
+
+def define_config(default: str | None = None) -> None:
+    """Define the flags `--config=FILE[:PRESET]` and `--config_help`.
+
+    Fields of the config (`--config.SECTION.FIELD=VALUE`) are read by `run`, before absl reads the
+    flags that are left.
+
+    Args:
+        default: the config file to take where none is given.
+    """
+    flags.DEFINE_string(
+        "config",
+        default,
+        "Config file, with a preset after a colon: configs/webshop.py:tiny. Every field of it is a "
+        "flag as well: --config.train.epochs=2 (--config_help lists them).",
+    )
+    flags.DEFINE_bool("config_help", False, "Print every field of the config and exit.")
+
+
+def read_config() -> config_lib.Config | None:
+    """The config that the flags name; None where none is given.
+
+    Raises:
+        ConfigError: naming everything that is wrong with it.
+    """
+    if flags.FLAGS.config is None:
+        return None
+    config = config_lib.load(flags.FLAGS.config, _overrides)
+    if flags.FLAGS.config_help:
+        from eef_jax.config import reference
+
+        print(reference.text(config))
+        sys.exit(0)
+    return config
+
+
+def overrides() -> tuple[config_lib.Override, ...]:
+    """The fields that flags gave, for a config that does not come from a file."""
+    return tuple(_overrides)
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[config_lib.Override]]:
+    """Part the command line into absl's arguments and the config's fields.
+
+    Args:
+        argv: program and arguments; a field is `--config.PATH=VALUE` or `--config.PATH VALUE`.
+
+    Raises:
+        ConfigError: a field without a value.
+    """
+    rest, fields = [], []
+    words = iter(argv)
+    for word in words:
+        name = word[1:] if word.startswith("--config.") else word
+        if not name.startswith("-config."):
+            rest.append(word)
+            continue
+        path, given, value = name.removeprefix("-config.").partition("=")
+        if not given:
+            value = next(words, "")
+            if not value or value.startswith("--"):
+                raise ConfigError(f"{word} has no value: expected {word}=VALUE")
+        fields.append((path, value))
+    return rest, fields
 
 
 def plain_logs() -> None:
     """Log messages to stderr as they are."""
-    # absl puts a handler of its own before every message; force takes it away.
+    # absl puts its own handler, which adds a prefix, before every message; force removes it.
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for chatty in ("absl", "jax"):  # the latter tells of backends it did not find
+    for chatty in ("absl", "jax"):  # jax tells of backends that it did not find
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
@@ -33,6 +98,7 @@ def run(command: Callable[[], None]) -> None:
         command()
 
     try:
-        app.run(main)
+        rest, _overrides[:] = split(sys.argv)
+        app.run(main, argv=rest)
     except EefError as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -10,7 +10,6 @@ helps; exit code 1.
 import os
 
 from absl import flags
-from ml_collections import config_flags
 
 from eef_jax import cli
 from eef_jax.errors import ConfigError
@@ -29,9 +28,9 @@ def main() -> None:
         raise ConfigError(f"unknown programs {unknown}: choose from {', '.join(plan.PROGRAMS)}")
     if not values.topology:
         raise ConfigError("--topology names no slice: such as --topology=v5e:4x4")
-    made = plan.plan(
-        values.config.to_dict(), values.topology, wanted=wanted, loss_fraction=values.loss_fraction
-    )
+    config = cli.read_config()
+    assert config is not None, "the flag is required"
+    made = plan.plan(config, values.topology, wanted=wanted, loss_fraction=values.loss_fraction)
     print("\n".join(table.format_plan(made)))
     if made.peak_bytes > made.chip.hbm_bytes:
         raise ConfigError(
@@ -42,7 +41,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", None, "The run.", lock_config=True)
+    cli.define_config()
     flags.DEFINE_string("topology", "", "TPU slice, such as v5e:4x4.")
     flags.DEFINE_list("programs", "train,prefill,decode", "What to compile.")
     flags.DEFINE_float(

@@ -7,16 +7,20 @@ processes need a folder that all see to put their results together (`--scratch`)
 can mend are printed without a traceback, with exit code 1.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
 from etils import epath
-from ml_collections import config_flags
 
 from eef_jax import cli
+from eef_jax import config as config_lib
 from eef_jax import scores as scores_lib
 from eef_jax.cluster import distributed
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
+from eef_jax.config import Config
+from eef_jax.envs.base import Env
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.rollout import play
 from eef_jax.storage.provenance import collect_provenance
@@ -26,16 +30,16 @@ from eef_jax.types import Trajectory
 
 def evaluate(
     checkpoint: epath.Path | None,
-    config: dict[str, Any],
+    config: Config,
     *,
     hosts: Hosts = SINGLE_PROCESS,
     scratch: str | None = None,
 ) -> list[Trajectory]:
-    """Play `config["evaluate"]["split"]` with a checkpoint.
+    """Play the split `config.evaluate.split` with a checkpoint.
 
     Args:
         checkpoint: a checkpoint's own folder (`find_checkpoint`); None for the untuned base.
-        config: the sections of `configs/common.py`, plain values.
+        config: the run's config.
         hosts: the processes that play, each its share; the lead gets all trajectories.
         scratch: with several processes, a folder that all see; its `parts` are deleted afterwards.
 
@@ -56,27 +60,26 @@ def evaluate(
         )
     if checkpoint is not None:
         checkpoints.read_metadata(checkpoint)  # fails early, before products and models are loaded
-    section, seed = config["evaluate"], config["seed"]
-    env = pipeline.make_env(config)
+    env: Env = config_lib.make("env", config.env)
     try:
-        max_steps = config["rollout"]["max_steps"] or env.max_steps
-        sampler = Sampler(Placement(config, hosts), config["engine"])
-        with pipeline.evaluated(sampler, checkpoint, section, seed=seed) as policy:
+        max_steps = config.rollout.max_steps or env.max_steps
+        sampler = Sampler(Placement(config, hosts), config.engine)
+        with pipeline.evaluated(sampler, checkpoint, config.evaluate, seed=config.seed) as policy:
             played, _ = play.play_together(
                 env,
                 policy,
-                pipeline.held_out(env, section["split"], max_steps),
-                config["rollout"],
+                pipeline.held_out(env, config.evaluate.split, max_steps),
+                config.rollout,
                 hosts=hosts,
                 folder=epath.Path(scratch or "") / "parts",
-                provenance=collect_provenance(config, seed),
+                provenance=collect_provenance(config_lib.of_kind(config, "results"), config.seed),
             )
     finally:
         env.close()
     return played
 
 
-def config_of(checkpoint: epath.Path) -> dict[str, Any]:
+def config_of(checkpoint: epath.Path) -> Mapping[str, Any]:
     """The config of the run that a checkpoint lies in.
 
     Raises:
@@ -84,7 +87,7 @@ def config_of(checkpoint: epath.Path) -> dict[str, Any]:
     """
     for folder in checkpoint.resolve().parents:
         if (folder / CONFIG).exists():
-            return dict(read_workdir(folder).config)
+            return read_workdir(folder).config
     raise DataError(
         f"no folder above {checkpoint} holds a run's {CONFIG}: name the run by --workdir, or "
         "give the config it was made with by --config"
@@ -106,19 +109,20 @@ def _main() -> None:
             "alone the untuned base plays)"
         )
     checkpoint = find_checkpoint(given.checkpoint) if given.checkpoint else None
-    if given.config is not None:
-        config = given.config.to_dict()
-    elif given.workdir:
-        config = dict(read_workdir(given.workdir).config)
-    elif checkpoint is not None:
-        config = config_of(checkpoint)
+    config = cli.read_config()
+    if config is None:
+        work = read_workdir(given.workdir).config if given.workdir else config_of(checkpoint)
+        config = config_lib.override(work, cli.overrides())
     if given.split:
-        config["evaluate"] = {**config["evaluate"], "split": given.split}
+        config = dataclasses.replace(
+            config, evaluate=dataclasses.replace(config.evaluate, split=given.split)
+        )
     with distributed.from_flags() as hosts:
         played = evaluate(checkpoint, config, hosts=hosts, scratch=given.scratch)
         if hosts.is_lead:
-            who = checkpoint or "the untuned base"
-            print(f"{who} on the {config['evaluate']['split']} tasks of {config['env']['name']}")
+            adapter = config.model.adapter and f", with the adapter {config.model.adapter}"
+            who = checkpoint or f"the untuned base{adapter}"
+            print(f"{who} on the {config.evaluate.split} tasks of {config.env.name}")
             print(describe(played))
 
 
@@ -126,9 +130,9 @@ def run() -> None:
     """Run the command."""
     # Not at import: another command may define flags of the same names in one process.
     flags.DEFINE_string("checkpoint", None, "Folder of a finished tune stage.")
-    flags.DEFINE_string("split", None, "Tasks to play: train, dev or test. The config's own.")
+    flags.DEFINE_enum("split", None, ("train", "dev", "test"), "Tasks to play. The config's own.")
     flags.DEFINE_string("workdir", None, "Run to take the config from. The checkpoint's own.")
-    config_flags.DEFINE_config_file("config", None, "Config file to use instead of the run's.")
+    cli.define_config()
     flags.DEFINE_string("scratch", None, "Several processes: a folder that all of them see.")
     distributed.define_flags()
     cli.run(_main)

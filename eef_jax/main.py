@@ -4,17 +4,16 @@ Reads flags, calls `pipeline.run`, prints its table.
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from eef_jax import cli
 from eef_jax.cluster import distributed
 from eef_jax.errors import ConfigError
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file, with a preset after a colon: configs/webshop.py:tiny."
-)
+cli.define_config()
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run, local or gs://; by default runs/<method>-<seed>."
+    "workdir",
+    None,
+    "Folder of the run, local or gs://; by default runs/ENVIRONMENT-METHOD-SEED.",
 )
 _STAGES = flags.DEFINE_list(
     "stages", None, "Kinds of stages to run: expert,explore,select,tune,evaluate,report. All."
@@ -27,19 +26,16 @@ distributed.define_flags()
 
 def main() -> None:
     """Run the config that the flags name."""
+    config = cli.read_config()
+    if config is None:
+        raise ConfigError("no --config was given; the demo's is --config=configs/webshop.py")
+    # Not at the top: --help and a wrong field are answered before anything heavy is imported.
     from eef_jax import pipeline
 
-    if _CONFIG.value is None:
-        raise ConfigError("no --config was given; the demo's is --config=configs/webshop.py")
-    config = _CONFIG.value.to_dict()
-    method = config["method"]
-    default = (
-        f"runs/{config['env']['name']}-{method['name']}-x{method['rollouts']}-{config['seed']}"
-    )
     with distributed.from_flags() as hosts:
         table = pipeline.run(
             config,
-            _WORKDIR.value or default,
+            _WORKDIR.value or f"runs/{config.env.name}-{config.method.name}-{config.seed}",
             stages=tuple(_STAGES.value or pipeline.STAGES),
             overwrite=_OVERWRITE.value,
             hosts=hosts,

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
-from eef_jax import plugins, report
+from eef_jax import config as config_lib
+from eef_jax import report
 from eef_jax import scores as scores_lib
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
+from eef_jax.config import Config
+from eef_jax.config.sections import EvaluateSection
 from eef_jax.data import encode, tfrecord
 from eef_jax.data.stored import StoredExamples
 from eef_jax.envs.base import Env
@@ -51,7 +54,7 @@ class _Run:
 
     def __init__(
         self,
-        config: dict[str, Any],
+        config: Config,
         work: Workdir,
         env: Env,
         method: Method,
@@ -65,9 +68,9 @@ class _Run:
         self.method = method
         self.stages = stages
         self.hosts = hosts
-        self.seed: int = config["seed"]
-        self.max_steps: int = config["rollout"]["max_steps"] or env.max_steps
-        self.provenance = collect_provenance(config, self.seed)
+        self.seed = config.seed
+        self.max_steps = config.rollout.max_steps or env.max_steps
+        self.provenance = collect_provenance(config_lib.of_kind(config, "results"), config.seed)
 
     # The learner is imported on first use: stages that need no accelerator load no JAX.
 
@@ -83,7 +86,7 @@ class _Run:
         """The rollout engine over the base."""
         from eef_jax.learner.sampling import Sampler
 
-        return Sampler(self.placement, self.config["engine"])
+        return Sampler(self.placement, self.config.engine)
 
     def tuned(self, number: int) -> epath.Path:
         """Folder of a round's tune stage."""
@@ -91,7 +94,7 @@ class _Run:
 
 
 def run(
-    config: dict[str, Any],
+    config: Config,
     workdir: str,
     *,
     stages: Collection[str] = STAGES,
@@ -101,7 +104,7 @@ def run(
     """Run a config's stages, or the rest of them, and return the report's terminal table.
 
     Args:
-        config: the sections of `configs/common.py`, json_values values.
+        config: the run's config.
         workdir: folder of the run, local or in an object store.
         stages: kinds of stages to run; earlier stages that are left out must be finished.
         overwrite: delete what a run with another config left in `workdir`.
@@ -114,7 +117,8 @@ def run(
     for stage in stages:
         if stage not in STAGES:
             raise ConfigError(f"unknown stage {stage!r} in --stages: {did_you_mean(stage, STAGES)}")
-    env, method = make_env(config), make_method(config)
+    env: Env = config_lib.make("env", config.env)
+    method: Method = config_lib.make("method", config.method)
     with _open(hosts, workdir, config, stages, overwrite) as work:
         try:
             if set(stages) != {"report"}:
@@ -128,22 +132,27 @@ def run(
 
 @contextlib.contextmanager
 def _open(
-    hosts: Hosts, workdir: str, config: dict[str, Any], stages: Collection[str], overwrite: bool
+    hosts: Hosts, workdir: str, config: Config, stages: Collection[str], overwrite: bool
 ) -> Iterator[Workdir]:
     """The work folder: locked by the lead, used by all processes."""
-    mine = json.dumps([config_hash(config), sorted(stages), overwrite])
+    mine = json.dumps([hash_of(config), sorted(stages), overwrite])
     if (leads := hosts.broadcast(mine)) != mine:
         raise ConfigError(
             f"process {hosts.process_index} was started with {mine} (config hash, stages, "
             f"overwrite), process 0 with {leads}: start all processes with the same command"
         )
     if hosts.is_lead:
-        with open_workdir(workdir, config, overwrite=overwrite) as work:
+        with open_workdir(
+            workdir,
+            config_lib.plain(config),
+            may_differ=config_lib.of_kind(config, "free"),
+            overwrite=overwrite,
+        ) as work:
             hosts.broadcast(work.holder())
             yield work
             hosts.barrier()
         return
-    work = Workdir(root=epath.Path(workdir), config=json_values(config))
+    work = Workdir(root=epath.Path(workdir), config=json_values(config_lib.plain(config)))
     holder = hosts.broadcast("")  # waits until the lead holds it
     if work.holder() != holder:
         raise ConfigError(
@@ -167,18 +176,9 @@ def _all_rounds(this: _Run) -> None:
         _evaluate(this, number)
 
 
-def make_env(config: dict[str, Any]) -> Env:
-    """The environment of a config."""
-    section = dict(config["env"])
-    env: Env = plugins.make("envs", section.pop("name"), section)
-    return env
-
-
-def make_method(config: dict[str, Any]) -> Method:
-    """The method of a config."""
-    section = dict(config["method"])
-    method: Method = plugins.make("methods", section.pop("name"), section)
-    return method
+def hash_of(config: Config) -> str:
+    """Hash of the fields that decide a run's results."""
+    return config_hash(config_lib.of_kind(config, "results"))
 
 
 def _stage(
@@ -211,19 +211,16 @@ def _expert(this: _Run) -> tuple[Trajectory, ...]:
     """The expert's trajectories on the train tasks, and on the held-out ones for comparison."""
 
     def make(stage: Stage) -> dict[str, Any]:
-        section = dict(this.config["expert"])
-        name, file = section.pop("name"), section.pop("trajectories")
-        if file:
-            trajectories: Sequence[Trajectory] = read_trajectories(file)
+        section = this.config.expert
+        if section.trajectories:
+            trajectories: Sequence[Trajectory] = read_trajectories(section.trajectories)
             write_trajectories(stage.folder, trajectories)
             return play.counts(trajectories)
-        expert = plugins.make(
-            "experts", name, {"env": this.env, "render": this.env.render, **section}
-        )
+        expert = config_lib.make("expert", section, env=this.env)
         try:
             trajectories = _expert_plays(this, expert, "train")
             write_trajectories(stage.folder, trajectories)
-            held_out = _expert_plays(this, expert, this.config["evaluate"]["split"])
+            held_out = _expert_plays(this, expert, this.config.evaluate.split)
         finally:
             asyncio.run(expert.close())
         write_json(stage.folder / "scores.json", scores_lib.score_summary(held_out))
@@ -240,7 +237,7 @@ def _expert_plays(this: _Run, expert: Policy, split: str) -> list[Trajectory]:
         this.env,
         expert,
         episodes,
-        this.config["rollout"],
+        this.config.rollout,
         source="expert",
         provenance=this.provenance,
     )
@@ -253,7 +250,7 @@ def _explore(
 
     def make(stage: Stage) -> dict[str, Any]:
         episodes = this.method.episodes(attempts, tasks, number, this.max_steps)
-        sampling, seed = this.config["explore"], 1000 * this.seed + number
+        sampling, seed = this.config.explore, 1000 * this.seed + number
         with this.sampler.policy(this.tuned(number - 1), sampling, seed=seed) as policy:
             return _play_and_store(this, policy, episodes, stage)[1]
 
@@ -270,7 +267,7 @@ def _select(this: _Run, attempts: Attempts, tasks: Sequence[Task], number: int) 
             selections,
             this.env.prompt,
             this.placement.chat,
-            max_length=this.config["train"]["seq_len"],
+            max_length=this.config.train.seq_len,
         )
         write_selections(stage.folder, selections)
         tfrecord.write(
@@ -295,11 +292,11 @@ def _tune(this: _Run, number: int) -> None:
             this.placement,
             StoredExamples(this.work.stage(f"round_{number}/select").folder / "dataset"),
             stage.folder,
-            this.config["train"],
+            this.config.train,
             seed=this.seed,
             number=number,
             previous=this.tuned(number - 1) if number else None,
-            config_hash=config_hash(this.config),
+            config_hash=hash_of(this.config),
             hosts=this.hosts,
         )
 
@@ -310,8 +307,8 @@ def _evaluate(this: _Run, number: int) -> None:
     """The policy of this round on held-out tasks."""
 
     def make(stage: Stage) -> dict[str, Any]:
-        section = this.config["evaluate"]
-        episodes = held_out(this.env, section["split"], this.max_steps)
+        section = this.config.evaluate
+        episodes = held_out(this.env, section.split, this.max_steps)
         with evaluated(this.sampler, this.tuned(number), section, seed=this.seed) as policy:
             trajectories, counts = _play_and_store(this, policy, episodes, stage)
         if this.hosts.is_lead:
@@ -327,11 +324,10 @@ def held_out(env: Env, split: str, max_steps: int) -> list[Episode]:
 
 
 def evaluated(
-    sampler: "Sampler", checkpoint: epath.Path | None, section: dict[str, Any], *, seed: int
+    sampler: "Sampler", checkpoint: epath.Path | None, section: EvaluateSection, *, seed: int
 ) -> contextlib.AbstractContextManager[Policy]:
     """The policy of a checkpoint (None: the untuned base) with the config's section `evaluate`."""
-    sampling = {name: value for name, value in section.items() if name != "split"}
-    return sampler.policy(checkpoint, sampling, seed=1000 * seed)
+    return sampler.policy(checkpoint, section.sampling, seed=1000 * seed)
 
 
 def _play_and_store(
@@ -342,7 +338,7 @@ def _play_and_store(
         this.env,
         policy,
         episodes,
-        this.config["rollout"],
+        this.config.rollout,
         hosts=this.hosts,
         folder=stage.folder / _PARTS,
         provenance=this.provenance,

@@ -89,7 +89,7 @@ def _which(rng: random.Random, num_pages: int) -> Question:
 
 def _embedded_shop(rng: random.Random, count: int) -> Iterator[Question]:
     """Ask about results pages of the embedded shop; the products on them that win are accepted."""
-    env = webshop.make()
+    env = webshop.make(webshop.Config())
     shop = env.dataset
     product_by_asin = {product.asin.lower(): product for product in shop.products}
     for task in rng.sample(list(env.tasks("train")), count):

@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 from configs import scienceworld, textworld_express
-from eef_jax import plugins
+from eef_jax import config as config_lib
 from eef_jax.errors import ConfigError, EnvError
 
 JAVA = [
@@ -19,10 +19,9 @@ JAVA = [
 @pytest.fixture(params=JAVA, ids=lambda row: f"{row[0].__name__}:{row[1]}")
 def preset(request):
     module, name, sizes = request.param
-    config = module.get_config(name).to_dict()
-    section = dict(config["env"])
+    config = config_lib.read(module.get_config(name).to_dict())
     try:
-        env = plugins.make("envs", section.pop("name"), section)
+        env = config_lib.make("env", config.env)
     except (ConfigError, EnvError) as error:
         # Only what is not installed is skipped: a wrong name in a preset is a failure.
         if not any(word in str(error) for word in ("not installed", "Java")):
@@ -35,15 +34,23 @@ def preset(request):
 def test_a_java_preset_makes_its_environment_and_expert(preset):
     config, env, sizes = preset
     assert tuple(len(env.tasks(split)) for split in ("train", "dev", "test")) == sizes
-    section = dict(config["expert"])
-    name, file = section.pop("name"), section.pop("trajectories")
-    assert (name, file) == ("gold", "")
-    assert plugins.make("experts", name, {"env": env, "render": env.render, **section})
-    # A worker for each JVM, else some of them wait for a thread.
-    assert config["rollout"]["env_threads"] >= config["env"]["jvms"]
+    assert (config.expert.name, config.expert.trajectories) == ("gold", "")
+    assert config_lib.make("expert", config.expert, env=env)
+    # A thread for each JVM, else some of them wait for a thread.
+    assert config.rollout.env_threads >= config.env.options.jvms
 
 
 @pytest.mark.parametrize("module", ["scienceworld", "textworld_express", "webshop"])
 def test_an_unknown_preset_names_the_near_ones(module):
     with pytest.raises(ConfigError, match="no preset 'smolm' in this config"):
         importlib.import_module(f"configs.{module}").get_config("smolm")
+
+
+@pytest.mark.parametrize("module", ["scienceworld", "textworld_express", "webshop"])
+def test_every_preset_is_valid(module):
+    made = importlib.import_module(f"configs.{module}")
+    with pytest.raises(ConfigError) as error:
+        made.get_config("?")
+    names = str(error.value).rpartition("known: ")[2].split(", ")
+    for name in names:
+        config_lib.read(made.get_config(name).to_dict())

@@ -8,6 +8,7 @@ from etils import epath
 
 from eef_jax import evaluate
 from eef_jax.errors import DataError
+from eef_jax.storage.provenance import json_values
 from eef_jax.storage.workdir import find_checkpoint
 from tests import toyrun
 
@@ -26,7 +27,7 @@ def test_a_tune_stage_or_its_checkpoint(work):
 
 def test_the_config_is_the_runs_own(work):
     checkpoint = find_checkpoint(work.root / "round_2" / "tune")
-    assert evaluate.config_of(checkpoint) == toyrun.CONFIG
+    assert evaluate.config_of(checkpoint) == json_values(toyrun.CONFIG)
 
 
 @pytest.mark.parametrize("path", ["round_9/tune", "round_1/tune", "round_2", "config.json"])

@@ -12,9 +12,10 @@ import safetensors.numpy
 import tokenizers
 
 from eef_jax import bases, export
+from eef_jax.config.sections import LoraConfig
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.models import build
-from eef_jax.models.config import LoraConfig, ModelConfig, ModelOptions
+from eef_jax.models.config import ModelConfig, ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.huggingface import peft
 from eef_jax.models.huggingface import safetensors as safetensors_lib

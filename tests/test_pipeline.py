@@ -11,6 +11,7 @@ from etils import epath
 
 from configs import webshop as configs
 from eef_jax import bases, pipeline
+from eef_jax import config as config_lib
 from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.models import build
@@ -41,10 +42,15 @@ def config(base):
     config.model.path = str(base)
     config.env.train_tasks, config.env.test_tasks, config.env.max_steps = 6, 2, 4
     config.engine.max_num_seqs, config.engine.max_context = 8, 512
+    config.engine.num_pages = 0
     config.explore.max_new_tokens = config.evaluate.max_new_tokens = 2
-    config.mesh = {"data": 8}
+    config.mesh.data = 8
     config.train.batch_size = 8
-    return config.to_dict()
+    return config_lib.read(config.to_dict())
+
+
+def changed(config, *overrides):
+    return config_lib.override(config_lib.plain(config), overrides)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +125,7 @@ def test_report_alone_tells_what_is_missing(config, tmp_path):
 
 def test_another_config_is_refused_and_names_the_difference(finished, config):
     workdir, _ = finished
-    other = {**config, "method": {**config["method"], "states": 3}}
+    other = changed(config, ("method.states", "3"))
     with pytest.raises(ConfigError, match=r"method\.states: 5 there, 3 now") as error:
         pipeline.run(other, str(workdir))
     assert "--overwrite" in str(error.value)
@@ -134,21 +140,23 @@ def test_a_folder_in_use_is_refused(finished, config):
         pipeline.run(config, str(workdir))
 
 
+def test_free_fields_may_differ_when_a_run_goes_on(finished, config):
+    workdir, table = finished
+    free = changed(config, ("rollout.env_threads", "2"), ("rollout.env_timeout_s", "30"))
+    assert pipeline.run(free, str(workdir)) == table
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": {"name": "eff"}}, "did you mean eef"),
-        ({"env": {"name": "webshp"}}, "did you mean webshop"),
-        ({"method": {"name": "eef", "explore": "fail"}}, "failed"),
+        (("method.name", "eff"), "did you mean eef"),
+        (("env.name", "webshp"), "did you mean webshop"),
+        (("method.explore", "fail"), "failed"),
     ],
 )
-def test_unknown_names_list_the_near_ones_before_anything_is_written(
-    config, tmp_path, change, message
-):
-    changed = {**config, **change}
+def test_unknown_names_list_the_near_ones(config, change, message):
     with pytest.raises(ConfigError, match=message):
-        pipeline.run(changed, str(tmp_path / "run"))
-    assert not (tmp_path / "run").exists()
+        changed(config, change)
 
 
 def test_a_model_folder_without_tensors_names_them_all(base, config, tmp_path):
@@ -156,9 +164,9 @@ def test_a_model_folder_without_tensors_names_them_all(base, config, tmp_path):
     shutil.copytree(base, folder)
     raw = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**raw, "num_hidden_layers": 2}))
-    changed = {**config, "model": {**config["model"], "path": str(folder)}}
+    other = changed(config, ("model.path", str(folder)))
     with pytest.raises(DataError, match=r"layers\.1\.self_attn\.q_proj[\s\S]*layers\.1\.mlp"):
-        pipeline.run(changed, str(tmp_path / "run"))
+        pipeline.run(other, str(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(

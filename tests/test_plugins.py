@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 
+from eef_jax import config as config_lib
 from eef_jax import plugins
 from eef_jax.errors import ConfigError, check_at_least
 
@@ -32,14 +33,10 @@ def test_names_are_the_modules_of_the_package():
 
 @pytest.mark.parametrize("name", plugins.available("methods"))
 def test_every_method_is_a_plugin(name):
-    method = plugins.make("methods", name, {})
+    module = plugins.load("methods", name)
+    method = module.make(module.Config())
     assert method.name == name
     assert method.rounds >= 0
-
-
-def test_a_section_fills_the_fields():
-    method = plugins.make("methods", "eef", {"states": 3, "choice": "newest"})
-    assert (method.states, method.choice) == (3, "newest")
 
 
 def test_an_unknown_name_lists_the_near_ones():
@@ -47,22 +44,27 @@ def test_an_unknown_name_lists_the_near_ones():
         plugins.load("methods", "sft_positiv")
 
 
-def test_fields_of_other_methods_are_left_out_so_that_the_name_alone_switches():
-    section = {"rounds": 2, "states": 5, "rollouts": 1, "threshold": None, "recovery": "previous"}
-    assert plugins.make("methods", "rft", section).rounds == 2
-    assert plugins.make("methods", "sft_positive", section).rounds == 0
-
-
-def test_a_field_no_method_has_lists_the_near_ones():
-    with pytest.raises(ConfigError, match=r"'eef' has no field 'rollout': did you mean rollouts"):
-        plugins.make("methods", "eef", {"rollout": 6})
-
-
 def test_a_dotted_name_comes_from_outside(outside):
-    name = outside("mine", "def make(*, size=1): return ('made', size)")
-    assert plugins.make("methods", name, {"size": 4}) == ("made", 4)
-    name = outside("anything", "def make(**section): return section")
-    assert plugins.make("methods", name, {"x": 1}) == {"x": 1}
+    name = outside(
+        "mine",
+        "import dataclasses\n"
+        "@dataclasses.dataclass(frozen=True)\n"
+        "class Config:\n"
+        "    size: int = 1\n"
+        "def make(config): return ('made', config.size)\n",
+    )
+    values = config_lib.plain(config_lib.load("configs/webshop.py:tiny"))
+    values["method"] = {"name": name, "size": 4}
+    assert config_lib.make("method", config_lib.read(values).method) == ("made", 4)
+    values["method"]["sise"] = 4
+    with pytest.raises(ConfigError, match=r"no field method\.sise: did you mean method\.size"):
+        config_lib.read(values)
+
+
+def test_a_plug_in_declares_its_section(outside):
+    name = outside("bare", "def make(config): return 1")
+    with pytest.raises(ConfigError, match="declares no config section"):
+        config_lib.override({"method": {"name": "eef"}}, [("method.name", name)])
 
 
 def test_a_dotted_name_that_is_not_there():

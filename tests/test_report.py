@@ -118,7 +118,7 @@ def test_a_half_finished_run_names_what_is_missing(tmp_path, until):
 
 def test_the_terminal_table(work, text):
     shown = report.table(work)
-    assert "eef on toy, seed 7, test tasks" in shown
+    assert "eef on webshop, seed 7, test tasks" in shown
     assert "train tasks solved only through an expert failure: 2" in shown
     assert shown.endswith("report.md")
     lines = shown.splitlines()
@@ -126,7 +126,7 @@ def test_the_terminal_table(work, text):
 
 
 def test_a_method_without_rounds(tmp_path):
-    config = toyrun.CONFIG | {"method": {"name": "sft_positive", "rounds": 2}}
+    config = toyrun.CONFIG | {"method": {"name": "sft_positive"}}
     work = toyrun.make(tmp_path / "run", config=config, method=SftPositive())
     report.write(work)
     text = (work.root / "report.md").read_text()

@@ -8,8 +8,8 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from eef_jax import sharding
+from eef_jax.config.sections import LoraConfig
 from eef_jax.errors import ConfigError
-from eef_jax.models.config import LoraConfig
 from tests.models.toys import toy
 
 

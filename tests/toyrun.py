@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from eef_jax import config as config_lib
 from eef_jax import scores as scores_lib
 from eef_jax.methods.base import Attempts
 from eef_jax.methods.eef import Eef
@@ -11,12 +12,16 @@ from eef_jax.storage.trajectories import write_trajectories
 from eef_jax.storage.workdir import open_workdir
 from eef_jax.types import Outcome, Step, Task, Trajectory
 
-CONFIG = {
-    "seed": 7,
-    "env": {"name": "toy"},
-    "method": {"name": "eef", "rounds": 2, "states": 3, "rollouts": 1},
-    "evaluate": {"split": "test"},
-}
+CONFIG = config_lib.plain(
+    config_lib.read(
+        {
+            "seed": 7,
+            "env": {"name": "webshop"},
+            "expert": {"name": "webshop"},
+            "method": {"name": "eef", "rounds": 2, "states": 3, "rollouts": 1},
+        }
+    )
+)
 PROVENANCE = {"commit": "abc", "config_hash": "0123", "seed": 7, "versions": {"python": "3.11"}}
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.engine.workload import Key, Outputs, Workload, print_result, time_run
-from eef_jax.engine.config import EngineConfig, has_exclusive_pages
+from eef_jax.config.sections import EngineConfig
+from eef_jax.engine.config import has_exclusive_pages
 from eef_jax.engine.engine import Engine
 from eef_jax.engine.pages import DECODED, PageAllocator, PrefixMatch
 from eef_jax.engine.programs import Programs

@@ -25,7 +25,7 @@ from benchmarks.common import machine
 from benchmarks.engine.ours import Player
 from benchmarks.engine.workload import Workload
 from eef_jax import cli
-from eef_jax.engine.config import EngineConfig
+from eef_jax.config.sections import EngineConfig
 from eef_jax.engine.engine import Engine
 from eef_jax.engine.programs import Programs
 from eef_jax.engine.sampling import SamplingArrays, SamplingParams, sample

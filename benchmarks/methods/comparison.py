@@ -11,7 +11,9 @@ from typing import Any
 
 from etils import epath
 
+from eef_jax import config as config_lib
 from eef_jax import scores as scores_lib
+from eef_jax.config import Config
 from eef_jax.errors import DataError
 from eef_jax.report import markdown
 from eef_jax.report.results import DIFFICULTY
@@ -22,6 +24,7 @@ from eef_jax.storage.provenance import config_hash, json_values
 from eef_jax.storage.workdir import Workdir
 
 SCHEMA = 1
+_VARIED = ("method", "seed")  # sections that differ between the runs of a comparison
 SUBJECT = "eef"  # the method that all others are controls of
 
 
@@ -81,13 +84,13 @@ def collect(work: Workdir, method: str) -> Figures:
     played = run.trajectories(f"round_{run.rounds}/evaluate")
     tune = run.total("tune", "tokens", "steps")
     counts = [run.counts(name) for name in run.manifests]
-    config = work.config
+    config = run.config
     return Figures(
         method=method,
-        seed=config["seed"],
-        split=config["evaluate"]["split"],
+        seed=config.seed,
+        split=config.evaluate.split,
         commit=run.manifests[f"round_{run.rounds}/evaluate"]["provenance"].get("commit"),
-        config_hash=config_hash(config),
+        config_hash=config_hash(config_lib.of_kind(config, "results")),
         setting=setting(config),
         rollouts=run.total("explore", "episodes")["episodes"],
         tokens=tune["tokens"],
@@ -104,9 +107,10 @@ def collect(work: Workdir, method: str) -> Figures:
     )
 
 
-def setting(config: Mapping[str, Any]) -> str:
-    """Hash of all that the runs of one comparison share."""
-    return config_hash({k: v for k, v in config.items() if k not in ("method", "seed")})
+def setting(config: Config) -> str:
+    """Hash of the results fields that the runs of one comparison share."""
+    shared = config_lib.of_kind(config, "results")
+    return config_hash({k: v for k, v in shared.items() if k.partition(".")[0] not in _VARIED})
 
 
 def write(path: epath.PathLike, figures: Figures) -> None:

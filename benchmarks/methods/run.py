@@ -16,14 +16,14 @@ from typing import Any
 
 from absl import flags
 from etils import epath
-from ml_collections import config_flags
 
 from benchmarks.methods import comparison
 from eef_jax import cli
+from eef_jax import config as config_lib
+from eef_jax.config import Config
 from eef_jax.errors import ConfigError, DataError, did_you_mean
-from eef_jax.storage import provenance
 from eef_jax.storage.files import write_json
-from eef_jax.storage.provenance import config_hash
+from eef_jax.storage.provenance import json_values
 from eef_jax.storage.workdir import CONFIG, MANIFEST, Stage, open_workdir, read_workdir
 
 # Fields of the section `method` that each variant sets; EEF takes the config's own K.
@@ -40,17 +40,24 @@ RESULTS = pathlib.Path(__file__).parents[1] / "results"
 _log = logging.getLogger(__name__)
 
 
-def configure(base: Mapping[str, Any], method: str, seed: int, split: str) -> dict[str, Any]:
-    """The config of one run."""
-    section = {**base["method"], **METHODS[method]}
-    if section["rollouts"] == "matched":
+def configure(base: Mapping[str, Any], method: str, seed: int, split: str) -> Config:
+    """The config of one run.
+
+    Args:
+        base: plain values of what all runs share; its method section is EEF's.
+        method: a key of `METHODS`.
+        seed: of the run.
+        split: tasks to evaluate on.
+
+    Raises:
+        ConfigError: the base's K does not fit the method.
+    """
+    variant = dict(METHODS[method])
+    section = config_lib.switched("method", variant.pop("name"), base["method"]) | variant
+    if section.get("rollouts") == "matched":
         section["eef_rollouts"] = base["method"]["rollouts"]
-    return {
-        **base,
-        "seed": seed,
-        "method": section,
-        "evaluate": {**base["evaluate"], "split": split},
-    }
+    evaluate = {**base["evaluate"], "split": split}
+    return config_lib.read({**base, "seed": seed, "method": section, "evaluate": evaluate})
 
 
 def share(source: Stage, target: Stage) -> None:
@@ -62,7 +69,7 @@ def share(source: Stage, target: Stage) -> None:
 
 
 def run_seed(
-    configs: Mapping[str, dict[str, Any]],
+    configs: Mapping[str, Config],
     folder: epath.Path,
     results: epath.Path,
     pool: concurrent.futures.Executor,
@@ -79,21 +86,21 @@ def run_seed(
 
     for method, config in configs.items():
         path = results / name_of(config, method)
-        if path.exists() and comparison.load(path).config_hash == config_hash(config):
+        if path.exists() and comparison.load(path).config_hash == pipeline.hash_of(config):
             _log.info("%s is there already", path)
             continue
-        with open_workdir(folder / method, config) as work:
+        with open_workdir(folder / method, config_lib.plain(config)) as work:
             for other in configs:
                 for name in CLONE if is_run_of(folder / other, configs[other]) else ():
                     share(Stage(name=name, folder=folder / other / name), work.stage(name))
-        _log.info("%s, seed %s", method, config["seed"])
+        _log.info("%s, seed %s", method, config.seed)
         pool.submit(pipeline.run, config, str(folder / method)).result()
         comparison.write(path, comparison.collect(read_workdir(folder / method), method))
 
 
-def name_of(config: Mapping[str, Any], method: str) -> str:
+def name_of(config: Config, method: str) -> str:
     """Name of a figures file."""
-    return f"{config['evaluate']['split']}-{method}-{config['seed']}.json"
+    return f"{config.evaluate.split}-{method}-{config.seed}.json"
 
 
 def read_table(results: epath.Path, split: str, methods: Sequence[str], seeds: range) -> str:
@@ -112,11 +119,10 @@ def read_table(results: epath.Path, split: str, methods: Sequence[str], seeds: r
     return comparison.table(found)
 
 
-def is_run_of(folder: epath.Path, config: Mapping[str, Any]) -> bool:
+def is_run_of(folder: epath.Path, config: Config) -> bool:
     """Whether a folder holds a run of exactly this config."""
-    return (folder / CONFIG).exists() and read_workdir(folder).config == provenance.json_values(
-        config
-    )
+    values = json_values(config_lib.plain(config))
+    return (folder / CONFIG).exists() and read_workdir(folder).config == values
 
 
 def _copy(source: epath.Path, target: epath.Path) -> None:
@@ -135,7 +141,9 @@ def _main() -> None:
             raise ConfigError(
                 f"unknown method {method!r} in --methods: {did_you_mean(method, METHODS)}"
             )
-    base = given.config.to_dict()
+    config = cli.read_config()
+    assert config is not None, "the flag has a default"
+    base = config_lib.plain(config)
     split = given.split or base["evaluate"]["split"]
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     results = epath.Path(given.results)
@@ -181,5 +189,5 @@ def run() -> None:
     flags.DEFINE_string("results", str(RESULTS), "Folder of the figures.")
     flags.DEFINE_integer("jobs", 1, "Seeds to run side by side.", lower_bound=1)
     flags.DEFINE_bool("table", False, "Only print the table from --results.")
-    config_flags.DEFINE_config_file("config", "configs/webshop.py", "What all runs share.")
+    cli.define_config("configs/webshop.py")
     cli.run(_main)

@@ -25,7 +25,8 @@ PERIOD = 0.0005  # seconds between two samples
 _PROBE = """
 import sys, jax
 print("ready", flush=True), sys.stdin.readline()
-from eef_jax.models.config import LoraConfig, ModelOptions
+from eef_jax.config.sections import LoraConfig
+from eef_jax.models.config import ModelOptions
 from eef_jax.models.huggingface import folder as hf
 path, param_dtype, quantization = sys.argv[1:]
 lora = LoraConfig(rank=1) if quantization else None

@@ -18,7 +18,8 @@ import numpy as np
 from absl import flags
 
 from eef_jax import cli
-from eef_jax.models.config import LoraConfig, ModelOptions
+from eef_jax.config.sections import LoraConfig
+from eef_jax.models.config import ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import Model, merge
 from eef_jax.text import tokenizer as tokenizer_lib

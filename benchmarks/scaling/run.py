@@ -69,14 +69,15 @@ def measure(row: Row) -> dict[str, Any]:
     """Compile a row and keep what the table needs, as JSON values."""
     os.environ["JAX_PLATFORMS"] = "cpu"
     from configs import webshop
+    from eef_jax import config as config_lib
     from eef_jax.analysis import plan, table
-    from eef_jax.engine.config import EngineConfig
 
     config = webshop.get_config(row.preset)
     config.train.batch_size, config.mesh.data = row.rows, row.data
-    made = plan.plan(config.to_dict(), row.topology, wanted=(row.program,))
+    typed = config_lib.read(config.to_dict())
+    made = plan.plan(typed, row.topology, wanted=(row.program,))
     print("\n".join(table.format_plan(made)), flush=True)
-    engine_config = EngineConfig(**config.engine.to_dict())
+    engine_config = typed.engine
     return {
         "row": dataclasses.asdict(row),
         "compiler": {name: importlib.metadata.version(name) for name in ("jax", "libtpu")},

@@ -52,7 +52,9 @@ Path = tuple[Task, list[str]]
 
 def make(**fields: Any) -> ScienceWorld:
     """The environment under the package's own simplifications."""
-    return scienceworld.make(**{"simplifications": "easy", "jvms": 1, "timeout_s": 300.0, **fields})
+    return scienceworld.make(
+        scienceworld.Config(**{"simplifications": "easy", "jvms": 1, "timeout_s": 300.0, **fields})
+    )
 
 
 def paths(count: int, *, short: bool = False) -> list[Path]:
@@ -159,7 +161,7 @@ def expert_figures(count: int) -> list[Measurement]:
     """The expert with its own habits on training tasks of short types, as ETO plays them."""
     with contextlib.closing(make(tasks=EXPERT, simplifications="eto", jvms=2)) as env:
         orders = _orders(env, count)
-        policy = gold.make(env=env)
+        policy = gold.make(gold.Config(), env=env)
         played = loop.play_episodes_sync(
             env, policy, orders, concurrency=2, env_threads=2, env_timeout_s=600
         )
@@ -198,7 +200,7 @@ def soak_figures(episodes: int, kills: int) -> list[Measurement]:
 
         played = loop.play_episodes_sync(
             env,
-            gold.make(env=env),
+            gold.make(gold.Config(), env=env),
             _orders(env, episodes, max_steps=30),
             concurrency=2,
             env_threads=2,

@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from eef_jax import sharding
+from eef_jax.config.sections import LoraConfig, OptimizerConfig
 from eef_jax.data.batches import Batches
-from eef_jax.models.config import LoraConfig, ModelOptions
+from eef_jax.models.config import ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.train import state, step
-from eef_jax.train.optim import OptimizerConfig, make_optimizer
+from eef_jax.train.optim import make_optimizer
 from eef_jax.types import Example
 
 

@@ -5,7 +5,7 @@ what an agent reads. Knows no step of training and no contender.
 """
 
 from configs import webshop
-from eef_jax import pipeline, plugins
+from eef_jax import config as config_lib
 from eef_jax.data import encode
 from eef_jax.rollout import play
 from eef_jax.text.chat import ChatTokenizer
@@ -19,19 +19,14 @@ def record(model: str, count: int) -> list[Example]:
         model: Hugging Face folder whose chat template and tokenizer turn them into ids.
         count: how many; there are 600 train tasks.
     """
-    config = webshop.get_config("demo").to_dict()
-    section = {k: v for k, v in config["expert"].items() if k not in ("name", "trajectories")}
-    env = pipeline.make_env(config)
+    config = config_lib.read(webshop.get_config("demo").to_dict())
+    env = config_lib.make("env", config.env)
     try:
-        expert = plugins.make(
-            "experts", config["expert"]["name"], {"env": env, "render": env.render, **section}
-        )
+        expert = config_lib.make("expert", config.expert, env=env)
         episodes = play.from_start(
             env.tasks("train")[:count], env.max_steps, prefix=f"expert/{expert.name}"
         )
-        played = play.play(
-            env, expert, episodes, config["rollout"], source="expert", progress=False
-        )
+        played = play.play(env, expert, episodes, config.rollout, source="expert", progress=False)
     finally:
         env.close()
     selections = [

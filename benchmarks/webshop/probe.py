@@ -24,7 +24,7 @@ def load(folder: str) -> dict[str, float]:
     start = time.perf_counter()
     from eef_jax.envs import webshop
 
-    env = webshop.make(data_dir=folder)
+    env = webshop.make(webshop.Config(data_dir=folder))
     env.game().reset(env.tasks("test")[0])
     return {
         "wall_s": time.perf_counter() - start,
@@ -37,7 +37,7 @@ def speed(folder: str) -> dict[str, float]:
     """Steps a second of CPU time; each episode makes a new search and ends in a purchase."""
     from eef_jax.envs import webshop
 
-    env = webshop.make(data_dir=folder, goals_per_product=0)
+    env = webshop.make(webshop.Config(data_dir=folder, goals_per_product=0))
     tasks, game = env.tasks("train")[:2000], env.game()
     steps = played = 0
     start = time.process_time()
@@ -71,7 +71,7 @@ def search(folder: str) -> dict[str, float]:
     from eef_jax.envs import webshop
     from eef_jax.envs.webshop.shop import search_index
 
-    env = webshop.make(data_dir=folder)
+    env = webshop.make(webshop.Config(data_dir=folder))
     goals = [task.goal for task in env.tasks("train")[:QUERIES]]
     queries = [
         goal if place % 2 else " ".join(goal.split()[:6]) for place, goal in enumerate(goals)
@@ -91,7 +91,7 @@ def games(folder: str) -> dict[str, float]:
     """
     from eef_jax.envs import webshop
 
-    env = webshop.make(data_dir=folder, goals_per_product=0)
+    env = webshop.make(webshop.Config(data_dir=folder, goals_per_product=0))
     tasks = env.tasks("train")
     first = env.game()
     first.reset(tasks[len(tasks) - 1])

@@ -12,11 +12,12 @@ import jax
 from jax.sharding import Mesh
 
 from eef_jax.analysis import chips, programs
+from eef_jax.config.sections import OptimizerConfig
 from eef_jax.data.batches import empty_batch
 from eef_jax.errors import ConfigError
 from eef_jax.models.model import Model
 from eef_jax.train import step as step_lib
-from eef_jax.train.optim import OptimizerConfig, make_optimizer
+from eef_jax.train.optim import make_optimizer
 
 
 def accumulation_steps(

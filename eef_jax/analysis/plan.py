@@ -16,18 +16,18 @@ from jax.sharding import Mesh
 from eef_jax import kernels, sharding
 from eef_jax.analysis import flops, micro_batch, programs
 from eef_jax.analysis.chips import Chip, chip_spec
+from eef_jax.config.sections import Config, ModelSection
 from eef_jax.data.batches import empty_batch
-from eef_jax.engine.config import MAX_NUM_SEQS, EngineConfig
+from eef_jax.engine.config import MAX_NUM_SEQS
 from eef_jax.errors import ConfigError
 from eef_jax.kernels import splash
-from eef_jax.learner.placement import lora_of, model_options
+from eef_jax.learner.placement import model_options
 from eef_jax.models import build
 from eef_jax.models import memory as memory_lib
 from eef_jax.models.config import ModelConfig
 from eef_jax.models.families.registry import family
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import Model
-from eef_jax.train.optim import OptimizerConfig
 from eef_jax.train.step import CHUNK
 
 ENGINE = ("prefill", "decode")
@@ -96,7 +96,7 @@ def peak_bytes(
 
 
 def plan(
-    config: Mapping[str, Any],
+    config: Config,
     topology: str,
     *,
     wanted: Sequence[str] = PROGRAMS,
@@ -105,7 +105,7 @@ def plan(
     """Compile a config's programs for a slice.
 
     Args:
-        config: plain sections, as in `configs/common.py`.
+        config: the run's config.
         topology: a TPU slice, such as `v5e:4x4`.
         wanted: which of `PROGRAMS`.
         loss_fraction: largest share of a row's tokens that have a loss weight (0-1].
@@ -115,18 +115,19 @@ def plan(
             program that does not (`programs.OutOfMemory`).
     """
     devices = topology_devices(topology)
-    shape, train = model_config(config["model"]), config["train"]
-    mesh = sharding.make_mesh(config["mesh"], devices)
-    local = sharding.make_mesh(config["rollout_mesh"], process_devices(topology, devices))
-    optimizer = OptimizerConfig(**train["optimizer"])
-    tuned = abstract_model(config, shape, mesh, scan_layers=config["model"]["scan_layers"])
+    shape, train = model_config(config.model), config.train
+    mesh = sharding.make_mesh(dataclasses.asdict(config.mesh), devices)
+    local = sharding.make_mesh(
+        dataclasses.asdict(config.rollout_mesh), process_devices(topology, devices)
+    )
+    tuned = abstract_model(config, shape, mesh, scan_layers=config.model.scan_layers)
     sizes = {
-        "batch_size": train["batch_size"],
-        "seq_len": train["seq_len"],
-        "max_loss_positions": max(math.ceil(loss_fraction * train["seq_len"]), 1),
+        "batch_size": train.batch_size,
+        "seq_len": train.seq_len,
+        "max_loss_positions": max(math.ceil(loss_fraction * train.seq_len), 1),
     }
     sampled, chip = abstract_model(config, shape, local, scan_layers=False), chip_spec(devices)
-    alike = local == mesh and not config["model"]["scan_layers"]
+    alike = local == mesh and not config.model.scan_layers
     second = (
         0 if alike or not set(wanted) & set(ENGINE) else memory_lib.bytes_per_device(sampled, local)
     )
@@ -135,9 +136,9 @@ def plan(
             second, local, used=memory_lib.bytes_per_device(tuned, mesh), limit=chip.hbm_bytes
         )
     parts = micro_batch.accumulation_steps(
-        train["micro_batch"], tuned, mesh=mesh, optimizer=optimizer, reserved=second, **sizes
+        train.micro_batch, tuned, mesh=mesh, optimizer=train.optimizer, reserved=second, **sizes
     )
-    engine_config = EngineConfig(**config["engine"])
+    engine_config = config.engine
     rows = engine_config.max_num_seqs or MAX_NUM_SEQS[""]
     engine_config = dataclasses.replace(
         engine_config,
@@ -147,7 +148,7 @@ def plan(
     )
     make = {
         "train": lambda: programs.train(
-            tuned, mesh=mesh, accumulation_steps=parts, optimizer=optimizer, **sizes
+            tuned, mesh=mesh, accumulation_steps=parts, optimizer=train.optimizer, **sizes
         ),
         "prefill": lambda: programs.prefill(sampled, mesh=local, engine_config=engine_config),
         "decode": lambda: programs.decode(sampled, mesh=local, engine_config=engine_config),
@@ -160,8 +161,8 @@ def plan(
         shared_base_bytes=memory_lib.bytes_per_device(sampled, local) if alike else 0,
         cache_bytes=programs.cache_bytes(sampled, mesh=local, engine_config=engine_config),
         parameters=flops.count_parameters(tuned),
-        batch_size=train["batch_size"],
-        seq_len=train["seq_len"],
+        batch_size=train.batch_size,
+        seq_len=train.seq_len,
         accumulation_steps=parts,
         expected_flops=expected_flops(config, tuned, mesh, **sizes),
         programs=tuple(make[name]() for name in PROGRAMS if name in wanted),
@@ -169,7 +170,7 @@ def plan(
 
 
 def expected_flops(
-    config: Mapping[str, Any],
+    config: Config,
     model: Model,
     mesh: Mesh,
     *,
@@ -183,7 +184,7 @@ def expected_flops(
     return flops.hardware_flops(
         model,
         load,
-        remat=config["train"]["remat"],
+        remat=config.train.remat,
         attention=flops.attention_flops(model.config, load, share=share),
         chunked=max_loss_positions > CHUNK,
     )
@@ -216,15 +217,15 @@ def topology_devices(topology: str) -> list[Any]:
         ) from error
 
 
-def model_config(section: Mapping[str, Any]) -> ModelConfig:
+def model_config(section: ModelSection) -> ModelConfig:
     """The model's shape: of its folder's config.json, or of the config's own fields.
 
     Raises:
         ConfigError: there is neither.
     """
-    if section["path"]:
-        return hf.read_config(epath.Path(section["path"]).expanduser())
-    raw = dict(section["architecture"])
+    if section.path:
+        return hf.read_config(epath.Path(section.path).expanduser())
+    raw = dict(section.architecture)
     if not raw:
         raise ConfigError(
             "nothing says what model to compile: set config.model.path to a Hugging Face folder "
@@ -233,16 +234,14 @@ def model_config(section: Mapping[str, Any]) -> ModelConfig:
     return family(raw["model_type"]).config_from_hf(raw)
 
 
-def abstract_model(
-    config: Mapping[str, Any], shape: ModelConfig, mesh: Mesh, *, scan_layers: bool
-) -> Model:
+def abstract_model(config: Config, shape: ModelConfig, mesh: Mesh, *, scan_layers: bool) -> Model:
     """The model of a config as shapes, as it lies on a mesh."""
-    section = config["model"]
+    section = config.model
     options = model_options(
         section,
-        lora=lora_of(section["lora"]),
+        section.lora if section.tuning == "lora" else None,
         scan_layers=scan_layers,
-        remat=config["train"]["remat"],
+        remat=config.train.remat,
     )
     return build.abstract(shape, options, mesh=mesh)
 

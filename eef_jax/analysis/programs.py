@@ -18,15 +18,15 @@ from jax.sharding import Mesh, NamedSharding
 from eef_jax import kernels, sharding
 from eef_jax.analysis import chips, count, flops, hlo
 from eef_jax.analysis.roofline import Roofline, roofline
+from eef_jax.config.sections import EngineConfig, OptimizerConfig
 from eef_jax.data.batches import empty_batch
-from eef_jax.engine.config import EngineConfig
 from eef_jax.engine.functions import EngineFunctions
 from eef_jax.engine.inputs import DecodeInputs, empty_prefill
 from eef_jax.errors import ConfigError
 from eef_jax.models.cache import CACHE_AXES, init_cache
 from eef_jax.models.model import Model
 from eef_jax.train import step as step_lib
-from eef_jax.train.optim import OptimizerConfig, make_optimizer
+from eef_jax.train.optim import make_optimizer
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

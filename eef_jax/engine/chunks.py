@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from eef_jax.engine.config import EngineConfig
+from eef_jax.config.sections import EngineConfig
+from eef_jax.engine.config import prefill_bucket
 from eef_jax.engine.request import GenerationRequest
 
 SKIP_WEIGHT = 0.01  # priority of each skipped dispatch, as a share of a full prefill
@@ -65,7 +66,7 @@ def _next_chunks(
     request: GenerationRequest, config: EngineConfig
 ) -> tuple[int, list[PrefillChunk]]:
     """The bucket of a request's next chunk, and all chunks up to the end of that bucket."""
-    bucket = config.prefill_bucket(min(request.cursor + config.prefill_chunk, request.run_end))
+    bucket = prefill_bucket(config, min(request.cursor + config.prefill_chunk, request.run_end))
     end = min(request.run_end, bucket * config.page_size)
     chunks = [
         PrefillChunk(request=request, start=start, stop=min(end, start + config.prefill_chunk))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 
+from eef_jax.config.sections import EngineConfig
 from eef_jax.errors import ConfigError
 from eef_jax.kernels import DEFAULT_PAGED, PAGED_IMPLEMENTATIONS, pages_per_block
 from eef_jax.models.cache import page_bytes
@@ -18,71 +19,18 @@ POOL_FRACTION = 0.8  # of the pages that all rows can fill, where a decode reads
 MEMINFO = Path("/proc/meminfo")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class EngineConfig:
-    """Sizes of the KV cache and of the dispatches.
+def prefill_buckets(config: EngineConfig) -> tuple[int, ...]:
+    """Widths in pages of the block tables that prefills are compiled for, ascending."""
+    unit = pages_per_block(config.page_size)
+    blocks = -(-config.pages_per_seq // unit)
+    step = -(-blocks // MAX_PREFILL_BUCKETS) * unit
+    widths = (step * i for i in range(1, MAX_PREFILL_BUCKETS + 1))
+    return tuple(sorted({min(width, config.pages_per_seq) for width in widths}))
 
-    Attributes:
-        max_num_seqs: rows of a decode dispatch, so sequences generated at once; 0: as many
-            conversations of `max_context` tokens as memory holds, at most `MAX_NUM_SEQS`.
-        max_context: tokens a conversation can hold.
-        page_size: positions in a page. Accelerators want 128.
-        num_pages: pages of the cache; 0: as many as the rows can fill and memory holds, a fifth
-            fewer where every decode reads the whole pool.
-        prefill_tokens: tokens of a prefill dispatch.
-        prefill_seqs: conversations that one prefill dispatch can serve.
-        prefill_chunk: tokens of one conversation that a row of a prefill dispatch can hold.
-        decode_steps: tokens that a decode dispatch can generate for each row.
-        attention: name in `kernels.PAGED_IMPLEMENTATIONS`; empty: the one suited to the device.
-    """
 
-    max_num_seqs: int = 0
-    max_context: int = 1024
-    # On CPU a decode's scores of a page are a product [3, 64] x [64, 64], which reads the cache at
-    # 31 GB/s; with pages of 128 positions it read at 19.
-    page_size: int = 64
-    num_pages: int = 0
-    # Four whole chunks: 19.2 s for 48 episodes of SmolLM2 on a Zen 5, with three 20.8.
-    prefill_tokens: int = 384
-    prefill_seqs: int = 4
-    # With chunks of 96 tokens the products of a prefill's attention ran at 120 to 146 GFLOP/s on
-    # two cores, with chunks of 32 at 53.
-    prefill_chunk: int = 96
-    decode_steps: int = 2
-    attention: str = ""
-
-    def __post_init__(self) -> None:
-        sizes = ("max_context", "page_size", "prefill_tokens", "prefill_seqs", "prefill_chunk")
-        for name in (*sizes, "decode_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"engine.{name} = {getattr(self, name)}: expected 1 or more")
-        for name in ("max_num_seqs", "num_pages"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"engine.{name} = {getattr(self, name)}: expected 0 or more")
-        if self.num_pages and self.num_pages < self.pages_per_seq:
-            raise ConfigError(
-                f"engine.num_pages = {self.num_pages} of {self.page_size} positions cannot hold "
-                f"one conversation of max_context {self.max_context}: set it to "
-                f"{self.pages_per_seq} or more, or to 0"
-            )
-
-    @property
-    def pages_per_seq(self) -> int:
-        """Pages of the longest conversation."""
-        return -(-self.max_context // self.page_size)
-
-    @property
-    def prefill_buckets(self) -> tuple[int, ...]:
-        """Widths in pages of the block tables that prefills are compiled for, ascending."""
-        unit = pages_per_block(self.page_size)
-        blocks = -(-self.pages_per_seq // unit)
-        step = -(-blocks // MAX_PREFILL_BUCKETS) * unit
-        widths = (step * i for i in range(1, MAX_PREFILL_BUCKETS + 1))
-        return tuple(sorted({min(width, self.pages_per_seq) for width in widths}))
-
-    def prefill_bucket(self, end: int) -> int:
-        """Return the narrowest bucket, in pages, that covers all positions below `end`."""
-        return next(width for width in self.prefill_buckets if width * self.page_size >= end)
+def prefill_bucket(config: EngineConfig, end: int) -> int:
+    """The narrowest bucket, in pages, that covers all positions below `end`."""
+    return next(width for width in prefill_buckets(config) if width * config.page_size >= end)
 
 
 def resolve(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from flax import nnx
 
-from eef_jax.engine.config import EngineConfig
+from eef_jax.config.sections import EngineConfig
 from eef_jax.engine.counters import Counters
 from eef_jax.engine.programs import Programs
 from eef_jax.engine.scheduler import Scheduler

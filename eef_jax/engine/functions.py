@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from eef_jax.engine.config import EngineConfig
+from eef_jax.config.sections import EngineConfig
 from eef_jax.engine.inputs import DecodeInputs
 from eef_jax.engine.sampling import NO_TOKEN, sample
 from eef_jax.models.cache import Cache, DecodeView, PrefillView

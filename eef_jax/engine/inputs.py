@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from eef_jax.config.sections import EngineConfig
 from eef_jax.engine.chunks import PrefillChunk
-from eef_jax.engine.config import EngineConfig
 from eef_jax.engine.request import GenerationRequest
 from eef_jax.engine.sampling import NO_TOKEN, Array, SamplingArrays
 from eef_jax.models.cache import PrefillView
@@ -72,7 +72,7 @@ def empty_prefill(config: EngineConfig, width: int) -> tuple[PrefillView, np.nda
 
     Args:
         config: sizes, all resolved.
-        width: pages of a block table, one of `config.prefill_buckets`.
+        width: pages of a block table, one of `config.prefill_buckets(...)`.
 
     Returns:
         Where the tokens go, and the tokens i32[t].
@@ -97,7 +97,7 @@ def prefill_inputs(
     Args:
         chunks: at most `config.prefill_seqs`, with `config.prefill_tokens` tokens in total.
         config: sizes, all resolved.
-        width: pages of a block table, one of `config.prefill_buckets`.
+        width: pages of a block table, one of `config.prefill_buckets(...)`.
 
     Returns:
         Where the tokens go, and the tokens i32[t].

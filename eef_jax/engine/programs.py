@@ -14,7 +14,8 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from eef_jax import sharding
-from eef_jax.engine.config import EngineConfig, resolve
+from eef_jax.config.sections import EngineConfig
+from eef_jax.engine.config import prefill_buckets, resolve
 from eef_jax.engine.functions import EngineFunctions, Leaves
 from eef_jax.engine.inputs import DecodeInputs, empty_prefill
 from eef_jax.errors import ConfigError
@@ -91,7 +92,7 @@ class Programs:
 
     def compile_all(self, adapter: Leaves) -> None:
         """Compile every program and bucket, by warm-up on empty inputs."""
-        for width in self.config.prefill_buckets:
+        for width in prefill_buckets(self.config):
             self.prefill(adapter, *empty_prefill(self.config, width))
         self.decode(adapter, DecodeInputs.empty(self.config))
         self.copy([])

@@ -5,19 +5,21 @@ environment over a Java simulator is this file: a `Simulator`, tasks and prompts
 `eef_jax.envs._jvm` and `eef_jax.envs._prompt`.
 """
 
+import dataclasses
 import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-from eef_jax.envs._jvm.game import REWARD_CONVENTIONS, ReplayGame, RewardConvention
+from eef_jax.config.fields import check, field
+from eef_jax.envs._jvm.game import ReplayGame, RewardConvention
 from eef_jax.envs._jvm.pool import JvmPool, usable_cores
 from eef_jax.envs._jvm.process import Jvm, find_java, find_package
 from eef_jax.envs._jvm.replay import ReplayState, run_at_state
 from eef_jax.envs._jvm.simulator import SimulatorStatus
 from eef_jax.envs._prompt import Preset, split_limits
-from eef_jax.errors import ConfigError, EnvError, check_at_least, check_one_of, did_you_mean
+from eef_jax.errors import ConfigError, EnvError, check_one_of, did_you_mean
 from eef_jax.types import Message, Task
 
 GAMES = (
@@ -49,63 +51,70 @@ PRESETS = {
 }
 
 
-def make(
-    *,
-    games: str = "cookingworld,twc,coin",
-    params: str = "",
-    prompt: str = "action",
-    train_tasks: int = 0,
-    dev_tasks: int = 0,
-    test_tasks: int = 0,
-    max_steps: int = 0,
-    reward: RewardConvention = "final",
-    jvms: int = 0,
-    timeout_s: float = 60.0,
-) -> "TextWorldExpress":
-    """Make the environment.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The section `env` of TextWorldExpress."""
 
-    Args:
-        games: names of games with commas, or `all`.
-        params: the games' own settings, as `"numLocations=3,includeDoors=0"`; all chosen games must
-            know them; "": their defaults.
-        prompt: `action` (a message is an action) or `react` (a thought, then an action).
-        train_tasks: number of tasks of `train`, its first ones, in which the games take turns; 0:
-            all, 1,000 of each game.
-        dev_tasks: number of tasks of `dev`; 0: all, 1,000 of each game.
-        test_tasks: number of tasks of `test`; 0: all, 1,000 of each game.
-        max_steps: cap on an agent's actions; 0: 50.
-        reward: `final`, the score at the end, or `best`, its running maximum; they differ where a
-            mistake ends the game. Both stand in each step's `info["rewards"]`.
-        jvms: bound on the simulators' processes; 0: one for each core this process may use.
-        timeout_s: wall-clock limit of one call of the simulator; its JVM is then replaced.
+    games: str = field("cookingworld,twc,coin", "names of games with commas, or all")
+    params: str = field(
+        "",
+        "the games' own settings, such as numLocations=3,includeDoors=0; all chosen games must "
+        "have them; empty: their defaults",
+    )
+    prompt: Literal["action", "react"] = field(
+        "action", "prompt preset; action: a message is an action; react: a thought, then an action"
+    )
+    train_tasks: int = field(
+        0, "first tasks of the split, games in turn; 0: all, 1,000 of each game", at_least=0
+    )
+    dev_tasks: int = field(0, "first tasks of the dev split; 0: all", at_least=0)
+    test_tasks: int = field(0, "first tasks of the test split; 0: all", at_least=0)
+    max_steps: int = field(0, "cap on an agent's actions; 0: 50", at_least=0)
+    reward: RewardConvention = field(
+        "final",
+        "final: the score at the end; best: its running maximum (they differ where a mistake ends "
+        "the game)",
+    )
+    jvms: int = field(
+        0, "simulator processes; 0: one for each core of this process", at_least=0, kind="free"
+    )
+    timeout_s: float = field(
+        60.0, "limit of one simulator call", unit="seconds", above=0, kind="free"
+    )
+
+    def __post_init__(self) -> None:
+        check(self, "env")
+
+
+def make(config: Config) -> "TextWorldExpress":
+    """Make the environment.
 
     Raises:
         ConfigError: the package is not installed, or a name is unknown.
         EnvError: there is no Java.
     """
-    chosen = GAMES if games == "all" else tuple(name.strip() for name in games.split(","))
+    named = tuple(name.strip() for name in config.games.split(","))
+    chosen = GAMES if config.games == "all" else named
     for name in chosen:
         check_one_of("env.games", name, GAMES)
-    check_one_of("env.prompt", prompt, PRESETS)
-    check_one_of("env.reward", reward, REWARD_CONVENTIONS)
-    limits = split_limits(train_tasks=train_tasks, dev_tasks=dev_tasks, test_tasks=test_tasks)
-    check_at_least("env.max_steps", max_steps, 0)
-    check_at_least("env.jvms", jvms, 0)
+    limits = split_limits(
+        train_tasks=config.train_tasks, dev_tasks=config.dev_tasks, test_tasks=config.test_tasks
+    )
     package, version = find_package("textworld_express", extra="textworld-express")
     find_java()
     tasks = {
-        split: tuple(_task(split, game, seed, params) for seed in seeds for game in chosen)
+        split: tuple(_task(split, game, seed, config.params) for seed in seeds for game in chosen)
         for split, seeds in FOLDS.items()
     }
     return TextWorldExpress(
         package,
         version,
         {split: found[: limits[split] or None] for split, found in tasks.items()},
-        preset=PRESETS[prompt],
-        max_steps=max_steps or CAP,
-        reward=reward,
-        jvms=jvms or usable_cores(),
-        timeout_s=timeout_s,
+        preset=PRESETS[config.prompt],
+        max_steps=config.max_steps or CAP,
+        reward=config.reward,
+        jvms=config.jvms or usable_cores(),
+        timeout_s=config.timeout_s,
     )
 
 

@@ -13,10 +13,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from eef_jax.config.fields import check, field
 from eef_jax.errors import ConfigError, PolicyError
 from eef_jax.policies.base import Policy
 from eef_jax.types import ChatRequest, Completion, Task
 
+NAME = "gold"  # in trajectories
 LOOK_AROUND = "look around"
 # Marks a focus in the planned actions that is replaced by one on another object when it is played.
 WRONG_FOCUS = "not: "
@@ -26,64 +28,54 @@ _OBJECT = re.compile(r"^\s+an? ([a-z0-9 ]+?)(?=\.| \(|,|$)", re.MULTILINE)
 _FOCUS = re.compile(r"focus on (.+)")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FailureRates:
-    """Probabilities of the failures (0-1, at most 1 together); otherwise the path is followed.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The section `expert` of gold paths: probabilities of failures, drawn once a task.
 
-    Attributes:
-        skip: probability of leaving out one to three steps.
-        wrong: probability of focusing on another visible object.
-        stop: probability of stopping after a quarter to nine tenths of the path.
+    They are at most 1 together; otherwise the path is followed to its end.
     """
 
-    skip: float = 0.35
-    wrong: float = 0.18
-    stop: float = 0.15
+    seed: int = field(0, "decides where it fails; attempts at a task are all played the same way")
+    skip: float = field(0.35, "that it leaves out one to three steps", at_least=0, at_most=1)
+    wrong: float = field(0.18, "that it focuses on another visible object", at_least=0, at_most=1)
+    stop: float = field(
+        0.15, "that it stops after a quarter to nine tenths of the path", at_least=0, at_most=1
+    )
+    look: bool = field(
+        False,
+        "look around in a room before focusing on anything there: a gold path names objects that "
+        "were never observed, which a policy cannot learn from it",
+    )
 
     def __post_init__(self) -> None:
+        check(self, "expert")
         rates = (self.skip, self.wrong, self.stop)
-        if min(rates) < 0 or sum(rates) > 1:
+        if sum(rates) > 1:
             raise ConfigError(
                 f"expert.skip, wrong and stop are {rates}, expected probabilities of at most 1 "
                 "together"
             )
 
 
-def make(
-    *,
-    env: Any,
-    seed: int = 0,
-    name: str = "gold",
-    skip: float = FailureRates.skip,
-    wrong: float = FailureRates.wrong,
-    stop: float = FailureRates.stop,
-    look: bool = False,
-) -> Policy:
+def make(config: Config, *, env: Any) -> Policy:
     """Create the expert.
 
     Args:
+        config: how it fails.
         env: the environment to play; needs `gold_path(task)` in addition to the protocol.
-        seed: decides where the expert fails; every attempt at a task is played the same way.
-        name: the expert's name in trajectories.
-        skip: probability of leaving out one to three steps (0-1). With 0 for all three
-            probabilities the expert never fails.
-        wrong: probability of focusing on another visible object (0-1).
-        stop: probability of stopping early (0-1).
-        look: whether to look around in a room before focusing on anything there. A gold path names
-            objects that were never observed, which a policy cloned from it cannot learn to do.
 
     Raises:
-        ConfigError: the environment has no gold paths, or the probabilities are out of range.
+        ConfigError: the environment has no gold paths.
     """
     if not hasattr(env, "gold_path"):
         raise ConfigError(
             f"expert 'gold' needs an environment with gold paths; {env.name} has none: choose "
             "another expert.name, or give a file (expert.trajectories)"
         )
-    rates = FailureRates(skip=skip, wrong=wrong, stop=stop)
     tasks = {task.id: task for split in ("train", "dev", "test") for task in env.tasks(split)}
+    look = config.look
     gold_path = (lambda task: insert_looks(env.gold_path(task))) if look else env.gold_path
-    return GoldExpert(gold_path, env.render, tasks, rates, seed=seed, name=name)
+    return GoldExpert(gold_path, env.render, tasks, config, name=NAME)
 
 
 class GoldExpert:
@@ -93,8 +85,7 @@ class GoldExpert:
         gold_path: returns the solution of a task.
         render: words an action as a message.
         tasks: the environment's tasks by id.
-        rates: probabilities of the failures.
-        seed: decides where the expert fails.
+        rates: probabilities of the failures, and the seed that decides where.
         name: the expert's name in trajectories.
     """
 
@@ -106,9 +97,8 @@ class GoldExpert:
         gold_path: Callable[[Task], Sequence[str]],
         render: Callable[[str], str],
         tasks: dict[str, Task],
-        rates: FailureRates,
+        rates: Config,
         *,
-        seed: int,
         name: str,
     ):
         self.name = name
@@ -116,7 +106,7 @@ class GoldExpert:
         self._render = render
         self._tasks = tasks
         self._rates = rates
-        self._seed = seed
+        self._seed = rates.seed
         self._planned: dict[str, list[str]] = {}  # by episode
 
     async def act(self, request: ChatRequest) -> Completion:
@@ -156,7 +146,7 @@ class GoldExpert:
         """Do nothing: the JVM of the gold paths belongs to the environment."""
 
 
-def plan_actions(path: Sequence[str], rates: FailureRates, rng: random.Random) -> list[str]:
+def plan_actions(path: Sequence[str], rates: Config, rng: random.Random) -> list[str]:
     """Draw the actions that the expert will perform.
 
     A wrong focus depends on what the expert will see, so it is planned as the right one prefixed by

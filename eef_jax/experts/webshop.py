@@ -11,11 +11,15 @@ right page. That is how the paper describes GPT-4 failing; nothing in here label
 import dataclasses
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
+from eef_jax.config.fields import check, field
 from eef_jax.policies.base import Policy
 from eef_jax.policies.scripted import ScriptedPolicy
 from eef_jax.types import ChatRequest, Message
+
+NAME = "shopper"  # in trajectories
 
 _SEP = " [SEP] "
 _ACTION = re.compile(r"(search|click)\[(.+)\]")
@@ -41,58 +45,50 @@ class Requirements:
     upper: float | None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ShopperProfile:
-    """The shopper's weaknesses as probabilities (0-1), drawn once for each task.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The section `expert` of the shopper: its weaknesses as probabilities, drawn once a task."""
 
-    Attributes:
-        reread: that it goes back to the instruction and so forgets nothing on the way.
-        lapse: that it overlooks an option even without turning a page.
-        misread: that, tired, it lets go of an attribute before the options.
-        reword: that it searches anew, with the options as words, after two pages without a hit.
-        patience: results pages it reads before it takes the closest thing or starts once more.
-    """
+    seed: int = field(0, "decides when its weaknesses show; a task is always played the same way")
+    reread: float = field(
+        0.0,
+        "that it goes back to the instruction and so forgets nothing on the way",
+        at_least=0,
+        at_most=1,
+    )
+    lapse: float = field(
+        0.18, "that it overlooks an option even without turning a page", at_least=0, at_most=1
+    )
+    misread: float = field(
+        0.0, "that, tired, it drops an attribute before the options", at_least=0, at_most=1
+    )
+    reword: float = field(
+        0.25,
+        "that it searches again, with the options as words, after two pages without a match",
+        at_least=0,
+        at_most=1,
+    )
+    patience: int = field(
+        4, "results pages it reads before it takes the closest product or starts again", at_least=1
+    )
 
-    reread: float = 0.01
-    lapse: float = 0.18
-    misread: float = 0.12
-    reword: float = 0.25
-    patience: int = 4
+    def __post_init__(self) -> None:
+        check(self, "expert")
 
 
-def make(
-    *,
-    render: Callable[[str], str],
-    seed: int = 0,
-    name: str = "shopper",
-    reread: float = ShopperProfile.reread,
-    lapse: float = ShopperProfile.lapse,
-    misread: float = ShopperProfile.misread,
-    reword: float = ShopperProfile.reword,
-    patience: int = ShopperProfile.patience,
-) -> Policy:
+def make(config: Config, *, env: Any) -> Policy:
     """Make the expert.
 
     Args:
-        render: says an action as a message (`Env.render`).
-        seed: decides when its weaknesses show; a task is always played the same way.
-        name: the expert's name in trajectories.
-        reread: probability (0-1) that it goes back to the instruction and forgets nothing.
-        lapse: probability that it overlooks an option without turning a page.
-        misread: probability that it forgets an attribute before the options.
-        reword: probability that it searches again, with the options as words, after two pages
-            without a hit.
-        patience: results pages it reads before it settles for the closest item or starts again.
+        config: its weaknesses.
+        env: the environment it plays; words its actions as messages (`Env.render`).
     """
-    profile = ShopperProfile(
-        reread=reread, lapse=lapse, misread=misread, reword=reword, patience=patience
-    )
 
     def speak(request: ChatRequest) -> str:
-        draw = random.Random(f"{seed} {name} {request.task}").random
-        return render(next_action(request.messages, profile, [draw() for _ in range(6)]))
+        draw = random.Random(f"{config.seed} {NAME} {request.task}").random
+        return str(env.render(next_action(request.messages, config, [draw() for _ in range(6)])))
 
-    return ScriptedPolicy(speak, name=name)
+    return ScriptedPolicy(speak, name=NAME)
 
 
 def parse_instruction(instruction: str) -> Requirements:
@@ -113,7 +109,7 @@ def parse_instruction(instruction: str) -> Requirements:
     return Requirements(words=words, options=options, upper=float(price[1]) if price else None)
 
 
-def next_action(messages: Sequence[Message], profile: ShopperProfile, luck: Sequence[float]) -> str:
+def next_action(messages: Sequence[Message], profile: Config, luck: Sequence[float]) -> str:
     """The shopper's next action.
 
     Args:
@@ -142,7 +138,7 @@ def _query(wish: Requirements, *, again: bool) -> list[str]:
 
 
 def _remembered(
-    wish: Requirements, pages_read: int, profile: ShopperProfile, luck: Sequence[float]
+    wish: Requirements, pages_read: int, profile: Config, luck: Sequence[float]
 ) -> Requirements:
     """What is left of the wish after reading so many results pages."""
     lost = 0 if luck[0] < profile.reread else pages_read - 1
@@ -176,7 +172,7 @@ def _on_results(
     wish: Requirements,
     said: Sequence[tuple[str, str]],
     pages_read: int,
-    profile: ShopperProfile,
+    profile: Config,
     luck: Sequence[float],
 ) -> str:
     items = [i for i in _items(page) if wish.upper is None or i[2] <= wish.upper]

@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from eef_jax.config.sections import PagedName
 from eef_jax.errors import ConfigError, did_you_mean
 from eef_jax.kernels import cudnn, flash, paged, splash, xla
 from eef_jax.kernels.paged import pages_per_block as pages_per_block
@@ -84,7 +85,7 @@ PAGED_IMPLEMENTATIONS: dict[str, PagedAttention] = {
     "flash": PagedAttention(decode=_decode(flash.prefill), prefill=flash.prefill),
 }
 # The default for each platform.
-DEFAULT_PAGED = {"cpu": "pages", "tpu": "flash", "gpu": "gathered"}
+DEFAULT_PAGED: dict[str, PagedName] = {"cpu": "pages", "tpu": "flash", "gpu": "gathered"}
 
 
 @runtime_checkable

@@ -7,7 +7,6 @@ its own devices (`config.rollout_mesh`) with its own copy, unless both meshes ar
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,9 +16,10 @@ from jax.sharding import Mesh
 
 from eef_jax import bases, sharding
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
+from eef_jax.config.sections import Config, LoraConfig, ModelSection
 from eef_jax.errors import ConfigError
 from eef_jax.models import build, memory, stacking
-from eef_jax.models.config import TARGETS, LoraConfig, ModelOptions
+from eef_jax.models.config import ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.huggingface import peft
 from eef_jax.models.model import Model, content_hash
@@ -32,7 +32,7 @@ class Placement:
     """The base model of a run. Nothing is loaded before it is first used.
 
     Args:
-        config: a run's config; the sections model, mesh, rollout_mesh and train.remat are read.
+        config: a run's config.
         hosts: the processes of the run.
         compile_cache: folder that compiled programs are kept in for the run's next start, unless
             JAX already has one (`JAX_COMPILATION_CACHE_DIR`). Not used on CPU: programs compiled
@@ -41,15 +41,13 @@ class Placement:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        config: Config,
         hosts: Hosts = SINGLE_PROCESS,
         *,
         compile_cache: epath.Path | None = None,
     ):
-        self._model = dict(config["model"])
-        self._meshes = {"mesh": config["mesh"], "rollout_mesh": config["rollout_mesh"]}
-        self._remat: str = config["train"]["remat"]
-        self._seed: int = config["seed"]
+        self._config = config
+        self._section = config.model
         self._hosts = hosts
         self._compile_cache = compile_cache
         self._hash: str | None = None
@@ -61,12 +59,12 @@ class Placement:
         Raises:
             ConfigError: the config names none.
         """
-        if self._model["architecture"] and not self._model["path"]:
+        if self._section.architecture and not self._section.path:
             raise ConfigError(
                 "this preset ships no weights: name its Hugging Face folder with "
                 "--config.model.path=FOLDER (eef_jax.compile alone needs none)"
             )
-        return bases.find(self._model["path"])
+        return bases.find(self._section.path)
 
     @functools.cached_property
     def chat(self) -> ChatTokenizer:
@@ -76,30 +74,28 @@ class Placement:
     @functools.cached_property
     def lora(self) -> LoraConfig | None:
         """The adapter that is trained; None where all parameters are."""
-        adapter = self._model["adapter"]
-        lora = lora_of(self._model["lora"])
-        if not adapter:
-            return lora
-        if lora is None:
-            raise ConfigError(
-                f"config.model.adapter = {adapter!r} is tuned on as an adapter, but "
-                "config.model.lora.enable is False: set it to True"
-            )
+        section = self._section
+        if section.tuning == "full":
+            return None
+        if not section.adapter:
+            return section.lora
         # The stored adapter decides its shape; dropout is not part of it.
-        stored = peft.read_config(adapter, hf.read_config(epath.Path(self.path)))
-        return dataclasses.replace(stored, dropout=lora.dropout)
+        stored = peft.read_config(section.adapter, hf.read_config(epath.Path(self.path)))
+        return dataclasses.replace(stored, dropout=section.lora.dropout)
 
     @functools.cached_property
     def mesh(self) -> Mesh:
         """The devices of all processes, for training."""
         self._set_compile_cache()
-        return sharding.make_mesh(self._meshes["mesh"])
+        return sharding.make_mesh(dataclasses.asdict(self._config.mesh))
 
     @functools.cached_property
     def rollout_mesh(self) -> Mesh:
         """The devices of this process, for rollouts."""
         self._set_compile_cache()
-        return sharding.make_mesh(self._meshes["rollout_mesh"], jax.local_devices())
+        return sharding.make_mesh(
+            dataclasses.asdict(self._config.rollout_mesh), jax.local_devices()
+        )
 
     @property
     def shared(self) -> bool:
@@ -109,7 +105,7 @@ class Placement:
     @functools.cached_property
     def trained(self) -> Model:
         """The base on the mesh of training."""
-        return self._load(self.mesh, scan_layers=self._model["scan_layers"])
+        return self._load(self.mesh, scan_layers=self._section.scan_layers)
 
     @functools.cached_property
     def played(self) -> Model:
@@ -156,10 +152,10 @@ class Placement:
             model: as for `base_hash`: `trained` or `played`.
         """
         return {
-            "base": self._model["path"],
+            "base": self._section.path,
             "base_hash": self.base_hash(model),
-            "param_dtype": self._model["param_dtype"],
-            "quantization": self._model["quantization"],
+            "param_dtype": self._section.param_dtype,
+            "quantization": self._section.quantization,
             "lora": self.lora,
         }
 
@@ -168,16 +164,15 @@ class Placement:
         return hf.abstract_from_folder(self.path, self._options(scan_layers=False))
 
     def _options(self, *, scan_layers: bool) -> ModelOptions:
-        return model_options(
-            self._model, lora=self.lora, scan_layers=scan_layers, remat=self._remat
-        )
+        remat = self._config.train.remat
+        return model_options(self._section, self.lora, scan_layers=scan_layers, remat=remat)
 
     def _load(self, mesh: Mesh, *, scan_layers: bool) -> Model:
         options = self._options(scan_layers=scan_layers)
-        model = hf.load(self.path, options, mesh=mesh, seed=self._seed)
-        if not self._model["adapter"]:
+        model = hf.load(self.path, options, mesh=mesh, seed=self._config.seed)
+        if not self._section.adapter:
             return model
-        adapter = peft.load(self._model["adapter"], model, mesh=mesh)
+        adapter = peft.load(self._section.adapter, model, mesh=mesh)
         return dataclasses.replace(model, trainable=adapter)
 
     def _set_compile_cache(self) -> None:
@@ -189,9 +184,9 @@ class Placement:
 
 
 def model_options(
-    section: Mapping[str, Any], *, lora: LoraConfig | None, scan_layers: bool, remat: str
+    section: ModelSection, lora: LoraConfig | None, *, scan_layers: bool, remat: str
 ) -> ModelOptions:
-    """Options of a model from a config's section `model`.
+    """Options of a model from the config's section `model`.
 
     Args:
         section: dtype, param_dtype, quantization and attention are read.
@@ -199,15 +194,12 @@ def model_options(
         scan_layers: whether layers are stacked and scanned over.
         remat: name in `models.remat.POLICIES`.
     """
-    names = ("dtype", "param_dtype", "quantization", "attention")
-    fields = {name: section[name] for name in names}
-    return ModelOptions(lora=lora, scan_layers=scan_layers, remat=remat, **fields)
-
-
-def lora_of(section: Mapping[str, Any]) -> LoraConfig | None:
-    """The adapter that a config's section `model.lora` asks for; None for full tuning."""
-    fields = dict(section)
-    targets = fields.pop("targets")
-    if not fields.pop("enable"):
-        return None
-    return LoraConfig(targets=TARGETS if targets == "all" else tuple(targets.split(",")), **fields)
+    return ModelOptions(
+        lora=lora,
+        dtype=section.dtype,
+        param_dtype=section.param_dtype,
+        quantization=section.quantization,
+        attention=section.attention,
+        scan_layers=scan_layers,
+        remat=remat,
+    )

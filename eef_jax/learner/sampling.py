@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from etils import epath
 
-from eef_jax.engine.config import EngineConfig
+from eef_jax.config.sections import EngineConfig, SamplingSection
 from eef_jax.engine.engine import Engine
 from eef_jax.engine.sampling import SamplingParams
 from eef_jax.learner.placement import Placement
@@ -22,29 +21,28 @@ class Sampler:
         engine: the config's section `engine`.
     """
 
-    def __init__(self, placement: Placement, engine: Mapping[str, Any]):
+    def __init__(self, placement: Placement, engine: EngineConfig):
         self._placement = placement
         self._config = engine
         self._engine: Engine | None = None
 
     @contextlib.contextmanager
     def policy(
-        self, folder: epath.Path | None, sampling: Mapping[str, Any], *, seed: int
+        self, folder: epath.Path | None, sampling: SamplingSection, *, seed: int
     ) -> Iterator[LocalPolicy]:
         """The policy of a checkpoint, ready to play.
 
         Args:
             folder: a tune stage's folder, or the checkpoint in it; None for the untuned base.
-            sampling: fields of `engine.sampling.SamplingParams`; `stop` is a tuple of texts that
-                end a message.
+            sampling: the config's section `explore`, or that of `evaluate` (`.sampling`).
             seed: together with each request, decides what is sampled.
         """
-        placement, options = self._placement, dict(sampling)
+        placement = self._placement
         if self._engine is None:
             self._engine = Engine(
                 placement.played,
                 stop_ids=placement.chat.stop_ids,
-                config=EngineConfig(**self._config),
+                config=self._config,
             )
         engine, adapter = self._engine, self._engine.base
         if folder is not None:
@@ -52,8 +50,13 @@ class Sampler:
         policy = LocalPolicy(
             engine,
             placement.chat,
-            stop=tuple(options.pop("stop", ())),
-            sampling=SamplingParams(**options),
+            stop=sampling.stop,
+            sampling=SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                max_new_tokens=sampling.max_new_tokens,
+            ),
             seed=seed,
             name="base" if folder is None else folder.parent.name,
             adapter=adapter,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
@@ -10,6 +10,7 @@ from etils import epath
 from eef_jax import sharding
 from eef_jax.analysis import micro_batch
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
+from eef_jax.config.sections import TrainSection
 from eef_jax.data.batches import Batches
 from eef_jax.data.stored import StoredExamples
 from eef_jax.learner.placement import Placement
@@ -17,7 +18,6 @@ from eef_jax.models import stacking
 from eef_jax.storage import metrics
 from eef_jax.storage.workdir import CHECKPOINT
 from eef_jax.train import checkpoint, loop
-from eef_jax.train.optim import OptimizerConfig
 from eef_jax.types import Example
 
 
@@ -25,7 +25,7 @@ def tune(
     placement: Placement,
     examples: Sequence[Example] | StoredExamples,
     folder: epath.Path,
-    train: Mapping[str, Any],
+    train: TrainSection,
     *,
     seed: int,
     number: int,
@@ -50,24 +50,23 @@ def tune(
         JSON facts about the training: examples, steps, tokens, loss, seconds.
     """
     model, mesh, key = placement.trained, placement.mesh, 1000 * seed + number
-    if train["init_from"] == "previous" and previous is not None:
+    if train.init_from == "previous" and previous is not None:
         model = dataclasses.replace(model, trainable=placement.restore(previous, model))
     batches = Batches(
         examples=examples,
-        batch_size=train["batch_size"],
-        seq_len=train["seq_len"],
+        batch_size=train.batch_size,
+        seq_len=train.seq_len,
         seed=key,
-        process_rows=sharding.process_rows(mesh, train["batch_size"]),
+        process_rows=sharding.process_rows(mesh, train.batch_size),
     )
-    optimizer = OptimizerConfig(**train["optimizer"])
     accumulation_steps = micro_batch.accumulation_steps(
-        train["micro_batch"],
+        train.micro_batch,
         model,
         mesh=mesh,
         batch_size=batches.batch_size,
         seq_len=batches.seq_len,
         max_loss_positions=batches.max_loss_positions,
-        optimizer=optimizer,
+        optimizer=train.optimizer,
         reserved=placement.second_copy_bytes(),
     )
     with metrics.MetricsWriter(folder / "metrics.jsonl" if hosts.is_lead else None) as log:
@@ -75,8 +74,8 @@ def tune(
             model,
             batches,
             mesh=mesh,
-            optimizer=optimizer,
-            epochs=train["epochs"],
+            optimizer=train.optimizer,
+            epochs=train.epochs,
             accumulation_steps=accumulation_steps,
             seed=key,
             progress=hosts.is_lead and sys.stderr.isatty(),

@@ -20,14 +20,13 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from eef_jax.errors import ConfigError, check_at_least, check_one_of
+from eef_jax.config.fields import check, field
 from eef_jax.methods import _forks, _solutions
 from eef_jax.methods._solutions import Solution
 from eef_jax.methods.base import Attempts
 from eef_jax.types import Episode, Selection, Task, Trajectory
 
 Recovery = Literal["previous", "any_earlier"]
-RECOVERIES: tuple[Recovery, ...] = ("previous", "any_earlier")
 
 # An important state: the task, the expert trajectory (None: the task's s_0) and the step within it.
 Important = tuple[str, str | None, int]
@@ -91,48 +90,28 @@ class Round:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Eef:
-    """The method of the paper.
-
-    Attributes:
-        rounds: I, the number of explore-select-tune rounds after behaviour cloning.
-        states: M, the number of expert states to explore in each trajectory.
-        rollouts: K, the number of rollouts from each state and from s_0.
-        threshold: smallest share of wins among a state's completed rollouts (0-1) with which it
-            passes; None: any win.
-        explore: expert trajectories to explore: `failed` or `all`.
-        recovery: failed states that need recovery: those whose `previous` labelled state passed, or
-            those with `any_earlier` state that passed.
-        choice: the solution that is kept out of several: `shortest`, `newest` or `random`.
-        expert_wins: whether the experts' wins are trained on after round 0 as well.
-        seed: seed of `choice="random"`.
-
-    Raises:
-        ConfigError: for a value that a field does not take.
-    """
+    """The method of the paper, and its section of the config."""
 
     name: str = dataclasses.field(default="eef", init=False)
-    rounds: int = 3
-    states: int = 5
-    rollouts: int = 1
-    threshold: float | None = None
-    explore: _forks.Explore = "failed"
-    recovery: Recovery = "previous"
-    choice: _solutions.Choice = "shortest"
-    expert_wins: bool = True
-    seed: int = 0
+    rounds: int = field(3, "I, explore-select-tune rounds after the clone", at_least=0)
+    states: int = field(5, "M, states to explore in an expert trajectory", at_least=0)
+    rollouts: int = field(1, "K, rollouts from each state and from s_0", at_least=1)
+    threshold: float | None = field(
+        None,
+        "share of wins among a state's completed rollouts from which it passes; None: any win",
+        above=0,
+        at_most=1,
+    )
+    explore: _forks.Explore = field("failed", "expert trajectories to explore")
+    recovery: Recovery = field(
+        "previous", "a failed state needs recovery after the previous, or any earlier, passed one"
+    )
+    choice: _solutions.Choice = field("shortest", "which of several solutions is kept")
+    expert_wins: bool = field(True, "train on the expert's wins after round 0 as well")
+    seed: int = field(0, "of choice=random alone", at_least=0)
 
     def __post_init__(self) -> None:
-        check_one_of("method.explore", self.explore, _forks.EXPLORE)
-        check_one_of("method.recovery", self.recovery, RECOVERIES)
-        check_one_of("method.choice", self.choice, _solutions.CHOICES)
-        check_at_least("method.rounds", self.rounds, 0)
-        check_at_least("method.states", self.states, 0)
-        check_at_least("method.rollouts", self.rollouts, 1)
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise ConfigError(
-                f"method.threshold is {self.threshold}, expected a share of wins above 0 and up to "
-                "1, or None for any win"
-            )
+        check(self, "method")
 
     def episodes(
         self, attempts: Attempts, tasks: Sequence[Task], round: int, max_steps: int
@@ -239,4 +218,9 @@ def _once(selections: Iterable[Selection]) -> list[Selection]:
     return list(kept.values())
 
 
-make = Eef
+Config = Eef
+
+
+def make(config: Eef) -> Eef:
+    """The method; its config section is the method itself."""
+    return config

@@ -7,9 +7,9 @@ episodes as EEF would. Rounds, repository of wins and tie-breaking are the same 
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from eef_jax.errors import ConfigError, check_at_least, check_one_of
+from eef_jax.config.fields import check, field
 from eef_jax.methods import _forks, _solutions
 from eef_jax.methods.base import Attempts
 from eef_jax.types import Episode, Selection, Task
@@ -17,43 +17,23 @@ from eef_jax.types import Episode, Selection, Task
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Rft:
-    """Rejection-sampling fine-tuning, iterated.
-
-    Attributes:
-        rounds: number of explore-select-tune rounds after behaviour cloning.
-        rollouts: episodes from s_0 of each task (a number, also as text), or `matched` for as many
-            as EEF plays.
-        choice: the own win of a task that is kept: `shortest`, `newest` or `random`.
-        seed: seed of `choice="random"`.
-        states: with `matched`: M of the EEF run to match.
-        explore: with `matched`: expert trajectories that the EEF run explores, `failed` or `all`.
-        eef_rollouts: with `matched`: K of the EEF run.
-
-    Raises:
-        ConfigError: for a value that a field does not take.
-    """
+    """Rejection-sampling fine-tuning, iterated, and its section of the config."""
 
     name: str = dataclasses.field(default="rft", init=False)
-    rounds: int = 3
-    rollouts: int | str = 1
-    choice: _solutions.Choice = "shortest"
-    seed: int = 0
-    states: int = 5
-    explore: _forks.Explore = "failed"
-    eef_rollouts: int = 1
+    rounds: int = field(3, "explore-select-tune rounds after the clone", at_least=0)
+    rollouts: int | Literal["matched"] = field(
+        1, "episodes a task from its start; matched: as many as EEF would play", at_least=1
+    )
+    choice: _solutions.Choice = field("shortest", "which of a task's own wins is kept")
+    seed: int = field(0, "of choice=random alone", at_least=0)
+    states: int = field(5, "M of the EEF run to match (rollouts=matched)", at_least=0)
+    explore: _forks.Explore = field(
+        "failed", "expert trajectories that the EEF run to match explores"
+    )
+    eef_rollouts: int = field(1, "K of the EEF run to match", at_least=1)
 
     def __post_init__(self) -> None:
-        number = str(self.rollouts)
-        if number != "matched" and not (number.isdecimal() and int(number) > 0):
-            raise ConfigError(
-                f"method.rollouts is {self.rollouts!r}, expected a number of episodes a task from "
-                "1 on, or 'matched'"
-            )
-        check_one_of("method.explore", self.explore, _forks.EXPLORE)
-        check_one_of("method.choice", self.choice, _solutions.CHOICES)
-        check_at_least("method.rounds", self.rounds, 0)
-        check_at_least("method.states", self.states, 0)
-        check_at_least("method.eef_rollouts", self.eef_rollouts, 1)
+        check(self, "method")
 
     def episodes(
         self, attempts: Attempts, tasks: Sequence[Task], round: int, max_steps: int
@@ -67,7 +47,7 @@ class Rft:
                 )
                 count = len(explored) * self.eef_rollouts
             else:
-                count = int(self.rollouts)
+                count = self.rollouts
             orders += _forks.episodes(
                 task, [_forks.FIRST], round=round, rollouts=count, max_steps=max_steps
             )
@@ -86,4 +66,9 @@ class Rft:
         return _solutions.summarize(selections, attempts, tasks, round, self.states)
 
 
-make = Rft
+Config = Rft
+
+
+def make(config: Rft) -> Rft:
+    """The method; its config section is the method itself."""
+    return config

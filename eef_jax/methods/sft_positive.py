@@ -33,4 +33,9 @@ class SftPositive:
         )
 
 
-make = SftPositive
+Config = SftPositive
+
+
+def make(config: SftPositive) -> SftPositive:
+    """The method; its config section is the method itself."""
+    return config

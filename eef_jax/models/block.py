@@ -12,8 +12,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from eef_jax import kernels
+from eef_jax.config.sections import TARGETS
 from eef_jax.models.cache import CacheView, LayerCache
-from eef_jax.models.config import ACTIVATIONS, TARGETS, ModelConfig
+from eef_jax.models.config import ACTIVATIONS, ModelConfig
 from eef_jax.models.linear import Linear
 from eef_jax.models.norm import make_norm
 from eef_jax.models.rope import RotaryEmbedding, apply_rotary

@@ -12,9 +12,10 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from eef_jax import kernels
+from eef_jax.config.sections import LoraConfig, matches
 from eef_jax.errors import ConfigError
 from eef_jax.models import stacking
-from eef_jax.models.config import DEFAULT_OPTIONS, LoraConfig, ModelConfig, ModelOptions, matches
+from eef_jax.models.config import DEFAULT_OPTIONS, ModelConfig, ModelOptions
 from eef_jax.models.decoder import Decoder
 from eef_jax.models.families import hf_names
 from eef_jax.models.initial import initial

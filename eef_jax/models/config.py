@@ -2,16 +2,14 @@
 
 import dataclasses
 import functools
-import re
 from collections.abc import Callable
 
 import jax
 
+from eef_jax.config.sections import LoraConfig
 from eef_jax.errors import ConfigError, did_you_mean
 from eef_jax.models import quantize, remat
 from eef_jax.models.rope import RopeScaling
-
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -117,58 +115,6 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class LoraConfig:
-    """A low-rank adapter (arXiv:2106.09685): y = x w + scale * dropout(x) a b.
-
-    Attributes:
-        rank: width of the bottleneck.
-        alpha: scale of the update, divided by `rank`.
-        dropout: probability of dropping an input of the adapter during training, in [0, 1).
-        targets: adapted projections, as in PEFT: names (`q_proj`, out of `TARGETS`), ends of
-            Hugging Face names (`layers.3.mlp.up_proj`), or regular expressions for whole names
-            (`model[.]layers[.][0-9][.]self_attn[.].*`).
-        rslora: divide `alpha` by the square root of `rank` instead, so that high ranks learn as
-            fast as low ones (arXiv:2312.03732).
-    """
-
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
-    targets: tuple[str, ...] = TARGETS
-    rslora: bool = False
-
-    def __post_init__(self) -> None:
-        for target in self.targets:
-            if target.isidentifier() and target not in TARGETS:
-                raise ConfigError(
-                    f"unknown LoRA target {target!r}: {did_you_mean(target, TARGETS)}"
-                )
-            try:
-                re.compile(target)
-            except re.error as error:
-                raise ConfigError(
-                    f"LoRA target {target!r} is neither a projection nor a regular expression "
-                    f"({error}): known names: {', '.join(TARGETS)}"
-                ) from error
-        if self.rank < 1 or not self.targets:
-            raise ConfigError(
-                f"LoRA of rank {self.rank} on {len(self.targets)} targets adapts nothing: "
-                "set rank >= 1 and name targets, or pass lora=None to tune all parameters"
-            )
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"LoRA dropout = {self.dropout}: expected a value in [0, 1)")
-
-    @property
-    def scale(self) -> float:
-        """Factor of the update a b."""
-        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
-
-    def adapts(self, module: str) -> bool:
-        """Whether the projection with this Hugging Face name gets an adapter."""
-        return any(matches(target, module) for target in self.targets)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOptions:
     """How a decoder of a given shape is tuned, stored and computed.
 
@@ -202,14 +148,8 @@ class ModelOptions:
         if self.quantization and self.lora is None:
             raise ConfigError(
                 f"quantization = {self.quantization!r} stores weights that cannot be tuned: add "
-                "an adapter (config.model.lora.enable), or set it to ''"
+                "an adapter (config.model.tuning=lora), or set it to ''"
             )
 
 
 DEFAULT_OPTIONS = ModelOptions()  # all parameters trainable, in float32
-
-
-def matches(target: str, module: str) -> bool:
-    """Whether a target of `LoraConfig` matches the projection with this Hugging Face name."""
-    is_suffix = module == target or module.endswith(f".{target}")
-    return is_suffix or re.fullmatch(target, module) is not None

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from eef_jax.models.config import LoraConfig
+from eef_jax.config.sections import LoraConfig
 from eef_jax.models.quantize import QuantizedWeight
 from eef_jax.sharding import all_gather_fsdp
 

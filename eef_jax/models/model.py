@@ -10,8 +10,9 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
+from eef_jax.config.sections import LoraConfig
 from eef_jax.models import stacking
-from eef_jax.models.config import LoraConfig, ModelConfig
+from eef_jax.models.config import ModelConfig
 from eef_jax.models.decoder import Decoder
 
 _CHUNK_BYTES = 256 << 20

@@ -47,16 +47,16 @@ class Server:
     """
 
     model: str
-    base_url: str = ""
-    key_variable: str = "OPENAI_API_KEY"
-    timeout_s: float = 120.0
-    retries: int = 5
-    concurrency: int = 32
-    requests_per_minute: float = 0.0
-    input_price: float = 0.0
-    cached_price: float = 0.0
-    output_price: float = 0.0
-    budget: float = 0.0
+    base_url: str
+    key_variable: str
+    timeout_s: float
+    retries: int
+    concurrency: int
+    requests_per_minute: float
+    input_price: float
+    cached_price: float
+    output_price: float
+    budget: float
 
     def __post_init__(self) -> None:
         if not self.model:

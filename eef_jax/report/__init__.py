@@ -62,9 +62,8 @@ def table(work: Workdir) -> str:
 
 
 def _title(run: Run) -> str:
-    config = run.work.config
-    split = config["evaluate"]["split"]
-    return f"{run.method} on {config['env']['name']}, seed {config['seed']}, {split} tasks"
+    config = run.config
+    return f"{run.method} on {config.env.name}, seed {config.seed}, {config.evaluate.split} tasks"
 
 
 def _unfinished(run: Run) -> list[str]:

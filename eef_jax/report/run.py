@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from eef_jax import plugins
+from eef_jax import config as config_lib
 from eef_jax import scores as scores_lib
+from eef_jax.config import Config
 from eef_jax.methods.base import Method
 from eef_jax.scores import Score
 from eef_jax.storage.files import read_json, rerun
@@ -35,6 +36,7 @@ class Run:
     """
 
     work: Workdir
+    config: Config
     method: str
     rounds: int
     manifests: Mapping[str, Mapping[str, Any]]
@@ -103,8 +105,8 @@ def read(work: Workdir) -> Run:
         DataError: a manifest is damaged.
         ConfigError: the run's method is not known here.
     """
-    section = dict(work.config["method"])
-    method: Method = plugins.make("methods", section.pop("name"), section)
+    config = config_lib.read(work.config)
+    method: Method = config_lib.make("method", config.method)
     manifests, missing = {}, []
     for name in stages(method.rounds):
         stage = work.stage(name)
@@ -114,6 +116,7 @@ def read(work: Workdir) -> Run:
             missing.append(name)
     return Run(
         work=work,
+        config=config,
         method=method.name,
         rounds=method.rounds,
         manifests=manifests,

@@ -17,6 +17,7 @@ from typing import Any
 
 import tqdm
 
+from eef_jax.config.sections import RolloutSection
 from eef_jax.envs import base
 from eef_jax.envs.base import Env, Game, StepResult
 from eef_jax.errors import DivergedError
@@ -36,15 +37,18 @@ from eef_jax.types import (
 _log = logging.getLogger(__name__)
 
 
+_DEFAULTS = RolloutSection()
+
+
 async def play_episodes(
     env: Env,
     policy: Policy,
     episodes: Sequence[Episode],
     *,
-    concurrency: int = 0,
-    env_threads: int = 4,
-    env_timeout_s: float = 60.0,
-    max_consecutive_invalid: int = 3,
+    concurrency: int = _DEFAULTS.concurrency,
+    env_threads: int = _DEFAULTS.env_threads,
+    env_timeout_s: float = _DEFAULTS.env_timeout_s,
+    max_consecutive_invalid: int = _DEFAULTS.max_consecutive_invalid,
     source: Source = "policy",
     provenance: Mapping[str, Any] | None = None,
     on_done: Callable[[Trajectory], None] | None = None,

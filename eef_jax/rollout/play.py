@@ -6,6 +6,7 @@ from typing import Any
 from etils import epath
 
 from eef_jax.cluster.hosts import Hosts
+from eef_jax.config.sections import RolloutSection
 from eef_jax.envs.base import Env
 from eef_jax.policies.base import Policy
 from eef_jax.rollout import gather, loop
@@ -39,7 +40,7 @@ def play(
     env: Env,
     policy: Policy,
     episodes: Sequence[Episode],
-    rollout: Mapping[str, Any],
+    rollout: RolloutSection,
     **options: Any,
 ) -> list[Trajectory]:
     """Play episodes in this process.
@@ -51,15 +52,23 @@ def play(
         rollout: the config's section `rollout`.
         **options: further arguments of `loop.play_episodes_sync`.
     """
-    section = {name: value for name, value in rollout.items() if name != "max_steps"}
-    return loop.play_episodes_sync(env, policy, episodes, **section, **options)
+    return loop.play_episodes_sync(
+        env,
+        policy,
+        episodes,
+        concurrency=rollout.concurrency,
+        env_threads=rollout.env_threads,
+        env_timeout_s=rollout.env_timeout_s,
+        max_consecutive_invalid=rollout.max_consecutive_invalid,
+        **options,
+    )
 
 
 def play_together(
     env: Env,
     policy: Policy,
     episodes: Sequence[Episode],
-    rollout: Mapping[str, Any],
+    rollout: RolloutSection,
     *,
     hosts: Hosts,
     folder: epath.Path,

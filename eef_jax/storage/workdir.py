@@ -15,7 +15,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from etils import epath
@@ -150,13 +150,18 @@ class Workdir:
 
 @contextlib.contextmanager
 def open_workdir(
-    path: epath.PathLike, config: Mapping[str, Any], *, overwrite: bool = False
+    path: epath.PathLike,
+    config: Mapping[str, Any],
+    *,
+    may_differ: Collection[str] = (),
+    overwrite: bool = False,
 ) -> Iterator[Workdir]:
     """Open a work folder for writing, new or to be continued, and hold its lock.
 
     Args:
         path: the folder, local or in an object store.
         config: the run's config, JSON values in nested mappings.
+        may_differ: dotted keys that change no result, so that a run may go on with other values.
         overwrite: delete what an earlier run left here and start afresh.
 
     Raises:
@@ -169,7 +174,8 @@ def open_workdir(
     root.mkdir(parents=True, exist_ok=True)
     with lock.hold(root / LOCK):
         if (root / CONFIG).exists():
-            changes = _differences(read_json(root / CONFIG, remedy=_REMEDY), values)
+            before = read_json(root / CONFIG, remedy=_REMEDY)
+            changes = [row for row in _differences(before, values) if row[0] not in may_differ]
             if overwrite:
                 _clear(root)
             elif changes:

@@ -15,9 +15,9 @@ from etils import epath
 from flax import nnx
 from orbax.checkpoint.experimental import v1 as ocp
 
+from eef_jax.config.sections import LoraConfig
 from eef_jax.data.batches import Position
 from eef_jax.errors import DataError
-from eef_jax.models.config import LoraConfig
 from eef_jax.train.state import TrainState
 
 FORMAT = 1  # version of this layout

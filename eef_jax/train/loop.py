@@ -14,12 +14,13 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from eef_jax import sharding
+from eef_jax.config.sections import OptimizerConfig
 from eef_jax.data.batches import Batches, BatchStats, Position
 from eef_jax.errors import ConfigError
 from eef_jax.models.model import Model
 from eef_jax.train import state as state_lib
 from eef_jax.train import step as step_lib
-from eef_jax.train.optim import OptimizerConfig, make_optimizer
+from eef_jax.train.optim import make_optimizer
 from eef_jax.train.state import TrainState
 
 Save = Callable[[TrainState, Position], None]

@@ -1,43 +1,15 @@
 """The optimizer by name: schedule, clipping and weight decay from optax."""
 
-import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import optax
 
+from eef_jax.config.sections import OptimizerConfig
 from eef_jax.errors import ConfigError, did_you_mean
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class OptimizerConfig:
-    """How parameters are updated.
-
-    Attributes:
-        name: of an optimizer in optax that needs no more than a learning rate (`adamw`, `lion`,
-            `sgd`, `adafactor`, ...); it gets those of the fields below that it accepts.
-        learning_rate: the peak.
-        schedule: after the warm-up: `constant`, or `linear` or `cosine` down to `end_lr_ratio`.
-        warmup_ratio: share of the steps in which the rate rises linearly from 0 (0-1).
-        end_lr_ratio: the last step's share of the peak (0-1).
-        weight_decay: decoupled decay of matrices; vectors (norms, biases) are never decayed.
-        b1: decay of the first moment (momentum of sgd).
-        b2: decay of the second moment.
-        clip_norm: largest global norm of a gradient; 0 for no clipping.
-    """
-
-    name: str = "adamw"
-    learning_rate: float = 1e-3
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    warmup_ratio: float = 0.05
-    end_lr_ratio: float = 0.1
-    weight_decay: float = 0.0
-    b1: float = 0.9
-    b2: float = 0.99
-    clip_norm: float = 1.0
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:

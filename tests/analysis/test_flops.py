@@ -10,14 +10,15 @@ from eef_jax.analysis import count, flops, hlo, programs
 from eef_jax.analysis import micro_batch as micro_batch_lib
 from eef_jax.analysis.chips import CHIPS, Slice
 from eef_jax.analysis.roofline import roofline
+from eef_jax.config.sections import LoraConfig, OptimizerConfig
 from eef_jax.data.batches import empty_batch
 from eef_jax.errors import ConfigError
 from eef_jax.kernels import xla
 from eef_jax.models import build
-from eef_jax.models.config import LoraConfig, ModelConfig, ModelOptions
+from eef_jax.models.config import ModelConfig, ModelOptions
 from eef_jax.sharding import make_mesh
 from eef_jax.train import step
-from eef_jax.train.optim import OptimizerConfig, make_optimizer
+from eef_jax.train.optim import make_optimizer
 
 CONFIG = ModelConfig(
     vocab_size=512, d_model=128, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=32, d_ff=512

@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import pytest
 
+from eef_jax.config.sections import EngineConfig
 from eef_jax.engine import config as config_lib
-from eef_jax.engine.config import EngineConfig
 from eef_jax.errors import ConfigError
 from eef_jax.models.cache import page_bytes
 from tests.engine import toymodel

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from eef_jax.engine.config import EngineConfig
+from eef_jax.config.sections import EngineConfig
 from eef_jax.engine.pages import PageAllocator
 from eef_jax.engine.programs import Programs
 from eef_jax.engine.sampling import SamplingParams

@@ -2,7 +2,8 @@
 
 import pytest
 
-from eef_jax.engine.config import EngineConfig
+from eef_jax.config.sections import EngineConfig
+from eef_jax.engine.config import prefill_buckets
 from eef_jax.engine.pages import PageAllocator
 from eef_jax.engine.programs import Programs
 from eef_jax.engine.request import GenerationRequest, prompt_tags
@@ -102,7 +103,7 @@ def test_a_deeper_request_in_the_same_prefill_changes_no_bit(monkeypatch):
         prefill_seqs=4,
         prefill_chunk=32,
     )
-    assert config.prefill_buckets == (4, 8, 9)
+    assert prefill_buckets(config) == (4, 8, 9)
     model = toymodel.model(max_positions=1040)
     programs = Programs(model, config)
     seen = []  # bucket and positions of each prefill

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eef_jax.engine.config import EngineConfig
+from eef_jax.config.sections import EngineConfig, LoraConfig
 from eef_jax.engine.engine import Engine
 from eef_jax.engine.sampling import SamplingParams
 from eef_jax.engine.scheduler import Scheduler
 from eef_jax.models import build
-from eef_jax.models.config import LoraConfig, ModelConfig, ModelOptions
+from eef_jax.models.config import ModelConfig, ModelOptions
 from eef_jax.models.model import Model, merge
 
 VOCAB = 320

@@ -33,7 +33,7 @@ STEPS = 12
 def env(request):
     module = importlib.import_module(f"eef_jax.envs.{request.param}")
     try:
-        made = module.make()
+        made = module.make(module.Config())
     except (ConfigError, EnvError) as error:
         pytest.skip(f"{request.param}: {error}")
     yield made
@@ -84,7 +84,7 @@ def test_tasks_are_named_once_and_keep_their_order(env):
 
 def test_made_again_it_is_the_same(env):
     module = importlib.import_module(f"eef_jax.envs.{env.name}")
-    again = module.make()
+    again = module.make(module.Config())
     assert again.dataset_id == env.dataset_id
     assert list(again.tasks("train")) == list(env.tasks("train"))
     again.close()
@@ -221,7 +221,8 @@ def children() -> set[int]:
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "forgotten"])
 def test_no_process_and_no_thread_is_left(env, closed):
     before, threads = children(), set(threading.enumerate())
-    again = importlib.import_module(f"eef_jax.envs.{env.name}").make()
+    module = importlib.import_module(f"eef_jax.envs.{env.name}")
+    again = module.make(module.Config())
     game = again.game()
     game.reset(some_tasks(env)[0])
     if closed:

@@ -16,7 +16,7 @@ if shutil.which("java") is None:
 
 @pytest.fixture(scope="module")
 def env():
-    env = twx.make(games="all", jvms=1, timeout_s=600)
+    env = twx.make(twx.Config(games="all", jvms=1, timeout_s=600))
     yield env
     env.close()
 
@@ -52,24 +52,24 @@ def test_help_tells_the_task_and_takes_no_step(env):
 
 
 def test_games_settings(env):
-    small = twx.make(games="coin", params="numLocations=1", jvms=1, timeout_s=600)
+    small = twx.make(twx.Config(games="coin", params="numLocations=1", jvms=1, timeout_s=600))
     small.pool = env.pool  # one JVM is enough for both
     task = small.tasks("test")[0]
     assert len(small.gold_path(task)) <= 3
-    wrong = twx.make(games="coin", params="rooms=1").tasks("test")[0]
+    wrong = twx.make(twx.Config(games="coin", params="rooms=1")).tasks("test")[0]
     with pytest.raises(EnvError, match=r"Unrecognized property name \(rooms\)"):
         env.game().reset(wrong)
 
 
 def test_unknown_names_list_the_near_ones():
     with pytest.raises(ConfigError, match=r"env\.games is 'coins': did you mean coin"):
-        twx.make(games="coins")
+        twx.make(twx.Config(games="coins"))
     with pytest.raises(ConfigError, match=r"env\.prompt is 'reakt': did you mean react"):
-        twx.make(prompt="reakt")
+        twx.make(twx.Config(prompt="reakt"))
 
 
 def test_react_reads_what_it_writes():
-    env = twx.make(prompt="react")
+    env = twx.make(twx.Config(prompt="react"))
     assert env.parse(f"Thought: hungry\n{env.render('open fridge')}") == "open fridge"
     assert env.parse("open fridge") is None
     assert env.prompt(env.tasks("dev")[0])[-1].role == "assistant"

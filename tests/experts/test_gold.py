@@ -23,7 +23,7 @@ NEVER = {"skip": 0.0, "wrong": 0.0, "stop": 0.0}
 
 
 def plan(seed=0, **rates):
-    return gold.plan_actions(PATH, gold.FailureRates(**{**NEVER, **rates}), random.Random(seed))
+    return gold.plan_actions(PATH, gold.Config(**{**NEVER, **rates}), random.Random(seed))
 
 
 def test_without_weaknesses_it_keeps_to_the_path():
@@ -64,19 +64,19 @@ def test_it_looks_before_it_names_things():
         "focus on egg",
     ]
     assert gold.insert_looks(looking) == looking
-    rates = gold.FailureRates(skip=0.0, wrong=1.0, stop=0.0)
+    rates = gold.Config(skip=0.0, wrong=1.0, stop=0.0)
     steps = gold.plan_actions(gold.insert_looks(PATH), rates, random.Random(0))
     assert steps == [PATH[0], gold.LOOK_AROUND, gold.WRONG_FOCUS + PATH[1], *PATH[2:]]
 
 
 def test_shares_that_are_none_are_refused():
     with pytest.raises(ConfigError, match="at most 1 together"):
-        gold.FailureRates(skip=0.5, wrong=0.5, stop=0.5)
+        gold.Config(skip=0.5, wrong=0.5, stop=0.5)
 
 
 def test_an_environment_without_gold_paths_is_refused():
     with pytest.raises(ConfigError, match="corridor has none"):
-        gold.make(env=Corridor())
+        gold.make(gold.Config(), env=Corridor())
 
 
 class Guided(Corridor):
@@ -93,7 +93,7 @@ def played(seed, **rates):
         Episode(id=task.id, task=task, round=0, attempt=0, max_steps=20)
         for task in env.tasks("train")
     ]
-    return loop.play_episodes_sync(env, gold.make(env=env, seed=seed, **rates), orders)
+    return loop.play_episodes_sync(env, gold.make(gold.Config(seed=seed, **rates), env=env), orders)
 
 
 def test_it_wins_where_it_is_not_weak_and_quits_where_it_stops():

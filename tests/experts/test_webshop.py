@@ -6,7 +6,7 @@ from eef_jax.rollout import loop
 from eef_jax.types import Episode, Message
 
 LUCKY = [0.99] * 6  # no weakness shows
-PROFILE = expert.ShopperProfile()
+PROFILE = expert.Config()
 INSTRUCTION = (
     "find me quick-fit, soft-touch towel with color: red, and size: large, and price lower than "
     "40.00 dollars"
@@ -83,9 +83,9 @@ def test_price_above_the_bound_is_passed_over():
 
 @pytest.fixture(scope="module")
 def played():
-    env = webshop.make()
+    env = webshop.make(webshop.Config())
     tasks = env.tasks("train")
-    policy = expert.make(render=env.render)
+    policy = expert.make(expert.Config(), env=env)
     episodes = [Episode(id=task.id, task=task, round=0, attempt=0, max_steps=12) for task in tasks]
     return loop.play_episodes_sync(env, policy, episodes, source="expert", progress=False)
 

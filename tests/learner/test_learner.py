@@ -6,8 +6,9 @@ import pytest
 from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
-from configs import common, webshop
 from eef_jax import bases, export
+from eef_jax import config as config_lib
+from eef_jax.config.sections import SamplingSection
 from eef_jax.errors import ConfigError
 from eef_jax.learner.placement import Placement
 from eef_jax.learner.sampling import Sampler
@@ -19,13 +20,13 @@ from eef_jax.types import Example
 from tests.test_export import folder  # noqa: F401 (a fixture)
 
 
-def config(path, lora=(), **model):
-    made = common.base()
-    made.mesh = {"data": 8}
+def config(path, lora=(), changes=(), **model):
+    made = config_lib.new(env="webshop", expert="webshop")
+    made.mesh.data = 8
     made.train.update({"epochs": 1, "batch_size": 8, "seq_len": 16})
     made.model.update({"path": str(path), **model})
-    made.model.lora.update({"rank": 2, "targets": r"q_proj,.*up_proj", **dict(lora)})
-    return made.to_dict()
+    made.model.lora.update({"rank": 2, "targets": ("q_proj", ".*up_proj"), **dict(lora)})
+    return config_lib.override(made.to_dict(), changes)
 
 
 def tune(settings, stage, placement=None):
@@ -36,7 +37,7 @@ def tune(settings, stage, placement=None):
         placement or Placement(settings),
         examples,
         epath.Path(stage),
-        settings["train"],
+        settings.train,
         seed=0,
         number=0,
         previous=None,
@@ -51,17 +52,21 @@ def test_a_checkpoint_says_how_its_base_was_read_and_exports(folder, tmp_path): 
     assert note.lora.rslora and note.lora.targets == ("q_proj", ".*up_proj")
     adapter = export.export(tmp_path / "tune", tmp_path / "adapter", format="peft")
     # Tuning goes on from there; the run's own rank and targets give way, its dropout counts.
-    settings = config(folder, {"rank": 7, "targets": "all", "dropout": 0.5}, adapter=str(adapter))
+    settings = config(
+        folder, {"rank": 7, "targets": ("all",), "dropout": 0.5}, adapter=str(adapter)
+    )
     later = tune(settings, tmp_path / "later").lora
     assert (later.rank, later.rslora, later.dropout) == (2, True, 0.5)
     assert later.targets == ("q_proj", "up_proj")
 
 
-def test_contradictory_model_options_are_refused(folder, tmp_path):  # noqa: F811
-    with pytest.raises(ConfigError, match=r"lora\.enable is False"):
-        tune(config(folder, {"enable": False}, adapter=str(tmp_path)), tmp_path / "a")
-    with pytest.raises(ConfigError, match="add an adapter"):
-        tune(config(folder, {"enable": False}, quantization="int8"), tmp_path / "b")
+def test_contradictory_model_options_are_refused(folder):  # noqa: F811
+    with pytest.raises(
+        ConfigError, match=r"is tuned on as an adapter, but model\.tuning is 'full'"
+    ):
+        config(folder, tuning="full", adapter="some/folder")
+    with pytest.raises(ConfigError, match="stores weights that cannot be tuned"):
+        config(folder, tuning="full", quantization="int8")
 
 
 def test_bases_that_ship_are_found_by_name():
@@ -72,8 +77,8 @@ def test_bases_that_ship_are_found_by_name():
 
 
 def test_stacked_layers_are_stored_and_exported_like_any_others(folder, tmp_path):  # noqa: F811
-    plain, scanned = config(folder), config(folder, scan_layers=True)
-    scanned["train"]["remat"], scanned["mesh"] = "block", {"data": 2, "fsdp": 4}
+    sharded = [("train.remat", "block"), ("mesh.data", "2"), ("mesh.fsdp", "4")]
+    plain, scanned = config(folder), config(folder, changes=sharded, scan_layers=True)
     found = []
     for name, settings in (("plain", plain), ("scanned", scanned)):
         tune(settings, tmp_path / name)
@@ -86,8 +91,9 @@ def test_stacked_layers_are_stored_and_exported_like_any_others(folder, tmp_path
 
 
 def test_one_process_plays_with_the_copy_it_tunes_where_both_lie_alike(folder):  # noqa: F811
-    alike, apart = config(folder), config(folder)
-    alike["rollout_mesh"], apart["rollout_mesh"] = {"data": 8}, {"data": 4, "tensor": 2}
+    axes = "rollout_mesh.data", "rollout_mesh.tensor"
+    alike = config(folder, changes=zip(axes, ("8", "1"), strict=True))
+    apart = config(folder, changes=zip(axes, ("4", "2"), strict=True))
     placement = Placement(alike)
     assert placement.played is placement.trained
     assert placement.second_copy_bytes() == 0
@@ -102,11 +108,11 @@ def test_one_process_plays_with_the_copy_it_tunes_where_both_lie_alike(folder): 
 
 
 def test_a_released_sampler_holds_no_kv_cache(folder):  # noqa: F811
-    settings = config(folder)
-    settings["engine"].update({"max_context": 64, "max_num_seqs": 2})
-    sampler = Sampler(Placement(settings), settings["engine"])
+    sizes = [("engine.max_context", "64"), ("engine.max_num_seqs", "2")]
+    settings = config(folder, changes=sizes)
+    sampler = Sampler(Placement(settings), settings.engine)
     sampler.release()  # nothing to release before the first policy
-    with sampler.policy(None, {"max_new_tokens": 1}, seed=0):
+    with sampler.policy(None, SamplingSection(max_new_tokens=1), seed=0):
         programs = sampler._engine._programs
     assert programs._cache is not None
     sampler.release()
@@ -114,7 +120,7 @@ def test_a_released_sampler_holds_no_kv_cache(folder):  # noqa: F811
 
 
 def test_a_preset_of_a_shape_alone_asks_for_its_folder():
-    settings = webshop.get_config("llama3_8b").to_dict()
+    settings = config_lib.load("configs/webshop.py:llama3_8b")
     with pytest.raises(ConfigError, match=r"--config.model.path=FOLDER"):
         _ = Placement(settings).path
 

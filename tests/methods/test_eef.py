@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import typing
 
 import pytest
 
@@ -50,12 +51,12 @@ def run(method, experts, *rounds, own=(2, 2, 2)):
 
 @pytest.mark.parametrize(("pattern", "expected"), TABLE, ids=[row[0] for row in TABLE])
 def test_pass_patterns(pattern, expected):
-    _, selections = run(eef.make(states=3), [builders.expert(8)], by_pattern(pattern))
+    _, selections = run(eef.make(eef.Config(states=3)), [builders.expert(8)], by_pattern(pattern))
     assert builders.learned(selections) == expected
 
 
 def test_pass_pattern_with_any_earlier_pass():
-    method = eef.make(states=3, recovery="any_earlier")
+    method = eef.make(eef.Config(states=3, recovery="any_earlier"))
     _, selections = run(method, [builders.expert(8)], by_pattern("1001"))
     assert builders.learned(selections) == [
         OWN,
@@ -64,11 +65,11 @@ def test_pass_pattern_with_any_earlier_pass():
     ]
 
 
-@pytest.mark.parametrize("recovery", eef.RECOVERIES)
+@pytest.mark.parametrize("recovery", typing.get_args(eef.Recovery))
 @pytest.mark.parametrize("pattern", ["".join(p) for p in itertools.product("01?", repeat=4)])
 def test_every_pattern_keeps_the_rules(pattern, recovery):
     """What holds for all 81 patterns: see the last lines of method.md's table."""
-    method = eef.make(states=3, recovery=recovery)
+    method = eef.make(eef.Config(states=3, recovery=recovery))
     _, selections = run(method, [builders.expert(8)], by_pattern(pattern))
     roles = [selection.role for selection in selections]
     assert roles.count("s0") == ("1" in pattern)
@@ -86,7 +87,7 @@ def test_every_pattern_keeps_the_rules(pattern, recovery):
 @pytest.mark.parametrize("length", range(4))
 def test_fewer_actions_than_states(length):
     """T < M + 1: T = 0 and T = 1 have s_0 alone, T = 2 also s_1."""
-    method = eef.make()
+    method = eef.make(eef.Config())
     attempts = Attempts(experts=(builders.expert(length),))
     steps = [e.fork_step for e in method.episodes(attempts, TASKS, 1, max_steps=15)]
     assert steps == list(range(max(1, length)))
@@ -98,25 +99,25 @@ def test_fewer_actions_than_states(length):
 def test_several_rollouts_from_each_state_and_a_threshold():
     pattern = {0: "001", 2: "110", 4: "000", 6: "111"}
     wins = lambda e: pattern[e.fork_step][int(e.id[-1])] == "1"
-    any_win = eef.make(states=3, rollouts=3)
+    any_win = eef.make(eef.Config(states=3, rollouts=3))
     attempts, selections = run(any_win, [builders.expert(8)], wins)
     assert len(attempts.rollouts) == 12
     assert len({(t.task.id, t.attempt) for t in attempts.rollouts}) == 12
     assert builders.learned(selections) == [OWN, ("recovery", 4, "cchhbboo")]
     assert [s.trajectory.id[-1] for s in selections] == ["2", "0"]
 
-    strict = eef.make(states=3, rollouts=3, threshold=1.0)
+    strict = eef.make(eef.Config(states=3, rollouts=3, threshold=1.0))
     _, selections = run(strict, [builders.expert(8)], wins)
     # s_0, s_2 and s_4 miss the threshold; the own win that there is still solves s_0
     assert builders.learned(selections) == [OWN]
-    two_thirds = eef.make(states=3, rollouts=3, threshold=2 / 3)
+    two_thirds = eef.make(eef.Config(states=3, rollouts=3, threshold=2 / 3))
     _, selections = run(two_thirds, [builders.expert(8)], wins)
     assert builders.learned(selections) == [OWN, ("recovery", 4, "cchhbboo")]
 
 
 def test_a_win_share_is_of_completed_rollouts():
     wins = lambda e: {0: False, 2: (True, None)[int(e.id[-1])]}.get(e.fork_step, False)
-    method = eef.make(states=3, rollouts=2, threshold=1.0)
+    method = eef.make(eef.Config(states=3, rollouts=2, threshold=1.0))
     _, selections = run(method, [builders.expert(8)], wins)
     assert builders.learned(selections) == [("s0", 0, "bboo")]
 
@@ -130,7 +131,7 @@ def test_two_experts_of_one_task():
         two.id: {1: True, 2: False, 3: True},
     }
     wins = lambda e: bool(e.parent) and by_expert[e.parent.id][e.fork_step]
-    _, selections = run(eef.make(states=3), [one, two], wins)
+    _, selections = run(eef.make(eef.Config(states=3)), [one, two], wins)
     assert builders.learned(selections) == [("s0", 0, "boo"), ("recovery", 2, "chboo")]
     assert {s.trajectory.parent for s in selections} == {two.id}
 
@@ -139,7 +140,7 @@ def test_equal_prefixes_are_explored_once():
     common = ("search", "click next")
     one = builders.expert(4, name="one", first=common)
     two = builders.expert(4, name="two", first=common)
-    method = eef.make(states=3)
+    method = eef.make(eef.Config(states=3))
     episodes = method.episodes(Attempts(experts=(one, two)), TASKS, 1, max_steps=15)
     played = [(e.parent.agent if e.parent else None, e.fork_step) for e in episodes]
     assert played == [(None, 0), ("one", 1), ("one", 2), ("one", 3), ("two", 3)]
@@ -156,7 +157,7 @@ def test_equal_prefixes_are_explored_once():
 
 
 def test_the_step_cap_bounds_the_states():
-    method = eef.make(states=3)
+    method = eef.make(eef.Config(states=3))
     attempts = Attempts(experts=(builders.expert(8),))
     episodes = method.episodes(attempts, TASKS, 1, max_steps=6)
     assert [e.fork_step for e in episodes] == [0, 2, 4]
@@ -166,15 +167,15 @@ def test_the_step_cap_bounds_the_states():
 def test_wins_of_experts_are_explored_only_when_asked_for():
     win, loss = builders.expert(8, win=True, name="w"), builders.expert(8, name="l")
     attempts = Attempts(experts=(win, loss))
-    failed = eef.make(states=3).episodes(attempts, TASKS, 1, 15)
+    failed = eef.make(eef.Config(states=3)).episodes(attempts, TASKS, 1, 15)
     assert {e.parent.agent for e in failed if e.parent} == {"l"}
-    both = eef.make(states=3, explore="all").episodes(attempts, TASKS, 1, 15)
+    both = eef.make(eef.Config(states=3, explore="all")).episodes(attempts, TASKS, 1, 15)
     assert {e.parent.agent for e in both if e.parent} == {"w", "l"}
 
 
 def test_an_expert_attempt_that_broke_is_neither_explored_nor_learned():
     broken = dataclasses.replace(builders.expert(8), outcome=Outcome.ENV_ERROR)
-    method = eef.make(explore="all")
+    method = eef.make(eef.Config(explore="all"))
     attempts = Attempts(experts=(broken,))
     assert [e.fork_step for e in method.episodes(attempts, TASKS, 1, 15)] == [0]
     assert method.select(attempts, TASKS, 0) == []
@@ -182,9 +183,9 @@ def test_an_expert_attempt_that_broke_is_neither_explored_nor_learned():
 
 def test_expert_wins_are_in_or_out():
     win = builders.expert(2, win=True)
-    _, selections = run(eef.make(), [win], by_pattern("1"))
+    _, selections = run(eef.make(eef.Config()), [win], by_pattern("1"))
     assert builders.learned(selections) == [("expert_win", 0, "ee"), OWN]
-    without = eef.make(expert_wins=False)
+    without = eef.make(eef.Config(expert_wins=False))
     attempts, selections = run(without, [win], by_pattern("1"))
     assert builders.learned(selections) == [OWN]
     # the clone needs them in any case
@@ -193,7 +194,7 @@ def test_expert_wins_are_in_or_out():
 
 def test_a_harmful_action_carries_no_weight_in_an_expert_win():
     win = builders.expert(8, win=True)
-    _, selections = run(eef.make(states=3, explore="all"), [win], by_pattern("1011"))
+    _, selections = run(eef.make(eef.Config(states=3, explore="all")), [win], by_pattern("1011"))
     assert builders.learned(selections) == [
         ("expert_win", 0, "hheeeeee"),
         OWN,
@@ -202,14 +203,14 @@ def test_a_harmful_action_carries_no_weight_in_an_expert_win():
 
 
 def test_s0_stays_solved_by_an_earlier_own_win():
-    method = eef.make(states=3)
+    method = eef.make(eef.Config(states=3))
     _, selections = run(method, [builders.expert(8)], by_pattern("1000"), by_pattern("0000"))
     assert builders.learned(selections) == [OWN]
     assert selections[0].trajectory.round == 1
 
 
 def test_a_stored_recovery_is_used_while_its_state_is_important():
-    method, experts = eef.make(states=3), [builders.expert(8)]
+    method, experts = eef.make(eef.Config(states=3)), [builders.expert(8)]
     way = ("recovery", 2, "hhbboo")
     _, selections = run(method, experts, by_pattern("1011"), by_pattern("1000"))
     assert builders.learned(selections) == [OWN, way]
@@ -223,7 +224,7 @@ def test_a_stored_recovery_is_used_while_its_state_is_important():
 
 
 def test_a_stored_solution_with_an_action_now_harmful_is_not_used():
-    method, experts = eef.make(states=3), [builders.expert(8)]
+    method, experts = eef.make(eef.Config(states=3)), [builders.expert(8)]
     # round 1 solves s_0 over a_0..a_3, and round 2 only by a longer way
     first, second, own = by_pattern("0010"), by_pattern("0100"), (2, 9)
     _, selections = run(method, experts, first, by_pattern("0000"), own=own)
@@ -242,7 +243,7 @@ def test_a_stored_solution_with_an_action_now_harmful_is_not_used():
 
 def test_the_choice_among_rounds():
     def select(choice, first, second, seed=0):
-        method = eef.make(states=3, choice=choice, seed=seed)
+        method = eef.make(eef.Config(states=3, choice=choice, seed=seed))
         attempts = Attempts(experts=())
         attempts = builders.play(method, attempts, TASKS, 1, by_pattern("1"), own=first)
         attempts = builders.play(method, attempts, TASKS, 2, by_pattern("1"), own=second)
@@ -264,12 +265,12 @@ def test_length_counts_from_the_important_state():
     wins = lambda e: (
         (e.parent.agent, e.fork_step) in {("one", 4), ("two", 2)} if e.parent else False
     )
-    _, selections = run(eef.make(states=3), [one, two], wins)
+    _, selections = run(eef.make(eef.Config(states=3)), [one, two], wins)
     assert [s.trajectory.parent for s in selections if s.role == "s0"] == [two.id]
 
 
 def test_rounds_read_their_own_rollouts_only():
-    method, experts = eef.make(states=3), [builders.expert(8)]
+    method, experts = eef.make(eef.Config(states=3)), [builders.expert(8)]
     attempts, _ = run(method, experts, by_pattern("0111"), by_pattern("1011"))
     first = builders.learned(method.select(attempts, TASKS, 1))
     assert first == [("s0", 0, "bboo")]
@@ -281,13 +282,13 @@ def test_tasks_that_are_not_trained_on_are_left_alone():
     attempts = Attempts(
         experts=(builders.expert(8, of=other), builders.expert(2, win=True, of=other))
     )
-    method = eef.make()
+    method = eef.make(eef.Config())
     assert {e.task.id for e in method.episodes(attempts, TASKS, 1, 15)} == {"t"}
     assert method.select(attempts, TASKS, 1) == []
 
 
 def test_facts():
-    method = eef.make(states=3, rollouts=2)
+    method = eef.make(eef.Config(states=3, rollouts=2))
     wins = lambda e: {0: False, 2: True, 4: False, 6: (True, None)[int(e.id[-1])]}[e.fork_step]
     attempts, selections = run(method, [builders.expert(8)], wins)
     facts = method.facts(attempts, TASKS, 1)
@@ -315,10 +316,10 @@ def test_facts():
         ("choice", "short", "did you mean shortest"),
         ("rollouts", 0, "1 or more"),
         ("rounds", 1.5, "whole number"),
-        ("threshold", 1.5, "share of wins"),
+        ("threshold", 1.5, "above 0"),
     ],
 )
 def test_bad_settings(field, value, hint):
     with pytest.raises(ConfigError, match=hint) as error:
-        eef.make(**{field: value})
+        eef.make(eef.Config(**{field: value}))
     assert f"method.{field}" in str(error.value)

@@ -25,9 +25,9 @@ def count_by_task(method, max_steps=15):
     return counts
 
 
-@pytest.mark.parametrize("rollouts", [1, 6, "6"])
+@pytest.mark.parametrize("rollouts", [1, 6])
 def test_a_fixed_number_of_rollouts(rollouts):
-    method = rft.make(rollouts=rollouts)
+    method = rft.make(rft.Config(rollouts=rollouts))
     assert set(count_by_task(method).values()) == {int(rollouts)}
     episodes = method.episodes(Attempts(experts=EXPERTS), TASKS, 1, 15)
     assert all(episode.parent is None and episode.fork_step == 0 for episode in episodes)
@@ -39,18 +39,20 @@ def test_a_fixed_number_of_rollouts(rollouts):
 @pytest.mark.parametrize("rollouts", [1, 3])
 @pytest.mark.parametrize("max_steps", [3, 15])
 def test_matched_plays_as_many_episodes_as_eef(states, explore, rollouts, max_steps):
-    matched = rft.make(rollouts="matched", states=states, explore=explore, eef_rollouts=rollouts)
-    theirs = eef.make(states=states, explore=explore, rollouts=rollouts)
+    matched = rft.make(
+        rft.Config(rollouts="matched", states=states, explore=explore, eef_rollouts=rollouts)
+    )
+    theirs = eef.make(eef.Config(states=states, explore=explore, rollouts=rollouts))
     assert count_by_task(matched, max_steps) == count_by_task(theirs, max_steps)
 
 
 def test_matched_counts_shared_prefixes_once():
     # A: s_0, then 1 .. 5 of the first expert and 3 .. 5 of the second; B: s_0 and s_1; C was won
-    assert count_by_task(rft.make(rollouts="matched")) == {"a": 9, "b": 2, "c": 1}
+    assert count_by_task(rft.make(rft.Config(rollouts="matched"))) == {"a": 9, "b": 2, "c": 1}
 
 
 def test_own_wins_of_all_rounds_by_the_rule_of_eef():
-    for method in (rft.make(), eef.make(states=0)):
+    for method in (rft.make(rft.Config()), eef.make(eef.Config(states=0))):
         attempts = Attempts(experts=EXPERTS)
         attempts = builders.play(method, attempts, TASKS, 1, lambda e: e.task.id == "a", own=3)
         attempts = builders.play(method, attempts, TASKS, 2, lambda e: e.task.id in "ab", own=4)
@@ -67,14 +69,14 @@ def test_own_wins_of_all_rounds_by_the_rule_of_eef():
 
 def test_the_clone_is_the_same_for_all():
     attempts = Attempts(experts=EXPERTS)
-    clones = [m.make().select(attempts, TASKS, 0) for m in (eef, rft, sft_positive)]
+    clones = [m.make(m.Config()).select(attempts, TASKS, 0) for m in (eef, rft, sft_positive)]
     assert clones[0] == clones[1] == clones[2]
     assert [s.trajectory.task for s in clones[0]] == [C]
 
 
 def test_sft_all_learns_failures_too():
     attempts = Attempts(experts=EXPERTS)
-    method = sft_all.make()
+    method = sft_all.make(sft_all.Config())
     selections = method.select(attempts, TASKS, 0)
     assert [s.trajectory for s in selections] == list(EXPERTS)
     assert {r for s in selections for r in s.reasons} == {KEPT_ALL}
@@ -87,4 +89,4 @@ def test_sft_all_learns_failures_too():
 @pytest.mark.parametrize("rollouts", ["match", 0, -1, 1.5])
 def test_bad_number_of_rollouts(rollouts):
     with pytest.raises(ConfigError, match=r"method\.rollouts is .*'matched'"):
-        rft.make(rollouts=rollouts)
+        rft.make(rft.Config(rollouts=rollouts))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from eef_jax import kernels
+from eef_jax.config.sections import LoraConfig
 from eef_jax.models.cache import copy_pages
-from eef_jax.models.config import LoraConfig
 from eef_jax.models.model import merge
 from tests.models import paged
 from tests.models.toys import CONFIG, forward, loud, rows, toy

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from eef_jax.config.sections import TARGETS, LoraConfig
 from eef_jax.errors import ConfigError
-from eef_jax.models.config import TARGETS, LoraConfig
 from eef_jax.models.linear import Linear, _merged_product
 from eef_jax.models.model import merge
 from tests.models.toys import forward, loud, rows, toy

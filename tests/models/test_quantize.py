@@ -9,9 +9,10 @@ import pytest
 from flax import nnx
 
 from eef_jax import sharding
+from eef_jax.config.sections import LoraConfig
 from eef_jax.errors import ConfigError
 from eef_jax.models import quantize
-from eef_jax.models.config import LoraConfig, ModelOptions
+from eef_jax.models.config import ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import content_hash, merge
 from tests.models.toys import CONFIG, forward, loud, rows, toy

@@ -8,8 +8,9 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from eef_jax.config.sections import LoraConfig
 from eef_jax.models import build
-from eef_jax.models.config import LoraConfig, ModelConfig, ModelOptions
+from eef_jax.models.config import ModelConfig, ModelOptions
 from eef_jax.models.decoder import Decoder
 from eef_jax.models.families import registry
 from eef_jax.models.model import Model

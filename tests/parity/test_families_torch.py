@@ -13,8 +13,9 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from eef_jax.config.sections import LoraConfig  # noqa: E402
 from eef_jax.errors import EefError  # noqa: E402
-from eef_jax.models.config import LoraConfig, ModelOptions  # noqa: E402
+from eef_jax.models.config import ModelOptions  # noqa: E402
 from eef_jax.models.families import registry  # noqa: E402
 from eef_jax.models.huggingface import folder as hf  # noqa: E402
 from eef_jax.models.model import Model  # noqa: E402

@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 peft_library = pytest.importorskip("peft")
 
-from eef_jax.models.config import LoraConfig, ModelOptions  # noqa: E402
+from eef_jax.config.sections import LoraConfig  # noqa: E402
+from eef_jax.models.config import ModelOptions  # noqa: E402
 from eef_jax.models.huggingface import folder as hf  # noqa: E402
 from eef_jax.models.huggingface import peft  # noqa: E402
 from eef_jax.models.model import content_hash  # noqa: E402

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from eef_jax.engine.config import EngineConfig
+from eef_jax.config.sections import EngineConfig
 from eef_jax.engine.programs import Programs
 from eef_jax.engine.sampling import SamplingParams
 from eef_jax.engine.scheduler import Scheduler

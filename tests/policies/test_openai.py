@@ -1,12 +1,13 @@
 """The served policy: what it sends, how it reads responses, and when it fails."""
 
 import asyncio
+import dataclasses
 import time
 
 import pytest
 
-from eef_jax import plugins
 from eef_jax.errors import ConfigError, PolicyError
+from eef_jax.experts import openai as openai_expert
 from eef_jax.policies.openai import OpenAIPolicy, Server
 from eef_jax.rollout import loop
 from eef_jax.types import ChatRequest, Episode, Message, Outcome
@@ -29,6 +30,13 @@ def server():
         yield started
 
 
+def server_of(**terms):
+    """Terms of a server: the expert section's defaults, and what a test says."""
+    defaults = openai_expert.Config()
+    names = [one.name for one in dataclasses.fields(Server)]
+    return Server(**{name: getattr(defaults, name) for name in names} | terms)
+
+
 def ask(policy, times=1):
     async def run():
         return [await policy.act(REQUEST) for _ in range(times)]
@@ -41,7 +49,7 @@ def policy(server):
     made = []
 
     def make(sampling=None, **terms):
-        served = Server(**{"model": "m", "base_url": server.url} | terms)
+        served = server_of(**{"model": "m", "base_url": server.url} | terms)
         made.append(OpenAIPolicy(served, **(sampling or {})))
         return made[-1]
 
@@ -177,18 +185,18 @@ def test_episodes_run_concurrently_and_a_failure_is_an_outcome(server, policy):
 )
 def test_invalid_settings_are_refused(terms, said):
     with pytest.raises(ConfigError, match=said):
-        Server(**terms)
+        server_of(**{"model": "m"} | terms)
 
 
 def test_a_missing_key_for_openais_server_is_refused(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ConfigError, match="OPENAI_API_KEY holds no key"):
-        OpenAIPolicy(Server(model="gpt"))
+        OpenAIPolicy(server_of(model="gpt"))
 
 
 def test_an_expert_is_made_from_a_config_section(server):
-    section = {"model": "m", "base_url": server.url, "seed": 1, "reread": 0.1, "lapse": 0.2}
-    expert = plugins.make("experts", "openai", {"render": str, **section})
+    made = openai_expert.Config(model="m", base_url=server.url, seed=1)
+    expert = openai_expert.make(made)
     (answer,) = ask(expert)
     asyncio.run(expert.close())
     assert answer.text == "ok" and expert.name == "m"

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from eef_jax.config.sections import LoraConfig
 from eef_jax.data.batches import Position
 from eef_jax.errors import DataError
-from eef_jax.models.config import LoraConfig
 from eef_jax.models.model import content_hash
 from eef_jax.sharding import make_mesh
 from eef_jax.train import checkpoint

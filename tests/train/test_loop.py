@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
+from eef_jax.config.sections import LoraConfig
 from eef_jax.errors import ConfigError
-from eef_jax.models.config import LoraConfig
 from eef_jax.train.loop import fit
 from tests.train import toy
 

@@ -1,13 +1,15 @@
 """Schedules and optimizers by name."""
 
 import dataclasses
+import typing
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from eef_jax.config.sections import OptimizerConfig, OptimizerName
 from eef_jax.errors import ConfigError
-from eef_jax.train.optim import OptimizerConfig, make_optimizer, make_schedule
+from eef_jax.train.optim import make_optimizer, make_schedule
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,11 @@ def test_every_optimizer_descends(name):
     state = optimizer.init(params)
     updates, _ = optimizer.update(params, state, params)
     assert jax.tree.all(jax.tree.map(lambda update: (update < 0).all(), updates))
+
+
+def test_the_names_of_the_config_are_optaxs():
+    for name in typing.get_args(OptimizerName):
+        make_optimizer(OptimizerConfig(name=name), 10)
 
 
 def test_vectors_are_not_decayed():

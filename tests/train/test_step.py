@@ -11,13 +11,14 @@ from flax import nnx
 
 from eef_jax import sharding
 from eef_jax.analysis import hlo
+from eef_jax.config.sections import OptimizerConfig
 from eef_jax.data.batches import empty_batch
 from eef_jax.errors import ConfigError
 from eef_jax.models import build, stacking
 from eef_jax.models.config import ModelOptions
 from eef_jax.sharding import make_mesh
 from eef_jax.train import state as state_lib
-from eef_jax.train.optim import OptimizerConfig, make_optimizer
+from eef_jax.train.optim import make_optimizer
 from eef_jax.train.step import check_batch_size, lower, make_step, put_batch
 from tests.train import toy
 

@@ -6,12 +6,12 @@ import functools
 import jax
 import numpy as np
 
+from eef_jax.config.sections import LoraConfig, OptimizerConfig
 from eef_jax.data.batches import Batches
 from eef_jax.models import build, stacking
-from eef_jax.models.config import LoraConfig, ModelConfig, ModelOptions
+from eef_jax.models.config import ModelConfig, ModelOptions
 from eef_jax.models.model import Model
 from eef_jax.sharding import make_mesh
-from eef_jax.train.optim import OptimizerConfig
 from eef_jax.types import Example
 
 CONFIG = ModelConfig(

@@ -8,13 +8,15 @@ Modules: `task_types`, `splits` (variations and step caps), `simplify` (simplifi
 `prompts`, `simulator` and `gold` (the package's solutions).
 """
 
+import dataclasses
 import hashlib
 import json
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from eef_jax.envs._jvm.game import REWARD_CONVENTIONS, ReplayGame, RewardConvention
+from eef_jax.config.fields import check, field
+from eef_jax.envs._jvm.game import ReplayGame, RewardConvention
 from eef_jax.envs._jvm.pool import JvmPool, usable_cores
 from eef_jax.envs._jvm.process import find_java, find_package
 from eef_jax.envs._prompt import Preset, split_limits
@@ -26,7 +28,7 @@ from eef_jax.envs.scienceworld.simulator import (
     parse_payload,
 )
 from eef_jax.envs.scienceworld.splits import SPLITS
-from eef_jax.errors import ConfigError, check_at_least, check_one_of, did_you_mean
+from eef_jax.errors import ConfigError, did_you_mean
 from eef_jax.types import Message, Task
 
 __all__ = ["ScienceWorld", "make"]
@@ -34,84 +36,87 @@ __all__ = ["ScienceWorld", "make"]
 _log = logging.getLogger(__name__)
 
 
-def make(
-    *,
-    tasks: str = "all",
-    simplifications: str = "eto",
-    prompt: str = "action",
-    prompt_messages: str = "",
-    train_indices: str = "",
-    dev_indices: str = "",
-    test_indices: str = "",
-    train_tasks: int = 0,
-    dev_tasks: int = 0,
-    test_tasks: int = 0,
-    step_caps: str = "eto",
-    max_steps: int = 0,
-    move_limit: int = 0,
-    reward: RewardConvention = "final",
-    jvms: int = 0,
-    timeout_s: float = 60.0,
-) -> "ScienceWorld":
-    """Create the environment.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The section `env` of ScienceWorld."""
 
-    Args:
-        tasks: task types of the official splits: `all`, `eto` (24), `agentgym` (23), or names,
-            numbers and patterns with commas, e.g. `"find-*,lifespan-*,power-component"`.
-        simplifications: `eto`, `easy`, `none`, or the simulator's labels with commas.
-        prompt: `react` (a thought and an action, ETO's format), `agentgym` (AgentGym's format) or
-            `action` (the message is the action).
-        prompt_messages: path of a JSON list of messages that replace the preset's messages before
-            the task, e.g. with a worked example.
-        train_indices: path of an index file for `train`: a JSON list of `[task, variation]`, ETO's
-            format, or of AgentGym's numbers or item ids. If any split has an index file, splits
-            without one are empty. Variations that two splits share are logged as a warning (ETO's
-            train and dev files share 54).
-        dev_indices: path of an index file for `dev`, in the same formats.
-        test_indices: path of an index file for `test`, in the same formats.
-        train_tasks: number of tasks of `train`, its first ones; 0: all.
-        dev_tasks: number of tasks of `dev`, its first ones; 0: all.
-        test_tasks: number of tasks of `test`, its first ones; 0: all.
-        step_caps: cap on an agent's steps for each task type: `eto`, `agentgym` (30), or the path
-            of a JSON object that maps task names to caps.
-        max_steps: one cap for all task types in place of `step_caps`; 0: none.
-        move_limit: ticks of the simulator after which an episode is truncated (ETO 200, AgentGym
-            100); 0: no limit.
-        reward: `final`, the score at the end (0 after a failure), or `best`, its running maximum,
-            ETO's convention. Each step has both in `info["rewards"]`.
-        jvms: maximum number of JVMs; 0: one for each core this process may use.
-        timeout_s: wall-clock limit of one call of the simulator, in seconds; a JVM that exceeds it
-            is replaced.
+    tasks: str = field(
+        "all",
+        "task types of the official splits: all, eto (24), agentgym (23), or names, numbers and "
+        "patterns with commas, such as find-*,lifespan-*",
+    )
+    simplifications: str = field("eto", "eto, easy, none, or labels with commas")
+    prompt: str = field("action", "prompt preset: react (ETO's convention), agentgym or action")
+    prompt_messages: str = field(
+        "", "JSON list of messages before the task instead of the preset's own"
+    )
+    train_indices: str = field(
+        "",
+        "JSON list of [task, variation] (ETO's format), or of AgentGym's numbers or item ids; with "
+        "one or more of these files, they are the splits",
+    )
+    dev_indices: str = field("", "index file of the dev split")
+    test_indices: str = field("", "index file of the test split")
+    train_tasks: int = field(0, "first tasks of the train split; 0: all", at_least=0)
+    dev_tasks: int = field(0, "first tasks of the dev split; 0: all", at_least=0)
+    test_tasks: int = field(0, "first tasks of the test split; 0: all", at_least=0)
+    step_caps: str = field(
+        "eto", "caps on an agent's steps by task type: eto, agentgym (30), or a JSON object's path"
+    )
+    max_steps: int = field(0, "one cap for all task types instead; 0: none", at_least=0)
+    move_limit: int = field(
+        0, "simulator ticks that end an episode (ETO 200, AgentGym 100); 0: none", at_least=0
+    )
+    reward: RewardConvention = field(
+        "final",
+        "final: the score at the end, 0 after a failure; best: its running maximum, as ETO counts",
+    )
+    jvms: int = field(
+        0, "simulator processes; 0: one for each core of this process", at_least=0, kind="free"
+    )
+    timeout_s: float = field(
+        60.0, "limit of one simulator call", unit="seconds", above=0, kind="free"
+    )
+
+    def __post_init__(self) -> None:
+        check(self, "env")
+
+
+def make(config: Config) -> "ScienceWorld":
+    """Make the environment.
 
     Raises:
         ConfigError: the package is not installed, or a name is unknown.
         DataError: a file is missing or damaged.
         EnvError: Java is not installed.
     """
-    check_one_of("env.reward", reward, REWARD_CONVENTIONS)
-    for field, value in (("env.jvms", jvms), ("env.move_limit", move_limit)):
-        check_at_least(field, value, 0)
     package, version = find_package("scienceworld", extra="scienceworld")
     find_java()
-    files = {"train": train_indices, "dev": dev_indices, "test": test_indices}
-    task_types = splits.select_task_types(tasks)
+    files = {
+        "train": config.train_indices,
+        "dev": config.dev_indices,
+        "test": config.test_indices,
+    }
+    task_types = splits.select_task_types(config.tasks)
     if any(files.values()):
         variations = {s: splits.read_index_file(path) if path else [] for s, path in files.items()}
     else:
         variations = {split: splits.official_split(task_types, split) for split in SPLITS}
-    limits = split_limits(train_tasks=train_tasks, dev_tasks=dev_tasks, test_tasks=test_tasks)
+    limits = split_limits(
+        train_tasks=config.train_tasks, dev_tasks=config.dev_tasks, test_tasks=config.test_tasks
+    )
     variations = {split: variations[split][: limit or None] for split, limit in limits.items()}
     return ScienceWorld(
         package,
         version,
         variations,
-        preset=prompts.find(prompt, prompt_messages),
-        labels=simplify.parse(simplifications),
-        caps=splits.step_caps(step_caps, max_steps),
-        move_limit=move_limit,
-        reward=reward,
-        jvms=jvms or usable_cores(),
-        timeout_s=timeout_s,
+        preset=prompts.find(config.prompt, config.prompt_messages),
+        labels=simplify.parse(config.simplifications),
+        caps=splits.step_caps(config.step_caps, config.max_steps),
+        move_limit=config.move_limit,
+        reward=config.reward,
+        jvms=config.jvms or usable_cores(),
+        timeout_s=config.timeout_s,
     )
 
 

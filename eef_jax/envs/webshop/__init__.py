@@ -23,7 +23,9 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Sequence
+from typing import Literal
 
+from eef_jax.config.fields import check, field
 from eef_jax.envs._prompt import Preset, split_limits
 from eef_jax.envs.webshop import official, stored
 from eef_jax.envs.webshop.dataset import Dataset
@@ -38,106 +40,110 @@ from eef_jax.envs.webshop.views import ViewOptions, view_options
 from eef_jax.errors import ConfigError
 from eef_jax.types import Message, Task
 
-__all__ = ["WebShop", "make"]
+__all__ = ["Config", "WebShop", "make"]
 
 
-def make(
-    *,
-    data_dir: str = "",
-    products: str = "",
-    attributes: str = "",
-    human_instructions: str = "",
-    title_nouns: str = "",
-    max_products: int = 0,
-    seed: int = 0,
-    splits: str = "products",
-    goals_per_product: int = 1,
-    train_indices: str = "",
-    dev_indices: str = "",
-    test_indices: str = "",
-    train_tasks: int = 0,
-    dev_tasks: int = 0,
-    test_tasks: int = 0,
-    goal_filter: str = "",
-    prompt: str = "action",
-    observation_mode: str = "text",
-    show_attributes: bool = False,
-    num_prev_obs: int = 0,
-    num_prev_actions: int = 0,
-    max_steps: int = 0,
-) -> "WebShop":
-    """Make the environment: on an imported dataset, on the official files, or on the embedded shop.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The section `env` of WebShop.
 
-    Args:
-        data_dir: path of a folder made by `python -m eef_jax.envs.webshop.import_data`; "": none.
-        products: path of `items_shuffle*.json`, imported at each start (for large files import them
-            once and give `data_dir`); "": none. Without `products` and `data_dir` the embedded
-            catalogue is used; it is pinned, its splits too, and the arguments from `attributes` to
-            `test_indices` have no effect.
-        attributes: path of `items_ins_v2*.json`; required with `products`.
-        human_instructions: path of `items_human_ins*.json`; with it the goals are what people
-            wrote; "": goals are synthetic.
-        title_nouns: path of a JSON object from title to nouns; "": the reward's title score
-            compares all words of titles but stop words.
-        max_products: number of rows of the products file to read, the first ones; 0: all.
-        seed: of hidden prices and price bounds (with `products`), and of the splits that are drawn.
-        splits: `products` (no product in two splits), `original` or `shuffled`; ignored if an index
-            file is given.
-        goals_per_product: goals drawn for each product by `splits="products"`; 0: all.
-        train_indices: path of a JSON list of goal numbers, the `train` split; "": none. If at least
-            one index file is given, splits without one are empty.
-        dev_indices: path of a JSON list of goal numbers, the `dev` split; "": none.
-        test_indices: path of a JSON list of goal numbers, the `test` split; "": none.
-        train_tasks: number of tasks of `train`, its first ones; 0: all.
-        dev_tasks: number of tasks of `dev`, its first ones; 0: all.
-        test_tasks: number of tasks of `test`, its first ones; 0: all.
-        goal_filter: conditions on the goals that are tasks, such as `"category=fashion"`, joined by
-            `;`; "": all goals.
-        prompt: name of a preset (`action`, `react` or `admissible`), or path of a prompt file.
-        observation_mode: `text` (pieces joined by ` [SEP] `), `text_rich` (one piece a line, marked
-            buttons) or `url`.
-        show_attributes: whether item pages have an Attributes button, which shows hidden labels.
-        num_prev_obs: number of earlier observations prepended to each observation; 0: none.
-        num_prev_actions: number of earlier actions prepended to each observation; 0: none.
-        max_steps: default cap on an agent's actions; 0: the prompt's, 10 for `react`, else 15.
+    Without `data_dir` and `products` the shop is the embedded catalogue. It is pinned, its splits
+    too, so it takes none of the fields up to `test_indices`.
+    """
+
+    data_dir: str = field("", "folder that `python -m eef_jax.envs.webshop.import_data` made")
+    products: str = field(
+        "", "file items_shuffle*.json, imported anew by each process; better import it once"
+    )
+    attributes: str = field("", "file items_ins_v2*.json; needed with `products`")
+    human_instructions: str = field(
+        "", "file items_human_ins*.json: goals that people wrote; empty: synthetic goals"
+    )
+    title_nouns: str = field(
+        "",
+        "JSON object from title to nouns; empty: the reward's title score compares all words but "
+        "stop words",
+    )
+    max_products: int = field(0, "first rows of the products file to read; 0: all", at_least=0)
+    seed: int = field(0, "of hidden prices, price bounds and drawn splits", at_least=0)
+    splits: Literal["products", "original", "shuffled"] = field(
+        "products", "how goals are split; products: no product is in two splits"
+    )
+    goals_per_product: int = field(
+        1, "goals drawn for each product by splits=products; 0: all", at_least=0
+    )
+    train_indices: str = field(
+        "", "JSON list of goal numbers; with one or more of these files, they are the splits"
+    )
+    dev_indices: str = field("", "JSON list of goal numbers of the dev split")
+    test_indices: str = field("", "JSON list of goal numbers of the test split")
+    train_tasks: int = field(0, "first tasks of the train split; 0: all", at_least=0)
+    dev_tasks: int = field(0, "first tasks of the dev split; 0: all", at_least=0)
+    test_tasks: int = field(0, "first tasks of the test split; 0: all", at_least=0)
+    goal_filter: str = field("", "goals that are tasks, such as category=fashion; empty: all")
+    prompt: str = field(
+        "action", "prompt preset (action, react or admissible), or the path of a prompt file"
+    )
+    observation_mode: Literal["text", "text_rich", "url"] = field(
+        "text", "how pages are written, as in the original"
+    )
+    show_attributes: bool = field(False, "item pages have a button that lists the attributes")
+    num_prev_obs: int = field(0, "earlier observations repeated in each new one", at_least=0)
+    num_prev_actions: int = field(0, "earlier actions repeated in each observation", at_least=0)
+    max_steps: int = field(
+        0, "cap on an agent's actions; 0: the prompt's, 10 for react, else 15", at_least=0
+    )
+
+    def __post_init__(self) -> None:
+        check(self, "env")
+
+
+def make(config: Config) -> "WebShop":
+    """Make the environment: on an imported dataset, the official files, or the embedded shop.
 
     Raises:
-        ConfigError: a name is unknown, or arguments are given that need others.
+        ConfigError: a name is unknown, or fields are set that need others.
         DataError: a file is missing, damaged, or of another kind; no goal is left.
     """
-    preset = find_preset(prompt)
+    preset = find_preset(config.prompt)
     view = view_options(
-        show_attrs=show_attributes,
-        observation_mode=observation_mode,
-        num_prev_obs=num_prev_obs,
-        num_prev_actions=num_prev_actions,
+        show_attrs=config.show_attributes,
+        observation_mode=config.observation_mode,
+        num_prev_obs=config.num_prev_obs,
+        num_prev_actions=config.num_prev_actions,
     )
-    indices = {"train": train_indices, "dev": dev_indices, "test": test_indices}
+    indices = {
+        "train": config.train_indices,
+        "dev": config.dev_indices,
+        "test": config.test_indices,
+    }
     plan = SplitPlan(
-        kind=splits,
-        seed=seed,
-        goals_per_product=goals_per_product,
+        kind=config.splits,
+        seed=config.seed,
+        goals_per_product=config.goals_per_product,
         files={split: path for split, path in indices.items() if path},
     )
     sources = Sources(
-        products=products,
-        attributes=attributes,
-        human_instructions=human_instructions,
-        title_nouns=title_nouns,
-        seed=seed,
-        max_products=max_products,
+        products=config.products,
+        attributes=config.attributes,
+        human_instructions=config.human_instructions,
+        title_nouns=config.title_nouns,
+        seed=config.seed,
+        max_products=config.max_products,
     )
-    official.check_sources(data_dir, sources, plan)
-    if data_dir:
-        dataset = stored.load(data_dir, plan)
-    elif products:
+    official.check_sources(config.data_dir, sources, plan)
+    if config.data_dir:
+        dataset = stored.load(config.data_dir, plan)
+    elif config.products:
         dataset = official.load(sources, plan)
     else:
         dataset = _embedded()
-    if goal_filter:
-        dataset = filter_splits(dataset, goal_filter)
-    limits = split_limits(train_tasks=train_tasks, dev_tasks=dev_tasks, test_tasks=test_tasks)
-    return WebShop(dataset, preset, limits=limits, view=view, max_steps=max_steps)
+    if config.goal_filter:
+        dataset = filter_splits(dataset, config.goal_filter)
+    limits = split_limits(
+        train_tasks=config.train_tasks, dev_tasks=config.dev_tasks, test_tasks=config.test_tasks
+    )
+    return WebShop(dataset, preset, limits=limits, view=view, max_steps=config.max_steps)
 
 
 class WebShop:

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from eef_jax.models.config import TARGETS, ModelConfig
+from eef_jax.config.sections import TARGETS
+from eef_jax.models.config import ModelConfig
 from eef_jax.models.families.registry import family
 
 T = TypeVar("T")

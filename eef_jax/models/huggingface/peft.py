@@ -14,9 +14,10 @@ from etils import epath
 from flax import nnx
 from jax.sharding import Mesh
 
+from eef_jax.config.sections import TARGETS, LoraConfig
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.models import placing, stacking
-from eef_jax.models.config import TARGETS, LoraConfig, ModelConfig
+from eef_jax.models.config import ModelConfig
 from eef_jax.models.families import hf_names
 from eef_jax.models.huggingface import reading, safetensors
 from eef_jax.models.model import Model, content_hash

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.engine import exploration, ours
 from benchmarks.engine.workload import Workload, play_by_turn
-from eef_jax.engine.config import EngineConfig
+from eef_jax.config.sections import EngineConfig
 from eef_jax.errors import ConfigError
 from tests.engine import toymodel
 

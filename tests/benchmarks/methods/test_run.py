@@ -11,6 +11,7 @@ from etils import epath
 
 from benchmarks.methods import comparison
 from benchmarks.methods import run as run_lib
+from eef_jax import config as config_lib
 from eef_jax import pipeline
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.methods.eef import Eef
@@ -32,8 +33,8 @@ def ran(monkeypatch):
     names = []
 
     def run(config, workdir):
-        names.append(config["method"]["name"])
-        with open_workdir(workdir, config) as work:
+        names.append(config.method.name)
+        with open_workdir(workdir, config_lib.plain(config)) as work:
             for name, fill in toyrun.stages_of(METHODS[names[-1]]):
                 stage = work.stage(name)
                 if not stage.done():
@@ -78,8 +79,9 @@ def test_started_again_it_continues(configs, ran, tmp_path):
 
 def test_another_configs_clone_is_not_taken(configs, ran, tmp_path):
     run_seed({"sft_positive": configs["sft_positive"]}, tmp_path)
-    other = {m: c | {"env": {"name": "toy", "size": 2}} for m, c in configs.items()}
-    with pytest.raises(ConfigError, match=r"another config.*\n  env.size"):
+    base = {**toyrun.CONFIG, "env": {**toyrun.CONFIG["env"], "train_tasks": 2}}
+    other = {m: run_lib.configure(base, m, seed=3, split="test") for m in METHODS}
+    with pytest.raises(ConfigError, match=r"another config.*\n  env.train_tasks"):
         run_seed(other, tmp_path)
     assert not run_lib.is_run_of(epath.Path(tmp_path / "seed_3" / "eef"), other["eef"])
     run_seed({"eef": other["eef"]}, tmp_path)
@@ -167,9 +169,8 @@ def test_figures_of_other_runs_do_not_compare(field, value):
 def test_matched_rft_matches_the_configs_own_eef():
     config = copy.deepcopy(toyrun.CONFIG)
     config["method"]["rollouts"] = 3
-    section = run_lib.configure(config, "rft_matched", 0, "test")["method"]
-    assert (section["rollouts"], section["eef_rollouts"]) == ("matched", 3)
-    assert pipeline.make_method({"method": section}).eef_rollouts == 3
+    section = run_lib.configure(config, "rft_matched", 0, "test").method.options
+    assert (section.rollouts, section.eef_rollouts) == ("matched", 3)
     assert comparison.setting(
         run_lib.configure(config, "rft_matched", 0, "test")
     ) == comparison.setting(run_lib.configure(config, "eef", 1, "test"))

@@ -27,7 +27,7 @@ def replicated(tmp_path_factory):
 
 
 def test_a_replicated_catalogue_has_all_products_under_new_ids(replicated):
-    shop = env.make(data_dir=replicated).dataset
+    shop = env.make(env.Config(data_dir=replicated)).dataset
     rows = json.loads(golden.PRODUCTS.read_text("utf-8"))
     assert len({product.asin for product in shop.products}) == len(shop.products) == 2 * len(rows)
     assert {product.title for product in shop.products} == {row["name"] for row in rows}

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from configs import scienceworld as configs
-from eef_jax import pipeline, plugins
+from eef_jax import config as config_lib
 from eef_jax.envs import scienceworld
 from eef_jax.envs._jvm.game import EPISODE_OVER
 from eef_jax.envs.scienceworld.simulator import parse_payload
@@ -30,7 +30,7 @@ if shutil.which("java") is None:
 @pytest.fixture(scope="module")
 def env():
     kinds = "find-plant,find-animal,find-living-thing,lifespan-*"
-    env = scienceworld.make(tasks=kinds, jvms=1, max_steps=20, timeout_s=600)
+    env = scienceworld.make(scienceworld.Config(tasks=kinds, jvms=1, max_steps=20, timeout_s=600))
     yield env
     env.close()
 
@@ -165,7 +165,7 @@ def test_a_fork_replays_in_one_call_and_goes_on(env, task, path):
             )
         ]
 
-    expert = gold.make(env=env, skip=0, wrong=0, stop=0)
+    expert = gold.make(gold.Config(skip=0, wrong=0, stop=0), env=env)
     parent = loop.play_episodes_sync(env, expert, orders(), source="expert", env_timeout_s=600)[0]
     assert [step.action for step in parent.steps] == path
     fork = loop.play_episodes_sync(env, expert, orders(parent, 2), env_timeout_s=600)[0]
@@ -175,7 +175,7 @@ def test_a_fork_replays_in_one_call_and_goes_on(env, task, path):
 
 
 def test_tasks_carry_their_caps_and_types():
-    env = scienceworld.make()
+    env = scienceworld.make(scienceworld.Config())
     assert env.max_steps == 120 and len(env.tasks("train")) == 3592
     first = env.tasks("train")[: len(TASK_TYPES)]
     assert {task.tags[0] for task in first} == set(TASK_TYPES)
@@ -187,12 +187,10 @@ def test_tasks_carry_their_caps_and_types():
     ("preset", "sizes"), [("demo", [96, 48, 96]), ("llama3_8b", [1483, 194, 211])]
 )
 def test_the_shipped_config_makes_it(preset, sizes):
-    config = configs.get_config(preset).to_dict()
-    env = pipeline.make_env(config)
+    config = config_lib.read(configs.get_config(preset).to_dict())
+    env = config_lib.make("env", config.env)
     assert [len(env.tasks(split)) for split in ("train", "dev", "test")] == sizes
-    section = {**config["expert"], "env": env, "render": env.render}
-    del section["trajectories"]
-    assert plugins.make("experts", section.pop("name"), section)
+    assert config_lib.make("expert", config.expert, env=env)
 
 
 def test_an_overlap_of_index_files_is_said(tmp_path, caplog):
@@ -200,7 +198,9 @@ def test_an_overlap_of_index_files_is_said(tmp_path, caplog):
         (tmp_path / name).write_text('[["boil", 1]]')
     with caplog.at_level(logging.WARNING):
         env = scienceworld.make(
-            train_indices=str(tmp_path / "train"), dev_indices=str(tmp_path / "dev")
+            scienceworld.Config(
+                train_indices=str(tmp_path / "train"), dev_indices=str(tmp_path / "dev")
+            )
         )
     assert env.overlap == {"train, dev": 1}
     assert "the splits train, dev share 1 variations" in caplog.text

@@ -63,6 +63,6 @@ def test_table_of_shares_has_a_row_for_each_split(shop):
 
 
 def test_environment_uses_it_by_default():
-    env = webshop.make(train_tasks=7)
+    env = webshop.make(webshop.Config(train_tasks=7))
     assert len(env.tasks("train")) == 7
     assert "hard" in {tag for task in env.tasks("test") for tag in task.tags}

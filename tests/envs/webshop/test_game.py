@@ -18,9 +18,11 @@ from tests.envs.webshop import golden
 @pytest.fixture(scope="module")
 def env():
     return webshop.make(
-        products=str(golden.PRODUCTS),
-        attributes=str(golden.ATTRIBUTES),
-        title_nouns=str(golden.NOUNS),
+        webshop.Config(
+            products=str(golden.PRODUCTS),
+            attributes=str(golden.ATTRIBUTES),
+            title_nouns=str(golden.NOUNS),
+        )
     )
 
 

@@ -78,8 +78,8 @@ def test_splits_are_by_product_and_pinned():
 
 
 def test_limits_take_the_first_tasks():
-    env = webshop.make(**FILES, title_nouns=str(golden.NOUNS), train_tasks=5)
-    everything = webshop.make(**FILES, title_nouns=str(golden.NOUNS))
+    env = webshop.make(webshop.Config(**FILES, title_nouns=str(golden.NOUNS), train_tasks=5))
+    everything = webshop.make(webshop.Config(**FILES, title_nouns=str(golden.NOUNS)))
     assert list(env.tasks("train")) == list(everything.tasks("train"))[:5]
     assert env.tasks("test") == everything.tasks("test")
     assert env.dataset_id == everything.dataset_id
@@ -87,7 +87,7 @@ def test_limits_take_the_first_tasks():
 
 def test_missing_nouns_are_warned_about(caplog):
     with caplog.at_level(logging.WARNING):
-        webshop.make(**FILES)
+        webshop.make(webshop.Config(**FILES))
     assert "without title nouns" in caplog.text
 
 
@@ -106,7 +106,7 @@ def test_damaged_files_are_named(tmp_path, damaged, content, complaint):
         | {damaged: str(path)}
     )
     with pytest.raises(DataError, match=complaint) as error:
-        webshop.make(**files)
+        webshop.make(webshop.Config(**files))
     assert str(path) in str(error.value)
 
 
@@ -125,24 +125,28 @@ def test_wrong_contents_are_named(tmp_path, damaged, content, complaint):
     path = tmp_path / "wrong.json"
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=re.escape(complaint)):
-        webshop.make(**(FILES | {"title_nouns": str(golden.NOUNS)} | {damaged: str(path)}))
+        webshop.make(
+            webshop.Config(**FILES | {"title_nouns": str(golden.NOUNS)} | {damaged: str(path)})
+        )
 
 
 def test_files_that_need_each_other_are_asked_for():
     with pytest.raises(ConfigError, match=r"env\.attributes"):
-        webshop.make(products="products.json")
+        webshop.make(webshop.Config(products="products.json"))
     with pytest.raises(ConfigError, match=r"env\.products"):
-        webshop.make(title_nouns="nouns.json")
+        webshop.make(webshop.Config(title_nouns="nouns.json"))
     with pytest.raises(ConfigError, match="did you mean react"):
-        webshop.make(**FILES, prompt="reacct")
+        webshop.make(webshop.Config(**FILES, prompt="reacct"))
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the real 1,000 products are not at {REAL}")
 def test_real_products_give_the_originals_goals():
     env = webshop.make(
-        products=str(REAL / "items_shuffle_1000.json"),
-        attributes=str(REAL / "items_ins_v2_1000.json"),
-        title_nouns=str(REAL / "title_nouns.json"),
+        webshop.Config(
+            products=str(REAL / "items_shuffle_1000.json"),
+            attributes=str(REAL / "items_ins_v2_1000.json"),
+            title_nouns=str(REAL / "title_nouns.json"),
+        )
     )
     assert len(env.dataset.products) == 1000
     assert len(env.dataset.goals) == 6910

@@ -61,21 +61,21 @@ def test_presets_with_an_instruction_open_with_it_and_its_answer(name):
 
 
 def test_step_caps_are_the_prompts_or_as_configured():
-    caps = {name: webshop.make(**FILES, prompt=name).max_steps for name in PRESETS}
+    caps = {name: webshop.make(webshop.Config(**FILES, prompt=name)).max_steps for name in PRESETS}
     assert caps == {"action": 15, "react": 10, "admissible": 15}
-    assert webshop.make(**FILES, prompt="react", max_steps=7).max_steps == 7
+    assert webshop.make(webshop.Config(**FILES, prompt="react", max_steps=7)).max_steps == 7
 
 
 def test_react_puts_its_word_before_each_page():
-    env = webshop.make(**FILES, prompt="react")
+    env = webshop.make(webshop.Config(**FILES, prompt="react"))
     game = env.game()
     assert game.reset(env.tasks("train")[0]).startswith("Observation:\nWebShop [SEP] ")
     assert game.step("search[shoes]").observation.startswith("Observation:\nInstruction: [SEP] ")
 
 
 def test_admissible_actions_stand_below_each_page_but_the_last():
-    env = webshop.make(**FILES, prompt="admissible")
-    plain = webshop.make(**FILES)
+    env = webshop.make(webshop.Config(**FILES, prompt="admissible"))
+    plain = webshop.make(webshop.Config(**FILES))
     game, other = env.game(), plain.game()
     task = env.tasks("train")[0]
     page = game.reset(task)
@@ -99,7 +99,7 @@ def test_admissible_actions_stand_below_each_page_but_the_last():
 def test_a_text_file_is_the_instruction_of_react(tmp_path):
     path = tmp_path / "ours.txt"
     path.write_text("You shop.\nBuy well.\n")
-    env = webshop.make(**FILES, prompt=str(path))
+    env = webshop.make(webshop.Config(**FILES, prompt=str(path)))
     assert [m.content for m in env.prompt(env.tasks("train")[0])] == ["You shop.\nBuy well.", "OK"]
     assert env.parse("Thought: so.\nAction: click[a]") == "click[a]"
     assert env.max_steps == 10
@@ -110,7 +110,7 @@ def test_a_json_file_replaces_what_it_names(tmp_path):
     messages = [{"role": "system", "content": "Buy."}]
     content = {"preset": "admissible", "messages": messages, "listing": "\nDo: ", "max_steps": 9}
     path.write_text(json.dumps(content))
-    env = webshop.make(**FILES, prompt=str(path))
+    env = webshop.make(webshop.Config(**FILES, prompt=str(path)))
     assert [message.content for message in env.prompt(env.tasks("train")[0])] == ["Buy."]
     assert env.game().reset(env.tasks("train")[0]).endswith("Search\nDo: search[words]")
     assert env.render("click[a]") == "<action>click[a]</action>"

@@ -19,7 +19,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def shop():
-    return webshop.make(**FILES).shop
+    return webshop.make(webshop.Config(**FILES)).shop
 
 
 def visitor(shop, seed=0, **kwargs):
@@ -100,7 +100,7 @@ def test_nothing_left_is_an_error(shop):
     with pytest.raises(ConfigError, match="limit_goals=0"):
         Site(shop.dataset, limit_goals=0)
     with pytest.raises(DataError, match="no goals left: goal_filter 'category=cars' keeps none"):
-        webshop.make(**FILES, goal_filter="category=cars")
+        webshop.make(webshop.Config(**FILES, goal_filter="category=cars"))
 
 
 @pytest.mark.parametrize("text", ["fashion", "categry=fashion", "category=fashion;", ""])
@@ -110,8 +110,10 @@ def test_a_condition_that_is_none_is_named(text):
 
 
 def test_tasks_are_of_the_goals_that_a_condition_keeps():
-    everything = webshop.make(**FILES, goals_per_product=0)
-    some = webshop.make(**FILES, goals_per_product=0, goal_filter="category=fashion;query=shoes")
+    everything = webshop.make(webshop.Config(**FILES, goals_per_product=0))
+    some = webshop.make(
+        webshop.Config(**FILES, goals_per_product=0, goal_filter="category=fashion;query=shoes")
+    )
     for split in ("train", "dev", "test"):
         kept = {task.payload for task in some.tasks(split)}
         assert kept < {task.payload for task in everything.tasks(split)}

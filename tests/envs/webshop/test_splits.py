@@ -60,9 +60,11 @@ def test_files_give_the_goals_they_name_in_their_order(tmp_path):
     for name, numbers in paths.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(numbers))
     env = webshop.make(
-        **FILES,
-        train_indices=str(tmp_path / "train.json"),
-        test_indices=str(tmp_path / "test.json"),
+        webshop.Config(
+            **FILES,
+            train_indices=str(tmp_path / "train.json"),
+            test_indices=str(tmp_path / "test.json"),
+        )
     )
     goals = [json.loads(task.payload)["goal"] for task in env.tasks("train")]
     assert goals == [5, 3, 5]
@@ -75,16 +77,16 @@ def test_files_that_name_no_goal_are_refused(tmp_path, content):
     path = tmp_path / "train.json"
     path.write_text(content)
     with pytest.raises(DataError, match=r"entry \d is .*, expected the number of a goal, 0 to 450"):
-        webshop.make(**FILES, train_indices=str(path))
+        webshop.make(webshop.Config(**FILES, train_indices=str(path)))
 
 
 def test_kinds_change_the_dataset_and_unknown_ones_are_refused():
-    made = [webshop.make(**FILES, splits=kind) for kind in splits.SPLIT_KINDS]
+    made = [webshop.make(webshop.Config(**FILES, splits=kind)) for kind in splits.SPLIT_KINDS]
     assert len({env.dataset_id for env in made}) == len(splits.SPLIT_KINDS)
     with pytest.raises(ConfigError, match="did you mean original"):
-        webshop.make(**FILES, splits="orginal")
+        webshop.make(webshop.Config(**FILES, splits="orginal"))
     with pytest.raises(ConfigError, match="splits of its own"):
-        webshop.make(splits="original")
+        webshop.make(webshop.Config(splits="original"))
 
 
 def test_splits_are_drawn_when_they_are_asked_for():

@@ -92,11 +92,11 @@ def test_an_index_of_many_runs_and_of_long_postings_is_the_same(tmp_path, monkey
 
 
 def test_equal_files_and_seeds_give_equal_datasets_by_path_or_stored(folder):
-    by_path = webshop.make(**FILES, seed=7)
-    imported = webshop.make(data_dir=str(folder), seed=7)
+    by_path = webshop.make(webshop.Config(**FILES, seed=7))
+    imported = webshop.make(webshop.Config(data_dir=str(folder), seed=7))
     assert by_path.dataset_id == imported.dataset_id
     assert by_path.tasks("test") == imported.tasks("test")
-    assert webshop.make(**FILES, seed=8).dataset_id != imported.dataset_id
+    assert webshop.make(webshop.Config(**FILES, seed=8)).dataset_id != imported.dataset_id
 
 
 def test_it_is_read_through_maps_and_parsed_when_asked_for(folder):
@@ -115,7 +115,7 @@ def test_other_processes_play_on_the_same_files(folder):
 
 
 def _first_page(folder):
-    env = webshop.make(data_dir=folder)
+    env = webshop.make(webshop.Config(data_dir=folder))
     game = env.game()
     task = env.tasks("test")[0]
     game.reset(task)
@@ -132,7 +132,7 @@ def test_the_manifest_names_sources_and_hashes(folder):
 
 def test_what_is_not_whole_is_refused(folder, tmp_path):
     with pytest.raises(DataError, match="import_data --out"):
-        webshop.make(data_dir=str(tmp_path))
+        webshop.make(webshop.Config(data_dir=str(tmp_path)))
     copy = tmp_path / "copy"
     copy.mkdir()
     for path in folder.iterdir():
@@ -143,18 +143,18 @@ def test_what_is_not_whole_is_refused(folder, tmp_path):
         importer.verify_dataset(copy)
     (copy / "prices.npy").write_bytes(changed[:-8])
     with pytest.raises(DataError, match=r"prices\.npy.*expected \d+ bytes"):
-        webshop.make(data_dir=str(copy))
+        webshop.make(webshop.Config(data_dir=str(copy)))
     manifest = json.loads((copy / stored.MANIFEST).read_text())
     (copy / stored.MANIFEST).write_text(json.dumps(manifest | {"format": 0}))
     with pytest.raises(DataError, match="format 0"):
-        webshop.make(data_dir=str(copy))
+        webshop.make(webshop.Config(data_dir=str(copy)))
 
 
 def test_a_dataset_is_not_written_over(folder):
     with pytest.raises(ConfigError, match="holds a dataset already"):
         importer.import_dataset(importer.Sources(**FILES), folder)
     with pytest.raises(ConfigError, match="whole dataset"):
-        webshop.make(data_dir=str(folder), products="products.json")
+        webshop.make(webshop.Config(data_dir=str(folder), products="products.json"))
 
 
 @pytest.mark.parametrize(

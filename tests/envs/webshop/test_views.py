@@ -64,14 +64,14 @@ def test_histories_say_what_was_seen_and_done(observations, actions, wanted):
 
 
 def test_tasks_are_played_in_any_look():
-    env = webshop.make(**FILES, observation_mode="text_rich", num_prev_actions=1)
+    env = webshop.make(webshop.Config(**FILES, observation_mode="text_rich", num_prev_actions=1))
     game = env.game()
     number = env.dataset.splits["train"][0]
     assert game.reset(env.tasks("train")[0]).endswith("[button] Search [button_]\n")
     seen = game.step("search[shoes]").observation
     assert seen.startswith("search[shoes] [SEP] Instruction:\n")
     assert game.url == f"http://127.0.0.1:3000/search_results/{number}/shoes/1"
-    assert env.dataset_id != webshop.make(**FILES).dataset_id
+    assert env.dataset_id != webshop.make(webshop.Config(**FILES)).dataset_id
 
 
 def test_looks_that_are_none_are_named():

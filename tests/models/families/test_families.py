@@ -17,8 +17,8 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 from eef_jax import sharding
+from eef_jax.config.sections import TARGETS, LoraConfig
 from eef_jax.errors import ConfigError
-from eef_jax.models.config import TARGETS, LoraConfig
 from eef_jax.models.families import hf_names, registry
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import content_hash, merge

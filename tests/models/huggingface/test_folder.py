@@ -9,8 +9,9 @@ import pytest
 import safetensors.numpy
 
 from eef_jax import sharding
+from eef_jax.config.sections import LoraConfig
 from eef_jax.errors import ConfigError, DataError
-from eef_jax.models.config import LoraConfig, ModelOptions
+from eef_jax.models.config import ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.huggingface import safetensors as safetensors_lib
 from eef_jax.models.model import content_hash

@@ -8,8 +8,8 @@ import pytest
 import safetensors.numpy
 
 from eef_jax import sharding
+from eef_jax.config.sections import LoraConfig
 from eef_jax.errors import ConfigError, DataError
-from eef_jax.models.config import LoraConfig
 from eef_jax.models.huggingface import peft
 from eef_jax.models.model import content_hash
 from tests.models.toys import CONFIG, loud, toy

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from configs import scienceworld
-from eef_jax import bases, plugins
+from eef_jax import bases
+from eef_jax import config as config_lib
 from eef_jax.errors import ConfigError, EnvError
 from eef_jax.learner.placement import Placement
 from eef_jax.learner.sampling import Sampler
@@ -21,14 +22,16 @@ LOWER_BOUNDS = {"a room": 0.6, "a goal": 0.85, "an order": 0.8}
 
 @pytest.fixture
 def demo():
-    return scienceworld.get_config("demo").to_dict()
+    values = scienceworld.get_config("demo").to_dict()
+    changes = [("env.jvms", "1"), ("env.timeout_s", "600")]
+    changes += [("engine.max_num_seqs", "2"), ("engine.max_context", "512")]
+    return config_lib.override(values, changes)
 
 
 @pytest.fixture
 def env(demo):
-    section = {**demo["env"], "jvms": 1, "timeout_s": 600.0}
     try:
-        made = plugins.make("envs", section.pop("name"), section)
+        made = config_lib.make("env", demo.env)
     except (ConfigError, EnvError) as error:
         pytest.skip(f"scienceworld: {error}")
     with contextlib.closing(made):
@@ -44,14 +47,13 @@ def test_it_answers_unseen_questions():
 
 
 def test_it_plays_the_demo_preset(demo, env):
-    demo["engine"].update({"max_num_seqs": 2, "max_context": 512})
     task = env.tasks("train")[0]
     episodes = [
         Episode(id=f"{n}", task=task, round=0, attempt=n, max_steps=TURNS) for n in range(2)
     ]
     placement = Placement(demo)
     assert placement.path == bases.find("nano:scienceworld")
-    with Sampler(placement, demo["engine"]).policy(None, demo["explore"], seed=0) as policy:
+    with Sampler(placement, demo.engine).policy(None, demo.explore, seed=0) as policy:
         played = loop.play_episodes_sync(env, policy, episodes, env_threads=1, env_timeout_s=600.0)
     for trajectory in played:
         assert trajectory.outcome.completed

@@ -21,7 +21,7 @@ def test_items_fit_exactly_when_they_are_made_to():
 
 
 def test_pages_have_the_environments_wording():
-    env = webshop.make(train_tasks=20)
+    env = webshop.make(webshop.Config(train_tasks=20))
     for task in env.tasks("train"):
         game = env.game()
         start = game.reset(task)
