@@ -1,7 +1,7 @@
-"""The error vocabulary: one class for each border that bad input can cross.
+"""The package's exceptions: one class for each source of bad input.
 
-A message names the value that was got, what was expected, and the next action (the flag to set, the
-extra to install, the near names). Nothing here knows where a message is shown.
+A message names the value that was found, what was expected, and the next action (the flag to set,
+the extra to install, the closest known names).
 """
 
 import difflib
@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 
 
 class EefError(Exception):
-    """Base of all errors a user can cause and mend; command lines print it without a traceback."""
+    """Base of all errors that a user can fix; command lines print them without a traceback."""
 
 
 class ConfigError(EefError):
@@ -21,7 +21,7 @@ class EnvError(EefError):
 
 
 class DivergedError(EnvError):
-    """A replay that showed something else than the first time: the simulator is not what it was."""
+    """A replay whose observations differ from the first time: the episode is not reproducible."""
 
 
 class PolicyError(EefError):
@@ -33,7 +33,7 @@ class DataError(EefError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Describe what `name` may have meant: the close matches among `known`, else all of them."""
+    """Suggest what `name` may have meant: its close matches among `known`, then all known names."""
     options = sorted(known)
     close = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}? " * bool(close) + f"known: {', '.join(options)}"

@@ -1,7 +1,4 @@
-"""From played held-out episodes to win rate and mean reward, each with a 95 % interval.
-
-Knows trajectories alone; playing them is the rollout loop's affair.
-"""
+"""Win rate and mean reward of played episodes, each with a 95 % confidence interval."""
 
 import dataclasses
 import math
@@ -18,8 +15,8 @@ class Score:
     """Win rate and mean reward of completed episodes.
 
     Attributes:
-        episodes: number of completed episodes; infrastructure failures are left out and counted.
-        left_out: number of episodes that infrastructure ended.
+        episodes: number of completed episodes, on which all other fields are based.
+        left_out: number of episodes that ended in an infrastructure failure.
         win_rate: share of wins (0-1), with its Wilson interval.
         reward: mean final reward (0-1), with its normal interval.
         rewards: mean final reward in each convention that the environment names.
@@ -120,7 +117,8 @@ def paired_difference(
 
     Args:
         left: for each seed, one value for each task.
-        right: likewise, the same tasks in the same order; its seeds may be others.
+        right: for each seed, one value for each task; same tasks in the same order as `left`, but
+            possibly other seeds.
 
     Returns:
         mean(left) - mean(right) and the interval's ends; a task's values are averaged over seeds

@@ -1,7 +1,7 @@
-"""The central types of the host half: what is solved, tried, judged, selected and trained on.
+"""Core data types: tasks, trajectories, policy requests, selections and training examples.
 
 All are frozen, slotted, keyword-only dataclasses of plain values, so that they hash, compare and
-turn into JSON. Nothing here knows models, files or environments.
+turn into JSON.
 """
 
 import dataclasses
@@ -180,7 +180,7 @@ class ChatRequest:
         messages: all messages from the first one on.
         tokens: for each message, ids it was sampled as (empty: not sampled, to be rendered).
         turn: number of the agent's turn, from 0; a part of the random key.
-        attempt: see `Episode.attempt`.
+        attempt: number among the task's episodes of the round, from 0.
         task: id of the task; a part of the random key.
     """
 
@@ -227,7 +227,7 @@ class Selection:
         weights: loss weight of each step's message.
         reasons: why, for each step: one of the constants `KEPT_*` and `MASKED_*` below.
         role: which part of the data set it belongs to: `expert_win`, `s0`, `recovery`, ...
-        state: index of the step at which the learned part's important state lies (0 for s_0).
+        state: index of the important state, from which on steps are learned (0: s_0).
         pair: id shared by the two sides of a preference pair, else None.
     """
 

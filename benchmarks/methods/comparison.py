@@ -1,7 +1,7 @@
 """Figures of finished runs, and the table that compares methods over the same tasks and seeds.
 
 A figures file is one line of JSON for one (method, seed): what the last round's policy scored on
-each held-out task, and what the method spent. Knows such figures; not how runs come about.
+each held-out task, and what the method spent.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ SUBJECT = "eef"  # the method that all others are controls of
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What one run came to.
+    """Results and cost of one run.
 
     Attributes:
         method: name of the method's variant.
@@ -41,14 +41,14 @@ class Figures:
         setting: hash of the config less method and seed; equal in all runs of one comparison.
         rollouts: episodes explored in all rounds.
         tokens: tokens trained on in all rounds, the clone's included.
-        steps: training steps likewise.
+        steps: training steps in all rounds, the clone's included.
         seconds: of all stages (those shared with other runs included).
         only_through_failure: train tasks solved only through an expert failure; None where the
             method plays nothing.
         tasks: ids of the tasks, in their order.
         tags: each task's tags.
         wins: 1 or 0 for each task; None where infrastructure ended the episode.
-        rewards: final reward (0-1) likewise.
+        rewards: final reward (0-1) for each task; None where infrastructure ended the episode.
         expert: the expert's scores on these tasks; empty for an imported one.
         schema: version of this record's layout.
     """
@@ -170,7 +170,7 @@ def _check(figures: Sequence[Figures]) -> None:
                 raise DataError(
                     f"{each.method} (seed {each.seed}) differs from {first.method} (seed "
                     f"{first.seed}) in its {name}: only runs of one setting compare. Take another "
-                    "--results, or delete the old figures"
+                    "--results"
                 )
 
 

@@ -1,6 +1,6 @@
 """EEF against its controls: `python -m benchmarks.methods --seeds=3 --workdir=runs/methods`.
 
-For each seed every method is a whole run of its own, `<workdir>/seed_<n>/<method>`; all of them
+For each seed every method is a complete run, `<workdir>/seed_<n>/<method>`; all of them
 start from the same clone: finished `expert` and `round_0` stages are copied from one to the others.
 Started again it continues. The figures of each finished run go to `--results`, and `--table` prints
 the table from there without running anything. What the runs share is the config's; only the section

@@ -1,8 +1,8 @@
-"""The report of a run: from the files of its work folder to `report.md` and a terminal table.
+"""The report of a run: reads its work folder and writes `report.md` and a terminal table.
 
-Needs no accelerator, loads no JAX, and reports what is there: a stage that is not done is named as
-missing. `run` reads the files; `results`, `exploration`, `accounting`, `actions` and `examples` are
-the sections; `markdown` is the text.
+Loads no JAX and needs no accelerator. Unfinished stages are named as missing. `run` reads the
+files; `results`, `exploration`, `accounting`, `actions` and `examples` are the sections; `markdown`
+formats text.
 """
 
 from collections.abc import Mapping
@@ -45,10 +45,10 @@ def write(work: Workdir) -> None:
 
 
 def table(work: Workdir) -> str:
-    """The results in aligned columns for a terminal, and where the whole report lies.
+    """The results in aligned columns for a terminal, and the path of the full report.
 
     Raises:
-        DataError: see `write`.
+        DataError: a file of a finished stage is missing or damaged.
     """
     run = read(work)
     lines = [_title(run), "", *markdown.columns(*results.summary(run)), "", *_unfinished(run)]

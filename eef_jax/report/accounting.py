@@ -1,6 +1,6 @@
-"""What came into each stage and what went out: nothing may get lost on the way.
+"""Conservation checks: what came into each stage equals what went out.
 
-Knows the counts in the manifests, and which of them must agree.
+Compares counts of the stages' manifests.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from eef_jax.report.run import Run
 
 
 def conservation_checks(run: Run) -> list[str]:
-    """One row for each stage that is done: in, out, and whether they agree."""
+    """One row for each finished stage: input, output, and whether they agree."""
     rows = [_row(run, name) for name in run.manifests]
     return markdown.table(["stage", "in", "out", "conserved"], rows, texts=4)
 
@@ -29,7 +29,7 @@ def _row(run: Run, name: str) -> list[object]:
 
 
 def _played(counts: Mapping[str, Any]) -> tuple[str, str, bool]:
-    """Episodes by outcome: every one that was ordered has exactly one."""
+    """Each episode that was requested has exactly one outcome."""
     outcomes = counts["outcomes"]
     out = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items())
     into = f"{counts['episodes']:,} episodes"
@@ -37,7 +37,7 @@ def _played(counts: Mapping[str, Any]) -> tuple[str, str, bool]:
 
 
 def _select(counts: Mapping[str, Any]) -> tuple[str, str, bool]:
-    """Selections become examples or are left out; steps are learned or masked."""
+    """Each selection becomes an example or is left out; each step is learned or masked."""
     left_out = {"unweighted": counts["unweighted"], "too long": counts["too_long"]}
     masked = counts["steps"] - counts["weighted_steps"]
     out = (
@@ -51,7 +51,7 @@ def _select(counts: Mapping[str, Any]) -> tuple[str, str, bool]:
 
 
 def _tune(counts: Mapping[str, Any], before: Mapping[str, Any]) -> tuple[str, str, bool]:
-    """Every example that was selected is read back and trained on."""
+    """Each example of the data set is trained on."""
     out = (
         f"{counts['steps']:,} steps over {counts['tokens']:,} tokens "
         f"({counts['weighted_tokens']:,} learned), {markdown.share(counts['padding'])} padding"

@@ -1,8 +1,7 @@
 """What policies do on held-out tasks: shares of their most frequent kinds of action, by tag.
 
-Knows actions as text only: an action that is said on many tasks (`click[next >]`) is a kind by
-itself, one that belongs to few tasks (a query, an item's id) counts by its first word, as
-`click ...`.
+Independent of the environment: an action that occurs on many tasks (`click[next >]`) is its own
+kind; an action of few tasks (a query, an item's id) counts by its first word, as `click ...`.
 """
 
 import re
@@ -14,7 +13,7 @@ from eef_jax.report.results import DIFFICULTY
 from eef_jax.report.run import Run
 from eef_jax.types import Trajectory
 
-COMMON = 0.1  # share of one policy's tasks from which an action is a kind by itself
+COMMON = 0.1  # smallest share of a policy's tasks with which an action is its own kind
 SHOWN = 5  # kinds in the table
 INVALID = "(no action)"
 
@@ -44,14 +43,14 @@ def actions(run: Run) -> list[str]:
     ]
     header = ["tasks", "policy", "actions", *map(markdown.code, kinds)]
     note = (
-        f"Share of a policy's actions. What some policy says on {COMMON * 100:.0f} % of its tasks "
-        "or more is a kind by itself; rarer actions (queries, ids) count by their first word."
+        f"Share of a policy's actions. An action of {COMMON * 100:.0f} % of a policy's tasks or "
+        "more is its own kind; rarer actions (queries, ids) count by their first word."
     )
     return [note, "", *markdown.table(header, rows, texts=2)]
 
 
 def common_actions(policies: Collection[Sequence[Trajectory]]) -> frozenset[str]:
-    """Actions that some policy says on at least `COMMON` of its tasks."""
+    """Actions that some policy takes on at least a share `COMMON` of its tasks."""
     found: set[str] = set()
     for attempts in policies:
         tasks = Counter(
@@ -87,5 +86,5 @@ def _share(counter: Mapping[str, int], name: str) -> str:
 
 
 def _order(key: tuple[str, str]) -> int:
-    """Tags in their order; within one, policies stay as they were played (sorting is stable)."""
+    """Sort key: tags in order of difficulty; sorting is stable, so policies keep their order."""
     return DIFFICULTY.index(key[0]) if key[0] in DIFFICULTY else 0

@@ -1,7 +1,4 @@
-"""Single cases to look at: what was learned of an attempt and why, and tasks that got worse.
-
-Knows selections and attempts as the files tell them.
-"""
+"""Worked cases: what was learned from a trajectory and why, and tasks that got worse."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,16 +14,16 @@ WORSE = 3
 
 WHY = {
     types.KEPT_EXPERT_WIN: "the expert won with it",
-    types.KEPT_OWN_WIN: "the policy said it in a rollout that won",
+    types.KEPT_OWN_WIN: "the policy took it in a rollout that won",
     types.KEPT_BENEFICIAL: "it leads from a state the policy failed from to one it won from",
     types.KEPT_ALL: "every expert action is learned",
-    types.MASKED_CONTEXT: "it lies before the state to be solved: read, not learned",
+    types.MASKED_CONTEXT: "it comes before the important state: context, not learned",
     types.MASKED_HARMFUL: "the policy won from before it and failed after it",
 }
 
 
 def worked(run: Run) -> list[str]:
-    """Selections of the last round, one of each kind, action by action."""
+    """Selections of the last round, one of each kind, with a row for each action."""
     number = max((i for i in range(run.rounds + 1) if run.selections(i)), default=None)
     if number is None:
         return ["Nothing was selected yet.", ""]
@@ -37,7 +34,7 @@ def worked(run: Run) -> list[str]:
         lines += [
             f"**{run.label(number)}: {_what(selection)}**",
             "",
-            f"Task `{task}`: {markdown.code(goals.get(task, '(goal not at hand)'), 400)}  ",
+            f"Task `{task}`: {markdown.code(goals.get(task, '(goal unknown)'), 400)}  ",
             f"Trajectory `{selection['trajectory']}`",
             "",
         ]
@@ -58,7 +55,7 @@ def worked(run: Run) -> list[str]:
 
 
 def worse(run: Run) -> list[str]:
-    """Held-out tasks that the clone won and the last policy did not, and the change in all."""
+    """Held-out tasks that the clone won and the last policy lost, and the overall change."""
     last = run.last()
     if not last or "round_0/evaluate" in run.missing:
         return ["There are no two evaluated policies to compare yet.", ""]
@@ -88,7 +85,7 @@ def worse(run: Run) -> list[str]:
 
 
 def _kinds(selections: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The shortest selection of each kind, those that learn of an expert's failure first."""
+    """The shortest selection of each kind, those learned from expert failures first."""
     found: dict[str, dict[str, Any]] = {}
     for selection in sorted(selections, key=lambda s: (len(s["steps"]), s["trajectory"])):
         found.setdefault(_what(selection), selection)

@@ -1,7 +1,4 @@
-"""What exploring brought: wins by expert state, tasks solved, and what of it is trained on.
-
-Knows rounds, states and counts; nothing of how policies do on held-out tasks.
-"""
+"""Results of exploration: wins by expert state, train tasks solved, and what is trained on."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -14,7 +11,7 @@ from eef_jax.types import Trajectory
 
 
 def rollout_yield(run: Run) -> list[str]:
-    """Rollouts by the expert state k they started from, and wins among the completed ones."""
+    """Rollouts and wins by the expert state s_k that the rollouts started from."""
     rows: list[list[object]] = []
     for number in range(1, run.rounds + 1):
         by_state = run.facts(number).get("yield", {})
@@ -22,7 +19,7 @@ def rollout_yield(run: Run) -> list[str]:
         later = [counts for k, counts in by_state.items() if k != "0"]
         if later:
             rows.append(_row(number, "expert states, all k >= 1", _sum(later)))
-            tasks, same = _starts_beside(run.trajectories(f"round_{number}/explore"))
+            tasks, same = _same_tasks_from_s0(run.trajectories(f"round_{number}/explore"))
             rows.append(_row(number, f"s_0 of their {tasks} tasks", same))
     if not rows:
         return [
@@ -40,7 +37,7 @@ def rollout_yield(run: Run) -> list[str]:
 
 
 def solved(run: Run) -> list[str]:
-    """Train tasks with something to learn, and rollouts that end in the training set."""
+    """Train tasks with at least one selection, and rollouts that enter the training set."""
     rows: list[list[object]] = []
     played = 0
     for number in range(run.rounds + 1):
@@ -92,12 +89,12 @@ def selected(run: Run) -> list[str]:
 
 
 def is_rollout(selection: Mapping[str, Any]) -> bool:
-    """Whether a selected trajectory was played here (a win has at least one own action)."""
+    """Whether a selected trajectory is a rollout (a winning one has at least one policy action)."""
     return any(step["source"] == "policy" for step in selection["steps"])
 
 
-def _starts_beside(rollouts: Iterable[Trajectory]) -> tuple[int, Counter[str]]:
-    """Rollouts from s_0 of those tasks that were played from expert states, too."""
+def _same_tasks_from_s0(rollouts: Iterable[Trajectory]) -> tuple[int, Counter[str]]:
+    """Rollouts from s_0 of the tasks that were also played from expert states."""
     rollouts = list(rollouts)
     tasks = {rollout.task.id for rollout in rollouts if rollout.parent}
     counts = Counter(played=0, completed=0, wins=0)

@@ -1,7 +1,4 @@
-"""Tables and numbers as text: Markdown for the report, aligned columns for a terminal.
-
-Knows nothing of what the numbers mean.
-"""
+"""Format tables and numbers: Markdown for reports, aligned columns for a terminal."""
 
 from collections.abc import Sequence
 
@@ -26,7 +23,7 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str
 
 
 def number(value: object) -> str:
-    """A cell: whole numbers with thousands apart, None as a dash, text as it is."""
+    """Format a cell: integers with thousands separators, None as a dash, text unchanged."""
     if value is None:
         return NONE
     if isinstance(value, float):
@@ -56,7 +53,7 @@ def reward(score: Score | None) -> str:
 
 
 def code(text: str | None, limit: int = 90) -> str:
-    """Text that an agent said, on one line, safe inside a table."""
+    """Format an agent's text as code on one line, escaped for use in a table."""
     if text is None:
         return "(no action)"
     line = " ".join(text.split()).replace("`", "'").replace("|", "\\|")

@@ -1,7 +1,4 @@
-"""How good the policies are and what they cost: one row for the expert, the clone and each round.
-
-Knows scores and counts; nothing of trajectories.
-"""
+"""Scores and cost of the expert, the clone and each round's policy."""
 
 from collections.abc import Sequence
 
@@ -9,7 +6,7 @@ from eef_jax.report import markdown
 from eef_jax.report.run import Run
 
 ALL = "all"
-# Tags by which an environment may part its tasks; they are shown beside the total, others below it.
+# Tags with which an environment may divide its tasks; shown next to the total, other tags below.
 DIFFICULTY = ("easy", "hard")
 TOKENS = ("prefilled", "reused", "generated")  # what the engine counts
 
@@ -41,7 +38,7 @@ def summary(run: Run) -> tuple[list[str], list[list[object]]]:
 
 
 def results(run: Run) -> list[str]:
-    """The short table, and every tag apart."""
+    """The short table, then the scores for each tag."""
     lines = ["Each number has its 95 % interval over tasks (win rate: Wilson, reward: normal).", ""]
     lines += markdown.table(*summary(run))
     lines += conventions(run)
@@ -80,7 +77,7 @@ def conventions(run: Run) -> list[str]:
 
 
 def cost(run: Run) -> list[str]:
-    """What each round trained on, and what that took."""
+    """Training data and training cost of each round."""
     names = ("examples", "tokens", "weighted_tokens", "steps", "seconds")
     rows: list[list[object]] = []
     for number in range(run.rounds + 1):
@@ -104,7 +101,7 @@ def cost(run: Run) -> list[str]:
 
 
 def played_tokens(run: Run) -> list[str]:
-    """Tokens that the policies read and wrote while they played."""
+    """Tokens that the engine processed during exploration and evaluation."""
     rows: list[list[object]] = []
     for number in range(run.rounds + 1):
         for kind in ("explore", "evaluate"):
@@ -119,7 +116,7 @@ def played_tokens(run: Run) -> list[str]:
 
 
 def times(run: Run) -> list[str]:
-    """Seconds of every stage."""
+    """Wall-clock seconds of every stage."""
     kinds = ("explore", "select", "tune", "evaluate")
     seconds = {name: run.counts(name).get("seconds") for name in run.manifests}
     rows: list[list[object]] = [["expert", *[None] * len(kinds), seconds.get("expert")]]

@@ -1,7 +1,7 @@
-"""A run as its files tell it: which stages are done, what they counted, what they wrote.
+"""Read a run from its work folder: finished stages, their counts and their files.
 
-Every reader below gives nothing for a stage that is not done, so that a half-finished run can be
-reported. Knows the layout of a work folder; not how anything is shown.
+Every reader returns an empty value for an unfinished stage, so that an incomplete run can be
+reported.
 """
 
 import dataclasses
@@ -31,8 +31,8 @@ class Run:
         work: the folder.
         method: name of the method.
         rounds: rounds that the method plays after the clone.
-        manifests: of the stages that are done, by the stage's name.
-        missing: names of the stages that are not done, in their order.
+        manifests: manifests of the finished stages, by the stage's name.
+        missing: names of the unfinished stages, in their order.
     """
 
     work: Workdir
@@ -43,12 +43,12 @@ class Run:
     missing: tuple[str, ...]
 
     def counts(self, stage: str) -> Mapping[str, Any]:
-        """What a stage counted; empty where it is not done."""
+        """The counts of a stage; empty if it is unfinished."""
         counts: Mapping[str, Any] = self.manifests.get(stage, {}).get("counts", {})
         return counts
 
     def facts(self, number: int) -> Mapping[str, Any]:
-        """The method's own facts about a round (see `solutions.summarize`)."""
+        """The method's own facts about a round (see `methods._solutions.summarize`)."""
         facts: Mapping[str, Any] = self.counts(f"round_{number}/select").get("facts", {})
         return facts
 
@@ -72,7 +72,7 @@ class Run:
         return read_selections(stage.folder)
 
     def trajectories(self, stage: str) -> tuple[Trajectory, ...]:
-        """The attempts that a stage played."""
+        """The trajectories of a stage."""
         if stage not in self.manifests:
             return ()
         folder = self.work.stage(stage).folder
@@ -99,7 +99,7 @@ class Run:
 
 
 def read(work: Workdir) -> Run:
-    """Read what there is of a run.
+    """Read a run, finished or not.
 
     Raises:
         DataError: a manifest is damaged.
