@@ -1,4 +1,4 @@
-# Each target makes its own environment once and does one thing. PYTHON picks the interpreter (3.11+).
+# Each target creates its environment once and does one thing. PYTHON selects the interpreter (3.11+).
 PYTHON ?= python3
 VENV ?= .venv
 PARITY_VENV ?= .venv-parity
@@ -6,22 +6,22 @@ PARITY_VENV ?= .venv-parity
 PARITY_PYTHON ?= python3.11
 
 BIN := $(VENV)/bin
-# --no-compile: importing compiles what is used; installing would compile all (71 s of CPU time, not 32).
+# --no-compile: imports compile only what is used; compiling everything takes 71 s of CPU time, not 32.
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 DECLARED := requirements.txt pyproject.toml
 
 .PHONY: demo test test-parity check clean
 
-# EEF from expert trajectories to runs/demo/report.md; started again it continues where it was.
+# EEF from expert trajectories to runs/demo/report.md; a stopped run resumes.
 demo: $(VENV)/.installed
 	$(BIN)/python -m eef_jax.main --config=configs/webshop.py --workdir=runs/demo
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
 
-# Against torch and TensorFlow, in an environment of its own: the package never needs them.
+# Compares with torch and TensorFlow in a separate environment; the package never needs them.
 test-parity: $(PARITY_VENV)/.installed
-	$(PARITY_VENV)/bin/python -c 'import tensorflow, torch, transformers'  # else all would be skipped
+	$(PARITY_VENV)/bin/python -c 'import tensorflow, torch, transformers'  # without them all tests would be skipped
 	$(PARITY_VENV)/bin/python -m pytest --override-ini=addopts=-q tests/parity
 
 check: $(VENV)/.installed-check
@@ -34,7 +34,7 @@ check: $(VENV)/.installed-check
 clean:
 	rm -rf $(VENV) $(PARITY_VENV)
 
-# A stamp is newer than what it was installed from, or it is installed again.
+# A stamp file older than the declared dependencies triggers a new installation.
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# A run on TPU slices of a GKE cluster, through xpk (pip install xpk).
+# Runs on TPU slices of a GKE cluster with xpk (pip install xpk).
 #
 #   launch/gke_xpk.sh [--dry-run] --cluster=CLUSTER --zone=us-west4-a --type=v5litepod-16 \
 #     --image=REGISTRY/eef-jax:tpu --name=eef-1 --workdir=gs://BUCKET/run [--project=...] \
 #     [--slices=1] [--restarts=50] [--build] -- --config=configs/webshop.py:official
 #
-# --build builds the image from launch/Dockerfile and pushes it. A preempted workload is started
-# again by the cluster and goes on where its work folder stands. --dry-run prints the commands.
+# --build builds the image from launch/Dockerfile and pushes it. The cluster restarts a preempted
+# workload, which resumes from its work folder. --dry-run prints the commands.
 set -euo pipefail
 
 dry_run=false cluster='' zone='' type='' image='' name='' workdir='' project=''
@@ -25,12 +25,12 @@ while [ $# -gt 0 ]; do
     --restarts=*) restarts=${1#*=} ;;
     --build) build=true ;;
     --) shift; break ;;
-    *) echo "unknown option $1: see the head of $0; the run's own flags come after --" >&2; exit 2 ;;
+    *) echo "unknown option $1: see the top of $0 for its options; flags of the run come after --" >&2; exit 2 ;;
   esac
   shift
 done
 for needed in cluster zone type image name workdir; do
-  [ -n "${!needed}" ] || { echo "--$needed is missing: see the head of $0" >&2; exit 2; }
+  [ -n "${!needed}" ] || { echo "--$needed is missing: see the top of $0 for an example" >&2; exit 2; }
 done
 
 act() { if $dry_run; then printf '%q ' "$@"; echo; else "$@"; fi; }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Several processes of one run on this machine: to try out what a cluster does.
+# Runs several processes of one run on this machine, to try out multi-process behaviour.
 #
 #   launch/local.sh [--dry-run] [--processes=2] [--port=8476] -- --config=... --workdir=...
 #
-# All processes write to this terminal. PYTHON picks the interpreter.
+# All processes write to this terminal. PYTHON selects the interpreter.
 set -euo pipefail
 
 dry_run=false processes=2 port=8476
@@ -13,7 +13,7 @@ while [ $# -gt 0 ]; do
     --processes=*) processes=${1#*=} ;;
     --port=*) port=${1#*=} ;;
     --) shift; break ;;
-    *) echo "unknown option $1: see the head of $0; the run's own flags come after --" >&2; exit 2 ;;
+    *) echo "unknown option $1: see the top of $0 for its options; flags of the run come after --" >&2; exit 2 ;;
   esac
   shift
 done
@@ -31,7 +31,7 @@ for ((process = 0; process < processes; process++)); do
   fi
 done
 
-# One that fails makes the others end, too: wait for all of them.
+# If one process fails, the others stop as well: wait for all of them.
 failed=0
 for pid in ${pids[@]+"${pids[@]}"}; do
   wait "$pid" || failed=1

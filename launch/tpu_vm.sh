@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# A run on a Cloud TPU slice: creates it, sets all workers up, runs, and goes on after a preemption.
+# Runs on a Cloud TPU slice: creates it, sets up all workers, runs, and resumes after a preemption.
 #
 #   launch/tpu_vm.sh [--dry-run] --name=eef --zone=us-west4-a --type=v5litepod-16 \
 #     --workdir=gs://BUCKET/run [--project=...] [--version=v2-alpha-tpuv5-lite] [--spot] [--delete] \
 #     [--attempts=100] -- --config=configs/webshop.py:official --config.model.path=gs://BUCKET/model
 #
-# The checkout's HEAD is what runs. A preempted slice is deleted, created again and the run goes on
-# where its work folder stands; a run that fails on a slice that lives ends this script.
-# --delete deletes the slice after the run; --dry-run prints the commands of a run without trouble.
+# Runs the checkout's HEAD. A preempted slice is deleted and recreated, and the run resumes from its
+# work folder. A run that fails on a slice that is still READY ends this script. --delete deletes the
+# slice after the run; --dry-run prints the commands of a run without preemption.
 set -euo pipefail
 
 dry_run=false name='' zone='' type='' workdir='' project='' version=v2-alpha-tpuv5-lite
@@ -25,12 +25,12 @@ while [ $# -gt 0 ]; do
     --delete) delete=true ;;
     --attempts=*) attempts=${1#*=} ;;
     --) shift; break ;;
-    *) echo "unknown option $1: see the head of $0; the run's own flags come after --" >&2; exit 2 ;;
+    *) echo "unknown option $1: see the top of $0 for its options; flags of the run come after --" >&2; exit 2 ;;
   esac
   shift
 done
 for needed in name zone type workdir; do
-  [ -n "${!needed}" ] || { echo "--$needed is missing: see the head of $0" >&2; exit 2; }
+  [ -n "${!needed}" ] || { echo "--$needed is missing: see the top of $0 for an example" >&2; exit 2; }
 done
 
 place=(--zone="$zone")
@@ -41,7 +41,7 @@ act() { if $dry_run; then show "$@"; else "$@"; fi; }
 tpu() { act gcloud compute tpus tpu-vm "$1" "$name" "${place[@]}" "${@:2}"; }
 on_all() { tpu ssh --worker=all --command="$1"; }
 
-# READY, PREEMPTED, TERMINATED, ...; ABSENT where there is none.
+# Prints READY, PREEMPTED, TERMINATED, ...; ABSENT if there is no slice.
 state() {
   $dry_run && { echo ABSENT; return; }
   gcloud compute tpus tpu-vm describe "$name" "${place[@]}" --format='value(state)' 2>/dev/null ||
@@ -55,7 +55,7 @@ create() {
 }
 
 archive=eef_jax.tar.gz
-# The VM's own Python is older than 3.11.
+# The VM image's Python is older than 3.11, so uv installs one.
 install="rm -rf eef && mkdir eef && tar -xzf $archive -C eef && cd eef \
 && python3 -m pip install --quiet --user uv && python3 -m uv venv --quiet --python 3.12 .venv \
 && python3 -m uv pip install --quiet --python .venv/bin/python --editable '.[tpu,gcs]'"
@@ -68,7 +68,7 @@ run=$(printf '%q ' .venv/bin/python -m eef_jax.main --cluster --workdir="$workdi
 for ((attempt = 1; attempt <= attempts; attempt++)); do
   case "$(state)" in
     READY) ;;
-    ABSENT) create || { sleep 60; continue; } ;;  # no capacity now
+    ABSENT) create || { sleep 60; continue; } ;;  # no capacity at the moment
     *) tpu delete --quiet; create || { sleep 60; continue; } ;;
   esac
   if set_up && on_all "cd eef && $run"; then
@@ -76,7 +76,7 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
     exit 0
   fi
   if [ "$(state)" = READY ]; then
-    echo "the run failed, and $name lives: see the messages above" >&2
+    echo "the run failed while $name was READY: see the messages above" >&2
     exit 1
   fi
   echo "$name was preempted: attempt $((attempt + 1)) of $attempts" >&2

@@ -1,6 +1,6 @@
-"""The launchers: the commands of their dry runs, and what they do when the cloud fails them.
+"""The launchers: the commands of their dry runs, and how they handle failures of the cloud.
 
-The clouds' commands are played by small scripts on the PATH that write down how they were called.
+Small scripts on the PATH stand in for the clouds' commands and record their arguments.
 """
 
 import os
@@ -100,7 +100,7 @@ def test_tpu_vm_does_not_repeat_a_run_that_fails(tmp_path):
         tmp_path, "gcloud", 'case "$*" in *describe*) echo READY ;; *eef_jax.main*) exit 1 ;; esac'
     )
     code, _, errors = launch("tpu_vm.sh", *TPU, "--", *RUN, path=tmp_path)
-    assert code == 1 and "the run failed, and eef lives" in errors
+    assert code == 1 and "the run failed while eef was READY" in errors
     assert sum("ssh" in words for words in calls(tmp_path)) == 2
 
 
