@@ -1,8 +1,8 @@
 """Digests of what a run made: `python -m benchmarks.common.digests WORKDIR [--expect=FILE]`.
 
 Prints one JSON object of SHA-256 digests: of the TFRecord payloads, of the trajectories without
-their provenance, and of the checkpoints' arrays. A change that should alter no behaviour leaves all
-of them as they are: print them before, compare with `--expect` after (exit code 1 if any differ).
+their provenance, and of the checkpoints' arrays. A change that preserves behaviour leaves all of
+them equal: print them before, and compare with `--expect` after (exit code 1 if any differ).
 Equal digests are expected on one machine and one set of package versions only: the last bits of
 float32 sums depend on the processor.
 """

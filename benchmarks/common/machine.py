@@ -1,4 +1,4 @@
-"""What machine a benchmark ran on, as far as figures depend on it. Knows no benchmark."""
+"""The machine that a benchmark ran on, as far as results depend on it."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def describe() -> str:
-    """The processor, its widest vectors and the cores at hand, in words."""
+    """Describe the processor, its widest vector instructions and the number of cores."""
     info = Path("/proc/cpuinfo")
     fields: dict[str, str] = {}
     if info.exists():

@@ -1,4 +1,4 @@
-"""One measured figure beside the bound it must keep, and tables of them. Knows what none means."""
+"""A measured value with the bound that it must keep, and Markdown tables of such values."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -8,7 +8,15 @@ HEAD = "| what | measured | must be | kept |\n|---|---|---|---|"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One row of the table; `within` tells whether a value keeps the bound."""
+    """One row of the table.
+
+    Attributes:
+        name: what was measured.
+        value: the measured value.
+        unit: unit of `value` and `bound`.
+        bound: the bound to keep.
+        at_most: whether `bound` is an upper bound; otherwise it is a lower one.
+    """
 
     name: str
     value: float
@@ -22,7 +30,7 @@ class Measurement:
         return self.value <= self.bound if self.at_most else self.value >= self.bound
 
     def row(self) -> str:
-        """The figure as a line of Markdown."""
+        """Return the measurement as a line of Markdown."""
         sign = "<=" if self.at_most else ">="
         verdict = "yes" if self.within else "NO"
         return (
@@ -35,6 +43,6 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def table(figures: Iterable[Measurement]) -> str:
-    """All figures as Markdown."""
-    return "\n".join([HEAD, *(figure.row() for figure in figures)])
+def table(measurements: Iterable[Measurement]) -> str:
+    """Return all measurements as a Markdown table."""
+    return "\n".join([HEAD, *(measurement.row() for measurement in measurements)])

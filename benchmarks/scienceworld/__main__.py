@@ -1,4 +1,4 @@
-"""`python -m benchmarks.scienceworld`: see `run`."""
+"""Runs `python -m benchmarks.scienceworld`."""
 
 from benchmarks.scienceworld.run import run
 

@@ -1,8 +1,8 @@
-"""One process of ScienceWorld's own Python wrapper, for `benchmarks.scienceworld` to compare with.
+"""One process of ScienceWorld's own Python wrapper, the baseline of `benchmarks.scienceworld`.
 
 Reads paths from standard input (JSON: a list of [task, variation, simplifications, actions]), plays
-the first one to warm up, says `ready`, waits for a line, plays all of them, and tells the steps and
-the CPU seconds, its JVM's included. Nothing of this package is imported.
+the first one as a warm-up, prints `ready`, waits for a line, plays all of them, and prints the
+number of steps and the CPU seconds, its JVM's included. Imports nothing from eef_jax.
 """
 
 import json
@@ -11,13 +11,13 @@ import pathlib
 import sys
 import time
 
-# Without a constant identity hash the wrapper's games differ from run to run.
+# Without a constant identity hash the wrapper's episodes differ from run to run.
 os.environ["JAVA_TOOL_OPTIONS"] = "-XX:+UnlockExperimentalVMOptions -XX:hashCode=2"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
-    """Play."""
+    """Play the paths from standard input."""
     from scienceworld import ScienceWorldEnv
 
     paths = json.loads(sys.stdin.readline())
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def play(env, paths) -> int:
-    """Play paths from their tasks' starts; returns the number of steps, resets left out."""
+    """Play paths from their tasks' starts; return the number of steps without resets."""
     steps = 0
     for name, variation, simplifications, actions in paths:
         env.load(name, variation, simplifications)
@@ -45,7 +45,7 @@ def play(env, paths) -> int:
 
 
 def cpu(jvm: int) -> float:
-    """CPU seconds of this process and of a JVM."""
+    """Return the CPU seconds of this process and of the JVM with this process id."""
     fields = pathlib.Path(f"/proc/{jvm}/stat").read_text().rpartition(")")[2].split()
     return time.process_time() + (int(fields[11]) + int(fields[12])) / TICKS
 

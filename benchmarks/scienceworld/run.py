@@ -1,15 +1,15 @@
-"""ScienceWorld's determinism, speed and toughness: `python -m benchmarks.scienceworld`.
+"""Determinism, speed and robustness of ScienceWorld: `python -m benchmarks.scienceworld`.
 
-Prints one table: each figure beside the bound that it must keep. Parts:
+Prints one table of measurements and the bounds they must keep. Parts:
 
-    gold     gold paths over all task types, replayed in two JVMs: equal to the character, score 100
-    step     a step of the environment beside the same calls of the simulator made bare
-    workers  two JVMs of ours beside two processes of the package's wrapper, steps a second
-    branch   forks of expert trajectories beside the wrapper replaying each of them, CPU seconds
+    gold     gold paths over all task types, replayed in two JVMs: identical texts, score 100
+    step     a step of the environment against the same simulator calls without it
+    workers  two of our JVMs against two processes of the package's wrapper, steps per second
+    branch   forks of expert trajectories against the wrapper replaying each of them, CPU seconds
     expert   how often the fallible gold expert wins
-    soak     many episodes while JVMs are killed: all accounted for, memory flat
+    soak     many episodes while JVMs are killed: all accounted for, memory constant
 
-`workers` compares wall times: nothing else should run. A whole run takes about 20 minutes on two
+`workers` compares wall times, so nothing else should run. A whole run takes about 20 minutes on two
 idle cores; smaller numbers are for trying it out.
 """
 
@@ -43,31 +43,32 @@ from eef_jax.methods import _forks
 from eef_jax.rollout import loop
 from eef_jax.types import Episode, Task, Trajectory
 
-STATES = 5  # M of the method
-EXPERT = "find-*,lifespan-*,power-component*,chemistry-mix-paint-*,test-conductivity*"
-SHORT = "find-*,lifespan-*,power-component,chemistry-mix-paint-*"  # types of the soak
+NUM_STATES = 5  # the paper's M
+# Task types that the expert plays, and those of the soak.
+EXPERT_TYPES = "find-*,lifespan-*,power-component*,chemistry-mix-paint-*,test-conductivity*"
+SOAK_TYPES = "find-*,lifespan-*,power-component,chemistry-mix-paint-*"
 
-Path = tuple[Task, list[str]]
+GoldPath = tuple[Task, list[str]]
 
 
 def make(**fields: Any) -> ScienceWorld:
-    """The environment under the package's own simplifications."""
+    """Create the environment with the package's own simplifications."""
     return scienceworld.make(
         scienceworld.Config(**{"simplifications": "easy", "jvms": 1, "timeout_s": 300.0, **fields})
     )
 
 
-def paths(count: int, *, short: bool = False) -> list[Path]:
-    """Gold paths of so many training tasks, the types taking turns."""
+def gold_paths(count: int, *, short: bool = False) -> list[GoldPath]:
+    """Return the gold paths of the first training tasks, whose types alternate."""
     with contextlib.closing(make()) as env:
         return [(task, env.gold_path(task, short=short)) for task in env.tasks("train")[:count]]
 
 
-def gold_figures(count: int) -> list[Measurement]:
-    """Replays in two JVMs."""
+def measure_gold_paths(count: int) -> list[Measurement]:
+    """Replay gold paths in two JVMs."""
     same = won = 0
     with contextlib.closing(make()) as one, contextlib.closing(make()) as two:
-        for task, path in paths(count):
+        for task, path in gold_paths(count):
             games = [env.game() for env in (one, two)]
             for game in games:
                 game.reset(task)
@@ -80,11 +81,11 @@ def gold_figures(count: int) -> list[Measurement]:
     ]
 
 
-def step_figures(count: int) -> list[Measurement]:
-    """Our step beside the bare calls, the same paths in turns."""
+def measure_steps(count: int) -> list[Measurement]:
+    """Time our step and the bare simulator calls on the same paths, alternately."""
     ours = bare = 0.0
     package, _ = find_package("scienceworld", extra="scienceworld")
-    chosen = paths(count)
+    chosen = gold_paths(count)
     jvm = Jvm(package / JAR, entry_point=ENTRY_POINT, timeout_s=300)
     with contextlib.closing(make()) as env, contextlib.closing(jvm):
         server = jvm.entry_point
@@ -101,7 +102,7 @@ def step_figures(count: int) -> list[Measurement]:
                 listing = server.getValidActionObjectCombinations()
                 server.getScore(), server.getCompleted(), server.getNumMoves()
             del listing
-            if turn:  # the first one warms both up
+            if turn:  # the first one is a warm-up
                 ours += between - begun
                 bare += time.perf_counter() - between
     return [Measurement(name="env.step over bare calls", value=ours / bare, unit="x", bound=1.05)]
@@ -113,13 +114,13 @@ def _start_bare(server: Any, task: Task) -> None:
     server.getValidActionObjectCombinations()
 
 
-def worker_figures(count: int) -> list[Measurement]:
-    """Two JVMs of one process beside two processes of the wrapper, each half of the paths."""
-    chosen = paths(count)
+def measure_workers(count: int) -> list[Measurement]:
+    """Time two of our JVMs and two processes of the wrapper, each with half of the paths."""
+    chosen = gold_paths(count)
     halves = [chosen[::2], chosen[1::2]]
     with contextlib.closing(make(jvms=2)) as env:
 
-        def play(half: Sequence[Path]) -> int:
+        def play(half: Sequence[GoldPath]) -> int:
             steps, game = 0, env.game()
             for task, path in half:
                 game.reset(task)
@@ -136,12 +137,12 @@ def worker_figures(count: int) -> list[Measurement]:
     return [_ratio("two workers over two of the wrapper's, steps/s", ours / theirs, 1.7)]
 
 
-def branch_figures(count: int) -> list[Measurement]:
-    """Standing in every explored state of `count` trajectories, ours and the wrapper's way."""
+def measure_forks(count: int) -> list[Measurement]:
+    """Time reaching every explored state of `count` trajectories, ours and the wrapper's way."""
     branches = [
         (task, path[:step])
-        for task, path in paths(count)
-        for step in _forks.fork_steps(len(path), STATES)
+        for task, path in gold_paths(count)
+        for step in _forks.fork_steps(len(path), NUM_STATES)
     ]
     with contextlib.closing(make()) as env:
         game = env.game()
@@ -157,17 +158,17 @@ def branch_figures(count: int) -> list[Measurement]:
     return [_ratio(f"{len(branches)} forks: the wrapper's CPU s over ours", theirs / ours, 1.5)]
 
 
-def expert_figures(count: int) -> list[Measurement]:
-    """The expert with its own habits on training tasks of short types, as ETO plays them."""
-    with contextlib.closing(make(tasks=EXPERT, simplifications="eto", jvms=2)) as env:
-        orders = _orders(env, count)
+def measure_expert(count: int) -> list[Measurement]:
+    """Let the expert play training tasks of short types under ETO's simplifications."""
+    with contextlib.closing(make(tasks=EXPERT_TYPES, simplifications="eto", jvms=2)) as env:
+        episodes = _episodes(env, count)
         policy = gold.make(gold.Config(), env=env)
         played = loop.play_episodes_sync(
-            env, policy, orders, concurrency=2, env_threads=2, env_timeout_s=600
+            env, policy, episodes, concurrency=2, env_threads=2, env_timeout_s=600
         )
     won = sum(trajectory.win for trajectory in played)
-    rose = sum(any(s.info["score"] > 0 for s in t.steps) for t in played if not t.win)
-    print(f"expert: {won} of {count} won; {rose} of the others had scored", file=sys.stderr)
+    scored = sum(any(s.info["score"] > 0 for s in t.steps) for t in played if not t.win)
+    print(f"expert: {won} of {count} won; {scored} of the others had scored", file=sys.stderr)
     share = Measurement(name="wins of the gold expert", value=100 * won / count, unit="%", bound=30)
     return [
         dataclasses.replace(share, at_most=False),
@@ -175,7 +176,7 @@ def expert_figures(count: int) -> list[Measurement]:
     ]
 
 
-def _orders(env: ScienceWorld, count: int, *, max_steps: int = 1000) -> list[Episode]:
+def _episodes(env: ScienceWorld, count: int, *, max_steps: int = 1000) -> list[Episode]:
     tasks = env.tasks("train")
     return [
         Episode(id=f"{n}", task=tasks[n % len(tasks)], round=0, attempt=n, max_steps=max_steps)
@@ -183,10 +184,10 @@ def _orders(env: ScienceWorld, count: int, *, max_steps: int = 1000) -> list[Epi
     ]
 
 
-def soak_figures(episodes: int, kills: int) -> list[Measurement]:
+def measure_soak(episodes: int, kills: int) -> list[Measurement]:
     """Play the fallible expert while JVMs are killed."""
     rng = random.Random(0)
-    with contextlib.closing(make(tasks=SHORT, jvms=2, max_steps=30)) as env:
+    with contextlib.closing(make(tasks=SOAK_TYPES, jvms=2, max_steps=30)) as env:
         memory: list[float] = []
         ended: list[Trajectory] = []
 
@@ -201,7 +202,7 @@ def soak_figures(episodes: int, kills: int) -> list[Measurement]:
         played = loop.play_episodes_sync(
             env,
             gold.make(gold.Config(), env=env),
-            _orders(env, episodes, max_steps=30),
+            _episodes(env, episodes, max_steps=30),
             concurrency=2,
             env_threads=2,
             env_timeout_s=3600,
@@ -223,8 +224,8 @@ def soak_figures(episodes: int, kills: int) -> list[Measurement]:
     ]
 
 
-def _official(lists: Sequence[Sequence[Path]]) -> tuple[list[dict[str, Any]], float]:
-    """Let processes of the wrapper play lists of paths at once: what each tells, and seconds."""
+def _official(lists: Sequence[Sequence[GoldPath]]) -> tuple[list[dict[str, Any]], float]:
+    """Play lists of paths in concurrent processes of the wrapper; return reports and seconds."""
     command = [sys.executable, "-m", official.__name__]
     processes = []
     for chosen in lists:
@@ -232,13 +233,13 @@ def _official(lists: Sequence[Sequence[Path]]) -> tuple[list[dict[str, Any]], fl
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         rows = [[*parse_payload(task), path] for task, path in chosen]
-        _tell(process, json.dumps(rows))
+        _write_line(process, json.dumps(rows))
         processes.append(process)
     for process in processes:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
     begun = time.perf_counter()
     for process in processes:
-        _tell(process, "go")
+        _write_line(process, "go")
     found = [json.loads(p.stdout.readline()) for p in processes if p.stdout is not None]
     seconds = time.perf_counter() - begun
     for process in processes:
@@ -246,14 +247,14 @@ def _official(lists: Sequence[Sequence[Path]]) -> tuple[list[dict[str, Any]], fl
     return found, seconds
 
 
-def _tell(process: subprocess.Popen, line: str) -> None:
+def _write_line(process: subprocess.Popen, line: str) -> None:
     assert process.stdin is not None
     process.stdin.write(f"{line}\n")
     process.stdin.flush()
 
 
 def _resident(pids: Sequence[int]) -> float:
-    """Resident memory of processes, in MB."""
+    """Return the resident memory of processes, in MB."""
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -271,32 +272,32 @@ def _ratio(name: str, value: float, bound: float) -> Measurement:
 
 FLAGS = flags.FLAGS
 PARTS: dict[str, Callable[[], list[Measurement]]] = {
-    "gold": lambda: gold_figures(FLAGS.paths),
-    "step": lambda: step_figures(FLAGS.trajectories),
-    "workers": lambda: worker_figures(2 * FLAGS.trajectories),
-    "branch": lambda: branch_figures(FLAGS.trajectories),
-    "expert": lambda: expert_figures(FLAGS.expert_tasks),
-    "soak": lambda: soak_figures(FLAGS.episodes, FLAGS.kills),
+    "gold": lambda: measure_gold_paths(FLAGS.paths),
+    "step": lambda: measure_steps(FLAGS.trajectories),
+    "workers": lambda: measure_workers(2 * FLAGS.trajectories),
+    "branch": lambda: measure_forks(FLAGS.trajectories),
+    "expert": lambda: measure_expert(FLAGS.expert_tasks),
+    "soak": lambda: measure_soak(FLAGS.episodes, FLAGS.kills),
 }
 
 
 def main() -> None:
-    """Print the table, each part when it is measured."""
+    """Measure the parts and print the table row by row."""
     for part in FLAGS.parts:
         if part not in PARTS:
             raise ConfigError(f"unknown part {part!r} in --parts: {did_you_mean(part, PARTS)}")
     print(HEAD, flush=True)
     for part in FLAGS.parts:
-        for figure in PARTS[part]():
-            print(figure.row(), flush=True)
+        for measurement in PARTS[part]():
+            print(measurement.row(), flush=True)
 
 
 def run() -> None:
     """Run the command."""
     flags.DEFINE_list("parts", list(PARTS), "What to measure.")
-    flags.DEFINE_integer("paths", 100, "Gold paths to replay.", lower_bound=1)
-    flags.DEFINE_integer("trajectories", 20, "Paths to time and to fork.", lower_bound=1)
-    flags.DEFINE_integer("expert_tasks", 78, "Tasks the expert plays.", lower_bound=1)
-    flags.DEFINE_integer("episodes", 500, "Episodes of the soak.", lower_bound=4)
-    flags.DEFINE_integer("kills", 20, "JVMs killed during the soak.", lower_bound=0)
+    flags.DEFINE_integer("paths", 100, "Number of gold paths to replay.", lower_bound=1)
+    flags.DEFINE_integer("trajectories", 20, "Number of paths to time and to fork.", lower_bound=1)
+    flags.DEFINE_integer("expert_tasks", 78, "Number of tasks the expert plays.", lower_bound=1)
+    flags.DEFINE_integer("episodes", 500, "Number of episodes of the soak.", lower_bound=4)
+    flags.DEFINE_integer("kills", 20, "Number of JVMs killed during the soak.", lower_bound=0)
     cli.run(main)

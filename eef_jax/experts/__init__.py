@@ -1,1 +1,1 @@
-"""Experts: where trajectories come from, scripted or read from files."""
+"""Experts: policies that play the trajectories to learn from."""

@@ -99,7 +99,7 @@ def make(config: Config) -> "ScienceWorld":
     }
     task_types = splits.select_task_types(config.tasks)
     if any(files.values()):
-        variations = {s: splits.read_index_file(path) if path else [] for s, path in files.items()}
+        variations = {s: splits.read_variations(path) if path else [] for s, path in files.items()}
     else:
         variations = {split: splits.official_split(task_types, split) for split in SPLITS}
     limits = split_limits(
@@ -111,7 +111,7 @@ def make(config: Config) -> "ScienceWorld":
         version,
         variations,
         preset=prompts.find(config.prompt, config.prompt_messages),
-        labels=simplify.parse(config.simplifications),
+        labels=simplify.parse_labels(config.simplifications),
         caps=splits.step_caps(config.step_caps, config.max_steps),
         move_limit=config.move_limit,
         reward=config.reward,

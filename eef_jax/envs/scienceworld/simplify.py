@@ -23,7 +23,7 @@ LABELS = (
 PRESETS = {"eto": LABELS, "easy": ("easy",), "none": ()}
 
 
-def parse(text: str) -> tuple[str, ...]:
+def parse_labels(text: str) -> tuple[str, ...]:
     """Return the labels of a preset's name or of a list with commas.
 
     Raises:

@@ -76,7 +76,7 @@ def interleave(variations: list[Variation]) -> list[Variation]:
     return [(task_type, number) for _, task_type, number in sorted(keyed, key=lambda row: row[0])]
 
 
-def read_index_file(path: str) -> list[Variation]:
+def read_variations(path: str) -> list[Variation]:
     """Read the variations of an index file, in its order and without duplicates.
 
     Entries are ETO's `[task, variation]`, or AgentGym's: an index into `agentgym_games()`, bare or

@@ -1,4 +1,4 @@
-"""The benchmark's parts measure what they say, on a path or two; figures are not judged here."""
+"""Each part of the benchmark runs on a path or two; timings are not judged here."""
 
 import importlib.util
 import shutil
@@ -22,23 +22,23 @@ def short(monkeypatch):
 
 
 def test_gold_paths_replay_and_win():
-    assert all(figure.within for figure in run.gold_figures(2))
+    assert all(measurement.within for measurement in run.measure_gold_paths(2))
 
 
 def test_steps_and_forks_are_timed():
-    assert run.step_figures(1)[0].value > 0
-    assert run.branch_figures(1)[0].value > 0
+    assert run.measure_steps(1)[0].value > 0
+    assert run.measure_forks(1)[0].value > 0
 
 
 def test_workers_are_timed():
-    assert run.worker_figures(2)[0].value > 0
+    assert run.measure_workers(2)[0].value > 0
 
 
 def test_the_expert_wins_and_fails():
-    least, most = run.expert_figures(6)
+    least, most = run.measure_expert(6)
     assert least.value == most.value
     assert 0 < least.value < 100
 
 
 def test_a_soak_counts_every_episode():
-    assert all(figure.within for figure in run.soak_figures(8, 1)[:3])
+    assert all(measurement.within for measurement in run.measure_soak(8, 1)[:3])

@@ -66,7 +66,7 @@ def write(path, value):
 def test_index_files_and_their_overlap(tmp_path):
     train = [["task-3-find-plant", 3], ["boil", 0], ["task-1-boil", 0]]
     path = write(tmp_path / "train.json", train)
-    games = splits.read_index_file(path)
+    games = splits.read_variations(path)
     assert games == [(PLANT, 3), (task_types.find_task_type("boil"), 0)]
     assert splits.shared_variations({"train": games, "dev": [(PLANT, 3)], "test": []}) == {
         "train, dev": 1
@@ -78,7 +78,7 @@ def test_agentgyms_numbers_and_item_ids(tmp_path):
     assert len(numbered) == 4639
     assert [(kind.name, n) for kind, n in (numbered[0], numbered[30])] == [("boil", 0), ("melt", 0)]
     path = write(tmp_path / "x.json", [30, {"item_id": "sciworld_31"}, "sciworld_30", 4638])
-    games = splits.read_index_file(path)
+    games = splits.read_variations(path)
     assert games == [numbered[30], numbered[31], numbered[4638]]
 
 
@@ -97,7 +97,7 @@ def test_agentgyms_numbers_and_item_ids(tmp_path):
 )
 def test_damaged_index_files_are_named(tmp_path, rows, complaint):
     with pytest.raises(DataError, match=complaint):
-        splits.read_index_file(write(tmp_path / "x.json", rows))
+        splits.read_variations(write(tmp_path / "x.json", rows))
 
 
 def test_caps_of_others_and_ones_own(tmp_path):
@@ -114,21 +114,21 @@ def test_caps_of_others_and_ones_own(tmp_path):
 
 
 def test_simplifications():
-    labels = simplify.parse("eto")
+    labels = simplify.parse_labels("eto")
     assert "openContainers" in simplify.simulator_string(labels, PLANT)
     assert simplify.simulator_string(labels, PLANT).endswith("noElectricalAction")
     assert "Electrical" not in simplify.simulator_string(
         labels, task_types.find_task_type("power-component")
     )
-    assert simplify.simulator_string(simplify.parse("none"), PLANT) == ""
-    assert [simplify.can_teleport(simplify.parse(t)) for t in ("eto", "easy", "none")] == [
+    assert simplify.simulator_string(simplify.parse_labels("none"), PLANT) == ""
+    assert [simplify.can_teleport(simplify.parse_labels(t)) for t in ("eto", "easy", "none")] == [
         True,
         True,
         False,
     ]
     for wrong in ("easy,openContainers", "openDoor"):
         with pytest.raises(ConfigError, match="is unknown"):
-            simplify.parse(wrong)
+            simplify.parse_labels(wrong)
 
 
 @pytest.mark.parametrize("name", prompts.PRESETS)
