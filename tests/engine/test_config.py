@@ -17,9 +17,9 @@ def test_invalid_configs_are_refused(model):
         toymodel.engine(model, config=EngineConfig(max_context=128))
     with pytest.raises(ConfigError, match="cannot hold one conversation"):
         EngineConfig(max_context=64, page_size=16, num_pages=3)
-    with pytest.raises(ConfigError, match=r"engine\.max_num_seqs = -1"):
+    with pytest.raises(ConfigError, match=r"engine\.max_num_seqs is -1"):
         EngineConfig(max_num_seqs=-1)
-    with pytest.raises(ConfigError, match=r"engine\.decode_steps = 0"):
+    with pytest.raises(ConfigError, match=r"engine\.decode_steps is 0"):
         EngineConfig(decode_steps=0)
 
 

@@ -64,7 +64,7 @@ def test_games_settings(env):
 def test_unknown_names_list_the_near_ones():
     with pytest.raises(ConfigError, match=r"env\.games is 'coins': did you mean coin"):
         twx.make(twx.Config(games="coins"))
-    with pytest.raises(ConfigError, match=r"env\.prompt is 'reakt': did you mean react"):
+    with pytest.raises(ConfigError, match=r"env\.prompt is 'reakt'.*did you mean react"):
         twx.make(twx.Config(prompt="reakt"))
 
 

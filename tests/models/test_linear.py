@@ -98,9 +98,9 @@ def test_a_target_that_matches_nothing_is_named(target):
     ("options", "said"),
     [
         ({"targets": ("qproj",)}, "did you mean q_proj"),
-        ({"rank": 0}, "adapts nothing"),
-        ({"dropout": 1.0}, r"\[0, 1\)"),
-        ({"targets": ("up_(proj",)}, "neither a projection nor a regular expression"),
+        ({"rank": 0}, "1 or more"),
+        ({"dropout": 1.0}, "below 1"),
+        ({"targets": ("up_(proj",)}, "neither a name nor a regular expression"),
     ],
 )
 def test_a_useless_adapter_is_refused(options, said):

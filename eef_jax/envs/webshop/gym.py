@@ -198,8 +198,8 @@ class WebShopEnv(gymnasium.Env[str, str]):
 
 @functools.lru_cache(maxsize=4)
 def _shop(data: str) -> Shop:
-    """The shop of some data (arguments of `webshop.make` as JSON), made once in a process."""
-    return webshop.make(**json.loads(data)).shop
+    """The shop of some data (fields of `webshop.Config` as JSON), made once in a process."""
+    return webshop.make(webshop.Config(**json.loads(data))).shop
 
 
 gymnasium.register(ID, entry_point=f"{__name__}:{WebShopEnv.__name__}")
