@@ -7,13 +7,14 @@ from absl import flags
 
 from eef_jax import cli
 from eef_jax.cluster import distributed
+from eef_jax.config import Config
 from eef_jax.errors import ConfigError
 
 cli.define_config()
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "Folder of the run, local or gs://; by default runs/ENVIRONMENT-METHOD-SEED.",
+    "Folder of the run, local or gs://; by default runs/ENVIRONMENT-METHOD-xROLLOUTS-SEED.",
 )
 _STAGES = flags.DEFINE_list(
     "stages", None, "Kinds of stages to run: expert,explore,select,tune,evaluate,report. All."
@@ -35,13 +36,20 @@ def main() -> None:
     with distributed.from_flags() as hosts:
         table = pipeline.run(
             config,
-            _WORKDIR.value or f"runs/{config.env.name}-{config.method.name}-{config.seed}",
+            _WORKDIR.value or _default_workdir(config),
             stages=tuple(_STAGES.value or pipeline.STAGES),
             overwrite=_OVERWRITE.value,
             hosts=hosts,
         )
         if hosts.is_lead:
             print(table)
+
+
+def _default_workdir(config: Config) -> str:
+    """A folder for each environment, method, number of rollouts and seed."""
+    rollouts = getattr(config.method.options, "rollouts", None)
+    method = config.method.name if rollouts is None else f"{config.method.name}-x{rollouts}"
+    return f"runs/{config.env.name}-{method}-{config.seed}"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from eef_jax.models import stacking
 from eef_jax.storage import metrics
 from eef_jax.storage.workdir import CHECKPOINT
 from eef_jax.train import checkpoint, loop
+from eef_jax.train.step import check_batch_size
 from eef_jax.types import Example
 
 
@@ -50,6 +51,8 @@ def tune(
         JSON facts about the training: examples, steps, tokens, loss, seconds.
     """
     model, mesh, key = placement.trained, placement.mesh, 1000 * seed + number
+    # Before the rows are divided over processes, where JAX would refuse them without a remedy.
+    check_batch_size(train.batch_size, mesh=mesh, accumulation_steps=1)
     if train.init_from == "previous" and previous is not None:
         model = dataclasses.replace(model, trainable=placement.restore(previous, model))
     batches = Batches(

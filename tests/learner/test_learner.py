@@ -69,6 +69,12 @@ def test_contradictory_model_options_are_refused(folder):  # noqa: F811
         config(folder, tuning="full", quantization="int8")
 
 
+def test_rows_that_do_not_divide_over_the_devices_are_refused(folder, tmp_path):  # noqa: F811
+    settings = config(folder, changes=[("train.batch_size", "7")])
+    with pytest.raises(ConfigError, match=r"batch of 7 rows.*train\.batch_size to a multiple of 8"):
+        tune(settings, tmp_path / "tune")
+
+
 def test_bases_that_ship_are_found_by_name():
     assert bases.find("") == bases.find("nano:webshop") == bases.WEBSHOP
     assert bases.find("some/folder") == "some/folder"
