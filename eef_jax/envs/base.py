@@ -1,9 +1,8 @@
 """The environment protocol: a text simulator, its prompt and its action grammar.
 
-An environment is one module (or package) in `eef_jax/envs/` that exports `make(**section) -> Env`,
-called with the config's `env` section less its `name`. Environments operate on text; tokens and
-models live in `text/` and `models/`.
-Every one is run through `tests/envs/test_conformance.py`.
+An environment is one module (or package) in `eef_jax/envs/` that exports `Config`, its section of
+the config, and `make(config) -> Env`. Environments operate on text; tokens and models live in
+`text/` and `models/`. Every one is run through `tests/envs/test_conformance.py`.
 """
 
 import dataclasses

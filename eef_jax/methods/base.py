@@ -1,8 +1,8 @@
 """The method protocol: which episodes to play and which steps of them to learn.
 
 Operates on steps, not on tokens: `data.encode` turns the selected steps into weighted tokens. A
-method is one module in `eef_jax/methods/` that exports `make(**section) -> Method`, called with the
-config's `method` section without its `name`. Its variants are fields of that section.
+method is one module in `eef_jax/methods/` that exports `Config`, its section of the config, and
+`make(config) -> Method`. Its variants are fields of that section.
 """
 
 import dataclasses
