@@ -106,10 +106,13 @@ def read(values: Mapping[str, Any], problems: Iterable[str] = ()) -> Config:
             made[one.name] = _plugin(one.name, value, found)
         else:
             made[one.name] = _value(one, value, one.name, found)
-    if found:
-        count = f"{len(found)} problems" if len(found) > 1 else "a problem"
-        raise ConfigError(f"{count} in the config:\n" + "\n".join(f"  {line}" for line in found))
-    return Config(**made)
+    if not found:
+        config = Config(**made)
+        found = list(config.problems())
+        if not found:
+            return config
+    count = f"{len(found)} problems" if len(found) > 1 else "a problem"
+    raise ConfigError(f"{count} in the config:\n" + "\n".join(f"  {line}" for line in found))
 
 
 def plain(value: Any) -> Any:

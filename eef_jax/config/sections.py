@@ -361,3 +361,13 @@ class Config:
     explore: SamplingSection = section(SamplingSection, "sampling in exploration")
     train: TrainSection = section(TrainSection, "training")
     evaluate: EvaluateSection = section(EvaluateSection, "evaluation")
+
+    def problems(self) -> Iterator[str]:
+        """Contradictions between sections."""
+        for name, sampling in (("explore", self.explore), ("evaluate", self.evaluate)):
+            if sampling.max_new_tokens >= self.engine.max_context:
+                yield (
+                    f"engine.max_context is {self.engine.max_context}, expected more than the "
+                    f"{sampling.max_new_tokens} tokens of one message ({name}.max_new_tokens) and "
+                    "its prompt"
+                )

@@ -133,6 +133,9 @@ def test_contradictions_between_fields_are_found():
         ("model.tuning", "full"), ("model.quantization", "int8")
     )
     assert "only one axis" in refuse(("mesh.fsdp", "-1"))
+    assert "engine.max_context is 20, expected more than the 32 tokens" in refuse(
+        ("engine.max_context", "20")
+    )
 
 
 def test_a_config_survives_its_work_folder():
