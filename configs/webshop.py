@@ -18,7 +18,7 @@ row a chip at a time, they take any larger slice with `--config.train.batch_size
 
 The official products: `--config.env.data_dir=FOLDER`, a folder that
 `python -m eef_jax.envs.webshop.import_data` made; or, imported anew at each start,
-`--config.env.products=... --config.env.attributes=... --config.env.nouns=...`.
+`--config.env.products=... --config.env.attributes=... --config.env.title_nouns=...`.
 """
 
 from ml_collections import config_dict
