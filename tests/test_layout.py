@@ -89,7 +89,7 @@ def test_every_module_is_on_a_floor(modules, graph):
 
 def test_the_map_lists_the_package():
     text = (ROOT / "WORKSPACE.md").read_text("utf-8")
-    listing = text.split("## Map")[1].split("```")[1]
+    listing = text.split("## Map")[1].split("```text")[1].split("```")[0]
     mapped = re.findall(r"^  (\w+(?:\.py|/))", listing, re.MULTILINE)
     here = [
         f"{path.name}/" if path.is_dir() else path.name

@@ -209,7 +209,7 @@ def topology_devices(topology: str) -> list[Any]:
         if "not installed" in text or importlib.util.find_spec("libtpu") is None:
             raise ConfigError(
                 "compiling for TPUs needs libtpu, which runs on any Linux machine: "
-                "pip install 'eef-jax[tpu-aot]'"
+                "pip install -e '.[tpu-aot]'"
             ) from error
         raise ConfigError(
             f"no TPU slice {topology!r} ({text.splitlines()[0]}): name a chip and its grid, such "

@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise ConfigError(
         "eef_jax.policies.openai needs the package openai, which is not installed: "
-        "pip install 'eef-jax[openai]'"
+        "pip install -e '.[openai]'"
     ) from error
 
 _MILLION = 1_000_000

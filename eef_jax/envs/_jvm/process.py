@@ -71,7 +71,7 @@ def find_package(name: str, *, extra: str) -> tuple[pathlib.Path, str]:
     """
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(f"the package {name!r} is not installed: pip install 'eef-jax[{extra}]'")
+        raise ConfigError(f"the package {name!r} is not installed: pip install -e '.[{extra}]'")
     return pathlib.Path(spec.submodule_search_locations[0]), importlib.metadata.version(name)
 
 

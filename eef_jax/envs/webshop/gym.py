@@ -29,7 +29,7 @@ try:
 except ImportError as error:
     raise ConfigError(
         "eef_jax.envs.webshop.gym needs gymnasium, which is not installed: "
-        "pip install 'eef-jax[gym]'"
+        "pip install -e '.[gym]'"
     ) from error
 
 ID = "eef_jax/WebShop-v0"

@@ -1,6 +1,6 @@
 """Makes the file of title nouns that the reward's title score compares, with a spaCy pipeline.
 
-    pip install 'eef-jax[webshop-import]'
+    pip install -e '.[webshop-import]'
     python -m spacy download en_core_web_sm
     python -m eef_jax.envs.webshop.nouns --products=items_shuffle.json --out=title_nouns.json
 
@@ -44,7 +44,7 @@ def load_tagger(model: str) -> Callable[[Iterable[str]], Iterator[Any]]:
     except ModuleNotFoundError as error:
         raise ConfigError(
             "title nouns are made with spaCy, which is not installed: "
-            "pip install 'eef-jax[webshop-import]'"
+            "pip install -e '.[webshop-import]'"
         ) from error
     try:
         pipeline = spacy.load(model, exclude=["ner", "lemmatizer"])  # not what tags need

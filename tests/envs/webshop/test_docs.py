@@ -25,7 +25,7 @@ def section(title: str) -> str:
 @pytest.mark.parametrize("program", blocks("python"))
 def test_programs_run(program):
     if "gymnasium" in program and importlib.util.find_spec("gymnasium") is None:
-        pytest.skip("gymnasium is not installed: pip install 'eef-jax[gym]'")
+        pytest.skip("gymnasium is not installed: pip install -e '.[gym]'")
     exec(program, {})
 
 
@@ -40,7 +40,7 @@ def test_the_prompt_file_is_one(tmp_path):
 def test_counts_are_those_of_the_runner():
     lines = []
     parity.report(list(parity.check(golden.FOLDER)), lines.append)
-    (shown,) = (block for block in re.findall(r"```\n(.*?)```", TEXT, re.DOTALL) if "$ " in block)
+    (shown,) = (block for block in blocks("console") if "$ " in block)
     table = [line for line in lines if not line.startswith("excepted")]
     assert shown.splitlines()[1:] == table
 

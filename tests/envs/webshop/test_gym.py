@@ -10,7 +10,7 @@ import pytest
 from tests.envs.webshop import golden
 
 gymnasium = pytest.importorskip(
-    "gymnasium", reason="gymnasium is not installed: pip install 'eef-jax[gym]'"
+    "gymnasium", reason="gymnasium is not installed: pip install -e '.[gym]'"
 )
 
 from gymnasium.utils.env_checker import check_env  # noqa: E402
