@@ -28,8 +28,7 @@ try:
     from gymnasium import spaces
 except ImportError as error:
     raise ConfigError(
-        "eef_jax.envs.webshop.gym needs gymnasium, which is not installed: "
-        "pip install -e '.[gym]'"
+        "eef_jax.envs.webshop.gym needs gymnasium, which is not installed: pip install -e '.[gym]'"
     ) from error
 
 ID = "eef_jax/WebShop-v0"
