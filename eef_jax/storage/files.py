@@ -2,19 +2,61 @@
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-from eef_jax.errors import DataError
+from eef_jax.errors import ConfigError, DataError
+from eef_jax.storage import buckets
 
 TEMP_SUFFIX = ".tmp"  # suffix of what an interrupted write may leave on a local disk
 
 
 def is_local(path: epath.PathLike) -> bool:
-    """Whether a path is in this machine's file system, not in an object store (gs://, s3://)."""
+    """Whether a path is in this machine's file system, not in an object store (gs://)."""
     return "://" not in os.fspath(path)
+
+
+def expand(text: str) -> str:
+    """A path as a user writes it in a flag or config, with `~` as the home folder.
+
+    Raises:
+        ConfigError: it is in an object store that cannot be used, or whose libraries are missing.
+    """
+    if is_local(text):
+        return os.path.expanduser(text)
+    if not text.startswith(buckets.PREFIX):
+        raise ConfigError(f"{text} is neither on a local disk nor on {buckets.PREFIX}")
+    buckets.set_up()
+    return text
+
+
+def to_path(path: epath.PathLike) -> epath.Path:
+    """The path that a flag or config names; errors as `expand`."""
+    return epath.Path(expand(os.fspath(path)))
+
+
+def local_copy(folder: epath.PathLike, *, only: Collection[str] = ("*",)) -> Path:
+    """A folder for libraries that open files by name or map them into memory.
+
+    A local folder is returned as it is. A folder on gs:// is copied once into this machine's cache
+    (`$XDG_CACHE_HOME/eef_jax` or `~/.cache/eef_jax`), shared by all processes; a folder whose
+    objects have changed is copied again.
+
+    Args:
+        folder: a local or remote folder.
+        only: patterns of the file names that are needed, relative to the folder, e.g. `"*.json"`.
+
+    Raises:
+        DataError: nothing that is needed is at a remote `folder`, or it cannot be read.
+    """
+    text = expand(os.fspath(folder))
+    if is_local(text):
+        return Path(text)
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return buckets.copy_folder(text, Path(home) / "eef_jax", only)
 
 
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
