@@ -81,7 +81,8 @@ def plain_logs() -> None:
     """Log messages to stderr as they are."""
     # absl puts its own handler, which adds a prefix, before every message; force removes it.
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for chatty in ("absl", "jax"):  # jax tells of backends that it did not find
+    # jax tells of backends that it did not find; openai and httpx log each request.
+    for chatty in ("absl", "jax", "openai", "httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -28,6 +28,10 @@ class PolicyError(EefError):
     """A policy (local engine or remote server) that could not answer a request."""
 
 
+class RolloutError(EefError):
+    """Too many episodes that infrastructure ended: what was played of the stage is not kept."""
+
+
 class DataError(EefError):
     """A file (trajectories, TFRecords, checkpoint, model folder) that is missing or damaged."""
 

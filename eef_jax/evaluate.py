@@ -73,6 +73,7 @@ def evaluate(
                 hosts=hosts,
                 folder=epath.Path(scratch or "") / "parts",
                 provenance=collect_provenance(config_lib.of_kind(config, "results"), config.seed),
+                label=f"evaluate, {config.evaluate.split} tasks",
             )
     finally:
         env.close()

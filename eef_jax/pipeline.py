@@ -240,6 +240,7 @@ def _expert_plays(this: _Run, expert: Policy, split: str) -> list[Trajectory]:
         this.config.rollout,
         source="expert",
         provenance=this.provenance,
+        label="expert" if split == "train" else f"expert, {split} tasks",
     )
 
 
@@ -252,7 +253,7 @@ def _explore(
         episodes = this.method.episodes(attempts, tasks, number, this.max_steps)
         sampling, seed = this.config.explore, 1000 * this.seed + number
         with this.sampler.policy(this.tuned(number - 1), sampling, seed=seed) as policy:
-            return _play_and_store(this, policy, episodes, stage)[1]
+            return _play_and_store(this, policy, episodes, stage, f"explore round {number}")[1]
 
     folder = _stage(this, f"round_{number}/explore", make, together=True).folder
     return read_trajectories(folder, remedy=rerun(folder))
@@ -310,7 +311,8 @@ def _evaluate(this: _Run, number: int) -> None:
         section = this.config.evaluate
         episodes = held_out(this.env, section.split, this.max_steps)
         with evaluated(this.sampler, this.tuned(number), section, seed=this.seed) as policy:
-            trajectories, counts = _play_and_store(this, policy, episodes, stage)
+            label = f"evaluate round {number}"
+            trajectories, counts = _play_and_store(this, policy, episodes, stage, label)
         if this.hosts.is_lead:
             write_json(stage.folder / "scores.json", scores_lib.score_summary(trajectories))
         return counts
@@ -331,7 +333,7 @@ def evaluated(
 
 
 def _play_and_store(
-    this: _Run, policy: Policy, episodes: Sequence[Episode], stage: Stage
+    this: _Run, policy: Policy, episodes: Sequence[Episode], stage: Stage, label: str
 ) -> tuple[list[Trajectory], dict[str, Any]]:
     """Play a stage's episodes on all processes; the lead stores them. Trajectories and counts."""
     trajectories, tokens = play.play_together(
@@ -342,6 +344,7 @@ def _play_and_store(
         hosts=this.hosts,
         folder=stage.folder / _PARTS,
         provenance=this.provenance,
+        label=label,
     )
     if this.hosts.is_lead:
         write_trajectories(stage.folder, trajectories)

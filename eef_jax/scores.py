@@ -53,7 +53,7 @@ def score(trajectories: Iterable[Trajectory]) -> Score:
         win_rate=wins / max(len(played), 1),
         win_interval=wilson_interval(wins, len(played)),
         reward=math.fsum(rewards) / max(len(rewards), 1),
-        reward_interval=mean_interval(rewards),
+        reward_interval=reward_interval(rewards),
         rewards=rewards_by_convention(played),
     )
 
@@ -108,6 +108,12 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     variance = math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)
     half = Z * math.sqrt(variance / len(values))
     return mean - half, mean + half
+
+
+def reward_interval(rewards: Sequence[float]) -> tuple[float, float]:
+    """Normal 95 % interval of a mean reward, cut to the range of rewards (0-1)."""
+    low, high = mean_interval(rewards)
+    return max(0.0, low), min(1.0, high)
 
 
 def paired_difference(

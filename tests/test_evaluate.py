@@ -46,7 +46,7 @@ def test_describe():
     lines = evaluate.describe(toyrun.evaluated(2)).splitlines()
     assert [line.split()[0] for line in lines] == ["all", "easy", "hard"]
     assert lines[0] == (
-        "all   win rate 75.0% [30.1%, 95.4%], mean reward 0.812 [0.445, 1.180], 4 episodes"
+        "all   win rate 75.0% [30.1%, 95.4%], mean reward 0.812 [0.445, 1.000], 4 episodes"
     )
 
 

@@ -13,7 +13,7 @@ from configs import webshop as configs
 from eef_jax import bases, pipeline
 from eef_jax import config as config_lib
 from eef_jax.data.stored import StoredExamples
-from eef_jax.errors import ConfigError, DataError
+from eef_jax.errors import ConfigError, DataError, RolloutError
 from eef_jax.models import build
 from eef_jax.models.config import ModelConfig
 from eef_jax.models.huggingface import folder as hf
@@ -101,6 +101,16 @@ def test_started_again_it_does_nothing_but_the_report(finished, config):
     before = {p: p.stat().st_mtime_ns for p in workdir.rglob("manifest.json")}
     assert pipeline.run(config, str(workdir)) == table
     assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob("manifest.json")}
+
+
+def test_a_stage_that_infrastructure_ended_is_not_kept(config, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ConnectionError("the server is down")
+
+    monkeypatch.setattr("eef_jax.experts.webshop.next_action", fail)
+    with pytest.raises(RolloutError, match=r"6 of 6[\s\S]*the server is down"):
+        pipeline.run(config, str(tmp_path / "run"), stages=("expert",))
+    assert not (tmp_path / "run/expert/manifest.json").exists()
 
 
 def test_a_lost_stage_is_made_again_and_comes_out_the_same(finished, config, tmp_path):

@@ -26,7 +26,9 @@ def record(model: str, count: int) -> list[Example]:
         episodes = play.from_start(
             env.tasks("train")[:count], env.max_steps, prefix=f"expert/{expert.name}"
         )
-        played = play.play(env, expert, episodes, config.rollout, source="expert", progress=False)
+        played = play.play(
+            env, expert, episodes, config.rollout, label="expert", source="expert", progress=False
+        )
     finally:
         env.close()
     selections = [

@@ -237,6 +237,14 @@ class RolloutSection:
     max_consecutive_invalid: int = field(
         3, "messages in a row without an action that end an episode", at_least=1
     )
+    max_failures: float = field(
+        0.05,
+        "largest share of a stage's episodes that infrastructure may end (env_error, env_timeout, "
+        "diverged, policy_error); with more the stage is not kept",
+        at_least=0,
+        at_most=1,
+        kind="free",
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

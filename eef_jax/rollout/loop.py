@@ -22,6 +22,7 @@ from eef_jax.envs import base
 from eef_jax.envs.base import Env, Game, StepResult
 from eef_jax.errors import DivergedError
 from eef_jax.policies.base import Policy
+from eef_jax.rollout import failures
 from eef_jax.rollout.threads import CallTimeoutError, ThreadPool
 from eef_jax.types import (
     ChatRequest,
@@ -51,8 +52,10 @@ async def play_episodes(
     max_consecutive_invalid: int = _DEFAULTS.max_consecutive_invalid,
     source: Source = "policy",
     provenance: Mapping[str, Any] | None = None,
+    max_failures: int | None = None,
     on_done: Callable[[Trajectory], None] | None = None,
     progress: bool | None = None,
+    label: str = "rollouts",
 ) -> list[Trajectory]:
     """Play episodes concurrently.
 
@@ -68,11 +71,15 @@ async def play_episodes(
             episode.
         source: recorded as the source of each new step: `policy` or `expert`.
         provenance: recorded in every trajectory.
+        max_failures: number of infrastructure failures after which no further episode begins; None:
+            no limit.
         on_done: called with each trajectory when it ends, in order of completion.
         progress: whether to show a progress bar; None shows one on a terminal.
+        label: what is played, for the bar and the log.
 
     Returns:
-        One trajectory for each episode, in the episodes' order and with their ids.
+        One trajectory for each episode, in the episodes' order and with their ids; only those that
+        began where there were more than `max_failures`.
 
     Raises:
         ValueError: two episodes have the same id.
@@ -90,18 +97,23 @@ async def play_episodes(
         max_consecutive_invalid=max_consecutive_invalid,
         source=source,
         provenance=dict(provenance or {}),
-        bar=_Bar(len(episodes), shown=progress),
+        bar=_Bar(len(episodes), shown=progress, label=label),
     )
     done: dict[str, Trajectory] = {}
+    failed = 0
     queue = iter(queue_order(episodes))
 
     async def player() -> None:
+        nonlocal failed
         for episode in queue:
             trajectory = await _Episode(context, episode).play()
             done[trajectory.id] = trajectory
+            failed += not trajectory.outcome.completed
             context.bar.count_episode(trajectory)
             if on_done is not None:
                 on_done(trajectory)
+            if max_failures is not None and failed > max_failures:
+                return
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -110,8 +122,9 @@ async def play_episodes(
     finally:
         context.threads.close()
         context.bar.close()
-    trajectories = [done[i] for i in ids]
-    _report(trajectories)
+    trajectories = [done[i] for i in ids if i in done]
+    gave_up = max_failures is not None and failed > max_failures
+    _report(trajectories, label, warn=not gave_up)  # the caller's error names the failures then
     return trajectories
 
 
@@ -334,10 +347,10 @@ class _Episode:
 class _Bar:
     """Progress bar with wins, turns/s and tokens/s."""
 
-    def __init__(self, total: int, *, shown: bool | None):
+    def __init__(self, total: int, *, shown: bool | None, label: str):
         self._bar = tqdm.tqdm(
             total=total,
-            desc="rollouts",
+            desc=label,
             unit="episode",
             disable=not (sys.stderr.isatty() if shown is None else shown),
         )
@@ -365,18 +378,16 @@ class _Bar:
         self._bar.close()
 
 
-def _report(trajectories: Sequence[Trajectory]) -> None:
-    """Log the counts by outcome; warn about each kind of infrastructure failure."""
+def _report(trajectories: Sequence[Trajectory], label: str, *, warn: bool) -> None:
+    """Log the counts by outcome, and, with `warn`, infrastructure failures by reason."""
     counts = collections.Counter(str(t.outcome) for t in trajectories)
-    _log.info("rollouts: %d episodes in, %s", len(trajectories), dict(sorted(counts.items())))
-    for outcome in Outcome:
-        if not outcome.completed and counts[outcome]:
-            first = next(t for t in trajectories if t.outcome is outcome)
-            _log.warning(
-                "%d of %d rollouts ended as %s; the first, %s: %s",
-                counts[outcome],
-                len(trajectories),
-                outcome,
-                first.id,
-                first.provenance.get("reason", "no reason given"),
-            )
+    _log.info("%s: %d episodes, %s", label, len(trajectories), dict(sorted(counts.items())))
+    failed = [t for t in trajectories if not t.outcome.completed]
+    if failed and warn:
+        _log.warning(
+            "%s: %d of %d episodes ended in an infrastructure failure:\n  %s",
+            label,
+            len(failed),
+            len(trajectories),
+            "\n  ".join(failures.reasons(failed)),
+        )

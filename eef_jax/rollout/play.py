@@ -9,7 +9,7 @@ from eef_jax.cluster.hosts import Hosts
 from eef_jax.config.sections import RolloutSection
 from eef_jax.envs.base import Env
 from eef_jax.policies.base import Policy
-from eef_jax.rollout import gather, loop
+from eef_jax.rollout import failures, gather, loop
 from eef_jax.types import Episode, Task, Trajectory
 
 
@@ -41,6 +41,9 @@ def play(
     policy: Policy,
     episodes: Sequence[Episode],
     rollout: RolloutSection,
+    *,
+    label: str,
+    total: int | None = None,
     **options: Any,
 ) -> list[Trajectory]:
     """Play episodes in this process.
@@ -50,9 +53,16 @@ def play(
         policy: who plays.
         episodes: what to play.
         rollout: the config's section `rollout`.
+        label: what is played, for bar, log and errors.
+        total: number of episodes of all processes; by default those given.
         **options: further arguments of `loop.play_episodes_sync`.
+
+    Raises:
+        RolloutError: more than `rollout.max_failures` of the total ended in an infrastructure
+            failure; no further episodes begin once that is certain.
     """
-    return loop.play_episodes_sync(
+    total = len(episodes) if total is None else total
+    played = loop.play_episodes_sync(
         env,
         policy,
         episodes,
@@ -60,8 +70,12 @@ def play(
         env_threads=rollout.env_threads,
         env_timeout_s=rollout.env_timeout_s,
         max_consecutive_invalid=rollout.max_consecutive_invalid,
+        max_failures=failures.allowed_failures(rollout.max_failures, total),
+        label=label,
         **options,
     )
+    failures.check_failures(played, episodes=total, max_failures=rollout.max_failures, label=label)
+    return played
 
 
 def play_together(
@@ -73,6 +87,7 @@ def play_together(
     hosts: Hosts,
     folder: epath.Path,
     provenance: Mapping[str, Any],
+    label: str,
 ) -> tuple[list[Trajectory], dict[str, float]]:
     """Play episodes on all processes; each plays its part.
 
@@ -84,20 +99,30 @@ def play_together(
         hosts: the processes.
         folder: where the parts are kept until they are merged; all processes must see it.
         provenance: goes into each trajectory.
+        label: what is played, for bar, log and errors.
 
     Returns:
         On the lead all trajectories, in the episodes' order, and the tokens spent; on the others
         their own.
+
+    Raises:
+        RolloutError: on the lead, or on a process whose own failures are too many already (`play`).
     """
     played = play(
         env,
         policy,
         gather.shard_episodes(episodes, hosts),
         rollout,
+        label=label,
+        total=len(episodes),
         provenance=provenance,
         progress=None if hosts.is_lead else False,
     )
-    return gather.gather_trajectories(folder, episodes, played, policy.spent(), hosts)
+    played, spent = gather.gather_trajectories(folder, episodes, played, policy.spent(), hosts)
+    failures.check_failures(
+        played, episodes=len(episodes), max_failures=rollout.max_failures, label=label
+    )
+    return played, spent
 
 
 def counts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def test_losses_and_weights_are_equal(alone, together, base):
 def test_only_the_lead_speaks(together):
     workdir, (lead, other), _ = together
     assert "win rate" in lead and "round_1/evaluate" in lead
-    assert "rollouts:" in lead and "rollouts:" not in other
+    assert "evaluate round 1:" in lead and "evaluate round 1:" not in other
     assert "win rate" not in other and "round_1/evaluate" not in other
     assert (workdir / "report.md").exists()
 

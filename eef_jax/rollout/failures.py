@@ -1,0 +1,97 @@
+"""When infrastructure failures end a stage: how many are allowed, and what the error says.
+
+Such an episode (`Outcome.completed` is False) says nothing about the policy, so scores and labels
+leave it out. Where they are many, what is left is a biased sample: the stage is not kept.
+"""
+
+import collections
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from eef_jax.errors import RolloutError
+from eef_jax.types import Outcome, Trajectory
+
+_SHOWN = 5  # reasons that an error lists
+_REASON_CHARS = 400
+
+# A replay that diverges is infrastructure, too: the environment does not repeat itself, or the
+# parent was played in another one. Forks of it would be scored from states that never were.
+REMEDIES = {
+    Outcome.ENV_ERROR: "env_error: the simulator raised; check its data and installation",
+    Outcome.ENV_TIMEOUT: (
+        "env_timeout: raise config.rollout.env_timeout_s, or lower config.rollout.env_threads"
+    ),
+    Outcome.DIVERGED: (
+        "diverged: a replayed action led elsewhere; check that the expert's trajectories were "
+        "played in this environment, and that it is deterministic"
+    ),
+    Outcome.POLICY_ERROR: (
+        "policy_error: the model or the expert could not answer; check its server, key and budget"
+    ),
+}
+
+
+def allowed_failures(max_failures: float, episodes: int) -> int:
+    """Number of infrastructure failures with which a stage is still kept.
+
+    Args:
+        max_failures: largest share (0-1), the config's `rollout.max_failures`.
+        episodes: number of episodes of the stage.
+    """
+    return math.floor(max_failures * episodes + 1e-9)  # 0.29 * 100 is 28.999...
+
+
+def check_failures(
+    trajectories: Iterable[Trajectory], *, episodes: int, max_failures: float, label: str
+) -> None:
+    """Check that few enough episodes ended in an infrastructure failure.
+
+    Args:
+        trajectories: those that have ended.
+        episodes: number of episodes to play in all.
+        max_failures: largest share of failures (0-1).
+        label: what was played, for the message.
+
+    Raises:
+        RolloutError: there are more; with the commonest reasons, their counts and an example each.
+    """
+    failed = [t for t in trajectories if not t.outcome.completed]
+    allowed = allowed_failures(max_failures, episodes)
+    if len(failed) <= allowed:
+        return
+    remedies = [
+        text for outcome, text in REMEDIES.items() if any(t.outcome is outcome for t in failed)
+    ]
+    raise RolloutError(
+        f"{label}: {len(failed)} of {episodes} episodes ended in an infrastructure failure, "
+        f"{allowed} may (config.rollout.max_failures={max_failures:g}). The commonest reasons:\n"
+        + "\n".join(f"  {line}" for line in reasons(failed))
+        + "\nThis stage is not kept, finished ones are. Mend the cause and run the command again:\n"
+        + "\n".join(f"  {line}" for line in remedies)
+    )
+
+
+def reasons(failed: Sequence[Trajectory]) -> list[str]:
+    """The commonest reasons, a line each: count, outcome, and the first one's own words."""
+    groups: dict[tuple[Outcome, str], list[str]] = {}
+    for trajectory in failed:
+        reason = str(trajectory.provenance.get("reason", "no reason given"))
+        groups.setdefault((trajectory.outcome, _pattern(reason)), []).append(reason)
+    counts = collections.Counter({key: len(found) for key, found in groups.items()})
+    lines = [
+        f"{count} x {outcome}: {_shortened(groups[outcome, pattern][0])}"
+        for (outcome, pattern), count in counts.most_common(_SHOWN)
+    ]
+    left = len(failed) - sum(count for _, count in counts.most_common(_SHOWN))
+    return [*lines, f"{left} others"] if left else lines
+
+
+def _pattern(reason: str) -> str:
+    """A reason without what differs between episodes: quoted names and numbers."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "_", reason)
+
+
+def _shortened(reason: str) -> str:
+    line = " ".join(reason.split())
+    return line if len(line) <= _REASON_CHARS else f"{line[: _REASON_CHARS - 3]}..."
