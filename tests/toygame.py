@@ -47,8 +47,8 @@ class Corridor:
         found = re.search(r"do (left|right|take|open)\b", message)
         return found and found[1]
 
-    def render(self, action):
-        return f"do {action}"
+    def render(self, action, thought=""):
+        return f"{thought} do {action}" if thought else f"do {action}"
 
     def invalid(self, message):
         return "say do left, do right, do take or do open"

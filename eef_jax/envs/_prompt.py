@@ -32,6 +32,8 @@ class Preset:
         opening: template of the first observation, over `{task}` and `{room}` (simulators in Java).
         observation: text before every observation (before every later one where `opening` is used).
         listing: text between a page and its admissible actions; "": the actions are not listed.
+        thought: template of the thought before the marker, over `{thought}`; "": the convention has
+            no thoughts.
         marker: text before the action in a message, after the thought; "": the message is the
             action.
         gap: text between marker and action in a rendered message.
@@ -45,6 +47,7 @@ class Preset:
     opening: str = "{task}\n{room}"
     observation: str = ""
     listing: str = ""
+    thought: str = ""
     marker: str = ""
     gap: str = ""
     end: str = ""
@@ -64,9 +67,15 @@ class Preset:
                 return None
         return self.grammar(text.partition(self.end)[0] if self.end else text)
 
-    def render(self, action: str) -> str:
-        """Return a message that `parse` turns into `action`."""
-        return self.marker + self.gap + action + self.end
+    def render(self, action: str, thought: str = "") -> str:
+        """Return a message that `parse` turns into `action`.
+
+        Args:
+            action: the action.
+            thought: why it is done; left out if it is empty or the convention has no thoughts.
+        """
+        before = self.thought.replace("{thought}", thought) if thought else ""
+        return before + self.marker + self.gap + action + self.end
 
 
 def parse_messages(rows: Any) -> tuple[Message, ...]:

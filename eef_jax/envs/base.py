@@ -104,8 +104,13 @@ class Env(Protocol):
         """The action in an agent's message, or None where there is none."""
         ...
 
-    def render(self, action: str) -> str:
-        """A message that `parse` turns into `action` (how an expert's bare actions are said)."""
+    def render(self, action: str, thought: str = "") -> str:
+        """A message that `parse` turns into `action` (how an expert's bare actions are said).
+
+        Args:
+            action: the action.
+            thought: why it is done; prompts whose messages hold no thoughts leave it out.
+        """
         ...
 
     def invalid(self, message: str) -> str:

@@ -45,6 +45,7 @@ PRESETS = {
             Message(role="user", content=_INSTRUCTION),
             Message(role="assistant", content="OK"),
         ),
+        thought="Thought: {thought}\n",
         marker="Action: ",
         invalid="Invalid format. Write 'Action: ' and then the action.",
     ),
@@ -235,9 +236,9 @@ class TextWorldExpress:
         """The action in a message, or None."""
         return self._preset.parse(message)
 
-    def render(self, action: str) -> str:
-        """A message that says `action`."""
-        return self._preset.render(action)
+    def render(self, action: str, thought: str = "") -> str:
+        """A message that says `action`, after `thought` where the prompt has thoughts."""
+        return self._preset.render(action, thought)
 
     def invalid(self, message: str) -> str:
         """What an agent reads after a message without an action."""

@@ -12,17 +12,15 @@ import dataclasses
 import random
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from eef_jax.config.fields import check, field
+from eef_jax.envs.base import Env
+from eef_jax.envs.webshop.pages import PageKind
+from eef_jax.experts._shopper import Listing, Move, PageView, Shopper, Visit
 from eef_jax.policies.base import Policy
-from eef_jax.policies.scripted import ScriptedPolicy
-from eef_jax.types import ChatRequest, Message
 
 NAME = "shopper"  # in trajectories
 
-_SEP = " [SEP] "
-_ACTION = re.compile(r"(search|click)\[(.+)\]")
 _PRICE = re.compile(r"price lower than ([\d.]+) dollars")
 _FILLER = frozenset(
     "find me i need am looking for show want a an the of to and or in is are that which with "
@@ -76,19 +74,22 @@ class Config:
         check(self, "expert")
 
 
-def make(config: Config, *, env: Any) -> Policy:
+def make(config: Config, *, env: Env) -> Policy:
     """Make the expert.
 
     Args:
         config: its weaknesses.
-        env: the environment it plays; words its actions as messages (`Env.render`).
+        env: the shop that it plays.
+
+    Raises:
+        ConfigError: the environment is not WebShop.
     """
 
-    def speak(request: ChatRequest) -> str:
-        draw = random.Random(f"{config.seed} {NAME} {request.task}").random
-        return str(env.render(next_action(request.messages, config, [draw() for _ in range(6)])))
+    def decide(visit: Visit) -> Move:
+        draw = random.Random(f"{config.seed} {NAME} {visit.task}").random
+        return next_move(visit.pages[-1], visit.actions, config, [draw() for _ in range(6)])
 
-    return ScriptedPolicy(speak, name=NAME)
+    return Shopper(decide, env, name=NAME)
 
 
 def parse_instruction(instruction: str) -> Requirements:
@@ -103,38 +104,46 @@ def parse_instruction(instruction: str) -> Requirements:
         for group, _, value in (part.partition(": ") for part in tail.split(", and "))
         if value
     )
-    words = tuple(
-        word for word in re.findall(r"[a-z0-9][a-z0-9'\-]*", head.lower()) if word not in _FILLER
-    )
+    words = tuple(word for word in _words(head) if word not in _FILLER)
     return Requirements(words=words, options=options, upper=float(price[1]) if price else None)
 
 
-def next_action(messages: Sequence[Message], profile: Config, luck: Sequence[float]) -> str:
-    """The shopper's next action.
+def next_move(
+    page: PageView, said: Sequence[tuple[str, str]], profile: Config, luck: Sequence[float]
+) -> Move:
+    """The shopper's next move.
 
     Args:
-        messages: the conversation; the last message is the page in front of it.
+        page: the page in front of it.
+        said: verb and argument of what was done in the episode.
         profile: its weaknesses.
         luck: six numbers in [0, 1) that are drawn once for the task.
     """
-    page = messages[-1].content
-    said = [_ACTION.findall(m.content)[-1] for m in messages if m.role == "assistant"]
-    wish = parse_instruction(_instruction(page))
-    if page.startswith("WebShop"):
-        return f"search[{' '.join(_query(wish, again=bool(said)))}]"
+    wish = parse_instruction(page.instruction)
+    if page.kind is PageKind.INDEX:
+        if not said:
+            return _search(wish.words, "I search with the words of the instruction.")
+        words = [*wish.words, *(value for _, value in wish.options)]
+        return _search(words, "I search again, with the options as words.")
     pages_read = sum(verb == "search" or name == "next >" for verb, name in said)
     wish = _remembered(wish, pages_read, profile, luck)
-    if "(Total results:" in page:
+    if page.kind is PageKind.RESULTS:
         return _on_results(page, wish, said, pages_read, profile, luck)
+    if page.kind is PageKind.SUB:
+        return _click("< prev", "I have read this; back to the product.")
     return _on_item(page, wish, said)
 
 
-def _instruction(page: str) -> str:
-    return page.split("Instruction:" + _SEP, 1)[-1].split(_SEP, 1)[0]
+def _search(words: Sequence[str], thought: str) -> Move:
+    return Move(f"search[{' '.join(words)}]", thought)
 
 
-def _query(wish: Requirements, *, again: bool) -> list[str]:
-    return [*wish.words, *(value for _, value in wish.options if again)]
+def _click(name: str, thought: str) -> Move:
+    return Move(f"click[{name}]", thought)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9][a-z0-9'\-]*", text.lower())
 
 
 def _remembered(
@@ -153,47 +162,37 @@ def _remembered(
     return dataclasses.replace(wish, words=words, options=options)
 
 
-def _items(page: str) -> list[tuple[str, set[str], float]]:
-    """Id, title words and lowest price of each line of a results page."""
-    parts = page.split(_SEP)
-    start = parts.index("Next >") + 1
-    items = []
-    for asin, title, price in zip(
-        parts[start::3], parts[start + 1 :: 3], parts[start + 2 :: 3], strict=False
-    ):
-        dollars = re.search(r"[\d.]+", price)
-        words = set(re.findall(r"[a-z0-9][a-z0-9'\-]*", title.lower()))
-        items.append((asin.lower(), words, float(dollars[0]) if dollars else 0.0))
-    return items
-
-
 def _on_results(
-    page: str,
+    page: PageView,
     wish: Requirements,
     said: Sequence[tuple[str, str]],
     pages_read: int,
     profile: Config,
     luck: Sequence[float],
-) -> str:
-    items = [i for i in _items(page) if wish.upper is None or i[2] <= wish.upper]
-    for asin, words, _ in items:
-        if set(wish.words) <= words:
-            return f"click[{asin}]"
+) -> Move:
+    wanted = set(wish.words)
+    affordable = [item for item in page.results if wish.upper is None or item.price <= wish.upper]
+    for item in affordable:
+        if wanted <= set(_words(item.title)):
+            return _click(item.asin, "This title has the words that I look for; I open it.")
     searches = sum(verb == "search" for verb, _ in said)
     if pages_read < profile.patience:
         if pages_read == 2 and searches == 1 and luck[4] < profile.reword:
-            return "click[back to search]"
-        return "click[next >]"
-    items = items or _items(page)
+            return _click("back to search", "Two pages without it; other words may find it.")
+        return _click("next >", "No title here has all the words; I turn the page.")
+    items = affordable or page.results
     if items and (luck[5] < 0.7 or searches > 1):
-        return f"click[{max(items, key=lambda item: len(set(wish.words) & item[1]))[0]}]"
-    return "click[back to search]"
+
+        def common(item: Listing) -> int:
+            return len(wanted & set(_words(item.title)))
+
+        return _click(max(items, key=common).asin, "I have looked enough; I take the closest one.")
+    return _click("back to search", "I have looked enough here; other words may find it.")
 
 
-def _on_item(page: str, wish: Requirements, said: Sequence[tuple[str, str]]) -> str:
-    shown = {part.lower() for part in page.split(_SEP)}
+def _on_item(page: PageView, wish: Requirements, said: Sequence[tuple[str, str]]) -> Move:
     clicked = {name for _, name in said}
     for _, value in wish.options:
-        if value in shown and value not in clicked:
-            return f"click[{value}]"
-    return "click[buy now]"
+        if value in page.names and value not in clicked:
+            return _click(value, f"I want {value} and choose it.")
+    return _click("buy now", "I know of nothing else to choose and buy it.")

@@ -191,6 +191,7 @@ def test_a_rendered_action_is_parsed_back(env):
     for seed, task in enumerate(some_tasks(env)):
         for action in walk(env, task, seed)[0]:
             parsed = env.parse(env.render(action))
+            assert env.parse(env.render(action, "It may help.")) == parsed
             if parsed is not None:  # words of an observation need not be an action
                 assert parsed == action
                 found += 1

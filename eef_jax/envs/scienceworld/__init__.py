@@ -200,9 +200,9 @@ class ScienceWorld:
         """Return the action in a message, or None."""
         return self._preset.parse(message)
 
-    def render(self, action: str) -> str:
-        """Return a message that contains `action`."""
-        return self._preset.render(action)
+    def render(self, action: str, thought: str = "") -> str:
+        """Return a message that says `action`, after `thought` where the prompt has thoughts."""
+        return self._preset.render(action, thought)
 
     def invalid(self, message: str) -> str:
         """Return the observation after a message without an action."""

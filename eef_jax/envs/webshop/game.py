@@ -90,13 +90,20 @@ class ShopGame:
         """What the last observation hashes to; an exact replay has the same one at each step."""
         return observation_fingerprint(self._state.observation)
 
+    def nodes(self) -> list[Node]:
+        """What the present page shows."""
+        if self._standing is None:
+            goal = self._state.goal
+            self._standing = self._shop.nodes(self._state.page, goal) if goal else []
+        return self._standing
+
     def clickables(self) -> list[str]:
         """Names that can be clicked now, in page order."""
         return list(self._targets())
 
     def admissible(self) -> list[str]:
         """Actions that lead somewhere now; see the function of that name."""
-        return admissible(self._state.page, self._nodes())
+        return admissible(self._state.page, self.nodes())
 
     def reset(self, task: Task) -> str:
         """Open the shop's first page for a task's goal.
@@ -167,24 +174,15 @@ class ShopGame:
     def _go(self, state: ShopState) -> None:
         self._state, self._standing = state, None
 
-    def _nodes(self) -> list[Node]:
-        """What the present page shows."""
-        if self._standing is None:
-            goal = self._state.goal
-            self._standing = self._shop.nodes(self._state.page, goal) if goal else []
-        return self._standing
-
     def _targets(self) -> pages.Clickables:
-        return pages.clickables(self._nodes())
+        return pages.clickables(self.nodes())
 
     def _read(self, goal: Goal, page: Page, action: str | None) -> str:
         """Go to a page by an action, by None at a reset; returns what the agent reads there."""
         shop, view, before = self._shop, self._shop.view, self._state
         if page is not before.page:
             self._standing = shop.nodes(page, goal)
-        text = render_page(
-            view.observation_mode, page, self._nodes(), before.session, shop.products
-        )
+        text = render_page(view.observation_mode, page, self.nodes(), before.session, shop.products)
         if action is None:
             past = history.initial_history(text, observations=view.num_prev_obs)
         else:
@@ -196,7 +194,7 @@ class ShopGame:
                 actions=view.num_prev_actions,
             )
         if shop.listing and page.kind is not PageKind.DONE:
-            text += shop.listing + ", ".join(admissible(page, self._nodes()))
+            text += shop.listing + ", ".join(admissible(page, self.nodes()))
         self._state = ShopState(
             goal=goal,
             session=before.session,

@@ -3,7 +3,8 @@
 A `.txt` file is the instruction of a preset `react`. A `.json` file is an object with any of
 
     {"preset": "react", "messages": [{"role": "user", "content": "..."}, ...], "observation": "...",
-     "listing": "...", "marker": "...", "end": "...", "invalid": "...", "max_steps": 10}
+     "listing": "...", "thought": "...", "marker": "...", "end": "...", "invalid": "...",
+     "max_steps": 10}
 
 whose fields replace those of the preset (`react` where it names none); see `Preset` for what they
 mean.
@@ -21,7 +22,10 @@ from eef_jax.types import Message
 
 BASE = "react"  # whose fields hold where a file says nothing
 # Fields of `Preset` that a file may replace.
-FIELDS = ("messages", "observation", "listing", "marker", "end", "invalid", "max_steps")
+FIELDS = (
+    *("messages", "observation", "listing", "thought", "marker", "end"),
+    *("invalid", "max_steps"),
+)
 
 
 def preset(name: str) -> Preset:
@@ -87,6 +91,8 @@ def _of(content: Any) -> Preset:
             raise TypeError(f"{name} is {value!r}, expected a JSON {expected.__name__}")
     if fields.get("max_steps", 1) < 1:
         raise ValueError(f"max_steps is {fields['max_steps']}, expected at least 1")
+    if (thought := fields.get("thought")) and "{thought}" not in thought:
+        raise ValueError(f"thought is {thought!r}, expected a text with {{thought}} in it, or ''")
     if "messages" in fields:
         fields["messages"] = parse_messages(fields["messages"])
     return dataclasses.replace(PRESETS[base], **fields)

@@ -56,6 +56,7 @@ PRESETS = {
             Message(role="assistant", content="OK"),
         ),
         observation="Observation:\n",
+        thought="Thought: {thought}\n",
         marker="Action: ",
         invalid=(
             "Observation: Invalid format. Write 'Action: ' and then search[words] or click[name]."
@@ -69,6 +70,7 @@ PRESETS = {
             Message(role="assistant", content="OK"),
         ),
         listing="\n\nAdmissible actions: ",
+        thought="<think>{thought}</think>",
         marker="<action>",
         end="</action>",
         invalid=(

@@ -125,6 +125,7 @@ def test_a_json_file_replaces_what_it_names(tmp_path):
         ('{"mesages": []}', "did you mean messages"),
         ('{"preset": "reakt"}', "did you mean react"),
         ('{"listing": 3}', "expected a JSON str"),
+        ('{"thought": "Because:"}', "thought is 'Because:', expected a text with .thought. in it"),
         ('{"max_steps": 0}', "at least 1"),
         ('{"messages": ["hello"]}', "role"),
         ('{"messages": [{"role": "shop", "content": "x"}]}', "role"),
@@ -147,3 +148,11 @@ def test_unknown_names_and_missing_files_are_named(tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(DataError, match="UTF-8"):
         preset(str(tmp_path / "latin.txt"))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_thought_is_said_before_the_action(name):
+    said = PRESETS[name].render("click[a]", "It is cheap.")
+    assert PRESETS[name].parse(said) == "click[a]"
+    assert ("It is cheap." in said) == (name != "action")
+    assert PRESETS[name].render("click[a]") in said
