@@ -201,7 +201,7 @@ def _bucket(path: str) -> Any:
 def _split(path: str) -> tuple[str, str]:
     """Bucket and object name."""
     bucket, _, name = path.removeprefix(PREFIX).partition("/")
-    return bucket, name.rstrip("/")
+    return bucket, name
 
 
 @contextlib.contextmanager

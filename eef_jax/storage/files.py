@@ -59,6 +59,17 @@ def local_copy(folder: epath.PathLike, *, only: Collection[str] = ("*",)) -> Pat
     return buckets.copy_folder(text, Path(home) / "eef_jax", only)
 
 
+def entries(folder: epath.PathLike) -> list[epath.Path]:
+    """The files and folders in a folder, in no order; none where there is no such folder."""
+    # A bucket has no empty folders: one that was made, and not yet filled, is not there.
+    folder = epath.Path(folder)
+    try:
+        # An empty object with the folder's name (consoles make them) is listed as an entry of it.
+        return [p for p in folder.iterdir() if p.name != folder.name or p.exists()]
+    except FileNotFoundError:
+        return []
+
+
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
     """Write a file atomically: a reader sees the old content or the new one, never a part."""
     # On a local disk: temporary file, fsync, rename. An object store shows an object only when it

@@ -1,7 +1,7 @@
 """A lock on a work folder, so that two runs never write the same files.
 
-On a local disk it is a flock, which the kernel releases when the process dies. An object store has
-no locks: there the lock is a file that its holder rewrites periodically. It is taken over when it
+On a local disk it is a flock, which the kernel releases when the process dies. A bucket has no
+locks: there the lock is an object that its holder rewrites periodically. It is taken over when it
 names a dead process of this machine, or when another machine stops rewriting it (a preempted
 machine leaves its lock behind).
 """
@@ -9,25 +9,33 @@ machine leaves its lock behind).
 import contextlib
 import fcntl
 import json
+import logging
 import os
+import signal
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-from eef_jax.errors import ConfigError
-from eef_jax.storage import files
+from eef_jax.errors import ConfigError, DataError
+from eef_jax.storage import buckets, files
 
-_BEAT_S = 20.0  # how often a lock in an object store is rewritten
+_BEAT_S = 20.0  # how often a lock in a bucket is rewritten
 _STALE_S = 90.0  # a lock that is not rewritten for this long is stale; no clocks are compared
+
+_log = logging.getLogger(__name__)
 
 
 def holder(path: epath.Path) -> dict[str, Any]:
-    """The holder of the lock at `path`: host, pid and start; constant while held, {} if free."""
+    """The holder of the lock at `path`: host, pid, start; constant while held.
+
+    {} if nobody ever held it, or its last holder in a bucket released it.
+    """
     return _who(_read(path))
 
 
@@ -62,44 +70,102 @@ def _hold_local(path: epath.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hold_remote(path: epath.Path) -> Iterator[None]:
-    if path.exists() and not (_is_stale(found := _read(path)) or _is_silent(path, found)):
-        raise _in_use(path, found)
-    mine = _owner()
-    path.write_text(json.dumps(mine))
-    if (found := _read(path)) != mine:  # another process wrote it at the same time
-        raise _in_use(path, found)
-    closing = threading.Event()
-    beats = threading.Thread(target=_beat, args=(path, mine, closing), name="eef-lock", daemon=True)
+    lock = _RemoteLock(os.fspath(path))
+    beats = threading.Thread(target=lock.keep, name="eef-lock", daemon=True)
     beats.start()
     try:
         yield
+    except KeyboardInterrupt:
+        if lock.lost:
+            raise ConfigError(f"lost its lock: {_in_use(path, holder(path))}") from None
+        raise
     finally:
-        closing.set()
+        lock.closing.set()
         beats.join()
-        if holder(path) == mine:
-            path.unlink()
+        lock.release()
 
 
-def _beat(path: epath.Path, mine: dict[str, Any], closing: threading.Event) -> None:
-    """Rewrite the lock periodically, until it is released or another process has taken it."""
-    number = 0
-    while not closing.wait(_BEAT_S):
-        number += 1
-        with contextlib.suppress(OSError):  # a transient failure; the next beat tries again
-            if holder(path) == mine:
-                path.write_text(json.dumps(mine | {"beat": number}))
+class _RemoteLock:
+    """A lock in a bucket that this process holds.
+
+    Every change of it, by whomever, replaces the version that was read before, or fails. So of two
+    processes that find it free or stale one goes on, and a holder that was suspended and lost its
+    lock notices. A released lock is an empty record rather than no object.
+
+    Args:
+        path: the object.
+
+    Raises:
+        ConfigError: another live process holds it.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        self.closing = threading.Event()
+        self.lost = False
+        self._mine = _owner()
+        self._generation = _free_version(path)
+        if not self._write(self._mine):
+            raise _in_use(epath.Path(path), holder(epath.Path(path)))
+
+    def keep(self) -> None:
+        """Renew the lock until it is released; interrupt the run if another process took it."""
+        number = 0
+        while not self.closing.wait(_BEAT_S):
+            number += 1
+            with contextlib.suppress(DataError):  # a transient failure; the next beat tries again
+                if not self._write(self._mine | {"beat": number}):
+                    self.lost = True
+                    # Not _thread.interrupt_main: it wakes no thread that sleeps or waits.
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                    return
+
+    def release(self) -> None:
+        """Let others take the lock; a lock that cannot be reached becomes stale by itself."""
+        if not self.lost:
+            with contextlib.suppress(DataError):
+                self._write({})
+
+    def _write(self, record: dict[str, Any]) -> bool:
+        """Replace the record that this process knows of; False if another one has replaced it."""
+        data = json.dumps(record).encode()
+        written = buckets.replace(self.path, data, generation=self._generation)
+        if written is None:
+            # An earlier write may have arrived although its answer did not.
+            found = buckets.read(self.path)
+            if _who(_record(found.data)) != self._mine:
+                return False
+            written = buckets.replace(self.path, data, generation=found.generation)
+        self._generation = written or 0
+        return written is not None
 
 
-def _is_silent(path: epath.Path, found: dict[str, Any]) -> bool:
-    """Whether another machine has stopped rewriting its lock; waits up to `_STALE_S` to tell."""
-    if found.get("host") == socket.gethostname():
-        return False
+def _free_version(path: str) -> int:
+    """The generation of a lock that may be taken: there is none, or it is released or stale.
+
+    Waits up to `_STALE_S` to see whether a holder on another machine still renews it.
+    """
+    found = buckets.read(path)
+    record = _record(found.data)
+    if not record or _is_stale(record):
+        return found.generation
+    if _is_here(record):
+        raise _in_use(epath.Path(path), record)
+    _log.info(
+        "%s is %s: waiting up to %g s to see whether that is alive",
+        path.rpartition("/")[0],
+        _holding(record),
+        _STALE_S,
+    )
     end = time.monotonic() + _STALE_S
     while time.monotonic() < end:
         time.sleep(_STALE_S / 10)
-        if path.exists() and _read(path) != found:
-            return False
-    return True
+        now = buckets.read(path)
+        if not _record(now.data):
+            return now.generation
+        if now.generation != found.generation:
+            raise _in_use(epath.Path(path), _record(now.data))
+    return found.generation
 
 
 def _who(record: dict[str, Any]) -> dict[str, Any]:
@@ -108,23 +174,47 @@ def _who(record: dict[str, Any]) -> dict[str, Any]:
 
 def _owner() -> dict[str, Any]:
     pid = os.getpid()
-    since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-    return {"host": socket.gethostname(), "pid": pid, "started": _started(pid), "since": since}
+    return _machine() | {
+        "pid": pid,
+        "started": _started(pid),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "id": uuid.uuid4().hex,
+    }
+
+
+def _machine() -> dict[str, Any]:
+    """Where process numbers mean the same: containers may share the name of their machine."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = None
+    return {"host": socket.gethostname(), "namespace": namespace}
+
+
+def _is_here(record: dict[str, Any]) -> bool:
+    return all(record.get(name) == value for name, value in _machine().items())
 
 
 def _read(path: epath.Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
+        return _record(path.read_bytes())
+    except OSError:
+        return {}
+
+
+def _record(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 
 
-def _is_stale(holder: dict[str, Any]) -> bool:
+def _is_stale(record: dict[str, Any]) -> bool:
     """Whether the holder is a process of this machine that is gone."""
-    if holder.get("host") != socket.gethostname():
+    if not _is_here(record):
         return False
-    pid = holder.get("pid")
+    pid = record.get("pid")
     try:
         os.kill(int(str(pid)), 0)
     except ProcessLookupError:
@@ -132,7 +222,7 @@ def _is_stale(holder: dict[str, Any]) -> bool:
     except (PermissionError, ValueError):
         return False
     # The pid may have been reused by a new process.
-    return _started(int(str(pid))) != holder.get("started")
+    return _started(int(str(pid))) != record.get("started")
 
 
 def _started(pid: int) -> str | None:
@@ -146,9 +236,13 @@ def _started(pid: int) -> str | None:
     return f"{boot}/{ticks}"
 
 
-def _in_use(path: epath.Path, holder: dict[str, Any]) -> ConfigError:
-    who = f"process {holder.get('pid', '?')} on {holder.get('host', 'an unknown machine')}"
+def _in_use(path: epath.Path, record: dict[str, Any]) -> ConfigError:
     return ConfigError(
-        f"{path.parent} is in use by {who} since {holder.get('since', 'an unknown time')}: wait "
-        f"for it or take another --workdir. If that process is surely gone, delete {path}"
+        f"{path.parent} is {_holding(record)}: wait for it or take another --workdir. If that "
+        f"process is surely gone, delete {path}"
     )
+
+
+def _holding(record: dict[str, Any]) -> str:
+    who = f"process {record.get('pid', '?')} on {record.get('host', 'an unknown machine')}"
+    return f"in use by {who} since {record.get('since', 'an unknown time')}"

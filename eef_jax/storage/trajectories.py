@@ -67,7 +67,7 @@ def read_trajectories(path: epath.PathLike, *, remedy: str = "") -> tuple[Trajec
     shards = [path]
     if path.is_dir():
         stem = FILE.partition(".")[0]
-        found = [p for p in path.iterdir() if p.name.startswith(stem) and p.suffix == ".jsonl"]
+        found = [p for p in files.entries(path) if p.name.startswith(stem) and p.suffix == ".jsonl"]
         shards = sorted(found, key=lambda p: (p.name != FILE, p.name))
     if not shards or not shards[0].exists():
         raise DataError(f"no trajectories at {path}: expected {FILE} there, or the file's own path")

@@ -22,7 +22,7 @@ from etils import epath
 
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.storage import lock
-from eef_jax.storage.files import TEMP_SUFFIX, read_json, rerun, write_json
+from eef_jax.storage.files import TEMP_SUFFIX, entries, read_json, rerun, write_json
 from eef_jax.storage.provenance import json_values
 
 SCHEMA = 1  # version of the manifest's layout
@@ -231,7 +231,7 @@ def _digests(folder: epath.Path) -> Iterator[tuple[str, int, str]]:
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:
-    for path in folder.iterdir():
+    for path in entries(folder):
         if path.is_dir():
             yield from _files(path)
         else:
@@ -243,7 +243,7 @@ def _refuse_foreign(root: epath.Path) -> None:
     if root.exists() and not root.is_dir():
         raise ConfigError(f"{root} is a file, expected a folder: take another --workdir")
     if root.exists() and not (root / CONFIG).exists():
-        others = [p.name for p in root.iterdir() if p.name != LOCK and TEMP_SUFFIX not in p.name]
+        others = [p.name for p in entries(root) if p.name != LOCK and TEMP_SUFFIX not in p.name]
         if others:
             raise ConfigError(
                 f"{root} holds {', '.join(sorted(others)[:_SHOWN])} but no {CONFIG}, so it is not "
@@ -256,7 +256,7 @@ def _clear(root: epath.Path) -> None:
     for path in list(_files(root)):
         if path.name == MANIFEST:
             path.unlink()
-    for path in list(root.iterdir()):
+    for path in entries(root):
         if path.is_dir():
             path.rmtree()
         elif path.name not in (LOCK, CONFIG):

@@ -1,9 +1,10 @@
-"""Reading JSON files: what an error says about the file, and what to do."""
+"""Files, folders and paths, on disks and in buckets; what errors of reading JSON say."""
 
 import pytest
+from etils import epath
 
 from eef_jax.errors import DataError
-from eef_jax.storage import files
+from eef_jax.storage import buckets, files
 
 
 def test_a_json_file_comes_back(tmp_path):
@@ -28,3 +29,22 @@ def test_an_unreadable_file_is_named_with_its_remedy(tmp_path, content, complain
         files.read_json(path, list, what="goal numbers", remedy="copy it again")
     assert f"goal numbers: {path}" in str(error.value)
     assert str(error.value).endswith("copy it again")
+
+
+def test_the_entries_of_a_folder(tmp_path, bucket):
+    for root in (tmp_path, files.to_path(bucket)):
+        assert files.entries(root / "run") == []
+        (root / "run/sub").mkdir(parents=True, exist_ok=True)
+        for name in ("a", "sub/b"):
+            files.write_text(root / "run" / name, name)
+        assert sorted(p.name for p in files.entries(root / "run")) == ["a", "sub"]
+    # What Google's console makes for "create folder".
+    buckets.replace(f"{bucket}/run/", b"", generation=0)
+    assert sorted(p.name for p in files.entries(f"{bucket}/run")) == ["a", "sub"]
+
+
+def test_a_path_of_a_user(monkeypatch, bucket):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert files.to_path("~/runs/x") == epath.Path("/home/me/runs/x")
+    assert files.expand("runs/~x") == "runs/~x" and files.expand("") == ""
+    assert str(files.to_path(f"{bucket}/run/")) == f"{bucket}/run"

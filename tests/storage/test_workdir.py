@@ -1,16 +1,14 @@
-"""The work folder on a local disk and on a fake object store: commits, clearing, configs, locks."""
+"""The work folder on a local disk and in a bucket: commits, clearing, configs."""
 
 import json
 import os
-import signal
-import subprocess
 import sys
 
 import pytest
 from etils import epath
 
 from eef_jax.errors import ConfigError, DataError
-from eef_jax.storage import files, lock, provenance
+from eef_jax.storage import files, provenance
 from eef_jax.storage.workdir import Stage, open_workdir, read_workdir
 from tests import object_store
 
@@ -18,11 +16,10 @@ CONFIG = {"seed": 0, "method": {"name": "eef", "states": 5}, "mesh": [1, 1]}
 
 
 @pytest.fixture(params=["local", "gs"])
-def root(request, tmp_path, monkeypatch):
+def root(request, tmp_path):
     if request.param == "local":
         return epath.Path(tmp_path / "run")
-    object_store.install(monkeypatch)
-    return epath.Path("gs://bucket/run")
+    return epath.Path(f"{request.getfixturevalue('bucket')}/run")
 
 
 def names(folder):
@@ -84,17 +81,16 @@ def test_changed_files_are_found(root):
 
 def test_the_manifest_is_the_last_upload(monkeypatch):
     bucket = object_store.install(monkeypatch)
-    with open_workdir("gs://bucket/run", CONFIG) as workdir:
-        stage = workdir.stage("expert")
-        files.write_text(stage.start() / "a", "a")
-        bucket.fail_on = "manifest.json"
-        with pytest.raises(ConnectionError):
-            stage.commit({})
-        assert not stage.done()
-        bucket.fail_on = None
+    stage = Stage(name="expert", folder=epath.Path("gs://bucket/run/expert"))
+    files.write_text(stage.start() / "a", "a")
+    bucket.fail_on = "manifest.json"
+    with pytest.raises(ConnectionError):
         stage.commit({})
-        assert stage.done()
-        assert bucket.uploads[-1] == "gs://bucket/run/expert/manifest.json"
+    assert not stage.done()
+    bucket.fail_on = None
+    stage.commit({})
+    assert stage.done()
+    assert bucket.uploads[-1] == "gs://bucket/run/expert/manifest.json"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"schema": 0}'])
@@ -202,76 +198,3 @@ def test_a_work_folder_in_use_is_refused(root):
         assert "another --workdir" in str(error.value)
     with open_workdir(root, CONFIG):
         pass
-
-
-HOLDER = """
-import sys
-from etils import epath
-from eef_jax.storage import lock
-with lock.hold(epath.Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_the_lock_of_a_live_process_holds_and_of_a_killed_one_does_not(tmp_path):
-    path = epath.Path(tmp_path / "lock")
-    command = [sys.executable, "-c", HOLDER, os.fspath(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        try:
-            assert other.stdout.readline() == b"held\n"
-            with pytest.raises(ConfigError, match=f"process {other.pid}"), lock.hold(path):
-                pass
-        finally:
-            other.send_signal(signal.SIGKILL)
-        other.wait()
-        assert str(other.pid) in path.read_text()
-        with lock.hold(path):
-            assert json.loads(path.read_text())["pid"] == os.getpid()
-
-
-def dead_process():
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-@pytest.mark.parametrize(
-    ("change", "taken_over"),
-    [
-        ({"pid": "dead"}, True),
-        ({"started": "another boot"}, True),  # the number was given to a new process
-        ({}, False),
-        ({"host": "elsewhere"}, True),  # it falls silent
-    ],
-)
-def test_a_stale_lock_in_an_object_store(monkeypatch, change, taken_over):
-    object_store.install(monkeypatch)
-    monkeypatch.setattr(lock, "_STALE_S", 0.1)
-    path = epath.Path("gs://bucket/run/lock")
-    with lock.hold(path):
-        holder = json.loads(path.read_text())
-    assert not path.exists()
-    change = {k: dead_process() if v == "dead" else v for k, v in change.items()}
-    path.write_text(json.dumps(holder | change))
-    if taken_over:
-        with lock.hold(path):
-            assert json.loads(path.read_text())["pid"] == os.getpid()
-    else:
-        with pytest.raises(ConfigError, match="delete gs://bucket/run/lock"), lock.hold(path):
-            pass
-        assert path.exists()
-
-
-def test_the_lock_of_another_machine_that_lives_holds(monkeypatch):
-    object_store.install(monkeypatch)
-    monkeypatch.setattr(lock, "_BEAT_S", 0.02)
-    monkeypatch.setattr(lock, "_STALE_S", 5.0)
-    path = epath.Path("gs://bucket/run/lock")
-    with lock.hold(path):
-        who = lock.holder(path)
-        monkeypatch.setattr(lock.socket, "gethostname", lambda: "another")
-        with pytest.raises(ConfigError, match="in use by process"), lock.hold(path):
-            pass
-        assert lock.holder(path) == who
-    assert not path.exists()
