@@ -208,6 +208,7 @@ class Completion:
         prompt_tokens: length of the prompt in tokens.
         prefilled: prompt tokens that had to be computed for this answer (not found in the KV
             cache).
+        reason: why there is no message, for `context` and `quit`; "": nothing to add.
     """
 
     text: str
@@ -216,6 +217,7 @@ class Completion:
     finish: FinishReason = "stop"
     prompt_tokens: int = 0
     prefilled: int = 0
+    reason: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,4 +26,5 @@ RENAMED: dict[str, str] = {
     "rollout.max_invalid": "rollout.max_consecutive_invalid",
     "env.human": "env.human_instructions",
     "env.nouns": "env.title_nouns",
+    "expert.send_seed": "expert.seed (None: not sent)",
 }

@@ -5,6 +5,7 @@ what a config may say about splits, is the same for all of them.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -15,6 +16,20 @@ from eef_jax.types import Message
 ROLES = ("system", "user", "assistant")
 
 T = TypeVar("T")
+
+
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+
+
+def without_thoughts(message: str) -> str | None:
+    """A reasoning model's message without its `<think>...</think>`; None if one does not end.
+
+    A thought may quote the form of an action; only what stands outside counts. Templates that begin
+    the answer with `<think>` leave an end without a beginning.
+    """
+    rest = _THOUGHT.sub("", message)
+    rest = rest.rpartition("</think>")[2]
+    return None if "<think>" in rest else rest
 
 
 def first_line(text: str) -> str | None:
@@ -29,6 +44,8 @@ class Preset:
 
     Attributes:
         messages: the conversation before the first observation.
+        instructions: what `messages` would tell an agent that was not tuned on this convention; for
+            served models, where `messages` is empty.
         opening: template of the first observation, over `{task}` and `{room}` (simulators in Java).
         observation: text before every observation (before every later one where `opening` is used).
         listing: text between a page and its admissible actions; "": the actions are not listed.
@@ -44,6 +61,7 @@ class Preset:
     """
 
     messages: tuple[Message, ...] = ()
+    instructions: str
     opening: str = "{task}\n{room}"
     observation: str = ""
     listing: str = ""
@@ -58,11 +76,14 @@ class Preset:
     def parse(self, message: str) -> str | None:
         """Return the action in an agent's message, or None if there is none.
 
-        The action stands after the first marker, and before the first end after that.
+        The action stands after the first marker outside of thoughts, and before the first end after
+        that.
         """
-        text = message
+        text = without_thoughts(message)
+        if text is None:
+            return None
         if self.marker:
-            _, found, text = message.partition(self.marker)
+            _, found, text = text.partition(self.marker)
             if not found:
                 return None
         return self.grammar(text.partition(self.end)[0] if self.end else text)
@@ -76,6 +97,18 @@ class Preset:
         """
         before = self.thought.replace("{thought}", thought) if thought else ""
         return before + self.marker + self.gap + action + self.end
+
+    def untold(self) -> str:
+        """The instructions, where the conversation does not begin with any; else ""."""
+        return "" if self.messages else self.instructions
+
+
+def told(instructions: str, *, answer: str = "OK") -> tuple[Message, ...]:
+    """Instructions and their answer, so that the first observation is a message of the user's."""
+    return (
+        Message(role="user", content=instructions),
+        Message(role="assistant", content=answer),
+    )
 
 
 def parse_messages(rows: Any) -> tuple[Message, ...]:

@@ -85,6 +85,18 @@ def replay(game: Game, actions: Sequence[str]) -> list[StepResult]:
     return results
 
 
+@runtime_checkable
+class SupportsInstructions(Protocol):
+    """An environment that has words for agents that were not tuned on it (optional).
+
+    Attributes:
+        instructions: what to do and how to say an action, where `prompt` does not tell; "" where it
+            does. They are for served models: not recorded, and not what is trained on.
+    """
+
+    instructions: str
+
+
 class Env(Protocol):
     """A text environment: its tasks, its way of talking to an agent, and new games."""
 

@@ -18,7 +18,7 @@ from eef_jax.envs._jvm.pool import JvmPool, usable_cores
 from eef_jax.envs._jvm.process import Jvm, find_java, find_package
 from eef_jax.envs._jvm.replay import ReplayState, run_at_state
 from eef_jax.envs._jvm.simulator import SimulatorStatus
-from eef_jax.envs._prompt import Preset, split_limits
+from eef_jax.envs._prompt import Preset, split_limits, told
 from eef_jax.errors import ConfigError, EnvError, check_one_of, did_you_mean
 from eef_jax.types import Message, Task
 
@@ -29,9 +29,12 @@ GAMES = (
 FOLDS = {"train": range(1000), "dev": range(10_000, 11_000), "test": range(20_000, 21_000)}
 JAR, ENTRY_POINT = "textworld-express.jar", "textworldexpress.runtime.PythonInterface"
 CAP = 50  # default cap on an agent's actions; the package's wrapper stops at 100
-_INSTRUCTION = """\
+_TASK = """\
 You play a text game. Each turn you are told what you see and say one action, such as look around, \
 inventory, move north, open fridge, take apple, put apple in box, read cookbook, cook apple in oven.
+"""
+_ACTION = "Answer with one action and nothing else; help tells the task again."
+_REACT = """\
 Answer with one thought and one action, in exactly this form:
 
 Thought: why you do what you do next
@@ -39,12 +42,13 @@ Action: the action"""
 
 
 PRESETS = {
-    "action": Preset(invalid="Say an action, such as: look around"),
+    "action": Preset(
+        instructions=_TASK + _ACTION,
+        invalid="Say an action, such as: look around",
+    ),
     "react": Preset(
-        messages=(
-            Message(role="user", content=_INSTRUCTION),
-            Message(role="assistant", content="OK"),
-        ),
+        instructions=_TASK + _REACT,
+        messages=told(_TASK + _REACT),
         thought="Thought: {thought}\n",
         marker="Action: ",
         invalid="Invalid format. Write 'Action: ' and then the action.",
@@ -231,6 +235,11 @@ class TextWorldExpress:
     def prompt(self, task: Task) -> tuple[Message, ...]:
         """Messages before the task."""
         return self._preset.messages
+
+    @property
+    def instructions(self) -> str:
+        """What an untuned agent has to be told where `prompt` does not; else ""."""
+        return self._preset.untold()
 
     def parse(self, message: str) -> str | None:
         """The action in a message, or None."""

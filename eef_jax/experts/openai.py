@@ -1,14 +1,20 @@
 """An expert behind an OpenAI-compatible server: GPT-4 as in the paper, or another served model.
 
-It reads the environment's own prompt (`env.prompt`), as the policy does. Whose outputs a model may
-be tuned on is decided by the server's terms of use: read them.
+It reads the environment's own prompt (`env.prompt`), as the policy does, and the instructions that
+a prompt without any leaves out (`env.instructions`). Whose outputs a model may be tuned on is
+decided by the server's terms of use: read them.
 """
 
+import asyncio
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eef_jax.config.fields import check, field
+from eef_jax.envs.base import SupportsInstructions
 from eef_jax.policies.base import Policy
+
+if TYPE_CHECKING:
+    from eef_jax.policies.openai import OpenAIPolicy
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,14 +26,33 @@ class Config:
     key_variable: str = field(
         "OPENAI_API_KEY", "environment variable that holds the key", kind="free"
     )
-    seed: int = field(0, "seed that is sent to the server")
-    send_seed: bool = field(True, "send the seed; some servers refuse it")
-    temperature: float = field(0.0, "sampling temperature", at_least=0)
-    top_p: float = field(1.0, "total probability of the tokens sampled from", above=0, at_most=1)
-    max_new_tokens: int = field(512, "cap on a message's tokens", unit="tokens", at_least=1)
+    # None where it is the server's own: reasoning models, among others, refuse some of them.
+    seed: int | None = field(0, "seed that is sent to the server; None: not sent")
+    temperature: float | None = field(
+        0.0, "sampling temperature; None: not sent, the server's own", at_least=0
+    )
+    top_p: float | None = field(
+        None,
+        "total probability of the tokens sampled from; None: not sent, the server's own",
+        above=0,
+        at_most=1,
+    )
+    max_new_tokens: int | None = field(
+        512,
+        "cap on a message's tokens, reasoning included; None: not sent, the server's own",
+        unit="tokens",
+        at_least=1,
+    )
     stop: tuple[str, ...] = field((), "texts that end a message")
     timeout_s: float = field(120.0, "limit of one request", unit="seconds", above=0, kind="free")
-    retries: int = field(5, "how often a request is repeated", at_least=0, kind="free")
+    retries: int = field(5, "how often a failed request is repeated", at_least=0, kind="free")
+    max_wait_s: float = field(
+        600.0,
+        "how long one message may wait for rate limits",
+        unit="seconds",
+        at_least=0,
+        kind="free",
+    )
     concurrency: int = field(32, "requests at once", at_least=1, kind="free")
     requests_per_minute: float = field(
         0.0, "requests are spaced to this rate; 0: no limit", at_least=0, kind="free"
@@ -58,10 +83,38 @@ def make(config: Config, *, env: Any = None) -> Policy:
 
     Args:
         config: the server, how it is asked, and what it may cost.
-        env: not used: the model words its messages itself.
+        env: the environment it plays. Its `instructions`, if it has any, tell a model that was not
+            tuned on the environment what to do and how to say it, where the prompt does not.
     """
+    told = env.instructions if isinstance(env, SupportsInstructions) else ""
+    return _policy(config, told)
+
+
+def check_server(config: Config) -> None:
+    """Ask the server for one short message, as an episode would.
+
+    Args:
+        config: the server and how it is asked.
+
+    Raises:
+        ConfigError: there is no key, or the package openai is not installed.
+        PolicyError: the server cannot be reached, or refuses the key, the model or a field.
+    """
+
+    async def ask() -> None:
+        policy = _policy(dataclasses.replace(config, retries=min(config.retries, 1)))
+        try:
+            await policy.check()
+        finally:
+            await policy.close()
+
+    asyncio.run(ask())
+
+
+def _policy(config: Config, instructions: str = "") -> "OpenAIPolicy":
     # Not at the top: the extra `openai` is needed for asking a server, not for reading a config.
-    from eef_jax.policies.openai import OpenAIPolicy, Server
+    from eef_jax.policies.openai import OpenAIPolicy
+    from eef_jax.policies.openai.server import Server
 
     names = {one.name for one in dataclasses.fields(Server)}
     terms = {
@@ -75,5 +128,6 @@ def make(config: Config, *, env: Any = None) -> Policy:
         top_p=config.top_p,
         max_new_tokens=config.max_new_tokens,
         stop=config.stop,
-        seed=config.seed if config.send_seed else None,
+        seed=config.seed,
+        instructions=instructions,
     )

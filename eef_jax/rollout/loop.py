@@ -239,9 +239,9 @@ class _Episode:
             raise _Ended(Outcome.MAX_STEPS)
         completion = await self._ask()
         if completion.finish == "context":
-            raise _Ended(Outcome.MAX_CONTEXT)
+            raise _Ended(Outcome.MAX_CONTEXT, completion.reason)
         if completion.finish == "quit":
-            raise _Ended(Outcome.FAILED)
+            raise _Ended(Outcome.FAILED, completion.reason)
         action = self._render(self.context.env.parse, completion.text)
         self.context.bar.count_turn(completion)
         step = Step(

@@ -17,7 +17,7 @@ import pytest
 
 from eef_jax import plugins
 from eef_jax.envs import base
-from eef_jax.envs.base import Env, Game, StepResult
+from eef_jax.envs.base import Env, Game, StepResult, SupportsInstructions
 from eef_jax.errors import ConfigError, EnvError
 from eef_jax.types import Message, Task
 
@@ -103,6 +103,11 @@ def test_the_prompt_is_messages(env):
         assert isinstance(messages, tuple)
         assert all(isinstance(message, Message) for message in messages)
         assert not messages or messages[-1].role in ("system", "assistant")
+
+
+def test_an_untuned_agent_is_told_what_to_do(env):
+    assert isinstance(env, SupportsInstructions)
+    assert all(bool(env.prompt(task)) != bool(env.instructions) for task in some_tasks(env))
 
 
 def test_results_are_in_range_and_plain(env):

@@ -13,6 +13,7 @@ class ChatServer:
 
     Attributes:
         answers: (status, headers, body) of the next answers; when there are none, `reply("ok")`.
+            A body that is a string is sent as it is, as a web page unless a header says otherwise.
         requests: bodies received, with the `Authorization` header under `"key"`.
         url: its address.
     """
@@ -56,9 +57,10 @@ def serve() -> Iterator[ChatServer]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             state.requests.append(json.loads(body) | {"key": self.headers["Authorization"]})
             status, headers, answer = state.answers.pop(0) if state.answers else reply("ok")
-            data = json.dumps(answer).encode()
+            text, kind = (answer, "text/html") if isinstance(answer, str) else (None, "")
+            data = (json.dumps(answer) if text is None else text).encode()
             self.send_response(status)
-            for name, value in {**headers, "Content-Type": "application/json"}.items():
+            for name, value in {"Content-Type": kind or "application/json", **headers}.items():
                 self.send_header(name.replace("_", "-"), value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

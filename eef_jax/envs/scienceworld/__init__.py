@@ -196,6 +196,11 @@ class ScienceWorld:
         """Return the messages before the task; they are the same for all tasks."""
         return self._preset.messages
 
+    @property
+    def instructions(self) -> str:
+        """What an untuned agent has to be told where `prompt` does not; else ""."""
+        return self._preset.untold()
+
     def parse(self, message: str) -> str | None:
         """Return the action in a message, or None."""
         return self._preset.parse(message)

@@ -11,9 +11,8 @@ import dataclasses
 import json
 import pathlib
 
-from eef_jax.envs._prompt import Preset, parse_messages
+from eef_jax.envs._prompt import Preset, parse_messages, told
 from eef_jax.errors import DataError, check_one_of
-from eef_jax.types import Message
 
 _TASK = """\
 You are in a small world of ten rooms with things, plants, animals and devices in them, and have a \
@@ -34,6 +33,9 @@ focus on THING: tell that this is what the task asks for. Focus on nothing else:
 fails the task for good.
 wait1: let a moment pass; wait: let ten pass
 When the world asks which of several things you mean, answer with the number alone."""
+_ACTION = """
+Answer every observation with one action and nothing else.
+"""
 _REACT = """
 Answer every observation with one thought and one action, in exactly this form:
 
@@ -52,10 +54,8 @@ the action
 
 PRESETS = {
     "react": Preset(
-        messages=(
-            Message(role="user", content=_TASK + _REACT + _RULES),
-            Message(role="assistant", content="OK"),
-        ),
+        instructions=_TASK + _REACT + _RULES,
+        messages=told(_TASK + _REACT + _RULES),
         opening="{task}",
         observation="Observation: ",
         thought="Thought: {thought}\n",
@@ -64,16 +64,17 @@ PRESETS = {
         invalid="Observation: Invalid format. Write 'Action: ' and then the action.",
     ),
     "agentgym": Preset(
-        messages=(
-            Message(role="user", content=_TASK + _AGENTGYM + _RULES),
-            Message(role="assistant", content="Ok."),
-        ),
+        instructions=_TASK + _AGENTGYM + _RULES,
+        messages=told(_TASK + _AGENTGYM + _RULES, answer="Ok."),
         thought="Thought:\n{thought}\n\n",
         marker="Action:",
         gap="\n",
         invalid="Invalid format. Write 'Action:' and the action on the next line.",
     ),
-    "action": Preset(invalid="Say an action, such as: look around"),
+    "action": Preset(
+        instructions=_TASK + _ACTION + _RULES,
+        invalid="Say an action, such as: look around",
+    ),
 }
 
 

@@ -189,6 +189,11 @@ class WebShop:
         """Return the messages before the first observation; they do not depend on the task."""
         return self._preset.messages
 
+    @property
+    def instructions(self) -> str:
+        """What an untuned agent has to be told where `prompt` does not; else ""."""
+        return self._preset.untold()
+
     def parse(self, message: str) -> str | None:
         """The action in a message, or None."""
         return self._preset.parse(message)

@@ -2,8 +2,9 @@
 
 A `.txt` file is the instruction of a preset `react`. A `.json` file is an object with any of
 
-    {"preset": "react", "messages": [{"role": "user", "content": "..."}, ...], "observation": "...",
-     "listing": "...", "thought": "...", "marker": "...", "end": "...", "invalid": "...",
+    {"preset": "react", "messages": [{"role": "user", "content": "..."}, ...],
+     "instructions": "...", "observation": "...", "listing": "...", "thought": "...",
+     "marker": "...", "end": "...", "invalid": "...",
      "max_steps": 10}
 
 whose fields replace those of the preset (`react` where it names none); see `Preset` for what they
@@ -15,16 +16,15 @@ import json
 import pathlib
 from typing import Any
 
-from eef_jax.envs._prompt import Preset, parse_messages
+from eef_jax.envs._prompt import Preset, parse_messages, told
 from eef_jax.envs.webshop.prompts import PRESETS
 from eef_jax.errors import ConfigError, DataError, did_you_mean
-from eef_jax.types import Message
 
 BASE = "react"  # whose fields hold where a file says nothing
 # Fields of `Preset` that a file may replace.
 FIELDS = (
-    *("messages", "observation", "listing", "thought", "marker", "end"),
-    *("invalid", "max_steps"),
+    *("messages", "instructions", "observation", "listing"),
+    *("thought", "marker", "end", "invalid", "max_steps"),
 )
 
 
@@ -53,21 +53,13 @@ def preset(name: str) -> Preset:
     except ValueError as error:
         raise DataError(f"webshop prompt {path} is not UTF-8 text: {error}; save it so") from error
     if path.suffix == ".txt":
-        return dataclasses.replace(PRESETS[BASE], messages=_answered(text.strip()))
+        return dataclasses.replace(PRESETS[BASE], messages=told(text.strip()))
     try:
         return _of(json.loads(text))
     except (ValueError, TypeError) as error:
         raise DataError(
             f"webshop prompt {path}: {error}; see docs/webshop.md for what a prompt file may say"
         ) from error
-
-
-def _answered(instruction: str) -> tuple[Message, ...]:
-    """An instruction and its answer, so that the first page is a message of the user's."""
-    return (
-        Message(role="user", content=instruction),
-        Message(role="assistant", content="OK"),
-    )
 
 
 def _of(content: Any) -> Preset:

@@ -5,9 +5,8 @@ thought before each action, in ETO's convention. `admissible` lists after each p
 it allows, as verl-agent does. Other texts come from files (`prompt_file`).
 """
 
-from eef_jax.envs._prompt import Preset
+from eef_jax.envs._prompt import Preset, told
 from eef_jax.envs.webshop.game import parse_action
-from eef_jax.types import Message
 
 
 def find_action(text: str) -> str | None:
@@ -30,6 +29,11 @@ click[name] follows what stands on the page: a product's id, an option's value, 
 as Next >, < Prev, Description, Back to Search or Buy Now.
 Choose all wanted options on the product's page before you buy: leaving that page for the results \
 forgets them. Buy Now ends the task. An action that the page does not offer does nothing."""
+_ACTION = """\
+Answer every page with one action and nothing else:
+
+search[keywords] or click[name]
+"""
 _REACT = """\
 Answer every page with one thought and one action, in exactly this form:
 
@@ -46,15 +50,14 @@ exactly this form, with keywords of your own where the list says search[words]:
 PRESETS = {
     "action": Preset(
         grammar=find_action,
+        instructions=_TASK + _ACTION + _RULES,
         invalid="Invalid action. Say search[keywords] or click[name].",
         max_steps=15,
     ),
     "react": Preset(
         grammar=find_action,
-        messages=(
-            Message(role="user", content=_TASK + _REACT + _RULES),
-            Message(role="assistant", content="OK"),
-        ),
+        instructions=_TASK + _REACT + _RULES,
+        messages=told(_TASK + _REACT + _RULES),
         observation="Observation:\n",
         thought="Thought: {thought}\n",
         marker="Action: ",
@@ -65,10 +68,8 @@ PRESETS = {
     ),
     "admissible": Preset(
         grammar=find_action,
-        messages=(
-            Message(role="user", content=_TASK + _ADMISSIBLE + _RULES),
-            Message(role="assistant", content="OK"),
-        ),
+        instructions=_TASK + _ADMISSIBLE + _RULES,
+        messages=told(_TASK + _ADMISSIBLE + _RULES),
         listing="\n\nAdmissible actions: ",
         thought="<think>{thought}</think>",
         marker="<action>",
