@@ -4,8 +4,7 @@ A `.txt` file is the instruction of a preset `react`. A `.json` file is an objec
 
     {"preset": "react", "messages": [{"role": "user", "content": "..."}, ...],
      "instructions": "...", "observation": "...", "listing": "...", "thought": "...",
-     "marker": "...", "end": "...", "invalid": "...",
-     "max_steps": 10}
+     "marker": "...", "end": "...", "invalid": "...", "max_steps": 10}
 
 whose fields replace those of the preset (`react` where it names none); see `Preset` for what they
 mean.

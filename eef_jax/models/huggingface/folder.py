@@ -24,7 +24,7 @@ from eef_jax.models.config import DEFAULT_OPTIONS, ModelConfig, ModelOptions
 from eef_jax.models.decoder import Decoder
 from eef_jax.models.families import hf_names
 from eef_jax.models.families.registry import family
-from eef_jax.models.huggingface import safetensors
+from eef_jax.models.huggingface import foreign, safetensors
 from eef_jax.models.huggingface.reading import read_leaf, tensor_mismatches
 from eef_jax.models.initial import initial
 from eef_jax.models.linear import Linear
@@ -106,7 +106,11 @@ def read_config(folder: epath.Path) -> ModelConfig:
         ConfigError: when no family serves its model_type.
         DataError: when it is missing or damaged, or asks for what the decoder does not compute.
     """
+    if not (folder / CONFIG).exists():
+        raise DataError(foreign.missing(folder / CONFIG))
     raw = files.read_json(folder / CONFIG, remedy=REMEDY)
+    if said := foreign.quantized_config(folder / CONFIG, raw):
+        raise DataError(said)
     return family(raw.get("model_type", "(none given)")).config_from_hf(raw)
 
 

@@ -5,6 +5,7 @@ bit for bit, without PEFT or torch.
 """
 
 import functools
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -29,13 +30,37 @@ _PREFIX = "base_model.model."
 _HALVES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
 _BASE = "eef_jax_base"  # key in the weights' header: types and hash of the base's frozen weights
 
-# Options of PEFT's LoRA that change what an adapter computes; none of them is supported.
-_UNSUPPORTED = (
-    "use_dora alora_invocation_tokens arrow_config corda_config eva_config fan_in_fan_out "
-    "layer_replication lora_bias megatron_config modules_to_save rank_pattern alpha_pattern "
-    "target_parameters trainable_token_indices use_bdlora use_qalora velora_config "
-    "ensure_weight_tying exclude_modules"
-).split()
+# Fields of PEFT that do not change what a trained LoRA adapter computes; the matrices
+# themselves tell which modules are adapted. Any other field that is set is refused.
+_READ = frozenset(
+    (
+        "peft_type task_type auto_mapping base_model_name_or_path revision inference_mode "
+        "peft_version r lora_alpha lora_dropout use_rslora bias init_lora_weights target_modules "
+        "exclude_modules layers_to_transform layers_pattern loftq_config eva_config corda_config "
+        "lora_ga_config megatron_core qalora_group_size runtime_config"
+    ).split()
+)
+# Values of init_lora_weights that leave the base as it is. All others take something out of it.
+_PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
+_MERGE = (
+    "merge the adapter into its base with PEFT (PeftModel.from_pretrained, merge_and_unload, "
+    "save_pretrained) and load that"
+)
+
+# PEFT's own names have the prefix and no adapter's name; those of a state_dict have either.
+_MATRIX = re.compile(
+    r"(?:base_model\.model\.)?(?P<module>.+)\.(?P<half>lora_[AB])(?:\.(?P<adapter>[^.]+))?\.weight"
+)
+# What other tensors are, by a part of their name.
+_OTHERS = {
+    "lora_embedding_": "an adapter of the embeddings",
+    "lora_magnitude_vector": "DoRA's magnitudes",
+    "lora_A": "a bias of the adapter",
+    "lora_B": "a bias of the adapter",
+    "embed_tokens": "a whole embedding table: it was resized or tuned with the adapter",
+    "lm_head": "a whole output head: it was resized or tuned with the adapter",
+    "modules_to_save": "a module that was tuned as a whole",
+}
 
 
 def save(model: Model, path: epath.PathLike, *, base: str) -> None:
@@ -94,7 +119,7 @@ def read_config(path: epath.PathLike, config: ModelConfig) -> LoraConfig:
     raw = files.read_json(folder / CONFIG, remedy="copy the adapter's folder again")
     _check_supported(folder, raw)
     known = set(hf_names.projection_names(config).values())
-    adapted = {_module(name) for name in safetensors.open_file(folder / WEIGHTS)[0]}
+    adapted = {_module(name) for name in _open(folder)[0]}
     if foreign := sorted(adapted - known):
         raise DataError(
             f"{folder} adapts {len(foreign)} modules that the base lacks or that take no adapter "
@@ -132,7 +157,7 @@ def load(path: epath.PathLike, model: Model, *, mesh: Mesh | None = None) -> nnx
             adapter belongs to another base.
     """
     folder = epath.Path(path).expanduser()
-    found, metadata = safetensors.open_file(folder / WEIGHTS)
+    found, metadata = _open(folder)
     leaves: placing.Leaves = dict(nnx.to_flat_state(model.trainable))
     own = placing.unstacked_shapes(leaves)
     stored = _stored(model.config, own)
@@ -149,6 +174,38 @@ def load(path: epath.PathLike, model: Model, *, mesh: Mesh | None = None) -> nnx
         return functools.partial(reading.read_leaf, tensors[path], path, leaf)
 
     return nnx.from_flat_state(placing.fill(leaves, source_of, mesh))
+
+
+def _open(
+    folder: epath.Path,
+) -> tuple[dict[str, safetensors.StoredTensor], dict[str, str]]:
+    """List an adapter's matrices by the names that PEFT saves them under, and the metadata.
+
+    Raises:
+        DataError: the file is missing, damaged or in another form, or holds other tensors too.
+    """
+    found, metadata = safetensors.open_file(folder / WEIGHTS)
+    names: dict[str, str] = {}
+    others: list[str] = []
+    for name in found:
+        if matched := _MATRIX.fullmatch(name):
+            plain = f"{_PREFIX}{matched['module']}.{matched['half']}.weight"
+            if plain in names:
+                raise DataError(
+                    f"{folder / WEIGHTS} holds several adapters, such as {names[plain]} and "
+                    f"{name}: save the one to be loaded alone (selected_adapters of PEFT's "
+                    "save_pretrained)"
+                )
+            names[plain] = name
+        else:
+            others.append(name)
+    if others:
+        what = next((said for part, said in _OTHERS.items() if part in others[0]), "no LoRA matrix")
+        raise DataError(
+            f"{folder / WEIGHTS} holds {len(others)} tensors that are not an adapter's matrices, "
+            f"such as {others[0]} ({what}): {_MERGE}"
+        )
+    return {plain: found[name] for plain, name in names.items()}, metadata
 
 
 def _stored(
@@ -199,14 +256,22 @@ def _check_supported(folder: epath.Path, raw: Mapping[str, Any]) -> None:
             f"{folder / CONFIG} is of the type {raw.get('peft_type')!r}, expected 'LORA': other "
             "kinds of adapters are not computed here"
         )
-    asked = [name for name in _UNSUPPORTED if raw.get(name)]
+    start = raw.get("init_lora_weights")
+    if start not in _PLAIN_STARTS:
+        raise DataError(
+            f"{folder / CONFIG} was initialised by init_lora_weights = {start!r}, which also "
+            "changes the base, so that the adapter does not fit the base that it names: "
+            f"{_MERGE}; or save it again with path_initial_model_for_weight_conversion of "
+            "save_pretrained, where PEFT can convert it to plain LoRA"
+        )
+    asked = [name for name, value in raw.items() if value and name not in _READ]
     if raw.get("bias", "none") != "none":
         asked.append("bias")
     if asked:
         values = ", ".join(f"{name} = {raw[name]!r}" for name in asked)
         raise DataError(
-            f"{folder / CONFIG} asks for {values}, which is not computed here: merge the adapter "
-            "into its base with PEFT and load that, or tune a plain LoRA adapter"
+            f"{folder / CONFIG} asks for {values}, which is not computed here: {_MERGE}, or tune a "
+            "plain LoRA adapter"
         )
 
 

@@ -22,10 +22,12 @@ import numpy as np
 from etils import epath
 
 from eef_jax.errors import DataError
+from eef_jax.models.huggingface import foreign
 from eef_jax.storage import files
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_HEAD = 64  # bytes that tell a file's form
 MAX_SHARD = 5 * 10**9  # bytes per file of weights, the default of transformers
 
 _DTYPES = {
@@ -98,48 +100,73 @@ def open_folder(folder: epath.Path) -> dict[str, StoredTensor]:
     """List the tensors of a model's folder: of `model.safetensors`, or of all files of the index.
 
     Raises:
-        DataError: a file is missing or damaged.
+        DataError: a file is missing, damaged or in another form, or contradicts the index.
     """
-    names = [WEIGHTS]
-    if (folder / INDEX).exists():
-        listed = files.read_json(folder / INDEX, remedy="copy it again")
-        try:
-            names = sorted(set(listed["weight_map"].values()))
-        except (AttributeError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{folder / INDEX} has no weight_map of tensors and files: copy it again"
-            ) from error
-    found: dict[str, StoredTensor] = {}
-    for name in names:
-        found |= open_file(folder / name)[0]
-    return found
+    if not (folder / INDEX).exists():
+        return open_file(folder / WEIGHTS)[0]
+    places = _read_index(folder)
+    names = sorted(set(places.values()))
+    if WEIGHTS not in names and (folder / WEIGHTS).exists():
+        raise DataError(
+            f"{folder} has {WEIGHTS} and an index that names other files ({names[0]}, ...), which "
+            f"may be two models: move {WEIGHTS} out of the folder, or {INDEX} with its files"
+        )
+    files_tensors = {name: open_file(folder / name)[0] for name in names}
+    if lost := [one for one, name in places.items() if one not in files_tensors[name]]:
+        raise DataError(
+            f"{folder / INDEX} contradicts the files: {len(lost)} of its {len(places)} tensors are "
+            f"not where it says, such as {lost[0]} in {places[lost[0]]}: copy the index and all "
+            "its files again, from one model"
+        )
+    # A tensor that another file holds too, as a leftover, is read from where the index says.
+    unlisted = {k: v for one in files_tensors.values() for k, v in one.items() if k not in places}
+    return unlisted | {one: files_tensors[name][one] for one, name in places.items()}
+
+
+def _read_index(folder: epath.Path) -> dict[str, str]:
+    """The file of each tensor."""
+    listed = files.read_json(folder / INDEX, remedy="copy it again")
+    places = listed.get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise DataError(f"{folder / INDEX} has no weight_map of tensors and files: copy it again")
+    return places
 
 
 def open_file(file: epath.Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """List the tensors of a file, and its metadata.
 
     Raises:
-        DataError: it is missing or damaged.
+        DataError: it is missing, damaged or in another form.
     """
     if not file.exists():
-        raise DataError(f"{file} is missing: download or copy the whole folder")
+        raise DataError(foreign.missing(file))
     try:
         with file.open("rb") as opened:
             size = opened.seek(0, os.SEEK_END)
             opened.seek(0)
-            (length,) = struct.unpack("<Q", opened.read(8))
+            head = opened.read(_HEAD)
+            if foreign.is_lfs_pointer(head):
+                raise DataError(foreign.lfs_pointer(file))
+            (length,) = struct.unpack("<Q", head[:8])
             if length > size - 8:
                 raise ValueError(f"its header of {length} bytes exceeds the file")
+            opened.seek(8)
             header = json.loads(opened.read(length))
         metadata = header.pop("__metadata__", {})
-        tensors = {name: _stored(file, 8 + length, size, entry) for name, entry in header.items()}
+        tensors = {
+            name: _stored(file, name, 8 + length, size, entry) for name, entry in header.items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise DataError(f"{file} is damaged ({error}): copy it again") from error
     return tensors, metadata
 
 
-def _stored(file: epath.Path, data: int, size: int, entry: Mapping[str, Any]) -> StoredTensor:
+def _stored(
+    file: epath.Path, name: str, data: int, size: int, entry: Mapping[str, Any]
+) -> StoredTensor:
     if entry["dtype"] not in _DTYPES:
+        if said := foreign.unreadable_type(file, name, entry["dtype"]):
+            raise DataError(said)
         raise ValueError(f"type {entry['dtype']}, known are {', '.join(_DTYPES)}")
     first, end = entry["data_offsets"]
     shape = tuple(int(n) for n in entry["shape"])

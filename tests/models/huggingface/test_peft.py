@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import numpy as np
 import pytest
 import safetensors.numpy
 
@@ -106,6 +107,7 @@ def test_modules_that_the_base_lacks_are_named(folder):
         ({"bias": "all"}, "bias = 'all'"),
         ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"use_tomorrows_adapter": True}, "use_tomorrows_adapter = True"),
         ({"r": None}, "describes no adapter"),
         ({"r": 0}, "describes no adapter"),
     ],
@@ -116,9 +118,77 @@ def test_other_kinds_of_adapters_are_refused(folder, change, said):
         peft.read_config(folder, CONFIG)
 
 
+@pytest.mark.parametrize(
+    "start", ["pissa", "pissa_niter_16", "olora", "corda", "loftq", "lora_ga", "tomorrows"]
+)
+def test_adapters_whose_start_changed_the_base_are_refused(folder, start):
+    rewrite(folder, init_lora_weights=start)
+    with pytest.raises(DataError, match=rf"init_lora_weights = '{start}'.*merge_and_unload"):
+        peft.read_config(folder, CONFIG)
+
+
+@pytest.mark.parametrize("start", [None, True, False, "gaussian", "eva", "orthogonal", "mica"])
+def test_adapters_that_left_the_base_as_it_was_are_read(folder, start):
+    rewrite(folder, init_lora_weights=start, eva_config={"rho": 2.0}, exclude_modules=["lm_head"])
+    assert peft.read_config(folder, CONFIG) == LORA
+
+
+def rename(folder, change, **more):
+    file = folder / peft.WEIGHTS
+    values = safetensors.numpy.load_file(file)
+    safetensors.numpy.save_file({change(name): v for name, v in values.items()} | more, file)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda name: name.replace(".weight", ".default.weight"),
+        lambda name: name.replace(".weight", ".my-run_2.weight"),
+        lambda name: name.removeprefix("base_model.model."),
+        lambda name: name.removeprefix("base_model.model.").replace(".weight", ".default.weight"),
+    ],
+    ids=["default", "another name", "no prefix", "neither"],
+)
+def test_pefts_variants_of_names_are_read(folder, change):
+    rename(folder, change)
+    loaded = peft.load(folder, toy(peft.read_config(folder, CONFIG)))
+    assert content_hash(loaded) == content_hash(adapted().trainable)
+
+
+def test_several_adapters_in_one_file_are_refused(folder):
+    name = "base_model.model.model.layers.1.self_attn.q_proj.lora_A"
+    value = safetensors.numpy.load_file(folder / peft.WEIGHTS)[f"{name}.weight"]
+    rename(folder, lambda name: name, **{f"{name}.reference.weight": value})
+    with pytest.raises(DataError, match=r"holds several adapters, such as .*selected_adapters"):
+        peft.read_config(folder, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("model.embed_tokens.weight", "a whole embedding table"),
+        ("lm_head.weight", "a whole output head"),
+        ("lm_head.modules_to_save.default.weight", "a whole output head"),
+        ("model.norm.modules_to_save.weight", "a module that was tuned as a whole"),
+        ("model.embed_tokens.lora_embedding_A", "an adapter of the embeddings"),
+        ("model.layers.0.self_attn.q_proj.lora_magnitude_vector", "DoRA's magnitudes"),
+        ("model.layers.0.self_attn.q_proj.lora_B.bias", "a bias of the adapter"),
+        ("something.weight", "no LoRA matrix"),
+    ],
+)
+def test_other_tensors_beside_an_adapter_are_said_for_what_they_are(folder, name, said):
+    extra = {f"base_model.model.{name}": np.zeros((2, 2), np.float32)}
+    rename(folder, lambda name: name, **extra)
+    with pytest.raises(DataError, match=rf"{name} \({said}.*merge the adapter"):
+        peft.read_config(folder, CONFIG)
+
+
 def test_missing_files_are_named(folder):
     (folder / peft.WEIGHTS).unlink()
     with pytest.raises(DataError, match=r"adapter_model\.safetensors is missing"):
+        peft.read_config(folder, CONFIG)
+    (folder / "adapter_model.bin").touch()
+    with pytest.raises(DataError, match=r"has adapter_model\.bin \(PyTorch's pickles\)"):
         peft.read_config(folder, CONFIG)
     (folder / peft.CONFIG).unlink()
     with pytest.raises(DataError, match=r"adapter_config\.json is missing"):

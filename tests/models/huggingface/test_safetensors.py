@@ -101,6 +101,41 @@ def test_an_index_without_files_is_refused(tmp_path):
         safetensors_lib.open_folder(epath.Path(tmp_path))
 
 
+def test_an_index_that_names_another_place_is_refused(tmp_path):
+    write(tmp_path, max_shard=200)
+    file = tmp_path / safetensors_lib.INDEX
+    index = json.loads(file.read_text())
+    _, last = sorted(set(index["weight_map"].values()))
+    index["weight_map"]["a"] = last
+    file.write_text(json.dumps(index))
+    with pytest.raises(DataError, match=rf"1 of its 4 tensors .* such as a in {last}"):
+        safetensors_lib.open_folder(epath.Path(tmp_path))
+
+
+def test_a_single_file_beside_another_models_index_is_refused(tmp_path):
+    write(tmp_path, max_shard=200)
+    safetensors.numpy.save_file(VALUES, tmp_path / safetensors_lib.WEIGHTS)
+    with pytest.raises(DataError, match=r"which may be two models: move model\.safetensors out"):
+        safetensors_lib.open_folder(epath.Path(tmp_path))
+
+
+def test_an_index_of_the_single_file_is_read(tmp_path):
+    write(tmp_path)
+    places = dict.fromkeys(VALUES, safetensors_lib.WEIGHTS)
+    (tmp_path / safetensors_lib.INDEX).write_text(json.dumps({"weight_map": places}))
+    assert safetensors_lib.open_folder(epath.Path(tmp_path)).keys() == VALUES.keys()
+
+
+def test_a_leftover_tensor_is_read_from_where_the_index_says(tmp_path):
+    write(tmp_path, max_shard=200)
+    index = json.loads((tmp_path / safetensors_lib.INDEX).read_text())["weight_map"]
+    other = next(name for name in set(index.values()) if name != index["a"])
+    held = safetensors.numpy.load_file(tmp_path / other)
+    safetensors.numpy.save_file({**held, "a": VALUES["a"] + 1}, tmp_path / other)
+    found = safetensors_lib.open_folder(epath.Path(tmp_path))
+    np.testing.assert_array_equal(found["a"].read(), VALUES["a"])
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     write(tmp_path)
     before = (tmp_path / safetensors_lib.WEIGHTS).read_bytes()
