@@ -9,15 +9,29 @@ BIN := $(VENV)/bin
 # --no-compile: imports compile only what is used; compiling everything takes 71 s of CPU time, not 32.
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 DECLARED := requirements.txt pyproject.toml
+# Tests are split over the processors; a worker that is done takes tests from another one.
+PYTEST := -m pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal
 
-.PHONY: demo test test-parity check clean
+# Imports write bytecode into the environments; without it each process compiles JAX anew, in seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test test-fast test-load test-parity check clean
 
 # EEF from expert trajectories to runs/demo/report.md; a stopped run resumes.
 demo: $(VENV)/.installed
 	$(BIN)/python -m eef_jax.main --config=configs/webshop.py --workdir=runs/demo
 
+# Options for pytest go into ARGS: make test ARGS='--durations=30'
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST) -m 'not load' $(ARGS)
+
+# What runs while one writes: no Java, no other processes, nothing that compiles for long.
+test-fast: $(VENV)/.installed-test
+	$(BIN)/python $(PYTEST) -m 'not (java or load or processes or slow)' $(ARGS)
+
+# The full sizes of tests that `test` runs smaller.
+test-load: $(VENV)/.installed-test
+	$(BIN)/python $(PYTEST) -m load $(ARGS)
 
 # Compares with torch and TensorFlow in a separate environment; the package never needs them.
 test-parity: $(PARITY_VENV)/.installed

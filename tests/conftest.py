@@ -1,24 +1,57 @@
-"""Settings every test runs under; they must stand before the first import of JAX.
+"""Settings that every test runs under; they must stand before the first import of JAX.
 
-Eight virtual CPU devices, so that shardings are tested without hardware, and no network: a test
-that would load from a hub fails at once.
+Of the caller's environment a test sees `INHERITED` only. There are eight virtual CPU devices, so
+that shardings are tested without hardware, and no network: a test that would load from a hub fails
+at once. XLA compiles without LLVM's costly optimizations, except in tests marked `optimized`, and
+keeps what it compiled in a folder of this session, for the other workers and for subprocesses.
 """
 
+import atexit
 import os
+import shutil
+import sys
+import tempfile
 
 import pytest
 
 from tests import emulator
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-).strip()
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TRANSFORMERS_OFFLINE"] = "1"
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-emulator.announce()
+# They locate programs, files and test data; any other variable could change what is tested.
+INHERITED = {"HOME", "JAVA_HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TERM", "TMPDIR"}
+INHERITED_PREFIXES = ("COV_", "COVERAGE_", "EEF_", "PYTEST_")
+UNOPTIMIZED = "jax_disable_most_optimizations"
+
+
+def set_environment() -> None:
+    """Replace the caller's environment by the tests'."""
+    for name in set(os.environ) - INHERITED:
+        if not name.startswith(INHERITED_PREFIXES):
+            del os.environ[name]
+    compiled = tempfile.mkdtemp(prefix="eef-tests-compiled-")
+    atexit.register(shutil.rmtree, compiled, ignore_errors=True)
+    os.environ |= {
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "HF_HUB_OFFLINE": "1",
+        "JAX_COMPILATION_CACHE_DIR": compiled,
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "JAX_PLATFORMS": "cpu",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TRANSFORMERS_OFFLINE": "1",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    }
+
+
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker inherits what its controller has set
+    set_environment()
+emulator.announce()  # each worker has its own
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Choose how XLA compiles before the test's fixtures are made."""
+    if jax := sys.modules.get("jax"):
+        jax.config.update(UNOPTIMIZED, item.get_closest_marker("optimized") is None)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from eef_jax.models import build
 from eef_jax.models.config import ModelOptions
 from eef_jax.models.families.registry import family
 
+pytestmark = pytest.mark.optimized
+
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="the extra tpu-aot is not installed"
 )

@@ -31,6 +31,7 @@ def preset(request):
         yield config, env, sizes
 
 
+@pytest.mark.java
 def test_a_java_preset_makes_its_environment_and_expert(preset):
     config, env, sizes = preset
     assert tuple(len(env.tasks(split)) for split in ("train", "dev", "test")) == sizes

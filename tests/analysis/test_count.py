@@ -11,6 +11,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from eef_jax.analysis import count, hlo
 from eef_jax.sharding import make_mesh
 
+pytestmark = pytest.mark.optimized
+
 # What a TPU's compiler makes of a loop that gathers a weight while it multiplies with the last one:
 # the gather's parts share a channel, arrays in S(1) are on chip, the bound is in the condition.
 TPU = """HloModule jit_f, is_scheduled=true

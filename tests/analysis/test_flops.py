@@ -20,6 +20,8 @@ from eef_jax.sharding import make_mesh
 from eef_jax.train import step
 from eef_jax.train.optim import make_optimizer
 
+pytestmark = pytest.mark.optimized
+
 CONFIG = ModelConfig(
     vocab_size=512, d_model=128, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=32, d_ff=512
 )

@@ -23,6 +23,8 @@ from eef_jax.storage.trajectories import read_trajectories
 from eef_jax.storage.workdir import CHECKPOINT
 from eef_jax.train import checkpoint
 
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
 STAGES = ["expert", "round_0/select", "round_0/tune", "round_0/evaluate"]
 STAGES += [f"round_1/{kind}" for kind in ("explore", "select", "tune", "evaluate")]
 SETTINGS = {

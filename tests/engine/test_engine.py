@@ -69,15 +69,17 @@ def test_prompts_with_a_common_prefix_share_its_pages(engine, model):
         assert list(got.ids) == logits[len(fork) - 1 : -1].argmax(-1).tolist()
 
 
-def test_a_request_alone_equals_the_same_in_a_full_batch_bit_for_bit(engine):
+@pytest.mark.optimized
+def test_a_request_alone_equals_the_same_in_a_full_batch_bit_for_bit(model):
     prompts = {name: prompt(ord(name), 5 + 9 * i) for i, name in enumerate("abcdefg")}
-    sessions = {name: engine.open(ids) for name, ids in prompts.items()}
-    together = {n: s.generate(SAMPLED, (7, ord(n))) for n, s in sessions.items()}
-    together = {name: future.result() for name, future in together.items()}
-    for name in "gdbecaf":
-        engine.release_cache()
-        alone = generate(engine, prompts[name], SAMPLED, (7, ord(name)))
-        assert (alone.ids, alone.logprobs) == (together[name].ids, together[name].logprobs)
+    with toymodel.engine(model) as engine:
+        sessions = {name: engine.open(ids) for name, ids in prompts.items()}
+        together = {n: s.generate(SAMPLED, (7, ord(n))) for n, s in sessions.items()}
+        together = {name: future.result() for name, future in together.items()}
+        for name in "gdbecaf":
+            engine.release_cache()
+            alone = generate(engine, prompts[name], SAMPLED, (7, ord(name)))
+            assert (alone.ids, alone.logprobs) == (together[name].ids, together[name].logprobs)
 
 
 def test_stop_ids_and_stop_fn_end_a_request(engine):

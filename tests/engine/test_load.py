@@ -17,7 +17,6 @@ from eef_jax.engine.sampling import SamplingParams
 from eef_jax.engine.scheduler import Scheduler
 from tests.engine import toymodel
 
-EPISODES = 500
 # Eight conversations of up to four pages need 32 pages; a quarter of them holds two of the longest.
 CONFIG = dataclasses.replace(toymodel.CONFIG, max_num_seqs=8, num_pages=32, decode_steps=4)
 TIGHT = 8
@@ -26,15 +25,16 @@ TIGHT = 8
 class Players:
     """Episodes of a few turns each, some of which fork others, some of which are cancelled."""
 
-    def __init__(self, engine):
+    def __init__(self, engine, episodes):
         self.engine = engine
+        self.episodes = episodes
         self.results = {}
         self.cancelled = 0
 
     def play(self):
         rng = random.Random(0)
         trunks = [[rng.randrange(toymodel.VOCAB) for _ in range(40)] for _ in range(20)]
-        players = [self.episode(i, random.Random(i), trunks) for i in range(EPISODES)]
+        players = [self.episode(i, random.Random(i), trunks) for i in range(self.episodes)]
         submitted = [(player, next(player)) for player in players]
         while submitted:
             player, future = submitted.pop(0)
@@ -88,30 +88,35 @@ def with_few_pages(programs, count):
     return Scheduler(programs, PageAllocator(count, size, exclusive_pages=exclusive_pages))
 
 
-def played(model, pages, attention):
+def played(model, pages, attention, episodes):
     programs = Programs(model, dataclasses.replace(CONFIG, attention=attention))
     scheduler = with_few_pages(programs, pages)
     with toymodel.engine(model, scheduler=scheduler, stop_ids=range(0, 320, 40)) as engine:
         compiles = engine.compile_count
-        players = Players(engine)
+        players = Players(engine, episodes)
         results = players.play()
         assert engine.compile_count == compiles  # nothing is compiled after the start
-        assert players.cancelled > EPISODES / 10
+        assert players.cancelled > episodes / 10
     scheduler.allocator.check_invariants()
     assert scheduler.allocator.num_referenced == 0 and not scheduler.busy
     return results, engine.counters
 
 
+@pytest.mark.slow
+@pytest.mark.optimized
+@pytest.mark.parametrize("episodes", [60, pytest.param(500, marks=pytest.mark.load)])
 @pytest.mark.parametrize("attention", ["pages", "gathered"])
-def test_with_a_quarter_of_the_pages_every_result_is_the_same(model, attention):
-    expected, _ = played(model, CONFIG.num_pages, attention)
-    got, counters = played(model, TIGHT, attention)
-    assert len(expected) == 3 * EPISODES
+def test_with_a_quarter_of_the_pages_every_result_is_the_same(model, attention, episodes):
+    expected, _ = played(model, CONFIG.num_pages, attention, episodes)
+    got, counters = played(model, TIGHT, attention, episodes)
+    assert len(expected) == 3 * episodes
     assert got == expected
     assert counters.replayed > 0
     assert counters.preempted > 0 or attention == "gathered"  # where requests share more pages
 
 
+@pytest.mark.slow
+@pytest.mark.optimized
 def test_at_a_real_models_width_results_are_the_same_alone_together_and_in_any_order():
     # SmolLM2-135M's layers at the default sizes: XLA multiplies these with other kernels.
     wide = toymodel.model(

@@ -94,6 +94,8 @@ def test_a_request_continues_when_the_one_that_computes_its_prefix_is_cancelled(
     assert (got.ids, got.logprobs, got.prefilled) == (expected.ids, expected.logprobs, 45 - 32)
 
 
+@pytest.mark.slow
+@pytest.mark.optimized
 def test_a_deeper_request_in_the_same_prefill_changes_no_bit(monkeypatch):
     config = EngineConfig(
         max_num_seqs=4,

@@ -29,7 +29,14 @@ GARBAGE = (
 STEPS = 12
 
 
-@pytest.fixture(scope="module", params=NAMES)
+def marked(name: str):
+    """The name as a parameter; an environment whose section counts JVMs starts them."""
+    section = importlib.import_module(f"eef_jax.envs.{name}").Config
+    uses_java = "jvms" in {field.name for field in dataclasses.fields(section)}
+    return pytest.param(name, marks=pytest.mark.java if uses_java else ())
+
+
+@pytest.fixture(scope="module", params=map(marked, NAMES))
 def env(request):
     module = importlib.import_module(f"eef_jax.envs.{request.param}")
     try:

@@ -8,6 +8,8 @@ import pytest
 from eef_jax.envs import textworld_express as twx
 from eef_jax.errors import ConfigError, EnvError
 
+pytestmark = pytest.mark.java
+
 if importlib.util.find_spec("textworld_express") is None:
     pytest.skip("the package textworld-express is not installed", allow_module_level=True)
 if shutil.which("java") is None:

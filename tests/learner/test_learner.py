@@ -9,7 +9,11 @@ from jax.experimental.compilation_cache import compilation_cache
 from eef_jax import bases, export
 from eef_jax import config as config_lib
 from eef_jax.config.sections import SamplingSection
+from eef_jax.engine.engine import Engine
+from eef_jax.engine.programs import Programs
+from eef_jax.engine.scheduler import Scheduler
 from eef_jax.errors import ConfigError
+from eef_jax.learner import sampling
 from eef_jax.learner.placement import Placement
 from eef_jax.learner.sampling import Sampler
 from eef_jax.learner.tuning import tune as run_tune
@@ -113,16 +117,24 @@ def test_one_process_plays_with_the_copy_it_tunes_where_both_lie_alike(folder): 
     assert dict(weight.sharding.mesh.shape)["tensor"] == 2
 
 
-def test_a_released_sampler_holds_no_kv_cache(folder):  # noqa: F811
+def test_a_released_sampler_holds_no_kv_cache(folder, monkeypatch):  # noqa: F811
+    made = []
+
+    def engine(model, *, stop_ids, config):
+        made.append(Programs(model, config))
+        return Engine(model, stop_ids=stop_ids, config=config, scheduler=Scheduler(made[-1]))
+
+    monkeypatch.setattr(sampling, "Engine", engine)
     sizes = [("engine.max_context", "64"), ("engine.max_num_seqs", "2")]
     settings = config(folder, changes=sizes)
     sampler = Sampler(Placement(settings), settings.engine)
     sampler.release()  # nothing to release before the first policy
     with sampler.policy(None, SamplingSection(max_new_tokens=1), seed=0):
-        programs = sampler._engine._programs
-    assert programs._cache is not None
+        pass
+    (programs,) = made
+    assert programs.holds_cache
     sampler.release()
-    assert programs._cache is None
+    assert not programs.holds_cache
 
 
 def test_a_preset_of_a_shape_alone_asks_for_its_folder():

@@ -53,8 +53,8 @@ def engine(model, scheduler, chat):
         assert scheduler.allocator.num_referenced == 0
 
 
-def make(engine, chat, seed=0, **options):
-    return LocalPolicy(engine, chat, sampling=SAMPLING, seed=seed, name="tiny", **options)
+def make(engine, chat, seed=0, sampling=SAMPLING, **options):
+    return LocalPolicy(engine, chat, sampling=sampling, seed=seed, name="tiny", **options)
 
 
 def play(policy, episodes, **options):
@@ -79,8 +79,8 @@ def test_a_request_cancelled_by_the_engine_fails_its_episode(model, chat):
                 unloaded.append(engine.unload_adapter(adapter))
             return False
 
-        policy = make(engine, chat, adapter=adapter)
-        policy._sampling = dataclasses.replace(SAMPLING, stop_fn=stop)
+        stopping = dataclasses.replace(SAMPLING, stop_fn=stop)
+        policy = make(engine, chat, sampling=stopping, adapter=adapter)
         played = play(policy, orders(6))
     assert [t.outcome for t in played] == [Outcome.POLICY_ERROR] * 6
     said = {t.provenance["reason"] for t in played}

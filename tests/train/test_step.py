@@ -1,6 +1,5 @@
 """Invariances of one update: meshes, accumulation, packing, and what is (not) computed."""
 
-import contextlib
 import dataclasses
 import functools
 
@@ -33,17 +32,6 @@ SGD = make_optimizer(
 )
 
 
-@contextlib.contextmanager
-def without_llvm_optimizations():
-    """Compile in half the time: LLVM makes nothing faster, and the program stays what it is."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
-
-
-@without_llvm_optimizations()
 def update(batches, *, mesh=None, lora=toy.LORA, scan=False, accumulation_steps=1, optimizer=SGD):
     """Loss and gradient of the first batch."""
     mesh = mesh or toy.one_device()
@@ -146,6 +134,7 @@ def test_the_step_compiles_once_and_leaves_its_state_where_it_was():
     assert tuple(stacked["lora_b"].sharding.spec) == (None, None, "tensor")
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(("chunk", "whole"), [(128, False), (512, True)])
 def test_logits_of_all_tokens_never_exist(chunk, whole):
     config = dataclasses.replace(toy.CONFIG, vocab_size=640)

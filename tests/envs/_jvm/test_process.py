@@ -20,6 +20,8 @@ from eef_jax.envs._jvm import process
 from eef_jax.envs._jvm.process import Jvm, JvmLost
 from eef_jax.errors import ConfigError, EnvError
 
+pytestmark = pytest.mark.java
+
 java_gateway = pytest.importorskip("py4j.java_gateway", reason="py4j is not installed")
 if shutil.which("java") is None:
     pytest.skip("there is no java on the path", allow_module_level=True)

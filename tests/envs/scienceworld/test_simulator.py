@@ -21,6 +21,8 @@ from eef_jax.experts import gold
 from eef_jax.rollout import loop
 from eef_jax.types import Episode, Outcome
 
+pytestmark = pytest.mark.java
+
 if importlib.util.find_spec("scienceworld") is None:
     pytest.skip("the package scienceworld is not installed", allow_module_level=True)
 if shutil.which("java") is None:
