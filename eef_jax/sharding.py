@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Shaped
 
 from eef_jax.errors import ConfigError, did_you_mean
 
@@ -128,7 +129,7 @@ def process_rows(mesh: Mesh, rows: int) -> tuple[int, ...]:
     )
 
 
-def constrain(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
+def constrain(x: Shaped[Array, "*x"], axes: Sequence[str | None]) -> Shaped[Array, "*x"]:
     """Constrain the sharding of an activation under `jax.set_mesh`; without a mesh do nothing."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
@@ -136,7 +137,7 @@ def constrain(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, partition_spec(axes, x.shape, mesh))
 
 
-def all_gather_fsdp(weight: jax.Array, axes: Sequence[str | None]) -> jax.Array:
+def all_gather_fsdp(weight: Float[Array, "*x"], axes: Sequence[str | None]) -> Float[Array, "*x"]:
     """All-gather a weight along fsdp for its product; it stays sharded along tensor.
 
     Args:

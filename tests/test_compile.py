@@ -37,7 +37,7 @@ TINY = {
 )
 def test_architectures_have_the_size_that_their_names_say(name, billions):
     raw = getattr(architectures, name)
-    model = build.abstract(
+    model = build.abstract_model(
         family(raw["model_type"]).config_from_hf(raw), ModelOptions(scan_layers=True)
     )
     assert round(flops.count_parameters(model) / 1e9, 2) == billions

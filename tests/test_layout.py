@@ -11,6 +11,7 @@ import re
 import pytest
 
 from benchmarks.common.measures import structure
+from benchmarks.common.measures.annotations import arrays_without_shape
 from benchmarks.common.measures.checkout import Document, Module, read
 
 DOC_FOLDERS = ("docs", "eef_jax", "tests")
@@ -85,6 +86,34 @@ def test_every_module_is_on_a_floor(modules, graph):
     # Packages spread over several floors, such as eef_jax.data, cannot be on one themselves.
     assert [n for n, m in without.items() if not m.is_package] == []
     assert {n: imported for n in without if (imported := graph[n])} == {}
+
+
+# Packages that compute with arrays, and the names of types that say only that something is one.
+ARRAY_PACKAGES = ("eef_jax.engine", "eef_jax.kernels", "eef_jax.models", "eef_jax.train")
+ARRAY_TYPES = frozenset(("AnyArray", "Array", "ndarray"))
+
+
+def test_an_array_without_a_shape_is_found():
+    code = """
+def f(x: np.ndarray, y: Float[Array, "b t"], z: jax.Array | None) -> dict[str, jax.Array]: ...
+Pair = tuple[Array, Float[np.ndarray, " b"]]
+assert isinstance(x, jax.Array)
+class C:
+    x: Int[AnyArray, "b"] | None
+    y: AnyArray
+"""
+    found = arrays_without_shape(ast.parse(code), array_types=ARRAY_TYPES)
+    assert found == [2, 2, 2, 3, 7]
+
+
+def test_arrays_are_annotated_with_shape_and_dtype(modules):
+    plain = [
+        f"{each.document.path}:{line}"
+        for each in modules
+        if each.name.startswith(ARRAY_PACKAGES)
+        for line in arrays_without_shape(each.tree, array_types=ARRAY_TYPES)
+    ]
+    assert plain == []
 
 
 def test_the_map_lists_the_package():

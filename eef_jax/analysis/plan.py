@@ -243,7 +243,7 @@ def abstract_model(config: Config, shape: ModelConfig, mesh: Mesh, *, scan_layer
         scan_layers=scan_layers,
         remat=config.train.remat,
     )
-    return build.abstract(shape, options, mesh=mesh)
+    return build.abstract_model(shape, options, mesh=mesh)
 
 
 def process_devices(topology: str, devices: Sequence[Any]) -> list[Any]:

@@ -8,12 +8,13 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Int64, Shaped
 
 from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import DataError
 from eef_jax.types import Example
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Shaped[np.ndarray, "b _"]]
 
 _ROUND = 16  # the number of loss positions of a row is a multiple of this
 
@@ -123,7 +124,7 @@ class Batches:
 
     def pack(self, epoch: int) -> Packing:
         """Pack an epoch's examples: first-fit in its order, by tokens and loss positions."""
-        sizes: np.ndarray = self._sizes  # type: ignore[attr-defined]
+        sizes: Int64[np.ndarray, "n 2"] = self._sizes  # type: ignore[attr-defined]
         order = np.arange(len(sizes))
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
@@ -155,9 +156,9 @@ class Batches:
 
     def stats(self, position: Position) -> BatchStats:
         """Counts of the global batch at a position, other processes' rows included."""
-        sizes: np.ndarray = self._sizes  # type: ignore[attr-defined]
-        held = [number for row in self._rows(position) for number in row]
-        tokens, learned = sizes[held].sum(axis=0).tolist() if held else (0, 0)
+        sizes: Int64[np.ndarray, "n 2"] = self._sizes  # type: ignore[attr-defined]
+        numbers = [number for row in self._rows(position) for number in row]
+        tokens, learned = sizes[numbers].sum(axis=0).tolist() if numbers else (0, 0)
         return BatchStats(
             tokens=tokens, weighted_tokens=learned, capacity=self.batch_size * self.seq_len
         )
@@ -199,8 +200,8 @@ class Batches:
         return batch
 
 
-def _sizes(examples: Sequence[Example] | StoredExamples) -> np.ndarray:
-    """Tokens and weighted tokens of each example, i64[n, 2]; stored ones are not read for it."""
+def _sizes(examples: Sequence[Example] | StoredExamples) -> Int64[np.ndarray, "n 2"]:
+    """Tokens and weighted tokens of each example; stored ones are not read for it."""
     if isinstance(examples, StoredExamples):
         return examples.sizes
     return np.array([(len(example.tokens), example.loss_positions.size) for example in examples])

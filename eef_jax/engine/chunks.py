@@ -46,6 +46,8 @@ def choose_chunks(
     """
     by_bucket: dict[int, list[PrefillChunk]] = {}
     skips: dict[int, int] = {}
+    # All chunks of a request up to its bucket's end may share a dispatch: pages are written before
+    # they are read.
     for request in requests:
         bucket, chunks = _next_chunks(request, config)
         by_bucket.setdefault(bucket, []).extend(chunks)

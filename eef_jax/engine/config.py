@@ -33,7 +33,7 @@ def prefill_bucket(config: EngineConfig, end: int) -> int:
     return next(width for width in prefill_buckets(config) if width * config.page_size >= end)
 
 
-def resolve(
+def resolve_config(
     config: EngineConfig, model_config: ModelConfig, *, dtype: str, device: jax.Device
 ) -> EngineConfig:
     """Fill in the open sizes: the kernel by the device, rows and pages by its free memory.

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float32, Int32, Shaped
 
 from eef_jax.config.sections import EngineConfig
 from eef_jax.engine.inputs import DecodeInputs
@@ -11,27 +12,27 @@ from eef_jax.engine.sampling import NO_TOKEN, sample
 from eef_jax.models.cache import Cache, DecodeView, PrefillView
 from eef_jax.models.model import Model, merge
 
-Leaves = list[jax.Array]  # of a flattened state
+Leaves = list[Shaped[Array, "..."]]  # of a flattened state
 
 
 class DecodeState(NamedTuple):
     """What one step of a decode dispatch hands to the next, for b rows and n steps.
 
     Attributes:
-        step: i32[] number of the step.
-        tokens: i32[b] to be fed.
-        positions: i32[b] of these tokens; -1 for rows that have ended.
+        step: number of the step.
+        tokens: to be fed.
+        positions: of these tokens; -1 for rows that have ended.
         cache: the pages.
-        ids: i32[n, b] tokens sampled so far; `NO_TOKEN` where there is none.
-        logprobs: f32[n, b] their log-probabilities.
+        ids: tokens sampled so far; `NO_TOKEN` where there is none.
+        logprobs: their log-probabilities.
     """
 
-    step: jax.Array
-    tokens: jax.Array
-    positions: jax.Array
+    step: Int32[Array, ""]
+    tokens: Int32[Array, " b"]
+    positions: Int32[Array, " b"]
     cache: Cache
-    ids: jax.Array
-    logprobs: jax.Array
+    ids: Int32[Array, "n b"]
+    logprobs: Float32[Array, "n b"]
 
     @classmethod
     def start(cls, cache: Cache, inputs: DecodeInputs) -> "DecodeState":
@@ -61,24 +62,29 @@ class EngineFunctions:
         self._adapter_def = jax.tree.structure(model.trainable)
 
     def prefill(
-        self, cache: Cache, frozen: Leaves, adapter: Leaves, chunks: PrefillView, tokens: jax.Array
+        self,
+        cache: Cache,
+        frozen: Leaves,
+        adapter: Leaves,
+        chunks: PrefillView,
+        tokens: Int32[Array, " t"],
     ) -> Cache:
-        """Return the cache with the entries of tokens i32[t] written."""
+        """Return the cache with the entries of the tokens written."""
         return self._decoder(frozen, adapter).extend(tokens, chunks, cache)[1]
 
     def decode(
         self, cache: Cache, frozen: Leaves, adapter: Leaves, inputs: DecodeInputs
-    ) -> tuple[Cache, jax.Array, jax.Array]:
+    ) -> tuple[Cache, Int32[Array, "n b"], Float32[Array, "n b"]]:
         """Feed each row's token, sample the next and feed it, until all rows have ended.
 
         A row ends after a stop id or at its last position.
 
         Returns:
-            The cache, ids i32[n, b] and logprobs f32[n, b]; `NO_TOKEN` after a row has ended.
+            The cache, ids (`NO_TOKEN` after a row has ended) and their log-probabilities.
         """
         steps = len(inputs.forced)
 
-        def unfinished(state: DecodeState) -> jax.Array:
+        def unfinished(state: DecodeState) -> Bool[Array, ""]:
             return (state.step < steps) & jnp.any(state.positions >= 0)
 
         def step(state: DecodeState) -> DecodeState:
@@ -116,6 +122,8 @@ class EngineFunctions:
         live = positions >= 0
         stopped = jnp.any(tokens[:, None] == inputs.sampling.stop_ids, axis=1) & (forced < 0)
         ended = ~live | stopped | (positions >= inputs.last)
+        # A row that has ended keeps its place with position -1: it writes nothing to the cache, and
+        # its token is not read.
         return DecodeState(
             step=step + 1,
             tokens=tokens,

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jaxtyping import Int32
 
 from eef_jax.config.sections import EngineConfig
 from eef_jax.engine.chunks import PrefillChunk
 from eef_jax.engine.request import GenerationRequest
-from eef_jax.engine.sampling import NO_TOKEN, Array, SamplingArrays
-from eef_jax.models.cache import PrefillView
+from eef_jax.engine.sampling import NO_TOKEN, SamplingArrays
+from eef_jax.models.cache import AnyArray, PrefillView
 
 
 @jax.tree_util.register_dataclass
@@ -22,19 +23,19 @@ class DecodeInputs:
     """Inputs of a decode dispatch of n steps over b rows with w pages each.
 
     Attributes:
-        tokens: i32[b] the token that each row feeds first.
-        positions: i32[b] its position; -1 for unused rows.
-        last: i32[b] the last position that a row feeds.
-        forced: i32[n, b] ids fed next in place of sampled ones; `NO_TOKEN` where one is sampled.
-        block_tables: i32[b, w] pages of the rows.
+        tokens: the token that each row feeds first.
+        positions: its position; -1 for unused rows.
+        last: the last position that a row feeds.
+        forced: ids fed next in place of sampled ones; `NO_TOKEN` where one is sampled.
+        block_tables: pages of the rows.
         sampling: parameters of the rows.
     """
 
-    tokens: Array
-    positions: Array
-    last: Array
-    forced: Array
-    block_tables: Array
+    tokens: Int32[AnyArray, " b"]
+    positions: Int32[AnyArray, " b"]
+    last: Int32[AnyArray, " b"]
+    forced: Int32[AnyArray, "n b"]
+    block_tables: Int32[AnyArray, "b w"]
     sampling: SamplingArrays
 
     @classmethod
@@ -58,6 +59,7 @@ class DecodeInputs:
             row, first, pages = request.row, request.cursor, request.table.pages
             (inputs.tokens[row],) = request.ids(first, first + 1)
             inputs.positions[row] = first
+            # Positions that its pages hold: a decode cannot allocate pages.
             inputs.last[row] = min(request.last_decode, len(pages) * config.page_size - 1)
             known = min(first + 1 + config.decode_steps, request.num_tokens)
             forced = request.ids(first + 1, known)
@@ -67,7 +69,7 @@ class DecodeInputs:
         return inputs
 
 
-def empty_prefill(config: EngineConfig, width: int) -> tuple[PrefillView, np.ndarray]:
+def empty_prefill(config: EngineConfig, width: int) -> tuple[PrefillView, Int32[np.ndarray, " t"]]:
     """Return numpy arrays of a prefill dispatch to be filled, all padding.
 
     Args:
@@ -75,7 +77,7 @@ def empty_prefill(config: EngineConfig, width: int) -> tuple[PrefillView, np.nda
         width: pages of a block table, one of `config.prefill_buckets(...)`.
 
     Returns:
-        Where the tokens go, and the tokens i32[t].
+        Where the tokens go, and the tokens.
     """
     tokens, seqs = config.prefill_tokens, config.prefill_seqs
     chunks = PrefillView(
@@ -91,7 +93,7 @@ def empty_prefill(config: EngineConfig, width: int) -> tuple[PrefillView, np.nda
 
 def prefill_inputs(
     chunks: Sequence[PrefillChunk], config: EngineConfig, width: int
-) -> tuple[PrefillView, np.ndarray]:
+) -> tuple[PrefillView, Int32[np.ndarray, " t"]]:
     """Return the inputs of a prefill dispatch: the chunks one after another without padding.
 
     Args:
@@ -100,7 +102,7 @@ def prefill_inputs(
         width: pages of a block table, one of `config.prefill_buckets(...)`.
 
     Returns:
-        Where the tokens go, and the tokens i32[t].
+        Where the tokens go, and the tokens.
     """
     view, tokens = empty_prefill(config, width)
     begin = 0

@@ -9,6 +9,7 @@ import heapq
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int64
 
 # A provenance tag is an int64: a token's id, plus this bit if decoding computed its cache entry.
 # Decoded keys differ from prefilled ones in the last bits, so prefixes match by tags, not by ids:
@@ -100,18 +101,18 @@ class PageAllocator:
         """Pages in no block table: free ones and those that can be evicted."""
         return len(self) - self.num_referenced
 
-    def match(self, root: PrefixKey, tags: np.ndarray) -> PrefixMatch:
+    def match(self, root: PrefixKey, tags: Int64[np.ndarray, " t"]) -> PrefixMatch:
         """Find the longest prefix of a conversation that is cached or being computed.
 
         Args:
             root: key of the adapter.
-            tags: i64[t] of the conversation.
+            tags: of the conversation.
         """
         key, full, ready, start = root, [], True, 0
         while start + self.page_size <= len(tags):
             part = tags[start : start + self.page_size]
             pages, shared = self._shared_lengths(key, part)
-            same = tuple(p for p, n in zip(pages, shared, strict=True) if n == self.page_size)
+            same = tuple(pages[shared == self.page_size].tolist())
             if not same:
                 break
             computed = tuple(p for p in same if self._computed[p] == self.page_size)
@@ -134,14 +135,14 @@ class PageAllocator:
         )
 
     def allocate(
-        self, root: PrefixKey, tags: np.ndarray, match: PrefixMatch
+        self, root: PrefixKey, tags: Int64[np.ndarray, " t"], match: PrefixMatch
     ) -> tuple[BlockTable, list[tuple[int, int]]]:
         """Reference the matched pages of a conversation and allocate pages for the rest.
 
         Args:
             root: key of the adapter.
-            tags: i64[t] of the conversation. From now on other requests match all of them, and
-                wait until they are computed.
+            tags: of the conversation. From now on other requests match all of them, and wait until
+                they are computed.
             match: result of `match` for these tags; must be ready.
 
         Returns:
@@ -185,13 +186,15 @@ class PageAllocator:
         """
         self._append(table, np.zeros(0, np.int64), computed=0)
 
-    def mark_computed(self, table: BlockTable, position: int, tags: np.ndarray) -> None:
+    def mark_computed(
+        self, table: BlockTable, position: int, tags: Int64[np.ndarray, " t"]
+    ) -> None:
         """Record that the entries of some positions have been computed.
 
         Args:
             table: the request's pages.
             position: the first of the positions.
-            tags: i64[t] of the entries.
+            tags: of the entries.
         """
         done = 0
         while done < len(tags):
@@ -245,7 +248,9 @@ class PageAllocator:
         assert (self._references >= 0).all() and not self._references[self._free].any()
         assert (self._computed <= self._planned).all()
 
-    def _shared_lengths(self, key: PrefixKey, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _shared_lengths(
+        self, key: PrefixKey, part: Int64[np.ndarray, " t"]
+    ) -> tuple[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]]:
         """The pages below a key, and how many leading tags each shares with `part`."""
         pages = np.array(self._children.get(key, ()), np.int64)
         n = min(len(part), self.page_size)
@@ -262,7 +267,7 @@ class PageAllocator:
             self._references[match.tail_page] += by
 
     def _allocate_tail(
-        self, table: BlockTable, part: np.ndarray, match: PrefixMatch
+        self, table: BlockTable, part: Int64[np.ndarray, " t"], match: PrefixMatch
     ) -> Sequence[tuple[int, int]]:
         """Take over the partly matching page, or copy it: the (source, target) pairs to copy."""
         tail = match.tail_page
@@ -279,7 +284,7 @@ class PageAllocator:
         self._references[page] += 1
         table.pages.append(page)
 
-    def _append(self, table: BlockTable, part: np.ndarray, *, computed: int) -> int:
+    def _append(self, table: BlockTable, part: Int64[np.ndarray, " t"], *, computed: int) -> int:
         """Append a new page for tags of which the first `computed` count as computed."""
         page = self._take_free_page()
         self._references[page] = 1
@@ -299,7 +304,7 @@ class PageAllocator:
         self._key[page] = key
         self._children.setdefault(key, []).append(page)
 
-    def _plan(self, page: int, part: np.ndarray) -> None:
+    def _plan(self, page: int, part: Int64[np.ndarray, " t"]) -> None:
         self._tags[page, : len(part)] = part
         self._planned[page] = len(part)
 
@@ -323,6 +328,6 @@ class PageAllocator:
         heapq.heappush(self._free, page)
 
 
-def _child_key(key: PrefixKey, tags: np.ndarray) -> PrefixKey:
+def _child_key(key: PrefixKey, tags: Int64[np.ndarray, " t"]) -> PrefixKey:
     """Key of the pages that follow a full page with these tags."""
     return hashlib.blake2b(key + tags.tobytes(), digest_size=16).digest()

@@ -12,10 +12,11 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Array, Float32, Int32, Shaped
 
 from eef_jax import sharding
 from eef_jax.config.sections import EngineConfig
-from eef_jax.engine.config import prefill_buckets, resolve
+from eef_jax.engine.config import prefill_buckets, resolve_config
 from eef_jax.engine.functions import EngineFunctions, Leaves
 from eef_jax.engine.inputs import DecodeInputs, empty_prefill
 from eef_jax.errors import ConfigError
@@ -42,7 +43,7 @@ class Programs:
     """
 
     def __init__(self, model: Model, config: EngineConfig):
-        self.config = resolve(
+        self.config = resolve_config(
             config, model.config, dtype=str(model.decoder.dtype), device=_device(model)
         )
         self.vocab_size = model.config.vocab_size
@@ -98,16 +99,20 @@ class Programs:
         self.copy([])
         jax.block_until_ready(self.cache)
 
-    def prefill(self, adapter: Leaves, chunks: PrefillView, tokens: np.ndarray) -> None:
-        """Write the entries of tokens i32[t] into the cache."""
+    def prefill(
+        self, adapter: Leaves, chunks: PrefillView, tokens: Int32[np.ndarray, " t"]
+    ) -> None:
+        """Write the entries of the tokens into the cache."""
         with self._mesh_context():
             self._cache = self._prefill(self.cache, self._frozen, adapter, chunks, tokens)
 
-    def decode(self, adapter: Leaves, inputs: DecodeInputs) -> tuple[np.ndarray, np.ndarray]:
+    def decode(
+        self, adapter: Leaves, inputs: DecodeInputs
+    ) -> tuple[Int32[np.ndarray, "n b"], Float32[np.ndarray, "n b"]]:
         """Decode up to n steps for b rows (see `EngineFunctions.decode`).
 
         Returns:
-            ids i32[n, b] and logprobs f32[n, b]; `NO_TOKEN` after a row has ended.
+            ids (`NO_TOKEN` after a row has ended) and their log-probabilities.
         """
         with self._mesh_context():
             self._cache, ids, logprobs = self._decode(self.cache, self._frozen, adapter, inputs)
@@ -159,7 +164,7 @@ def _jit(function: Callable[..., Any]) -> Any:
     return jax.jit(functools.partial(function), donate_argnames="cache")
 
 
-def _placed(leaf: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
+def _placed(leaf: Shaped[Array, "*x"], like: jax.ShapeDtypeStruct) -> Shaped[Array, "*x"]:
     """An adapter's array with the expected sharding."""
     if (leaf.shape, leaf.dtype) != (like.shape, like.dtype):
         raise ConfigError(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Int32, Int64
 
 from eef_jax.engine.pages import DECODED, BlockTable
 from eef_jax.engine.sampling import MAX_STOP_IDS, NO_TOKEN, SamplingArrays, SamplingParams
@@ -41,7 +42,7 @@ class GenerationRequest:
 
     Attributes:
         adapter: version of the adapter to generate with.
-        tags: i64[n] provenance tags of all tokens known so far, prompt first.
+        tags: provenance tags of all tokens known so far, prompt first.
         prompt_length: tokens of the prompt.
         key: two 32-bit words; together with model, adapter and tags they determine the result.
         sampling: sampling parameters.
@@ -58,7 +59,7 @@ class GenerationRequest:
     """
 
     adapter: int
-    tags: np.ndarray
+    tags: Int64[np.ndarray, " t"]
     prompt_length: int
     key: tuple[int, int]
     sampling: SamplingParams
@@ -98,6 +99,7 @@ class GenerationRequest:
     @property
     def last_decode(self) -> int:
         """Last position that decoding can feed before a prefill or the end of the request."""
+        # Beyond the tokens known so far, each entry is decoded.
         return self.run_end - 1 if self.run_end < self.num_tokens else self.max_entries - 1
 
     @property
@@ -111,8 +113,8 @@ class GenerationRequest:
         assert self.block_table is not None
         return self.block_table
 
-    def ids(self, start: int, stop: int) -> np.ndarray:
-        """Return the tokens at positions from `start` up to `stop`, as i32[stop - start]."""
+    def ids(self, start: int, stop: int) -> Int32[np.ndarray, " t"]:
+        """Return the tokens at positions from `start` up to `stop`."""
         return (self.tags[start:stop] & (DECODED - 1)).astype(np.int32)
 
     def write_sampling(self, arrays: SamplingArrays) -> None:
@@ -163,12 +165,14 @@ class GenerationRequest:
         self.on_done(result)
 
 
-def prompt_tags(ids: Sequence[int], known: Sequence[int] | np.ndarray = ()) -> np.ndarray:
-    """Return the provenance tags i64[t] of a prompt.
+def prompt_tags(
+    ids: Sequence[int], known: Sequence[int] | Int64[np.ndarray, " n"] = ()
+) -> Int64[np.ndarray, " t"]:
+    """Return the provenance tags of a prompt.
 
     Args:
         ids: its tokens, at least one.
-        known: i64[n] tags of its first entries, if earlier requests have computed them.
+        known: tags of its first entries, if earlier requests have computed them.
     """
     tags = np.asarray(ids, np.int64)
     tags[: len(known)] = known

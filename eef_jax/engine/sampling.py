@@ -6,15 +6,14 @@ Legend: b rows, v vocabulary, n stop ids.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, Int32, UInt32
 
 from eef_jax.errors import ConfigError
-
-Array = Any  # jax.Array inside a program, np.ndarray in its inputs
+from eef_jax.models.cache import AnyArray
 
 MAX_STOP_IDS = 8  # of one request, on the device
 NO_TOKEN = -1
@@ -67,20 +66,20 @@ class SamplingArrays:
     """Sampling parameters of each row of a decode dispatch.
 
     Attributes:
-        keys: u32[b, 2] raw PRNG key of each row's request.
-        temperature: f32[b]; 0: greedy.
-        top_p: f32[b].
-        top_k: i32[b]; 0: all.
-        stop_ids: i32[b, n]; padded with `NO_TOKEN`.
-        stop_from: i32[b] first position at which a stop id can be sampled.
+        keys: raw PRNG key of each row's request.
+        temperature: divides the logits; 0: greedy.
+        top_p: total probability of the tokens that are sampled from.
+        top_k: number of tokens that are sampled from; 0: all.
+        stop_ids: padded with `NO_TOKEN`.
+        stop_from: first position at which a stop id can be sampled.
     """
 
-    keys: Array
-    temperature: Array
-    top_p: Array
-    top_k: Array
-    stop_ids: Array
-    stop_from: Array
+    keys: UInt32[AnyArray, "b 2"]
+    temperature: Float32[AnyArray, " b"]
+    top_p: Float32[AnyArray, " b"]
+    top_k: Int32[AnyArray, " b"]
+    stop_ids: Int32[AnyArray, "b n"]
+    stop_from: Int32[AnyArray, " b"]
 
     @classmethod
     def empty(cls, rows: int) -> "SamplingArrays":
@@ -96,19 +95,18 @@ class SamplingArrays:
 
 
 def sample(
-    logits: jax.Array, sampling: SamplingArrays, positions: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    logits: Float32[Array, "b v"], sampling: SamplingArrays, positions: Int32[Array, " b"]
+) -> tuple[Int32[Array, " b"], Float32[Array, " b"]]:
     """Sample one token for each row.
 
     Args:
-        logits: f32[b, v].
+        logits: of the next token.
         sampling: parameters of the rows.
-        positions: i32[b] position that the sampled token will have; folded into the key.
+        positions: position that the sampled token will have; folded into the key.
 
     Returns:
-        ids: i32[b].
-        logprobs: f32[b] log-probability of each id under the distribution it was sampled from; of
-            greedy rows, whose distribution is a point mass, under temperature 1.
+        The ids, and the log-probability of each under the distribution it was sampled from; of
+        greedy rows, whose distribution is a point mass, under temperature 1.
     """
     greedy = sampling.temperature == 0
     # Sorting and drawing noise cost more than a layer of a small model, so each stage runs only if
@@ -142,22 +140,26 @@ def sample(
     return ids, sampled - normalizer
 
 
-def _argmax(scores: jax.Array) -> jax.Array:
-    """First index of each row's maximum, i32[b]."""
+def _argmax(scores: Float[Array, "b v"]) -> Int32[Array, " b"]:
+    """First index of each row's maximum."""
     # By two reductions: XLA's argmax took 5 ms for [48, 49152] on CPU, its maximum 0.2 ms.
     at_best = scores == jnp.max(scores, axis=-1, keepdims=True)
-    indices = jnp.arange(scores.shape[-1], dtype=jnp.int32)
+    indices = jnp.arange(scores.shape[-1], dtype=jnp.int32)[None]
     return jnp.min(jnp.where(at_best, indices, scores.shape[-1] - 1), axis=-1)
 
 
-def _mask_stop_ids(logits: jax.Array, stop_ids: jax.Array, early: jax.Array) -> jax.Array:
-    """Set the stop ids' logits to -inf in the rows bool[b] that may not stop yet."""
+def _mask_stop_ids(
+    logits: Float[Array, "b v"], stop_ids: Int32[Array, "b n"], early: Bool[Array, " b"]
+) -> Float[Array, "b v"]:
+    """Set the stop ids' logits to -inf in the rows that may not stop yet (`early`)."""
     rows = jnp.arange(len(stop_ids))[:, None]
     ids = jnp.where(early[:, None] & (stop_ids >= 0), stop_ids, logits.shape[-1])
     return logits.at[rows, ids].set(-jnp.inf, mode="drop")
 
 
-def _truncate(logits: jax.Array, top_p: jax.Array, top_k: jax.Array) -> jax.Array:
+def _truncate(
+    logits: Float[Array, "b v"], top_p: Float32[Array, " b"], top_k: Int32[Array, " b"]
+) -> Float[Array, "b v"]:
     """Set logits outside top-k and the nucleus to -inf; the best token always stays.
 
     Nucleus sampling: Holtzman et al. 2020, arXiv:1904.09751.
@@ -175,10 +177,12 @@ def _truncate(logits: jax.Array, top_p: jax.Array, top_k: jax.Array) -> jax.Arra
     return jnp.where(logits >= threshold, logits, -jnp.inf)
 
 
-def _gumbel(keys: jax.Array, positions: jax.Array, like: jax.Array) -> jax.Array:
-    """Gumbel noise of the shape and type of `like` [b, v], a function of key and position."""
+def _gumbel(
+    keys: UInt32[Array, "b 2"], positions: Int32[Array, " b"], like: Float[Array, "b v"]
+) -> Float[Array, "b v"]:
+    """Gumbel noise of the shape and type of `like`, a function of key and position."""
 
-    def row(key: jax.Array, position: jax.Array) -> jax.Array:
+    def row(key: UInt32[Array, "2"], position: Int32[Array, ""]) -> Float[Array, " v"]:
         key = jax.random.fold_in(jax.random.wrap_key_data(key), position)
         return jax.random.gumbel(key, like.shape[-1:], like.dtype)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float32, Int32
 
 from eef_jax.engine.chunks import choose_chunks
 from eef_jax.engine.config import has_exclusive_pages
@@ -195,7 +196,12 @@ class Scheduler:
             self._append(request, ids[:, request.row], logprobs[:, request.row])
         self.counters.count_dispatch("decode", len(ready) / self._config.max_num_seqs)
 
-    def _append(self, request: GenerationRequest, ids: np.ndarray, logprobs: np.ndarray) -> None:
+    def _append(
+        self,
+        request: GenerationRequest,
+        ids: Int32[np.ndarray, " n"],
+        logprobs: Float32[np.ndarray, " n"],
+    ) -> None:
         """Append a row's tokens to its request; tokens after its end are dropped."""
         for token, logprob in zip(ids.tolist(), logprobs.tolist(), strict=True):
             if token < 0:

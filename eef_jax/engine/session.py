@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 import numpy as np
+from jaxtyping import Int64
 
 from eef_jax.engine.request import GenerationRequest, GenerationResult, prompt_tags
 from eef_jax.engine.sampling import MAX_STOP_IDS, SamplingParams
@@ -57,7 +58,7 @@ class Session:
         ids: Sequence[int],
         *,
         limits: SessionLimits,
-        computed: Sequence[int] | np.ndarray = (),
+        computed: Sequence[int] | Int64[np.ndarray, " n"] = (),
     ):
         self._adapter = adapter
         self._limits = limits
@@ -86,7 +87,7 @@ class Session:
             self._ids += self._limits.validated(ids)
 
     def generate(
-        self, sampling: SamplingParams, key: tuple[int, int] = (0, 0)
+        self, sampling: SamplingParams, key: Sequence[int] = (0, 0)
     ) -> Future[GenerationResult]:
         """Generate tokens; they then belong to the session.
 
@@ -136,7 +137,7 @@ class Session:
             in_flight[1].cancel()
 
     def _request(
-        self, sampling: SamplingParams, key: tuple[int, int], future: Future[GenerationResult]
+        self, sampling: SamplingParams, key: Sequence[int], future: Future[GenerationResult]
     ) -> GenerationRequest:
         stop_ids = self._limits.stop_ids | frozenset(sampling.stop_ids)
         if len(stop_ids) > MAX_STOP_IDS:
@@ -148,7 +149,7 @@ class Session:
             adapter=self._adapter.version,
             tags=prompt_tags(self._ids, self._computed),
             prompt_length=len(self._ids),
-            key=key,
+            key=(key[0], key[1]),
             sampling=sampling,
             stop_ids=stop_ids,
             max_context=self._limits.max_context,

@@ -28,8 +28,30 @@ from eef_jax.kernels import cudnn, flash, paged, splash, xla
 from eef_jax.kernels.paged import pages_per_block as pages_per_block
 from eef_jax.kernels.spec import AttentionSpec as AttentionSpec
 
-Attention = Callable[[Array, Array, Array, Array, AttentionSpec], Array]
-PagedAttentionFn = Callable[[Array, Array, Array, Array, Array, AttentionSpec], Array]
+# (q, k, v, segment ids, spec) -> attended values
+Attention = Callable[
+    [
+        Float[Array, "b n t h"],
+        Float[Array, "b k t h"],
+        Float[Array, "b k t h"],
+        Int[Array, "b t"],
+        AttentionSpec,
+    ],
+    Float[Array, "b n t h"],
+]
+# (q, pages of keys, pages of values, block tables, positions, spec) -> attended values; of one new
+# token per row, or of c
+PagedAttentionFn = Callable[
+    [
+        Float[Array, "b n ..."],
+        Float[Array, "p k _ _"],
+        Float[Array, "p k s h"],
+        Int[Array, "b w"],
+        Int[Array, "b ..."],
+        AttentionSpec,
+    ],
+    Float[Array, "b n ..."],
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +60,7 @@ class PagedAttention:
 
     Attributes:
         decode: of one new token per row; arguments as for `paged.decode_in_place`.
-        prefill: of several new tokens per row; arguments as for `paged.prefill`.
+        prefill: of several new tokens per row; arguments as for `paged.prefill_gathered`.
         keys_transposed: pages of keys are [p, k, h, s] instead of [p, k, s, h].
         exclusive_pages: a page may be in the block table of only one row of a decode.
     """
@@ -67,7 +89,7 @@ def _decode(prefill: PagedAttentionFn) -> PagedAttentionFn:
     return decode
 
 
-_GATHERED = functools.partial(paged.prefill, keys_transposed=False)
+_GATHERED = functools.partial(paged.prefill_gathered, keys_transposed=False)
 
 IMPLEMENTATIONS: dict[str, Attention] = {
     "xla": xla.attention,
@@ -77,12 +99,12 @@ IMPLEMENTATIONS: dict[str, Attention] = {
 PAGED_IMPLEMENTATIONS: dict[str, PagedAttention] = {
     "pages": PagedAttention(
         decode=paged.decode_in_place,
-        prefill=functools.partial(paged.prefill, keys_transposed=True),
+        prefill=functools.partial(paged.prefill_gathered, keys_transposed=True),
         keys_transposed=True,
         exclusive_pages=True,
     ),
     "gathered": PagedAttention(decode=_decode(_GATHERED), prefill=_GATHERED),
-    "flash": PagedAttention(decode=_decode(flash.prefill), prefill=flash.prefill),
+    "flash": PagedAttention(decode=_decode(flash.prefill_in_place), prefill=flash.prefill_in_place),
 }
 # The default for each platform.
 DEFAULT_PAGED: dict[str, PagedName] = {"cpu": "pages", "tpu": "flash", "gpu": "gathered"}
@@ -97,7 +119,7 @@ class HasSoftcap(Protocol):
         """Bound of the attention scores; None if they are unbounded."""
 
 
-def resolve(name: str, mesh: Mesh | None, dtype: DTypeLike, model: HasSoftcap) -> str:
+def resolve_attention(name: str, mesh: Mesh | None, dtype: DTypeLike, model: HasSoftcap) -> str:
     """Resolve the name in a config to an implementation.
 
     Args:

@@ -71,9 +71,9 @@ def _local(
 ) -> Float[Array, "b n t h"]:
     t, s = q.shape[2], k.shape[2]
     distance = (part[0] * t + jnp.arange(t))[:, None] - jnp.arange(s)[None, :]
-    mask = (q_ids[:, :, None] == kv_ids[:, None, :]) & (distance >= 0)
+    mask = (q_ids[:, :, None] == kv_ids[:, None, :]) & (distance >= 0)[None]
     if spec.window is not None:
-        mask &= distance < spec.window
+        mask &= (distance < spec.window)[None]
     out = jax.nn.dot_product_attention(
         q.swapaxes(1, 2),
         k.swapaxes(1, 2),

@@ -30,7 +30,7 @@ NAME = "paged_flash"
 TILE = 512  # queries whose scores are in registers and VMEM at a time
 
 
-def prefill(
+def prefill_in_place(
     q: Float[Array, "b n c h"],
     k: Float[Array, "p k s h"],
     v: Float[Array, "p k s h"],

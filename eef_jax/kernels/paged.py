@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from eef_jax.kernels.spec import AttentionSpec
 from eef_jax.kernels.xla import MASK_BIAS, softcap, visible
 
-BLOCK = 512  # keys that one step of `prefill` multiplies
+BLOCK = 512  # keys that one step of `prefill_gathered` multiplies
 
 
 def decode_in_place(
@@ -52,7 +52,7 @@ def decode_in_place(
         .at[table]
         .set(jnp.broadcast_to(jnp.arange(table.shape[1]) * s, table.shape), mode="drop")
     )
-    distance = positions[owner][:, None] - (first[:, None] + jnp.arange(s))
+    distance = positions[owner][:, None] - (first[:, None] + jnp.arange(s)[None])
     bias = jnp.where(visible(distance, spec), 0.0, MASK_BIAS)[:, None, None]
     products = _einsum("pkgh,pkhs->pkgs", q[owner], k.astype(q.dtype))
     scores = softcap(products, spec) + bias
@@ -63,7 +63,7 @@ def decode_in_place(
     return _combine_pages(peak, total, mixed, table).astype(q.dtype).reshape(b, n, h)
 
 
-def prefill(
+def prefill_gathered(
     q: Float[Array, "b n c h"],
     k: Float[Array, "p k _ _"],
     v: Float[Array, "p k s h"],
@@ -105,7 +105,8 @@ def prefill(
             keys = k[page].swapaxes(1, 2).reshape(values.shape)
         equation = "bkch,bkhs->bkcs" if keys_transposed else "bkch,bksh->bkcs"
         scores = softcap(_einsum(equation, q, keys.astype(q.dtype)), spec)
-        distance = positions[:, :, None] - (first * s + jnp.arange(values.shape[2]))
+        columns = first * s + jnp.arange(values.shape[2])
+        distance = positions[:, :, None] - columns[None, None]
         bias = jnp.where(visible(distance, spec), 0.0, MASK_BIAS)
         scores = scores.reshape(b, kv_heads, n // kv_heads, c, -1) + bias[:, None, None]
         scores = scores.reshape(b, kv_heads, q.shape[2], -1)
@@ -118,7 +119,7 @@ def prefill(
 
 
 def pages_per_block(page_size: int) -> int:
-    """Number of pages that one step of `prefill` multiplies.
+    """Number of pages that one step of `prefill_gathered` multiplies.
 
     A row's bits depend on where blocks start, so tables of all widths start theirs at the same
     pages.

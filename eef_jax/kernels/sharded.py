@@ -14,7 +14,17 @@ from eef_jax import sharding
 from eef_jax.errors import ConfigError
 
 # (q, k, v, segment ids of the queries, those of the keys, number of the context part) -> heads
-LocalAttention = Callable[[Array, Array, Array, Array, Array, Array], Array]
+LocalAttention = Callable[
+    [
+        Float[Array, "b n t h"],
+        Float[Array, "b k s h"],
+        Float[Array, "b k s h"],
+        Int[Array, "b t"],
+        Int[Array, "b s"],
+        Int[Array, "1"],
+    ],
+    Float[Array, "b n t h"],
+]
 
 
 def axis_size(axis: str) -> int:

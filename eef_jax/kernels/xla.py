@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from eef_jax.kernels import sharded
 from eef_jax.kernels.spec import AttentionSpec
@@ -125,7 +125,7 @@ def _bwd(
     q, k, v, where, out, log_total = residuals
     t, s = q.shape[3], k.shape[2]
     pairs = _BlockPairs(spec, where)
-    dots = jnp.sum(d_out.astype(jnp.float32) * out, axis=-1, keepdims=True)
+    dots = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), axis=-1, keepdims=True)
     queries, d_outs, dots = (pairs.queries(x, 3) for x in (q, d_out, dots))
     keys, keys_transposed = pairs.keys(k, 2), pairs.keys(k.swapaxes(2, 3), 3)
     values_transposed = pairs.keys(v.swapaxes(2, 3), 3)
@@ -174,7 +174,7 @@ class _BlockPairs:
         ends_at = jnp.cumsum(per_block)
         self._start = self._max_pairs - ends_at[-1]
         number = jnp.arange(self._max_pairs) - self._start
-        self._i = jnp.sum(ends_at <= number[:, None], axis=1)
+        self._i = jnp.sum(ends_at[None] <= number[:, None], axis=1)
         self._j = first[self._i] + number - (ends_at - per_block)[self._i]
 
     def _first_visible(
@@ -182,20 +182,22 @@ class _BlockPairs:
     ) -> Int[Array, " i"]:
         """The first key that the query at a position sees, in the row where that is earliest."""
         new = jnp.diff(kv_ids, axis=1, prepend=kv_ids[:, :1] - 1) != 0
-        starts = jax.lax.cummax(jnp.where(new, jnp.arange(new.shape[1]), 0), axis=1)
+        starts = jax.lax.cummax(jnp.where(new, jnp.arange(new.shape[1])[None], 0), axis=1)
         first = starts.min(axis=0)[positions]
         window = self._spec.window
         return first if window is None else jnp.maximum(first, positions + 1 - window)
 
-    def queries(self, x: Array, axis: int, padding: int = 0) -> Array:
+    def queries(
+        self, x: Shaped[Array, "..."], axis: int, padding: int = 0
+    ) -> Shaped[Array, "i ..."]:
         """Cut queries into blocks along an axis: [.., t, ..] -> [i, .., x, ..]."""
         return _block(x, axis, self._rows, padding)
 
-    def keys(self, x: Array, axis: int, padding: int = 0) -> Array:
+    def keys(self, x: Shaped[Array, "..."], axis: int, padding: int = 0) -> Shaped[Array, "j ..."]:
         """Cut keys into blocks along an axis: [.., s, ..] -> [j, .., y, ..]."""
         return _block(x, axis, self._columns, padding)
 
-    def loop(self, add: Callable[[Array, Array, Any], Any], sums: Any) -> Any:
+    def loop(self, add: Callable[[Int[Array, ""], Int[Array, ""], Any], Any], sums: Any) -> Any:
         """Accumulate over all pairs: add(i, j, sums) returns the next sums.
 
         One loop over the pairs that these rows need takes 130 to 160 ms for a layer of SmolLM2-135M
@@ -221,13 +223,13 @@ class _BlockPairs:
         """Scores of a pair of blocks: without and with the mask."""
         unmasked = softcap(_einsum("bkgxh,bkhy->bkgxy", query, key), self._spec)
         columns = j * self._columns + jnp.arange(self._columns)
-        distance = _at(self._positions, i)[:, None] - columns
+        distance = _at(self._positions, i)[:, None] - columns[None]
         same = _at(self._q_ids, i)[:, :, None] == _at(self._kv_ids, j)[:, None]
-        bias = jnp.where(same & visible(distance, self._spec), 0.0, MASK_BIAS)
+        bias = jnp.where(same & visible(distance, self._spec)[None], 0.0, MASK_BIAS)
         return unmasked, unmasked + bias[:, None, None]
 
 
-def _block(x: Array, axis: int, size: int, padding: int) -> Array:
+def _block(x: Shaped[Array, "..."], axis: int, size: int, padding: int) -> Shaped[Array, "n ..."]:
     """Cut an axis into leading blocks: [.., t, ..] -> [t / size, .., size, ..], the last padded."""
     widths = [(0, -x.shape[axis] % size if i == axis else 0) for i in range(x.ndim)]
     x = jnp.pad(x, widths, constant_values=padding)
@@ -235,18 +237,20 @@ def _block(x: Array, axis: int, size: int, padding: int) -> Array:
     return jnp.moveaxis(x.reshape(shape), axis, 0)
 
 
-def _unblock(x: Array, axis: int, length: int) -> Array:
+def _unblock(x: Shaped[Array, "n ..."], axis: int, length: int) -> Shaped[Array, "..."]:
     """Undo `_block`: [n, .., size, ..] -> [.., length, ..]."""
     x = jnp.moveaxis(x, 0, axis)
     whole = x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
     return jax.lax.slice_in_dim(whole, 0, length, axis=axis)
 
 
-def _at(x: Array, i: Int[Array, ""]) -> Array:
+def _at(x: Shaped[Array, "n ..."], i: Int[Array, ""]) -> Shaped[Array, "..."]:
     return jax.lax.dynamic_index_in_dim(x, i, keepdims=False)
 
 
-def _put(x: Array, block: Array, i: Int[Array, ""]) -> Array:
+def _put(
+    x: Float[Array, "n ..."], block: Float[Array, "..."], i: Int[Array, ""]
+) -> Float[Array, "n ..."]:
     return jax.lax.dynamic_update_index_in_dim(x, block, i, axis=0)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import jax
 from flax import nnx
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, Key
 
 from eef_jax import kernels
 from eef_jax.config.sections import TARGETS
@@ -20,8 +21,8 @@ from eef_jax.models.norm import make_norm
 from eef_jax.models.rope import RotaryEmbedding, apply_rotary
 
 # A dropout key for each projection; None drops nothing there.
-Keys = Mapping[str, jax.Array | None]
-NO_DROPOUT: Keys = dict.fromkeys(TARGETS)
+DropoutKeys = Mapping[str, Key[Array, ""] | None]
+NO_DROPOUT: DropoutKeys = dict.fromkeys(TARGETS)
 
 
 class Block(nnx.Module):
@@ -77,49 +78,55 @@ class Block(nnx.Module):
 
     def __call__(
         self,
-        x: jax.Array,
+        x: Float[Array, "b t d"],
         rotary: RotaryEmbedding,
-        segment_ids: jax.Array,
-        dropout_key: jax.Array | None,
-    ) -> jax.Array:
+        segment_ids: Int[Array, "b t"],
+        dropout_key: Key[Array, ""] | None,
+    ) -> Float[Array, "b t d"]:
         """Map the residual stream of packed rows to that of the next layer.
 
         Args:
-            x: [b, t, d].
-            rotary: cosines and sines of the positions, [b, t, h / 2] each.
-            segment_ids: i32[b, t]; tokens see earlier ones of their own segment.
+            x: the residual stream.
+            rotary: cosines and sines of the positions.
+            segment_ids: tokens see earlier ones of their own segment.
             dropout_key: drops inputs of the adapters; None drops nothing.
-
-        Returns:
-            [b, t, d].
         """
         keys = _split(dropout_key)
         mixed = self.attend(self.attention_norm(x), rotary, segment_ids, keys)
         return self._rest(x, mixed, keys)
 
     def extend(
-        self, x: jax.Array, rotary: RotaryEmbedding, view: CacheView, cache: LayerCache
-    ) -> tuple[jax.Array, LayerCache]:
+        self,
+        x: Float[Array, "1 t d"],
+        rotary: RotaryEmbedding,
+        view: CacheView,
+        cache: LayerCache,
+    ) -> tuple[Float[Array, "1 t d"], LayerCache]:
         """Run new tokens through the layer, on top of its cache.
 
         Args:
-            x: [1, t, d] residual stream of the new tokens.
-            rotary: cosines and sines of their positions, [1, t, h / 2] each.
+            x: residual stream of the new tokens.
+            rotary: cosines and sines of their positions.
             view: where their keys and values are written, and what they attend to.
             cache: the layer's cache.
 
         Returns:
-            The residual stream [1, t, d], and the cache with the new keys and values.
+            The residual stream, and the cache with the new keys and values.
         """
         q, k, v = self._qkv(self.attention_norm(x), rotary, NO_DROPOUT)
+        # Written first: a token attends to itself and to other new tokens through the cache.
         cache = view.write(cache, k[0], v[0])
         heads = view.attend(q[0].swapaxes(0, 1), cache, self.attention_spec)
         return self._rest(x, self._out(heads.swapaxes(0, 1)[None], NO_DROPOUT), NO_DROPOUT), cache
 
     def attend(
-        self, x: jax.Array, rotary: RotaryEmbedding, segment_ids: jax.Array, keys: Keys = NO_DROPOUT
-    ) -> jax.Array:
-        """Causal self-attention of normed inputs [b, t, d] within their segments: [b, t, d]."""
+        self,
+        x: Float[Array, "b t d"],
+        rotary: RotaryEmbedding,
+        segment_ids: Int[Array, "b t"],
+        keys: DropoutKeys = NO_DROPOUT,
+    ) -> Float[Array, "b t d"]:
+        """Causal self-attention of normed inputs within their segments."""
         q, k, v = self._qkv(x, rotary, keys)
         heads = kernels.attention(
             q,
@@ -131,10 +138,12 @@ class Block(nnx.Module):
         )
         return self._out(heads, keys)
 
-    def feed_forward(self, x: jax.Array, keys: Keys = NO_DROPOUT) -> jax.Array:
-        """down(act(gate(x)) * up(x)) of normed [b, t, d], through [b, t, f]."""
+    def feed_forward(
+        self, x: Float[Array, "b t d"], keys: DropoutKeys = NO_DROPOUT
+    ) -> Float[Array, "b t d"]:
+        """down(act(gate(x)) * up(x)) of normed inputs."""
 
-        def down(gate: jax.Array, up: jax.Array) -> jax.Array:
+        def down(gate: Float[Array, "b t f"], up: Float[Array, "b t f"]) -> Float[Array, "b t d"]:
             gated = ACTIVATIONS[self.activation](gate) * up
             return self.down_proj(gated, dropout_key=keys["down_proj"])
 
@@ -148,33 +157,36 @@ class Block(nnx.Module):
         """The linear layers, in the order of `TARGETS`."""
         return [getattr(self, name) for name in TARGETS]
 
-    def _rest(self, x: jax.Array, mixed: jax.Array, keys: Keys) -> jax.Array:
+    def _rest(
+        self, x: Float[Array, "b t d"], mixed: Float[Array, "b t d"], keys: DropoutKeys
+    ) -> Float[Array, "b t d"]:
         """The part after attention; it is the same with and without a cache."""
         x = x + _if(self.attention_post_norm, mixed)
         return x + _if(self.mlp_post_norm, self.feed_forward(self.mlp_norm(x), keys))
 
     def _qkv(
-        self, x: jax.Array, rotary: RotaryEmbedding, keys: Keys
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Project, norm and rotate: q [b, n, t, h], k and v [b, t, k, h]."""
+        self, x: Float[Array, "b t d"], rotary: RotaryEmbedding, keys: DropoutKeys
+    ) -> tuple[Float[Array, "b n t h"], Float[Array, "b t k h"], Float[Array, "b t k h"]]:
+        """Project, norm and rotate: queries, keys and values."""
 
-        def heads(name: str) -> jax.Array:
+        def heads(name: str) -> Float[Array, "b t n h"]:
             y = getattr(self, name)(x, dropout_key=keys[name])
             return y.reshape(*y.shape[:2], -1, self.head_dim)
 
+        # Keys and values keep their tokens first: the cache is written token by token.
         q = apply_rotary(_if(self.q_norm, heads("q_proj")), rotary).swapaxes(1, 2)
         return q, apply_rotary(_if(self.k_norm, heads("k_proj")), rotary), heads("v_proj")
 
-    def _out(self, heads: jax.Array, keys: Keys) -> jax.Array:
+    def _out(self, heads: Float[Array, "b n t h"], keys: DropoutKeys) -> Float[Array, "b t d"]:
         b, _, t, _ = heads.shape
         return self.o_proj(heads.swapaxes(1, 2).reshape(b, t, -1), dropout_key=keys["o_proj"])
 
 
-def _if(optional: nnx.Module | None, x: jax.Array) -> jax.Array:
+def _if(optional: nnx.Module | None, x: Float[Array, "*x"]) -> Float[Array, "*x"]:
     return x if optional is None else optional(x)
 
 
-def _split(dropout_key: jax.Array | None) -> Keys:
+def _split(dropout_key: Key[Array, ""] | None) -> DropoutKeys:
     """One dropout key for each projection; without a key, nothing is dropped."""
     if dropout_key is None:
         return NO_DROPOUT

@@ -76,11 +76,12 @@ def from_sources(
     """
     decoder = _abstract_decoder(config, options, mesh)
     leaves = parameter_leaves(decoder)
+    # Files and seeds know each layer by its own name, so stacks are filled layer by layer.
     variables = fill(leaves, sources(unstacked_shapes(leaves)), mesh)
     return _model(_with_variables(decoder, variables), config, options.lora)
 
 
-def abstract(
+def abstract_model(
     config: ModelConfig, options: ModelOptions = DEFAULT_OPTIONS, *, mesh: Mesh | None = None
 ) -> Model:
     """Make a model of shapes (`jax.ShapeDtypeStruct`) in place of values: nothing is allocated.
@@ -115,7 +116,7 @@ def unrolled(model: Model) -> Model:
 
 
 def _abstract_decoder(config: ModelConfig, options: ModelOptions, mesh: Mesh | None) -> Decoder:
-    attention = kernels.resolve(options.attention, mesh, options.dtype, config)
+    attention = kernels.resolve_attention(options.attention, mesh, options.dtype, config)
 
     def build() -> Decoder:
         decoder = Decoder(
@@ -133,6 +134,8 @@ def _abstract_decoder(config: ModelConfig, options: ModelOptions, mesh: Mesh | N
             stacking.stack_layers(decoder)
         return decoder
 
+    # Traced, not run: adding adapters, quantizing and stacking layers allocates nothing, and the
+    # zeros that the modules are made with never exist.
     return nnx.eval_shape(build)
 
 
@@ -175,6 +178,7 @@ def _with_variables(
 
 def _model(decoder: Decoder, config: ModelConfig, lora: LoraConfig | None) -> Model:
     """Split a decoder: an adapter alone is trainable, without one every parameter is."""
+    # An adapter's LoRAParam is a Param, too, so with an adapter the filter must name the subclass.
     kind = nnx.Param if lora is None else nnx.LoRAParam
     graphdef, *states = nnx.split(decoder, kind, ...)
     trainable, frozen = states

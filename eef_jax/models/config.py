@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 
 import jax
+from jaxtyping import Array, Float
 
 from eef_jax.config.sections import LoraConfig
 from eef_jax.errors import ConfigError, did_you_mean
@@ -13,7 +14,7 @@ from eef_jax.models.rope import RopeScaling
 
 DTYPES = ("float32", "bfloat16", "float16")
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+ACTIVATIONS: dict[str, Callable[[Float[Array, "*x"]], Float[Array, "*x"]]] = {
     "silu": jax.nn.silu,
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
 }

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32, Int, Key
 
 from eef_jax.models import remat as remat_lib
 from eef_jax.models.block import Block
@@ -69,27 +70,30 @@ class Decoder(nnx.Module):
 
     def __call__(
         self,
-        tokens: jax.Array,
-        positions: jax.Array,
-        segment_ids: jax.Array,
+        tokens: Int[Array, "b t"],
+        positions: Int[Array, "b t"],
+        segment_ids: Int[Array, "b t"],
         *,
-        dropout_key: jax.Array | None = None,
-    ) -> jax.Array:
+        dropout_key: Key[Array, ""] | None = None,
+    ) -> Float[Array, "b t d"]:
         """Run packed rows in full.
 
         Args:
-            tokens: i32[b, t] token ids.
-            positions: i32[b, t] position of each token in its segment.
-            segment_ids: i32[b, t]; a token sees earlier tokens of its segment; 0 is padding.
+            tokens: token ids.
+            positions: position of each token in its segment.
+            segment_ids: a token sees earlier tokens of its segment; 0 is padding.
             dropout_key: drops inputs of the adapters; None drops nothing.
 
         Returns:
-            The normed output of the last layer [b, t, d], ready for `logits`.
+            The normed output of the last layer, ready for `logits`.
         """
         x = self.embed_tokens(tokens)
         rotary = self.rotary_embeddings(positions)
 
-        def layer(block: Block, kind: int, index: jax.Array | int, x: jax.Array) -> jax.Array:
+        def layer(
+            block: Block, kind: int, index: Int[Array, ""] | int, x: Float[Array, "b t d"]
+        ) -> Float[Array, "b t d"]:
+            # A key by the number of the layer: stacked layers drop what separate ones drop.
             key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
             x = block(x, rotary[kind], segment_ids, key)
             return constrain(x, ("batch", "sequence", None))
@@ -97,19 +101,21 @@ class Decoder(nnx.Module):
         x = remat_lib.run_layers(self.layers, layer, x, scanned=self.scanned, remat=self.remat)
         return self.norm(x)
 
-    def extend(self, tokens: jax.Array, view: CacheView, cache: Cache) -> tuple[jax.Array, Cache]:
+    def extend(
+        self, tokens: Int[Array, " t"], view: CacheView, cache: Cache
+    ) -> tuple[Float[Array, "t d"], Cache]:
         """Run new tokens on top of a cache.
 
         Args:
-            tokens: i32[t] token ids.
+            tokens: token ids.
             view: where their keys and values are written and what they attend to; padding is not
                 written, and its output is undefined.
             cache: from `cache.init_cache`; donate it to the surrounding jit.
 
         Returns:
-            The normed output [t, d], and the cache with the new tokens in it.
+            The normed output, and the cache with the new tokens in it.
         """
-        x = self.embed_tokens(tokens[None])
+        x = self.embed_tokens(tokens[None])  # one row of tokens of many conversations
         rotary = [materialize(each) for each in self.rotary_embeddings(view.positions[None])]
         new_cache = []
         for layer, layer_rotary, layer_cache in zip(self.layers, rotary, cache, strict=True):
@@ -117,11 +123,13 @@ class Decoder(nnx.Module):
             new_cache.append(layer_cache)
         return self.norm(x)[0], tuple(new_cache)
 
-    def logits(self, hidden: jax.Array) -> jax.Array:
-        """Map the normed output [..., d] to float32 logits of the next token [..., v]."""
+    def logits(self, hidden: Float[Array, "*x d"]) -> Float32[Array, "*x v"]:
+        """Map the normed output to logits of the next token."""
         return self.logits_fn(hidden.dtype)(hidden)
 
-    def logits_fn(self, dtype: DTypeLike) -> Callable[[jax.Array], jax.Array]:
+    def logits_fn(
+        self, dtype: DTypeLike
+    ) -> Callable[[Float[Array, "*x d"]], Float32[Array, "*x v"]]:
         """`logits` as a function whose weight is cast and all-gathered once.
 
         For loops over chunks of tokens, which would otherwise gather the weight for every chunk.
@@ -135,7 +143,8 @@ class Decoder(nnx.Module):
             weight, axes, contract = self.head[...], ("embed", "vocab"), 0
         weight = all_gather_fsdp(weight.astype(dtype), axes)
 
-        def logits(hidden: jax.Array) -> jax.Array:
+        def logits(hidden: Float[Array, "*x d"]) -> Float32[Array, "*x v"]:
+            # Contracted as it is stored: a transposed copy of the table would be as large.
             scores = jax.lax.dot_general(
                 hidden,
                 weight,
@@ -147,8 +156,9 @@ class Decoder(nnx.Module):
 
         return logits
 
-    def embed_tokens(self, tokens: jax.Array) -> jax.Array:
-        """Input of the first layer [b, t, d] for token ids i32[b, t]."""
+    def embed_tokens(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
+        """Input of the first layer."""
+        # By default, JAX would compare each id with the size of the table, to fill in NaN.
         x = jnp.take(self.embed[...], tokens, axis=0, mode="clip").astype(self.dtype)
         # The lookup stays sharded along the width under fsdp, and an all-to-all then shards rows:
         # what is communicated has the size of the activations, not of the embedding table.
@@ -157,8 +167,8 @@ class Decoder(nnx.Module):
             x = x * jnp.asarray(self.config.embedding_scale, self.dtype)
         return constrain(x, ("batch", "sequence", None))
 
-    def rotary_embeddings(self, positions: jax.Array) -> list[RotaryEmbedding]:
-        """The rotary embedding of each layer at positions i32[b, t]."""
+    def rotary_embeddings(self, positions: Int[Array, "b t"]) -> list[RotaryEmbedding]:
+        """The rotary embedding of each layer at the tokens' positions."""
         config = self.config
         unwindowed = rotary_embedding(
             positions,

@@ -9,12 +9,13 @@ import zlib
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 STD = 0.02
 
 
-def initial(path: tuple[Any, ...], shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Make the float32 values of one parameter.
+def initial(path: tuple[Any, ...], shape: tuple[int, ...], seed: int) -> Float32[np.ndarray, "..."]:
+    """Make the values of one parameter.
 
     Norms are 1 (zero-centered ones 0), biases 0, matrices normal with deviation 0.02. An adapter's
     a is uniform within 1 / sqrt(in) and its b is 0, so that a fresh adapter changes nothing
@@ -25,6 +26,7 @@ def initial(path: tuple[Any, ...], shape: tuple[int, ...], seed: int) -> np.ndar
         shape: shape of the parameter.
         seed: seed of the run.
     """
+    # CRC-32 instead of `hash`, whose values for strings differ between processes.
     rng = np.random.default_rng([seed, zlib.crc32(str(path).encode())])
     if path[-1] in ("lora_b", "bias", "excess"):
         return np.zeros(shape, np.float32)

@@ -36,6 +36,7 @@ def check_fits(model: Model, mesh: Mesh) -> None:
         ConfigError: it does not fit; with the numbers.
     """
     wanted = bytes_per_device(model, mesh)
+    # Each device is asked: others of the process may hold more.
     for device in mesh.devices.flat:
         memory: dict[str, Any] = device.memory_stats() or {}
         if (limit := memory.get("bytes_limit")) is not None:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Shaped
 
 from eef_jax.config.sections import LoraConfig
 from eef_jax.models import stacking
@@ -58,6 +59,7 @@ def content_hash(state: nnx.State) -> str:
     all of them must call this.
     """
     digest = hashlib.sha256()
+    # By layer and in the order of names, so that stacked layers hash like separate ones.
     named = stacking.by_layer(state)
     for path in sorted(named, key=str):
         variable, row = named[path]
@@ -68,15 +70,18 @@ def content_hash(state: nnx.State) -> str:
     return digest.hexdigest()
 
 
-def _host_chunks(array: jax.Array) -> Iterator[np.ndarray]:
+def _host_chunks(array: Shaped[Array, "..."]) -> Iterator[Shaped[np.ndarray, "..."]]:
     """An array's values on the host, in chunks along its first axis."""
     if array.is_fully_addressable or array.is_fully_replicated:
+        # Fetched without a program, so that one process alone can hash its own arrays.
         yield np.asarray(jax.device_get(array))
     else:
         yield from fetch_chunks(array)
 
 
-def fetch_chunks(array: jax.Array, chunk_bytes: int = _CHUNK_BYTES) -> Iterator[np.ndarray]:
+def fetch_chunks(
+    array: Shaped[Array, "n ..."], chunk_bytes: int = _CHUNK_BYTES
+) -> Iterator[Shaped[np.ndarray, "_ ..."]]:
     """Fetch the values of an array that is sharded over processes.
 
     Args:
@@ -95,6 +100,8 @@ def fetch_chunks(array: jax.Array, chunk_bytes: int = _CHUNK_BYTES) -> Iterator[
 
 
 @functools.cache
-def _replicated_slice(sharding: NamedSharding) -> Callable[[jax.Array, int, int], jax.Array]:
+def _replicated_slice(
+    sharding: NamedSharding,
+) -> Callable[[Shaped[Array, "n ..."], int, int], Shaped[Array, "_ ..."]]:
     """A jitted (array, start, size) -> rows of the array with this sharding."""
     return jax.jit(jax.lax.dynamic_slice_in_dim, static_argnums=2, out_shardings=sharding)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32
 
 from eef_jax.models.config import ModelConfig
 
@@ -15,8 +16,9 @@ class RMSNorm(nnx.Module):
         self.weight = nnx.Param(jnp.ones(width, param_dtype), axes=("norm",))
         self.eps = eps
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return _normed(x, self.eps).astype(x.dtype) * self.weight[...].astype(x.dtype)
+    def __call__(self, x: Float[Array, "*x d"]) -> Float[Array, "*x d"]:
+        weight = jax.lax.broadcast_to_rank(self.weight[...].astype(x.dtype), x.ndim)
+        return _normed(x, self.eps).astype(x.dtype) * weight
 
 
 class ZeroCenteredRMSNorm(nnx.Module):
@@ -26,8 +28,8 @@ class ZeroCenteredRMSNorm(nnx.Module):
         self.excess = nnx.Param(jnp.zeros(width, param_dtype), axes=("norm",))
         self.eps = eps
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        weight = 1.0 + self.excess[...].astype(jnp.float32)
+    def __call__(self, x: Float[Array, "*x d"]) -> Float[Array, "*x d"]:
+        weight = jax.lax.broadcast_to_rank(1.0 + self.excess[...].astype(jnp.float32), x.ndim)
         return (_normed(x, self.eps) * weight).astype(x.dtype)
 
 
@@ -39,6 +41,7 @@ def make_norm(
     return kind(width, eps=config.rms_eps, param_dtype=param_dtype)
 
 
-def _normed(x: jax.Array, eps: float) -> jax.Array:
+def _normed(x: Float[Array, "*x d"], eps: float) -> Float32[Array, "*x d"]:
+    # The mean of many squares loses its last bits in bfloat16, and squares overflow in float16.
     wide = x.astype(jnp.float32)
     return wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Float, Shaped
 
 from eef_jax import sharding
 from eef_jax.models import stacking
@@ -21,7 +22,7 @@ Leaf = nnx.Variable | QuantizedWeight
 # Parameters as files have them: a quantized weight is one leaf.
 Leaves = dict[hf_names.ParamPath, Leaf]
 # Makes a part of a parameter: one slice per dimension -> values.
-Source = Callable[[tuple[slice, ...]], np.ndarray]
+Source = Callable[[tuple[slice, ...]], Float[np.ndarray, "..."]]
 # The source of one layer's parameter, by its path and the leaf that it becomes (a part of).
 SourceOf = Callable[[hf_names.ParamPath, Leaf], Source]
 
@@ -31,6 +32,7 @@ def parameter_leaves(decoder: Decoder) -> Leaves:
     leaves: Leaves = {}
     for path, variable in nnx.to_flat_state(nnx.state(decoder, nnx.Param)):
         owner = hf_names.submodule(decoder, path[:-1])
+        # Files hold one tensor for its codes and scales.
         if isinstance(owner, QuantizedWeight):
             leaves[path[:-1]] = owner
         else:
@@ -59,7 +61,7 @@ def stacked_source(path: hf_names.ParamPath, leaf: Leaf, source_of: SourceOf) ->
     if not _is_stack(leaf):
         return sources[0]
 
-    def part(index: tuple[slice, ...]) -> np.ndarray:
+    def part(index: tuple[slice, ...]) -> Float[np.ndarray, "layers ..."]:
         return np.stack([source(index[1:]) for source in sources[index[0]]])
 
     return part
@@ -123,7 +125,7 @@ def place_leaf(
     return {path: _put(leaf, source, mesh)}
 
 
-def _encoded(leaf: QuantizedWeight, source: Source) -> dict[str, np.ndarray]:
+def _encoded(leaf: QuantizedWeight, source: Source) -> dict[str, Shaped[np.ndarray, "..."]]:
     whole = (slice(None), slice(None))
     if not _is_stack(leaf):
         return leaf.encode(source(whole))
@@ -133,7 +135,7 @@ def _encoded(leaf: QuantizedWeight, source: Source) -> dict[str, np.ndarray]:
 
 
 def _put(variable: nnx.Variable, source: Source, mesh: Mesh | None) -> nnx.Variable:
-    def part(index: Any) -> np.ndarray:
+    def part(index: Any) -> Shaped[np.ndarray, "..."]:
         return np.asarray(source(index), variable.dtype)
 
     if mesh is None:

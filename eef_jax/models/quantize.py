@@ -14,11 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Float, Float32, Int, Integer, Shaped, UInt
 
 from eef_jax.errors import ConfigError, did_you_mean
 
 NF4_BLOCK = 64  # consecutive weights of one output that share a scale
-Restore = Callable[[jax.Array, jax.Array], jax.Array]  # codes, scales -> weight
+# (codes, scales) -> weight
+Restore = Callable[[Integer[Array, "_ d_out"], Float32[Array, "..."]], Float32[Array, "d_in d_out"]]
+# Saved for the backward pass of a product: codes and scales.
+_Residuals = tuple[Integer[Array, "_ d_out"], Float32[Array, "..."]]
 _COLUMNS = 256  # columns encoded at a time, which bounds the temporary memory of encoding
 
 
@@ -36,25 +40,34 @@ class QuantizedWeight(nnx.Module, abc.ABC):
     scale: nnx.Param
 
     @abc.abstractmethod
-    def encode(self, weight: np.ndarray) -> dict[str, np.ndarray]:
-        """Encode a float weight [in, out]: codes and scales by attribute name."""
+    def encode(
+        self, weight: Float[np.ndarray, "d_in d_out"]
+    ) -> dict[str, Shaped[np.ndarray, "..."]]:
+        """Encode a weight: codes and scales by attribute name."""
 
     @staticmethod
     @abc.abstractmethod
-    def restore(codes: jax.Array, scale: jax.Array) -> jax.Array:
-        """Decode codes and scales to a weight float32[in, out]."""
+    def restore(
+        codes: Integer[Array, "_ d_out"], scale: Float32[Array, "..."]
+    ) -> Float32[Array, "d_in d_out"]:
+        """Decode codes and scales to a weight."""
 
-    def dequantize(self) -> jax.Array:
-        """The weight, float32[in, out]."""
+    def dequantize(self) -> Float32[Array, "d_in d_out"]:
+        """The weight."""
         return self.restore(self.codes[...], self.scale[...])
 
-    def product(self, x: jax.Array) -> jax.Array:
-        """Multiply x [..., in] by the weight, in the type of x."""
+    def product(self, x: Float[Array, "*n d_in"]) -> Float[Array, "*n d_out"]:
+        """Multiply x by the weight, in the type of x."""
         return _product(self.restore, x, self.codes[...], self.scale[...])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _product(restore: Restore, x: jax.Array, codes: jax.Array, scale: jax.Array) -> jax.Array:
+def _product(
+    restore: Restore,
+    x: Float[Array, "*n d_in"],
+    codes: Integer[Array, "_ d_out"],
+    scale: Float32[Array, "..."],
+) -> Float[Array, "*n d_out"]:
     # The barriers make dequantization wait for x here and for the gradient in the backward pass.
     # Without them XLA dequantizes the weights of all layers first, in the memory that quantizing
     # saved. (On CPU it still does: it drops barriers there.)
@@ -63,14 +76,17 @@ def _product(restore: Restore, x: jax.Array, codes: jax.Array, scale: jax.Array)
 
 
 def _fwd(
-    restore: Restore, x: jax.Array, codes: jax.Array, scale: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    restore: Restore,
+    x: Float[Array, "*n d_in"],
+    codes: Integer[Array, "_ d_out"],
+    scale: Float32[Array, "..."],
+) -> tuple[Float[Array, "*n d_out"], _Residuals]:
     return _product(restore, x, codes, scale), (codes, scale)
 
 
 def _bwd(
-    restore: Restore, residuals: tuple[jax.Array, jax.Array], grad: jax.Array
-) -> tuple[jax.Array, np.ndarray, jax.Array]:
+    restore: Restore, residuals: _Residuals, grad: Float[Array, "*n d_out"]
+) -> tuple[Float[Array, "*n d_in"], Shaped[np.ndarray, "_ d_out"], Float32[Array, "..."]]:
     grad, codes, scale = jax.lax.optimization_barrier((grad, *residuals))
     dx = grad @ restore(codes, scale).astype(grad.dtype).T
     return dx, np.zeros(codes.shape, jax.dtypes.float0), jnp.zeros_like(scale)
@@ -87,7 +103,9 @@ class Int8(QuantizedWeight):
         self.codes = nnx.Param(jnp.zeros(shape, jnp.int8), axes=axes)
         self.scale = nnx.Param(jnp.zeros(shape[1:], jnp.float32), axes=axes[1:])
 
-    def encode(self, weight: np.ndarray) -> dict[str, np.ndarray]:
+    def encode(
+        self, weight: Float[np.ndarray, "d_in d_out"]
+    ) -> dict[str, Shaped[np.ndarray, "..."]]:
         codes, scale = np.empty(self.shape, np.int8), np.empty(self.shape[1], np.float32)
         for at in _columns(self.shape):
             part = weight[:, at].astype(np.float32)
@@ -96,8 +114,10 @@ class Int8(QuantizedWeight):
         return {"codes": codes, "scale": scale}
 
     @staticmethod
-    def restore(codes: jax.Array, scale: jax.Array) -> jax.Array:
-        return codes.astype(jnp.float32) * scale
+    def restore(
+        codes: Int[Array, "d_in d_out"], scale: Float32[Array, " d_out"]
+    ) -> Float32[Array, "d_in d_out"]:
+        return codes.astype(jnp.float32) * scale[None]
 
 
 class Nf4(QuantizedWeight):
@@ -119,7 +139,9 @@ class Nf4(QuantizedWeight):
         self.codes = nnx.Param(jnp.zeros(halved, jnp.uint8), axes=axes)
         self.scale = nnx.Param(jnp.zeros(blocks, jnp.float32), axes=axes)
 
-    def encode(self, weight: np.ndarray) -> dict[str, np.ndarray]:
+    def encode(
+        self, weight: Float[np.ndarray, "d_in d_out"]
+    ) -> dict[str, Shaped[np.ndarray, "..."]]:
         blocks = self.shape[0] // self.block
         codes = np.empty((self.shape[0] // 2, self.shape[1]), np.uint8)
         scale = np.empty((blocks, self.shape[1]), np.float32)
@@ -133,7 +155,9 @@ class Nf4(QuantizedWeight):
         return {"codes": codes, "scale": scale}
 
     @staticmethod
-    def restore(codes: jax.Array, scale: jax.Array) -> jax.Array:
+    def restore(
+        codes: UInt[Array, "half d_out"], scale: Float32[Array, "blocks d_out"]
+    ) -> Float32[Array, "d_in d_out"]:
         (half, d_out), blocks = codes.shape, scale.shape[0]
         pairs = jnp.stack([codes >> 4, codes & 15], axis=1)  # [in / 2, 2, out]
         levels = jnp.asarray(LEVELS)[pairs].reshape(blocks, -1, d_out)
@@ -155,8 +179,8 @@ def check_kind(kind: str) -> None:
         )
 
 
-def _levels() -> np.ndarray:
-    """The 16 levels, float32: quantiles of N(0, 1) in [-1, 1] with an exact 0 (appendix E)."""
+def _levels() -> Float32[np.ndarray, "16"]:
+    """The 16 levels: quantiles of N(0, 1) in [-1, 1] with an exact 0 (appendix E)."""
     normal = statistics.NormalDist()
     outermost = 1 - (1 / 32 + 1 / 30) / 2
     positive = [normal.inv_cdf(p) for p in np.linspace(outermost, 0.5, 9)[:-1].tolist()]

@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float, Int
 
 from eef_jax.errors import ConfigError, did_you_mean
 
-LayerFn = Callable[[Any, int, jax.Array | int, jax.Array], jax.Array]
+LayerFn = Callable[[Any, int, Int[Array, ""] | int, Float[Array, "b t d"]], Float[Array, "b t d"]]
 
 _LAYER_INPUT = "layer_input"
 
@@ -53,23 +54,26 @@ def check_policy(remat: str) -> None:
 
 
 def run_layers(
-    layers: Sequence[nnx.Module], layer: LayerFn, x: jax.Array, *, scanned: bool, remat: str
-) -> jax.Array:
+    layers: Sequence[nnx.Module],
+    layer: LayerFn,
+    x: Float[Array, "b t d"],
+    *,
+    scanned: bool,
+    remat: str,
+) -> Float[Array, "b t d"]:
     """Run the residual stream through all layers.
 
     Args:
         layers: blocks, or stacks of them in the order of `stacking.stack_groups`.
         layer: `(block, kind, index, x) -> x`. `kind` is static: the number of a layer with the same
             window and rotary embedding. `index` is the number of the layer; it may be traced.
-        x: [b, t, d] residual stream.
+        x: the residual stream.
         scanned: whether `layers` are stacks.
         remat: name in `POLICIES`.
-
-    Returns:
-        [b, t, d].
     """
     if not scanned:
         for index, block in enumerate(layers):
+            # Defaults bind the values of this iteration.
             x = _rematerialized(lambda x, block=block, i=index: layer(block, i, i, x), remat)(x)
         return x
     split = [nnx.split(block) for block in layers]
@@ -77,13 +81,17 @@ def run_layers(
     # Leftover stacks of one layer follow the pattern. A pattern that occurs once is scanned once.
     period = sum(1 for n in depth if n == depth[0]) if depth[0] > 1 else len(depth)
 
-    def group(x: jax.Array, part: tuple[Any, jax.Array]) -> tuple[jax.Array, None]:
+    def group(
+        x: Float[Array, "b t d"], part: tuple[Any, Int[Array, ""]]
+    ) -> tuple[Float[Array, "b t d"], None]:
         states, number = part
         for kind, state in enumerate(states):
             block = nnx.merge(split[kind][0], state)
             x = layer(block, kind, number * period + kind, x)
         return x, None
 
+    # In a scan, XLA cannot merge the recomputation with the forward pass, so that the barriers
+    # against it (`prevent_cse`) are not needed.
     body = _rematerialized(group, remat, prevent_cse=False)
     stacks = tuple(state for _, state in split[:period])
     x, _ = jax.lax.scan(body, x, (stacks, jnp.arange(depth[0])))
@@ -99,7 +107,7 @@ def _rematerialized(function: Callable[..., Any], remat: str, *, prevent_cse: bo
     if remat == "none":
         return function
 
-    def named(x: jax.Array, *rest: Any) -> Any:
+    def named(x: Float[Array, "b t d"], *rest: Any) -> Any:
         return function(checkpoint_name(x, _LAYER_INPUT), *rest)
 
     return jax.checkpoint(named, policy=POLICIES[remat](), prevent_cse=prevent_cse)

@@ -1,6 +1,6 @@
 """Rotary position embeddings (arXiv:2104.09864) and the scalings that extend their context.
 
-Legend: b batch, t tokens, n heads, h head dim.
+Legend: b batch, t tokens, n heads, h head dim, half = h / 2.
 """
 
 import dataclasses
@@ -8,9 +8,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int
 
-# Cosines and sines of the angles of each position, float32[b, t, h / 2].
-RotaryEmbedding = tuple[jax.Array, jax.Array]
+# Cosines and sines of the angles of each position.
+RotaryEmbedding = tuple[Float32[Array, "b t half"], Float32[Array, "b t half"]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +24,8 @@ class LinearScaling:
 
     factor: float
 
-    def scale_frequencies(self, frequency: jax.Array) -> jax.Array:
-        """Scale frequencies float32[h / 2], in radians per position."""
+    def scale_frequencies(self, frequency: Float32[Array, " half"]) -> Float32[Array, " half"]:
+        """Scale frequencies, in radians per position."""
         return frequency / self.factor
 
 
@@ -44,9 +45,10 @@ class Llama3Scaling:
     high_freq_factor: float
     original_max_positions: int
 
-    def scale_frequencies(self, frequency: jax.Array) -> jax.Array:
-        """Scale frequencies float32[h / 2], in radians per position."""
+    def scale_frequencies(self, frequency: Float32[Array, " half"]) -> Float32[Array, " half"]:
+        """Scale frequencies, in radians per position."""
         low, high = self.low_freq_factor, self.high_freq_factor
+        # Of each pair in the original context: its length over the wavelength of the pair.
         turns = self.original_max_positions * frequency / (2 * math.pi)
         smooth = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
         return frequency * (smooth + (1.0 - smooth) / self.factor)
@@ -56,14 +58,15 @@ RopeScaling = LinearScaling | Llama3Scaling
 
 
 def rotary_embedding(
-    positions: jax.Array, *, head_dim: int, theta: float, scaling: RopeScaling | None
+    positions: Int[Array, "b t"], *, head_dim: int, theta: float, scaling: RopeScaling | None
 ) -> RotaryEmbedding:
-    """Cosine and sine of the angles of positions i32[b, t]; pair i turns theta ** (-2 i / h)."""
+    """Cosine and sine of the angles of positions; pair i turns theta ** (-2 i / h)."""
+    # Angles in float32: in bfloat16, positions above 256 would already be rounded.
     half = head_dim // 2
     frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
     if scaling is not None:
         frequency = scaling.scale_frequencies(frequency)
-    angle = positions[..., None].astype(jnp.float32) * frequency
+    angle = positions[..., None].astype(jnp.float32) * frequency[None, None]
     return jnp.cos(angle), jnp.sin(angle)
 
 
@@ -77,8 +80,8 @@ def materialize(angles: RotaryEmbedding) -> RotaryEmbedding:
     return cos, sin
 
 
-def apply_rotary(x: jax.Array, angles: RotaryEmbedding) -> jax.Array:
-    """Rotate the pairs (i, i + h / 2) of x [b, t, n, h] by the angles of their positions."""
+def apply_rotary(x: Float[Array, "b t n h"], angles: RotaryEmbedding) -> Float[Array, "b t n h"]:
+    """Rotate the pairs (i, i + h / 2) of x by the angles of their positions."""
     cos, sin = (part[:, :, None, :].astype(x.dtype) for part in angles)
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

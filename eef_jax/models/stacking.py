@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Shaped
 
 from eef_jax.errors import ConfigError
 from eef_jax.models.config import ModelConfig
@@ -25,7 +26,7 @@ def stack_groups(config: ModelConfig) -> list[tuple[int, ...]]:
     """Layer numbers of each stack: those of the repeating pattern, then leftovers of one layer."""
     n, kinds = config.n_layers, [config.window(i) for i in range(config.n_layers)]
     p = next(p for p in range(1, n + 1) if all(kinds[i] == kinds[i % p] for i in range(n)))
-    whole = n // p * p
+    whole = n // p * p  # layers in complete repetitions
     return [tuple(range(j, whole, p)) for j in range(p)] + [(i,) for i in range(whole, n)]
 
 
@@ -43,6 +44,7 @@ def stack_layers(decoder: Decoder) -> None:
 def _stacked(blocks: Sequence[nnx.Module], layers: tuple[int, ...]) -> Any:
     graphdef, state = nnx.split(blocks[layers[0]])
     for i in layers[1:]:
+        # A scan merges one graph definition with the parameters of each layer.
         if nnx.graphdef(blocks[i]) != graphdef:
             raise ConfigError(
                 f"layers {layers[0]} and {i} differ (does config.model.lora.targets name only some "
@@ -72,6 +74,7 @@ def unstack_layers(decoder: Decoder) -> None:
 def layer_paths(path: Path, variable: nnx.Variable) -> list[Path]:
     """Paths of a variable by layer: one, or for a stack one for each of its layers."""
     layers = variable.get_metadata().get("layers")
+    # The path of a stack has the number of the stack where that of a layer has the layer's.
     return [path] if layers is None else [("layers", i, *path[2:]) for i in layers]
 
 
@@ -114,7 +117,7 @@ def by_layer(state: nnx.State) -> Mapping[Path, tuple[nnx.Variable, int | None]]
     return found
 
 
-def layer_value(variable: nnx.Variable, row: int | None) -> np.ndarray:
+def layer_value(variable: nnx.Variable, row: int | None) -> Shaped[np.ndarray, "..."]:
     """The value of a variable, or of one row of a stack, on the host."""
     array = variable.get_value()
     return np.asarray(jax.device_get(array if row is None else array[row]))

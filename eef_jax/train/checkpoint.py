@@ -1,8 +1,8 @@
-"""Checkpoints with Orbax: the trained parameters, and metadata that name the frozen ones.
+"""Checkpoints with Orbax: the trained parameters, and metadata that identify the frozen ones.
 
 A checkpoint folder holds `trainable` (the adapter, or all parameters), optionally `training` (step,
-optimizer, key: what an interrupted run needs to continue) and JSON metadata. Frozen weights are
-never saved: the metadata name their folder and their hash, and loading onto other weights is an
+optimizer state, key: what an interrupted run needs to continue) and JSON metadata. Frozen weights
+are never saved: the metadata have their folder and their hash, and loading onto other weights is an
 error. Orbax writes a folder atomically: an interrupted save leaves no checkpoint.
 """
 
@@ -25,18 +25,18 @@ FORMAT = 1  # version of this layout
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """What a checkpoint says of itself, as JSON beside the arrays.
+    """What a checkpoint says about itself, as JSON next to the arrays.
 
     Attributes:
         base: folder of the frozen weights (or how they were made).
-        base_hash: their content (`models.model.content_hash`).
-        param_dtype: type they were stored in.
-        quantization: how projections were quantized; "" for not.
+        base_hash: `models.model.content_hash` of the frozen weights.
+        param_dtype: type that they were stored in.
+        quantization: how projections were quantized; "" if they were not.
         lora: the adapter's configuration; None for full tuning.
         config_hash: of the config that made it.
-        step: updates done.
-        position: of the next batch; None when training is over.
-        facts: anything else for the report (scores, seed, commit), JSON values only.
+        step: number of updates done.
+        position: position of the next batch; None when training is over.
+        facts: anything else for the report (scores, seed, commit); JSON values only.
     """
 
     base: str
@@ -60,10 +60,10 @@ def save(
     """Write a checkpoint, replacing one that is there.
 
     Args:
-        path: the folder to make.
-        trainable: what to keep: of the best step, or of `training`.
-        metadata: see `Metadata`.
-        training: also keep all that an exact continuation needs.
+        path: folder of the checkpoint.
+        trainable: the trained parameters.
+        metadata: what the checkpoint says about itself.
+        training: state of an unfinished run, so that it can continue exactly; None if it is over.
     """
     parts = {"trainable": _named(trainable)}
     if training is not None:
@@ -73,7 +73,7 @@ def save(
 
 
 def read_metadata(path: epath.PathLike) -> Metadata:
-    """Read what a checkpoint says of itself, without its arrays.
+    """Read what a checkpoint says about itself, without its arrays.
 
     Raises:
         DataError: when there is no checkpoint, or it is damaged or of another format.
@@ -89,8 +89,8 @@ def read_metadata(path: epath.PathLike) -> Metadata:
     )
     if note.pop("format", None) != FORMAT:
         raise DataError(
-            f"{folder} is no checkpoint of this package's format {FORMAT}; make it again with this "
-            "version"
+            f"{folder} is not a checkpoint of this package's format {FORMAT}; make it again with "
+            "this version"
         )
     if note["lora"]:
         note["lora"] = LoraConfig(**{**note["lora"], "targets": tuple(note["lora"]["targets"])})
@@ -106,8 +106,9 @@ def load_trainable(
 
     Args:
         path: the checkpoint.
-        like: a model's `trainable`: gives structure, shapes, types and where each leaf goes.
-        base_hash: of the frozen weights it will be used with.
+        like: a model's `trainable`; its structure, shapes, types and sharding are those of the
+            result.
+        base_hash: hash of the frozen weights that the parameters will be used with.
 
     Raises:
         DataError: when the checkpoint is missing or damaged, belongs to other frozen weights, or
@@ -120,22 +121,26 @@ def load_trainable(
 def load_training(
     path: epath.PathLike, like: TrainState, *, base_hash: str
 ) -> tuple[TrainState, Metadata]:
-    """Read all that an interrupted run needs to continue bit for bit.
+    """Read the state of an interrupted run, which then continues bit for bit.
 
     Args:
         path: a checkpoint that was saved with `training`.
-        like: a state of the same run (`train.state.create`): gives structure, shapes and places.
-        base_hash: of the frozen weights.
+        like: a state of the same run (`train.state.create`); its structure, shapes, types and
+            sharding are those of the result.
+        base_hash: hash of the frozen weights.
 
     Raises:
-        DataError: as `load_trainable`, or when the checkpoint holds no training state.
+        DataError: the checkpoint is missing or damaged, belongs to other frozen weights, has other
+            parameters than `like`, or holds no training state.
     """
     metadata = _checked(path, base_hash)
     return _load(_absolute(path), "training", like), metadata
 
 
 def _named(tree: Any) -> dict[str, Any]:
-    """Leaves by the names of their paths, so that reading needs no type of ours or optax's."""
+    """Leaves by the names of their paths."""
+    # Names instead of the tree itself: reading then needs none of our types or of optax's, and a
+    # new version of either can read old checkpoints.
     leaves = jax.tree.leaves_with_path(tree)
     return {_name(at): jax.random.key_data(x) if _is_key(x) else x for at, x in leaves}
 
@@ -160,7 +165,7 @@ def _checked(path: epath.PathLike, base_hash: str) -> Metadata:
 
 
 def _load(folder: epath.Path, part: str, like: Any) -> Any:
-    """Read one part of a checkpoint into the structure and onto the places of `like`."""
+    """Read one part of a checkpoint with the structure and the sharding of `like`."""
     stored = _guarded(folder, lambda: ocp.checkpointables_metadata(folder).metadata)
     if part not in stored:
         raise DataError(
@@ -184,7 +189,12 @@ def _load(folder: epath.Path, part: str, like: Any) -> Any:
 
 
 def _check_shapes(folder: epath.Path, wanted: dict[str, Any], stored: dict[str, Any]) -> None:
-    """Orbax would cut or pad arrays of other shapes; name all differences instead."""
+    """Check that the stored arrays have the expected names and shapes.
+
+    Raises:
+        DataError: they do not; with all differences.
+    """
+    # Orbax would cut or pad arrays of other shapes.
     problems = [f"missing: {name}" for name in wanted if name not in stored]
     problems += [f"unexpected: {name}" for name in stored if name not in wanted]
     problems += [
@@ -196,24 +206,28 @@ def _check_shapes(folder: epath.Path, wanted: dict[str, Any], stored: dict[str, 
         lines = "\n  ".join(problems)
         raise DataError(
             f"checkpoint {folder} holds other parameters than this model trains:\n  {lines}\n"
-            "make the model with the adapter its metadata names (lora), or tune again"
+            "make the model with the adapter that its metadata describe (lora), or tune again"
         )
 
 
 def _guarded(folder: epath.Path, call: Any) -> Any:
-    """Orbax and TensorStore raise many types for a damaged folder; all mean the same here."""
+    """Call a function that reads a checkpoint.
+
+    Raises:
+        DataError: the folder is damaged.
+    """
     try:
         return call()
     except DataError:
         raise
-    except Exception as error:
+    except Exception as error:  # Orbax and TensorStore raise many types for a damaged folder
         raise _damaged(folder, f"{type(error).__name__}: {error}") from error
 
 
 def _damaged(folder: epath.Path, why: str) -> DataError:
     return DataError(
-        f"checkpoint {folder} is damaged or unfinished ({why}); delete it so that its stage is run "
-        "again"
+        f"checkpoint {folder} is damaged or unfinished ({why}); move the folder of its stage away "
+        "to run the stage again"
     )
 
 

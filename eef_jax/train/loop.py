@@ -1,13 +1,12 @@
 """The training loop: steps over packed batches, with progress, logging and saving.
 
-Deterministic: the parameters depend on the model, the data and the arguments only.
+Deterministic: the parameters depend only on the model, the data and the arguments.
 """
 
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -22,6 +21,7 @@ from eef_jax.train import state as state_lib
 from eef_jax.train import step as step_lib
 from eef_jax.train.optim import make_optimizer
 from eef_jax.train.state import TrainState
+from eef_jax.train.step import Scalars
 
 Save = Callable[[TrainState, Position], None]
 Log = Callable[[int, Mapping[str, float]], None]
@@ -47,29 +47,30 @@ def fit(
     """Train a model's trainable parameters.
 
     Args:
-        model: what to train; it is left as it is.
-        batches: the data; its rows spread over the mesh and over `accumulation_steps`.
+        model: the model to train; it is not changed.
+        batches: the data; rows are sharded over the mesh, in `accumulation_steps` micro-batches.
         mesh: the devices.
         optimizer: how parameters are updated; its schedule spans all steps.
-        steps: number of updates; or
-        epochs: number of passes over the data (exactly one of the two).
-        accumulation_steps: micro-batches a batch is computed in.
-        seed: of dropout.
-        progress: show a bar with loss, tokens a second and time left.
-        label: the bar's name.
+        steps: number of updates; exactly one of `steps` and `epochs` is given.
+        epochs: number of passes over the data.
+        accumulation_steps: number of micro-batches that a batch is split into.
+        seed: seed of dropout.
+        progress: show a bar with loss, tokens per second and time left.
+        label: name of the bar.
         log: called with (step, scalars) after each step.
         resume_from: a state and the position of its next batch; None starts from the model.
-        on_save: called with the state and the position of the next batch. It must be done with both
-            when it returns: the next step donates the state.
-        save_every: steps between two saves.
+        on_save: called with the state and the position of the next batch. The next step donates the
+            state, so the function must not keep it.
+        save_every: steps between two saves; 0 for none.
 
     Returns:
-        The parameters, and JSON facts: `steps` (updates done in all), `loss` (mean over the last
-        tenth of the steps), and of the steps done here `tokens`, `weighted_tokens`, `padding`
-        (share), `seconds` and `tokens_per_s`.
+        The parameters, and JSON facts: `steps` (updates in total), `loss` (mean over the last tenth
+        of the steps), and for the steps of this call `tokens`, `weighted_tokens`, `padding` (share
+        of the batches' capacity, 0-1), `seconds` and `tokens_per_s`.
 
     Raises:
-        ConfigError: for contradictory lengths, or rows that do not spread.
+        ConfigError: not exactly one of `steps` and `epochs` is given, or rows cannot be sharded
+            evenly.
     """
     if (steps is None) == (epochs is None):
         raise ConfigError(f"got steps={steps} and epochs={epochs}: set exactly one of the two")
@@ -98,7 +99,10 @@ def fit(
 
 
 class _Meter:
-    """Counts, times and shows steps; reads a step's scalars only when the next one is under way."""
+    """Counts, times and shows steps."""
+
+    # A step's scalars are read when the next step has been dispatched: reading them at once would
+    # leave the device idle while the host prepares the next batch.
 
     def __init__(
         self, *, total: int, done: int, label: str, progress: bool, log: Log | None
@@ -108,15 +112,15 @@ class _Meter:
         self._done = done
         self._began = time.monotonic()
         self._losses: list[float] = []
-        self._tokens = self._slots = self._learned = 0
-        self._pending: tuple[int, dict[str, jax.Array]] | None = None
+        self._tokens = self._capacity = self._weighted_tokens = 0
+        self._pending: tuple[int, Scalars] | None = None
 
-    def add(self, number: int, stats: BatchStats, scalars: dict[str, jax.Array]) -> None:
+    def add(self, number: int, stats: BatchStats, scalars: Scalars) -> None:
         self._flush()
         self._done, self._pending = number, (number, scalars)
         self._tokens += stats.tokens
-        self._slots += stats.capacity
-        self._learned += stats.weighted_tokens
+        self._capacity += stats.capacity
+        self._weighted_tokens += stats.weighted_tokens
 
     def close(self) -> dict[str, Any]:
         self._flush()
@@ -127,14 +131,14 @@ class _Meter:
             "steps": self._done,
             "loss": float(np.mean(tail)) if tail else None,
             "tokens": self._tokens,
-            "weighted_tokens": self._learned,
-            "padding": 1 - self._tokens / max(self._slots, 1),
+            "weighted_tokens": self._weighted_tokens,
+            "padding": 1 - self._tokens / max(self._capacity, 1),
             "seconds": seconds,
             "tokens_per_s": self._tokens / max(seconds, 1e-9),
         }
 
     def _flush(self) -> None:
-        """Waits for the device, then shows and logs the step before."""
+        """Wait for the device, then show and log the step before."""
         if self._pending is None:
             return
         number, scalars = self._pending

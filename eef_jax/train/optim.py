@@ -73,6 +73,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
 @functools.cache
 def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
     """The optimizers of optax that require only a learning rate, by name."""
+    # Found by their signatures, so that new ones of optax can be used without a change here.
     found: dict[str, Callable[..., optax.GradientTransformation]] = {}
     for name, make in vars(optax).items():
         if not inspect.isfunction(make) or name.startswith("_"):
@@ -86,4 +87,5 @@ def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
 
 
 def _matrices(params: Any) -> Any:
+    """Which parameters decay: matrices, but neither norms nor biases."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

@@ -25,8 +25,8 @@ class TrainState:
     Attributes:
         step: number of updates done.
         trainable: the adapter; all parameters in full fine-tuning.
-        opt_state: the optimizer's moments and counters.
-        key: of dropout; step s uses `fold_in(key, s)`, so it never changes.
+        opt_state: moments and counters of the optimizer.
+        key: key of dropout; step s uses `fold_in(key, s)`, so it never changes.
     """
 
     step: Int[Array, ""]
@@ -55,7 +55,9 @@ def shardings(model: Model, optimizer: optax.GradientTransformation, *, mesh: Me
     return sharding.tree_shardings(shapes, mesh)
 
 
-def abstract(model: Model, optimizer: optax.GradientTransformation, *, mesh: Mesh) -> TrainState:
+def abstract_state(
+    model: Model, optimizer: optax.GradientTransformation, *, mesh: Mesh
+) -> TrainState:
     """A run's state as shapes with shardings, to compile a step ahead of time."""
     shapes = jax.eval_shape(lambda trainable: _fresh(trainable, optimizer, 0), model.trainable)
     return sharding.abstract_tree(shapes, mesh)
@@ -64,6 +66,8 @@ def abstract(model: Model, optimizer: optax.GradientTransformation, *, mesh: Mes
 def _fresh(trainable: nnx.State, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
     return TrainState(
         step=jnp.zeros((), jnp.int32),
+        # Without a copy the jitted function would return its argument's buffers, which the first
+        # step donates.
         trainable=jax.tree.map(jnp.copy, trainable),
         opt_state=optimizer.init(trainable),
         key=jax.random.key(seed),

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float32, Key, Shaped
 
 from eef_jax import sharding
 from eef_jax.errors import ConfigError
@@ -24,8 +24,9 @@ from eef_jax.train.state import TrainState
 
 CHUNK = 128  # loss positions of a row whose logits exist at a time
 
-DeviceBatch = dict[str, jax.Array]
-Scalars = dict[str, jax.Array]
+# The arrays of `data.batches.Batches` by their names, on the devices.
+DeviceBatch = dict[str, Shaped[Array, "b _"]]
+Scalars = dict[str, Float32[Array, ""]]
 Step = Callable[[TrainState, nnx.State, DeviceBatch], tuple[TrainState, Scalars]]
 
 
@@ -44,15 +45,15 @@ def make_step(
     Without an adapter all parameters are trained; with one, no gradient of the base is computed.
 
     Args:
-        model: gives structure and shardings; its arrays are not kept.
-        optimizer: of `train.optim.make_optimizer`.
+        model: its structure and shardings are used; its arrays are not kept.
+        optimizer: made by `train.optim.make_optimizer`.
         mesh: the devices.
         accumulation_steps: number of micro-batches that a batch is split into; divides its rows.
         chunk: loss positions of a row whose logits exist at a time.
 
     Returns:
         A function (state, frozen, batch) -> (state, scalars). The state is donated. Scalars: `loss`
-        (nats a learned token), `weight` (sum of weights), `grad_norm` (before clipping).
+        (nats per unit of weight), `weight` (sum of weights), `grad_norm` (before clipping).
     """
     jitted = _jitted(
         model, optimizer, mesh=mesh, accumulation_steps=accumulation_steps, chunk=chunk
@@ -90,7 +91,7 @@ def _jitted(
         total, grads = _accumulate(loss_and_grads, batch, key, accumulation_steps)
         # A batch without a weight (padding rows only) updates with gradients of 0, not with nan.
         scale = 1.0 / jnp.where(weight == 0.0, 1.0, weight)
-        grads = jax.tree.map(lambda grad: grad * scale, grads)
+        grads = jax.tree.map(lambda grad: grad.astype(jnp.float32) * scale, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
         new = TrainState(
             step=state.step + 1,
@@ -112,13 +113,13 @@ def _jitted(
     )
 
 
-def _loss_sum(model: Model, chunk: int) -> Callable[..., Float[Array, ""]]:
+def _loss_sum(model: Model, chunk: int) -> Callable[..., Float32[Array, ""]]:
     """The sum of weighted losses of a batch, as a function of the trainable parameters."""
     graphdef = model.graphdef
 
     def loss_sum(
         trainable: nnx.State, frozen: nnx.State, batch: DeviceBatch, key: Key[Array, ""]
-    ) -> Float[Array, ""]:
+    ) -> Float32[Array, ""]:
         decoder = merge(graphdef, frozen, trainable)
         hidden = decoder(batch["tokens"], batch["positions"], batch["segment_ids"], dropout_key=key)
         return weighted_nll(
@@ -136,7 +137,7 @@ def _loss_sum(model: Model, chunk: int) -> Callable[..., Float[Array, ""]]:
 def lower(
     model: Model,
     optimizer: optax.GradientTransformation,
-    batch: Mapping[str, np.ndarray],
+    batch: Mapping[str, Shaped[np.ndarray, "b _"]],
     *,
     mesh: Mesh,
     accumulation_steps: int = 1,
@@ -145,8 +146,8 @@ def lower(
     """Lower the step for batches of these shapes, to compile it ahead of time.
 
     Args:
-        model: may be abstract (`models.build.abstract`).
-        optimizer: of `train.optim.make_optimizer`.
+        model: may be abstract (`models.build.abstract_model`).
+        optimizer: made by `train.optim.make_optimizer`.
         batch: a whole global batch, such as `data.batches.empty_batch`.
         mesh: the devices, which may be described only (no TPU attached).
         accumulation_steps: number of micro-batches that a batch is split into.
@@ -157,7 +158,7 @@ def lower(
         name: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=shardings[name])
         for name, value in batch.items()
     }
-    state = state_lib.abstract(model, optimizer, mesh=mesh)
+    state = state_lib.abstract_state(model, optimizer, mesh=mesh)
     frozen = sharding.abstract_tree(model.frozen, mesh)
     jitted = _jitted(
         model, optimizer, mesh=mesh, accumulation_steps=accumulation_steps, chunk=chunk
@@ -167,14 +168,17 @@ def lower(
 
 
 def batch_shardings(mesh: Mesh) -> dict[str, NamedSharding]:
-    """The shardings of a batch's arrays; `loss_positions` are columns, so they need whole rows."""
+    """The shardings of a batch's arrays."""
+    # `loss_positions` number the columns of a row, so they are not sharded along its tokens.
     tokens = sharding.batch_sharding(mesh)
     rows = NamedSharding(mesh, PartitionSpec(sharding.RULES["batch"]))
     names = ("tokens", "positions", "segment_ids", "weights")
     return dict.fromkeys(names, tokens) | {"loss_positions": rows}
 
 
-def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, *, batch_size: int) -> DeviceBatch:
+def put_batch(
+    batch: Mapping[str, Shaped[np.ndarray, "b _"]], mesh: Mesh, *, batch_size: int
+) -> DeviceBatch:
     """Move this process's part of a global batch of `batch_size` rows to the devices."""
     shardings = batch_shardings(mesh)
     return {

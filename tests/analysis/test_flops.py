@@ -29,7 +29,7 @@ LENGTH = 512
 
 
 def model(lora=LoraConfig(rank=4), **options):  # noqa: B008
-    return build.abstract(
+    return build.abstract_model(
         CONFIG, ModelOptions(lora=lora, dtype="bfloat16", scan_layers=True, **options)
     )
 

@@ -29,7 +29,7 @@ def test_rows_and_pages_are_resolved_by_free_memory(model, monkeypatch, tmp_path
     for affordable, rows, pages in ((41, 10, 32), (4, 1, 4), (10_000, 64, 204)):
         free = affordable * page / config_lib.MEMORY_FRACTION
         monkeypatch.setattr(config_lib, "free_bytes", lambda _, free=free: free)
-        found = config_lib.resolve(
+        found = config_lib.resolve_config(
             open_config, model.config, dtype="float32", device=jax.devices()[0]
         )
         assert (found.max_num_seqs, found.num_pages) == (rows, pages)
@@ -40,5 +40,7 @@ def test_rows_and_pages_are_resolved_by_free_memory(model, monkeypatch, tmp_path
     config_lib.MEMINFO.unlink()
     assert config_lib.free_bytes(jax.devices()[0]) > 2**30
     gathered = dataclasses.replace(open_config, attention="gathered", max_num_seqs=100)
-    found = config_lib.resolve(gathered, model.config, dtype="float32", device=jax.devices()[0])
+    found = config_lib.resolve_config(
+        gathered, model.config, dtype="float32", device=jax.devices()[0]
+    )
     assert (found.max_num_seqs, found.num_pages) == (100, 400)

@@ -124,7 +124,7 @@ def test_at_a_real_models_width_results_are_the_same_alone_together_and_in_any_o
         d_model=576, n_heads=9, n_kv_heads=3, head_dim=64, d_ff=1536, max_positions=1024
     )
     rng = np.random.default_rng(0)
-    prompts = [rng.integers(0, toymodel.VOCAB, n) for n in (90, 130, 257, 400, 640, 950)]
+    prompts = [rng.integers(0, toymodel.VOCAB, n).tolist() for n in (90, 130, 257, 400, 640, 950)]
     sampling = SamplingParams(temperature=0.7, max_new_tokens=8)
     with toymodel.engine(wide, config=EngineConfig(max_num_seqs=6, max_context=1024)) as engine:
 

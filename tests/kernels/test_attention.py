@@ -202,10 +202,10 @@ def test_auto_is_what_the_devices_have():
     class Unbounded:
         attention_softcap = None
 
-    assert kernels.resolve("auto", None, "float32", Unbounded()) == "xla"
-    assert kernels.resolve("splash", None, "float32", Unbounded()) == "splash"
+    assert kernels.resolve_attention("auto", None, "float32", Unbounded()) == "xla"
+    assert kernels.resolve_attention("splash", None, "float32", Unbounded()) == "splash"
     with pytest.raises(ConfigError, match="did you mean splash"):
-        kernels.resolve("splsh", None, "float32", Unbounded())
+        kernels.resolve_attention("splsh", None, "float32", Unbounded())
 
 
 def test_cudnn_refuses_wide_types():

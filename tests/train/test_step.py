@@ -138,7 +138,7 @@ def test_the_step_compiles_once_and_leaves_its_state_where_it_was():
 @pytest.mark.parametrize(("chunk", "whole"), [(128, False), (512, True)])
 def test_logits_of_all_tokens_never_exist(chunk, whole):
     config = dataclasses.replace(toy.CONFIG, vocab_size=640)
-    model = build.abstract(
+    model = build.abstract_model(
         config, ModelOptions(lora=toy.LORA, scan_layers=True, remat="block", dtype="bfloat16")
     )
     batch = empty_batch(1, 512, 512)

@@ -35,6 +35,29 @@ def measure(checkout: Checkout) -> list[Measure]:
     ]
 
 
+def arrays_without_shape(tree: ast.Module, *, array_types: frozenset[str]) -> list[int]:
+    """Lines on which a type of arrays stands alone, in an annotation, a field or an alias.
+
+    Args:
+        tree: a module.
+        array_types: names of the types, such as `ndarray`.
+    """
+    allowed = {
+        inner
+        for node in ast.walk(tree)
+        if _is_shaped(node) or (isinstance(node, ast.Call) and _name(node.func) == "isinstance")
+        for inner in ast.walk(node)
+    }
+    return sorted(
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name | ast.Attribute)
+        and isinstance(node.ctx, ast.Load)
+        and _name(node) in array_types
+        and node not in allowed
+    )
+
+
 def _annotations(tree: ast.Module) -> Iterator[ast.expr]:
     for node in ast.walk(tree):
         annotation = None

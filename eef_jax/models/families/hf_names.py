@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import Float
 
 from eef_jax.config.sections import TARGETS
 from eef_jax.models.config import ModelConfig
@@ -60,7 +61,7 @@ def submodule(decoder: Any, path: ParamPath) -> Any:
     return decoder
 
 
-def to_hf_layout(value: np.ndarray, path: ParamPath) -> np.ndarray:
+def to_hf_layout(value: Float[np.ndarray, "..."], path: ParamPath) -> Float[np.ndarray, "..."]:
     """Swap [out, in] (files) and [in, out] (decoder); vectors and the embedding table stay."""
     return value.T if is_transposed(value.ndim, path) else value
 

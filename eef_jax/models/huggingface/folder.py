@@ -17,6 +17,7 @@ from etils import epath
 from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from eef_jax.errors import DataError
 from eef_jax.models import build
@@ -87,7 +88,7 @@ def abstract_from_folder(path: epath.PathLike, options: ModelOptions = DEFAULT_O
         DataError: config.json is missing, or asks for what the decoder does not compute.
     """
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    model = build.abstract(read_config(epath.Path(path)), options)
+    model = build.abstract_model(read_config(epath.Path(path)), options)
 
     def placed(state: nnx.State) -> nnx.State:
         return jax.tree.map(
@@ -143,7 +144,7 @@ def save(
         shape = value.shape[::-1] if transposed else value.shape
         return safetensors.TensorSpec(dtype=jnp.dtype(dtype or value.dtype), shape=shape)
 
-    def produce(name: str) -> np.ndarray:
+    def produce(name: str) -> Float[np.ndarray, "..."]:
         leaf_path = stored[name]
         value = np.asarray(jax.device_get(_merged_value(decoder, leaf_path)))
         return hf_names.to_hf_layout(value, leaf_path)
@@ -191,7 +192,7 @@ def _needed(
     }
 
 
-def _merged_value(decoder: Decoder, path: hf_names.ParamPath) -> jax.Array:
+def _merged_value(decoder: Decoder, path: hf_names.ParamPath) -> Float[Array, "..."]:
     """The value of a parameter; the weight of a projection includes its adapter."""
     owner = hf_names.submodule(decoder, path[:-1])
     if path[-1] == "weight" and isinstance(owner, Linear):

@@ -14,6 +14,7 @@ import numpy as np
 from etils import epath
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Float
 
 from eef_jax.config.sections import TARGETS, LoraConfig
 from eef_jax.errors import ConfigError, DataError
@@ -87,7 +88,7 @@ def save(model: Model, path: epath.PathLike, *, base: str) -> None:
         for name, (variable, _) in ((name, leaves[at]) for name, at in stored.items())
     }
 
-    def produce(name: str) -> np.ndarray:
+    def produce(name: str) -> Float[np.ndarray, "d_out d_in"]:
         return hf_names.to_hf_layout(stacking.layer_value(*leaves[stored[name]]), stored[name])
 
     folder = epath.Path(path)

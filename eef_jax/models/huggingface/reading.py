@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import jax
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from eef_jax.models.families import hf_names
 from eef_jax.models.huggingface import safetensors
@@ -23,7 +24,7 @@ _TILE = 128  # rows transposed at a time: both sides of a tile stay in the proce
 
 def read_leaf(
     stored: safetensors.StoredTensor, path: hf_names.ParamPath, leaf: Leaf, index: tuple[slice, ...]
-) -> np.ndarray:
+) -> Float[np.ndarray, "..."]:
     """Read a part of a stored tensor in the decoder's layout and type.
 
     Args:
@@ -44,7 +45,7 @@ def read_leaf(
     return out
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> Shaped[np.ndarray, "..."]:
     # XLA on CPU uses aligned host memory as the array itself, without another copy.
     size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + _ALIGNMENT, np.uint8)

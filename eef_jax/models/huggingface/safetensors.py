@@ -20,6 +20,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from etils import epath
+from jaxtyping import Shaped
 
 from eef_jax.errors import DataError
 from eef_jax.models.huggingface import foreign
@@ -64,14 +65,16 @@ class StoredTensor:
         """Size in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
-    def read(self, index: tuple[slice, ...] = ()) -> np.ndarray:
+    def read(self, index: tuple[slice, ...] = ()) -> Shaped[np.ndarray, "..."]:
         """Read a part of the tensor: a read-only view of a local file, a copy from an object store.
 
         Args:
             index: a slice (without steps) for each dimension; () for the whole tensor.
         """
         if files.is_local(self.file):
-            raw: np.ndarray = np.memmap(self.file, np.uint8, "r", self.start, (self.nbytes,))
+            raw: Shaped[np.ndarray, " bytes"] = np.memmap(
+                self.file, np.uint8, "r", self.start, (self.nbytes,)
+            )
             return raw.view(self.dtype).reshape(self.shape)[index]
         # Rows are contiguous, so that only the requested ones are fetched.
         first, end, _ = (index or (slice(None),))[0].indices(self.shape[0])
@@ -179,7 +182,7 @@ def _stored(
 def write_folder(
     folder: epath.Path,
     plan: Mapping[str, TensorSpec],
-    produce: Callable[[str], np.ndarray],
+    produce: Callable[[str], Shaped[np.ndarray, "..."]],
     *,
     max_shard: int = MAX_SHARD,
 ) -> None:
@@ -209,7 +212,7 @@ def write_folder(
 def write_file(
     file: epath.Path,
     plan: Mapping[str, TensorSpec],
-    produce: Callable[[str], np.ndarray],
+    produce: Callable[[str], Shaped[np.ndarray, "..."]],
     *,
     metadata: Mapping[str, str] | None = None,
 ) -> None:

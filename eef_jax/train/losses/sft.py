@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from eef_jax.sharding import constrain
 
@@ -61,7 +61,9 @@ def weighted_nll(
 
     # Logits are recomputed in the backward pass, a chunk at a time, instead of saved.
     @jax.checkpoint
-    def add(total: Float[Array, ""], part: list[Array]) -> tuple[Float[Array, ""], None]:
+    def add(
+        total: Float[Array, ""], part: list[Shaped[Array, "b c ..."]]
+    ) -> tuple[Float[Array, ""], None]:
         return total + _nll(head, *part), None
 
     return jax.lax.scan(add, jnp.zeros((), jnp.float32), parts)[0]
