@@ -3,11 +3,13 @@
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags
 
 from eef_jax import config as config_lib
 from eef_jax.errors import ConfigError, EefError
+from eef_jax.storage import files
 
 _overrides: list[config_lib.Override] = []
 
@@ -28,6 +30,44 @@ def define_config(default: str | None = None) -> None:
         "flag as well: --config.train.epochs=2 (--config_help lists them).",
     )
     flags.DEFINE_bool("config_help", False, "Print every field of the config and exit.")
+
+
+def define_path(
+    name: str, default: str | None, help: str, *, local: bool = False, required: bool = False
+) -> Any:
+    """Define a flag that names a file or folder, local or on gs://; `~` is the home folder.
+
+    Args:
+        name: of the flag.
+        default: where it is not given.
+        help: what it names, as a sentence.
+        local: refuse gs://, because the command opens files by name or maps them into memory.
+        required: whether the flag must be given.
+
+    Returns:
+        absl's holder of the flag.
+    """
+    parser, serializer = _PathParser(name, local=local), flags.ArgumentSerializer[str]()
+    holder = flags.DEFINE(parser, name, default, help, serializer=serializer)
+    if required:
+        flags.mark_flag_as_required(name)
+    return holder
+
+
+class _PathParser(flags.ArgumentParser[str]):
+    def __init__(self, name: str, *, local: bool):
+        self._name, self._local = name, local
+
+    def flag_type(self) -> str:
+        return "path"
+
+    def parse(self, argument: str) -> str:
+        if self._local and not files.is_local(argument):
+            raise ConfigError(
+                f"--{self._name}={argument}: this command works on local files alone; copy between "
+                "disk and bucket with `gcloud storage cp --recursive`"
+            )
+        return files.expand(argument)
 
 
 def read_config() -> config_lib.Config | None:

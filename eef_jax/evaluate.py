@@ -23,6 +23,7 @@ from eef_jax.config import Config
 from eef_jax.envs.base import Env
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.rollout import play
+from eef_jax.storage import files
 from eef_jax.storage.provenance import collect_provenance
 from eef_jax.storage.workdir import CONFIG, find_checkpoint, read_workdir
 from eef_jax.types import Trajectory
@@ -86,7 +87,7 @@ def config_of(checkpoint: epath.Path) -> Mapping[str, Any]:
     Raises:
         DataError: no folder above it is a run's.
     """
-    for folder in checkpoint.resolve().parents:
+    for folder in files.parents(checkpoint):
         if (folder / CONFIG).exists():
             return read_workdir(folder).config
     raise DataError(
@@ -130,11 +131,11 @@ def _main() -> None:
 def run() -> None:
     """Run the command."""
     # Not at import: another command may define flags of the same names in one process.
-    flags.DEFINE_string("checkpoint", None, "Folder of a finished tune stage.")
+    cli.define_path("checkpoint", None, "Folder of a finished tune stage.")
     flags.DEFINE_enum("split", None, ("train", "dev", "test"), "Tasks to play. The config's own.")
-    flags.DEFINE_string("workdir", None, "Run to take the config from. The checkpoint's own.")
+    cli.define_path("workdir", None, "Run to take the config from. The checkpoint's own.")
     cli.define_config()
-    flags.DEFINE_string("scratch", None, "Several processes: a folder that all of them see.")
+    cli.define_path("scratch", None, "Several processes: a folder that all of them see.")
     distributed.define_flags()
     cli.run(_main)
 

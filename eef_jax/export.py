@@ -73,7 +73,7 @@ def export(
 
     check_one_of("--format", format, FORMATS)
     check_one_of("--dtype", dtype, DTYPES)
-    target = epath.Path(out).expanduser()
+    target = files.to_path(out)
     if target.exists():
         raise ConfigError(f"{target} exists: name a folder that does not, or delete it (--out)")
     source = find_checkpoint(checkpoint)
@@ -82,7 +82,7 @@ def export(
         raise ConfigError(
             f"{source} tuned all parameters, so there is no adapter: use --format=merged"
         )
-    folder = epath.Path(bases.find(base or note.base)).expanduser()
+    folder = files.to_path(bases.find(base or note.base))
     options = ModelOptions(
         lora=note.lora, param_dtype=note.param_dtype, quantization=note.quantization
     )
@@ -168,10 +168,10 @@ def _main() -> None:
 def run() -> None:
     """Run the command."""
     # Not at import: another command may define flags of the same names in one process.
-    flags.DEFINE_string("checkpoint", None, "Folder of a finished tune stage.")
+    cli.define_path("checkpoint", None, "Folder of a finished tune stage.")
     flags.DEFINE_string("format", None, f"What to write: {' or '.join(FORMATS)}.")
-    flags.DEFINE_string("out", None, "Folder to make.")
-    flags.DEFINE_string("base", "", "Folder of the base model. The one the checkpoint names.")
+    cli.define_path("out", None, "Folder to make.")
+    cli.define_path("base", "", "Folder of the base model. The one the checkpoint names.")
     flags.DEFINE_string("dtype", "", "Type of a merged model's tensors. The base's parameters'.")
     flags.DEFINE_float("max_shard_gb", 5.0, "Weights in one file of a merged model, in 10^9 bytes.")
     cli.run(_main)

@@ -11,7 +11,7 @@ from eef_jax.config import Config
 from eef_jax.errors import ConfigError
 
 cli.define_config()
-_WORKDIR = flags.DEFINE_string(
+_WORKDIR = cli.define_path(
     "workdir",
     None,
     "Folder of the run, local or gs://; by default runs/ENVIRONMENT-METHOD-xROLLOUTS-SEED.",

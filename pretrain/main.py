@@ -91,13 +91,17 @@ def _model(curriculum: Curriculum, tokenizer: Any) -> Model:
 
 if __name__ == "__main__":
     flags.DEFINE_enum("curriculum", "webshop", list(CURRICULA), "What the base is taught.")
-    flags.DEFINE_string("out", None, "Folder for the base and for the state of a stopped run.")
+    cli.define_path(
+        "out", None, "Folder for the base and for the state of a stopped run.", local=True
+    )
     flags.DEFINE_float(
         "minutes", 90.0, "Training time of the whole schedule, including what a stopped run did."
     )
     flags.DEFINE_integer("seed", 7, "Seed of the exercises and of the initial weights.")
-    flags.DEFINE_string("init", None, "Base to continue from, with its tokenizer.")
-    flags.DEFINE_string("backbone", None, "Base whose layers to start from, with a new vocabulary.")
+    cli.define_path("init", None, "Base to continue from, with its tokenizer.", local=True)
+    cli.define_path(
+        "backbone", None, "Base whose layers to start from, with a new vocabulary.", local=True
+    )
     flags.DEFINE_integer("first_batch", 0, "Number of the first batch, to continue a curriculum.")
     flags.mark_flag_as_required("out")
     flags.mark_flags_as_mutual_exclusive(["init", "backbone"])

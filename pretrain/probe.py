@@ -173,6 +173,6 @@ def _report(reader: Reader, skill: str, asked: list[Question]) -> str:
 
 if __name__ == "__main__":
     flags.DEFINE_enum("curriculum", "webshop", list(CURRICULA), "What the base was taught.")
-    flags.DEFINE_string("path", "", "Folder of the base, or nano:NAME; by default WebShop's.")
+    cli.define_path("path", "", "Folder of the base, or nano:NAME; by default WebShop's.")
     flags.DEFINE_integer("count", 300, "Number of questions for each skill.")
     cli.run(main)

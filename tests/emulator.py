@@ -7,6 +7,7 @@ calls `announce`; the server itself starts with the first test that asks for the
 import contextlib
 import itertools
 import os
+import pathlib
 import socket
 import subprocess
 import sys
@@ -53,6 +54,16 @@ def new_bucket() -> str:
     name = f"bucket-{next(_numbers)}"
     buckets.client().create_bucket(name)
     return f"gs://{name}"
+
+
+def upload(source: str | os.PathLike, target: str) -> str:
+    """Copy a local folder into a bucket, and return where it is."""
+    from eef_jax.storage import files
+
+    for path in sorted(pathlib.Path(source).rglob("*")):
+        if path.is_file():
+            files.write_bytes(f"{target}/{path.relative_to(source)}", path.read_bytes())
+    return target
 
 
 def _wait_for(url: str, process: subprocess.Popen) -> None:

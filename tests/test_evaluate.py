@@ -8,6 +8,7 @@ from etils import epath
 
 from eef_jax import evaluate
 from eef_jax.errors import DataError
+from eef_jax.storage import files
 from eef_jax.storage.provenance import json_values
 from eef_jax.storage.workdir import find_checkpoint
 from tests import toyrun
@@ -28,6 +29,16 @@ def test_a_tune_stage_or_its_checkpoint(work):
 def test_the_config_is_the_runs_own(work):
     checkpoint = find_checkpoint(work.root / "round_2" / "tune")
     assert evaluate.config_of(checkpoint) == json_values(toyrun.CONFIG)
+
+
+def test_a_checkpoint_in_a_bucket(bucket):
+    work = toyrun.make(f"{bucket}/run")
+    files.write_text(work.root / "round_2/tune/checkpoint/arrays", "")
+    checkpoint = find_checkpoint(f"{bucket}/run/round_2/tune")
+    assert str(checkpoint) == f"{bucket}/run/round_2/tune/checkpoint"
+    assert evaluate.config_of(checkpoint) == json_values(toyrun.CONFIG)
+    with pytest.raises(DataError, match="no folder above gs://"):
+        evaluate.config_of(epath.Path(f"{bucket}/elsewhere/checkpoint"))
 
 
 @pytest.mark.parametrize("path", ["round_9/tune", "round_1/tune", "round_2", "config.json"])

@@ -174,10 +174,7 @@ def test_reports_without_an_accelerator_library(work):
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
 
 
-def test_on_an_object_store(monkeypatch):
-    from tests import object_store
-
-    object_store.install(monkeypatch)
-    work = toyrun.make("gs://bucket/run")
-    report.write(read_workdir("gs://bucket/run"))
+def test_in_a_bucket(bucket):
+    work = toyrun.make(f"{bucket}/run")
+    report.write(read_workdir(f"{bucket}/run"))
     assert "eef, round 2" in (work.root / "report.md").read_text()

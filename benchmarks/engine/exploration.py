@@ -229,12 +229,12 @@ def main() -> None:
 
 def run_command() -> None:
     """Run the command."""
-    flags.DEFINE_string("model", None, "Hugging Face folder", required=True)
+    cli.define_path("model", None, "Hugging Face folder", required=True, local=True)
     flags.DEFINE_multi_string("peer", [], "vllm, hf or tunix = its interpreter")
     flags.DEFINE_bool("variants", True, "also time the engine without what it saves")
     flags.DEFINE_integer("experts", 8, "expert trajectories, 6 episodes each", lower_bound=1)
     flags.DEFINE_integer("repeats", 3, "number of repeats to add", lower_bound=1)
-    flags.DEFINE_string("results", "", "JSON file that repeats are added to")
+    cli.define_path("results", "", "JSON file that repeats are added to", local=True)
     cli.run(main)
 
 

@@ -187,13 +187,13 @@ def main() -> None:
 
 def run_command() -> None:
     """Run the command."""
-    flags.DEFINE_string("model", None, "Hugging Face folder", required=True)
+    cli.define_path("model", None, "Hugging Face folder", required=True, local=True)
     flags.DEFINE_list("concurrency", ["1", "4", "16", "64"], "conversations at once")
     flags.DEFINE_integer(
         "experts", 8, "expert trajectories of the exploration workload", lower_bound=1
     )
-    flags.DEFINE_string("results", "", "JSON file to write the figures to")
-    flags.DEFINE_string("plot", "", "SVG file for tokens a second over conversations")
+    cli.define_path("results", "", "JSON file to write the figures to", local=True)
+    cli.define_path("plot", "", "SVG file for tokens a second over conversations", local=True)
     cli.run(main)
 
 

@@ -185,8 +185,8 @@ def run() -> None:
         "methods", list(METHODS), "Methods to compare; the first one makes the clone."
     )
     flags.DEFINE_string("split", None, "Tasks to play: dev or test. The config's own.")
-    flags.DEFINE_string("workdir", "runs/methods", "Folder of all runs.")
-    flags.DEFINE_string("results", str(RESULTS), "Folder of the figures.")
+    cli.define_path("workdir", "runs/methods", "Folder of all runs.")
+    cli.define_path("results", str(RESULTS), "Folder of the figures.")
     flags.DEFINE_integer("jobs", 1, "Seeds to run side by side.", lower_bound=1)
     flags.DEFINE_bool("table", False, "Only print the table from --results.")
     cli.define_config("configs/webshop.py")

@@ -107,7 +107,7 @@ def _main() -> None:
 
 def run() -> None:
     """Run the command."""
-    flags.DEFINE_string("model", None, "A Hugging Face folder.", required=True)
+    cli.define_path("model", None, "A Hugging Face folder.", required=True, local=True)
     flags.DEFINE_string("dtype", "float32", "Type that layers compute in.")
     flags.DEFINE_string("param_dtype", "float32", "Type of what is not quantized.")
     flags.DEFINE_integer("tokens", 256, "Length of the text.")

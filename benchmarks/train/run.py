@@ -263,7 +263,9 @@ def _main() -> None:
 
 def run() -> None:
     """Run the command."""
-    flags.DEFINE_string("model", None, "A Hugging Face folder (SmolLM2-135M).", required=True)
+    cli.define_path(
+        "model", None, "A Hugging Face folder (SmolLM2-135M).", required=True, local=True
+    )
     flags.DEFINE_multi_string("peer", [], "torch=PYTHON: an interpreter with torch and PEFT.")
     flags.DEFINE_integer("trajectories", 200, "How many are recorded.")
     flags.DEFINE_integer("slices", 4, "Parts they are cut into.")
@@ -271,5 +273,5 @@ def run() -> None:
     flags.DEFINE_integer("batch", 2, "Examples of a padded micro-batch.")
     flags.DEFINE_integer("equal", 1024, "Length of the examples that are all cut alike, in tokens.")
     flags.DEFINE_integer("rank", 16, "Of the adapter, on all projections.")
-    flags.DEFINE_string("results", None, "File for the figures, as JSON.")
+    cli.define_path("results", None, "File for the figures, as JSON.", local=True)
     cli.run(_main)

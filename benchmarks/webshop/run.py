@@ -156,8 +156,8 @@ FLAGS = flags.FLAGS
 
 def run() -> None:
     """Run the command."""
-    flags.DEFINE_string("data", "", "Folder of the small official files.")
-    flags.DEFINE_string("workdir", "runs/webshop", "Where imported datasets are kept.")
+    cli.define_path("data", "", "Folder of the small official files.", local=True)
+    cli.define_path("workdir", "runs/webshop", "Where imported datasets are kept.", local=True)
     flags.DEFINE_integer(
         "generated", 0, "Also import this many generated products, and twice as many."
     )

@@ -224,7 +224,7 @@ def model_config(section: ModelSection) -> ModelConfig:
         ConfigError: there is neither.
     """
     if section.path:
-        return hf.read_config(epath.Path(section.path).expanduser())
+        return hf.read_config(epath.Path(section.path))
     raw = dict(section.architecture)
     if not raw:
         raise ConfigError(

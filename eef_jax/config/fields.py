@@ -37,6 +37,7 @@ class Spec:
         above: a bound that the value must exceed.
         below: a bound that the value must stay under.
         also: a value outside the range that has a meaning of its own (-1 for "the rest").
+        path: whether it names a file or folder, local or on gs://; `~` is the home folder.
     """
 
     help: str = ""
@@ -47,6 +48,7 @@ class Spec:
     above: float | None = None
     below: float | None = None
     also: Any = None
+    path: bool = False
 
     def range(self) -> str:
         """The range in words; "" without bounds."""

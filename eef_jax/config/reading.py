@@ -20,6 +20,7 @@ from eef_jax.config import fields, plugin
 from eef_jax.config.names import RENAMED
 from eef_jax.config.sections import Config
 from eef_jax.errors import ConfigError, did_you_mean
+from eef_jax.storage import files
 
 Override = tuple[str, str]  # a field's path ("train.epochs") and the text given for it
 
@@ -316,6 +317,11 @@ def _value(one: fields.Field, value: Any, path: str, found: list[str]) -> Any:
             return None
         return _section(one.type, value, path, found)
     found.extend(fields.value_problems(one, value, path))
+    if one.spec.path and isinstance(value, str):
+        try:
+            return files.expand(value)
+        except ConfigError as error:
+            found.append(f"{path}: {error}")
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -105,7 +105,9 @@ class ModelSection:
     """The base model and what of it is trained."""
 
     path: str = field(
-        "", "Hugging Face folder of the base; nano:NAME for one that ships; empty: WebShop's"
+        "",
+        "Hugging Face folder of the base; nano:NAME for one that ships; empty: WebShop's",
+        path=True,
     )
     architecture: Mapping[str, Any] = section(
         dict, "fields of a config.json, for eef_jax.compile where there is no folder"
@@ -123,7 +125,9 @@ class ModelSection:
     )
     tuning: Literal["lora", "full"] = field("lora", "train an adapter, or all parameters")
     adapter: str = field(
-        "", "PEFT folder to start from; its rank, alpha, targets and rslora replace those of lora"
+        "",
+        "PEFT folder to start from; its rank, alpha, targets and rslora replace those of lora",
+        path=True,
     )
     lora: LoraConfig = section(LoraConfig, "the adapter")
 
@@ -349,7 +353,7 @@ class Expert(Plugin):
     """
 
     trajectories: str = field(
-        "", "folder or file of trajectories to take instead of playing; empty: play"
+        "", "folder or file of trajectories to take instead of playing; empty: play", path=True
     )
 
 

@@ -16,6 +16,7 @@ from etils import epath
 from eef_jax.data import example_proto
 from eef_jax.data.tfrecord import COLUMN, PROVENANCE, index_name, read_record, shard_name
 from eef_jax.errors import DataError
+from eef_jax.storage import files
 from eef_jax.types import Example
 
 _REMEDY = "delete the data folder (or start with --overwrite) so that its stage writes it again"
@@ -40,7 +41,11 @@ class StoredExamples:
     def __init__(self, folder: epath.PathLike, *, split: str = "train") -> None:
         folder = epath.Path(folder)
         lengths = _shard_lengths(folder, split)
-        self._shards = [folder / shard_name(split, n, len(lengths)) for n in range(len(lengths))]
+        names = [shard_name(split, n, len(lengths)) for n in range(len(lengths))]
+        self._shards = [folder / name for name in names]
+        # One request for each example would be slow: shards in an object store are copied.
+        local = files.local_copy(folder, only=names)
+        self._opened = [local / name for name in names]
         self._begins = [0, *itertools.accumulate(lengths)]
         index = _read_index(folder / index_name(split), self._begins[-1])
         self._offsets, self.sizes = index[:, 0].tolist(), index[:, 1:]
@@ -60,7 +65,7 @@ class StoredExamples:
         shard = bisect.bisect_right(self._begins, number) - 1
         path = self._shards[shard]
         try:
-            with path.open("rb") as file:
+            with self._opened[shard].open("rb") as file:
                 file.seek(self._offsets[number])
                 record = read_record(file)
         except FileNotFoundError as error:

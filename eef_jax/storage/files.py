@@ -38,6 +38,20 @@ def to_path(path: epath.PathLike) -> epath.Path:
     return epath.Path(expand(os.fspath(path)))
 
 
+def absolute(path: epath.PathLike) -> epath.Path:
+    """The path from the root of its disk, or as it is in a bucket; errors as `expand`."""
+    path = to_path(path)
+    # etils takes gs:// for a relative path here.
+    return path.resolve() if is_local(path) else path
+
+
+def parents(path: epath.PathLike) -> list[epath.Path]:
+    """The folders above a path, nearest first, up to the root of its disk or to its bucket."""
+    path = absolute(path)
+    above = [p for p in path.parents if is_local(p) == is_local(path)]
+    return [p for p in above if os.fspath(p) != buckets.PREFIX]
+
+
 def local_copy(folder: epath.PathLike, *, only: Collection[str] = ("*",)) -> Path:
     """A folder for libraries that open files by name or map them into memory.
 

@@ -18,7 +18,9 @@ import jinja2.sandbox
 import tokenizers
 
 from eef_jax.errors import DataError, PolicyError
+from eef_jax.storage import files
 
+_FILES = ("*.json", "*.jinja", "*.model", "*.txt")  # of a model folder, without its weights
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
@@ -111,13 +113,14 @@ def load(path: str | Path) -> Tokenizer:
     """Read a Hugging Face tokenizer folder.
 
     Args:
-        path: folder with `tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja` unless
-            the config has a `chat_template`, and optionally `generation_config.json`.
+        path: folder, local or on gs://, with `tokenizer.json`, `tokenizer_config.json`,
+            `chat_template.jinja` unless the config has a `chat_template`, and optionally
+            `generation_config.json`.
 
     Raises:
         DataError: a file is missing or damaged, or there is no chat template.
     """
-    folder = Path(path)
+    folder = files.local_copy(path, only=_FILES)
     config = _json(folder / "tokenizer_config.json")
     source = folder / "tokenizer.json"
     if not source.is_file():

@@ -18,6 +18,7 @@ from orbax.checkpoint.experimental import v1 as ocp
 from eef_jax.config.sections import LoraConfig
 from eef_jax.data.batches import Position
 from eef_jax.errors import DataError
+from eef_jax.storage import files
 from eef_jax.train.state import TrainState
 
 FORMAT = 1  # version of this layout
@@ -69,7 +70,7 @@ def save(
     if training is not None:
         parts["training"] = _named(training)
     note = {"format": FORMAT, **dataclasses.asdict(metadata)}
-    ocp.save_checkpointables(_absolute(path), parts, overwrite=True, custom_metadata=note)
+    ocp.save_checkpointables(files.absolute(path), parts, overwrite=True, custom_metadata=note)
 
 
 def read_metadata(path: epath.PathLike) -> Metadata:
@@ -78,7 +79,7 @@ def read_metadata(path: epath.PathLike) -> Metadata:
     Raises:
         DataError: when there is no checkpoint, or it is damaged or of another format.
     """
-    folder = _absolute(path)
+    folder = files.absolute(path)
     if not folder.exists():
         raise DataError(
             f"there is no checkpoint at {folder}; name one that a tune stage finished, such as "
@@ -115,7 +116,7 @@ def load_trainable(
             has other parameters than `like`.
     """
     metadata = _checked(path, base_hash)
-    return _load(_absolute(path), "trainable", like), metadata
+    return _load(files.absolute(path), "trainable", like), metadata
 
 
 def load_training(
@@ -134,7 +135,7 @@ def load_training(
             parameters than `like`, or holds no training state.
     """
     metadata = _checked(path, base_hash)
-    return _load(_absolute(path), "training", like), metadata
+    return _load(files.absolute(path), "training", like), metadata
 
 
 def _named(tree: Any) -> dict[str, Any]:
@@ -229,7 +230,3 @@ def _damaged(folder: epath.Path, why: str) -> DataError:
         f"checkpoint {folder} is damaged or unfinished ({why}); move the folder of its stage away "
         "to run the stage again"
     )
-
-
-def _absolute(path: epath.PathLike) -> epath.Path:
-    return epath.Path(path).expanduser().resolve()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from eef_jax import config as config_lib
 from eef_jax.config import reading, reference
 from eef_jax.config.names import RENAMED
 from eef_jax.errors import ConfigError
+from eef_jax.storage import buckets
 
 TINY = "configs/webshop.py:tiny"
 
@@ -226,3 +228,31 @@ def test_reading_needs_no_accelerator_library():
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
     assert reading.new(method="eef").seed == 0
+
+
+def test_a_path_may_begin_at_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    config = config_lib.load(TINY, [("model.path", "~/base"), ("env.prompt", "~/prompt.txt")])
+    assert config.model.path == "/home/me/base"
+    assert config.env.options.prompt == "/home/me/prompt.txt"
+    assert config_lib.plain(config)["model"]["path"] == "/home/me/base"
+
+
+def test_a_path_in_a_store_that_cannot_be_read_is_a_problem_like_others(monkeypatch):
+    monkeypatch.setattr(buckets, "_MODULES", ("no_such_package.storage",))
+    buckets.set_up.cache_clear()
+    try:
+        message = refuse(("model.path", "gs://bucket/base"), ("expert.trajectories", "s3://x/y"))
+    finally:
+        buckets.set_up.cache_clear()
+    assert message.startswith("2 problems")
+    assert "model.path: paths on gs:// need the extra 'gcs': pip install -e '.[gcs]'" in message
+    assert "expert.trajectories: s3://x/y is neither" in message
+
+
+@pytest.mark.parametrize("preset", ["webshop", "scienceworld", "textworld_express"])
+def test_every_field_that_names_a_file_is_declared_so(preset):
+    words = re.compile(r"\b(file|folder|path|JSON list|JSON object)\b")
+    for path, one, value in reading.walk(config_lib.load(f"configs/{preset}.py")):
+        if isinstance(value, str) and not path.endswith(".name"):
+            assert one.spec.path == bool(words.search(one.spec.help)), path

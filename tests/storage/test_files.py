@@ -48,3 +48,12 @@ def test_a_path_of_a_user(monkeypatch, bucket):
     assert files.to_path("~/runs/x") == epath.Path("/home/me/runs/x")
     assert files.expand("runs/~x") == "runs/~x" and files.expand("") == ""
     assert str(files.to_path(f"{bucket}/run/")) == f"{bucket}/run"
+
+
+def test_the_folders_above_a_path(tmp_path, monkeypatch, bucket):
+    above = files.parents(f"{bucket}/run/round_1/tune")
+    assert list(map(str, above)) == [f"{bucket}/run/round_1", f"{bucket}/run", bucket]
+    monkeypatch.chdir(tmp_path)
+    assert list(map(str, files.parents("run/tune")))[:2] == [f"{tmp_path}/run", str(tmp_path)]
+    assert str(files.absolute("run")) == f"{tmp_path}/run"
+    assert str(files.absolute(f"{bucket}/run")) == f"{bucket}/run"

@@ -13,6 +13,7 @@ from eef_jax.train import checkpoint
 from eef_jax.train import state as state_lib
 from eef_jax.train.loop import fit
 from eef_jax.train.optim import make_optimizer
+from tests import emulator
 from tests.train import toy
 
 BASE = "nano"
@@ -55,6 +56,22 @@ def test_parameters_and_metadata_round_trip(saved):
     assert_same_bits(trainable, toy.model().trainable)
     assert metadata == note(step=3, config_hash="abc", facts={"score": 0.5})
     assert isinstance(metadata.lora, LoraConfig)
+
+
+def test_a_bucket_is_like_a_disk(bucket, saved):
+    # TensorStore writes the arrays there, etils the rest.
+    local, base_hash = saved
+    path = f"{bucket}/run/tune/checkpoint"
+    checkpoint.save(path, toy.model().trainable, note(step=1))
+    checkpoint.save(path, toy.model().trainable, note(step=2))  # replaces the one that is there
+    copied = emulator.upload(local, f"{bucket}/copy")
+    like = jax.device_put(toy.model().trainable, jax.devices()[0])
+    for where, step in ((path, 2), (copied, 3)):
+        trainable, metadata = checkpoint.load_trainable(where, like, base_hash=base_hash)
+        assert_same_bits(trainable, toy.model().trainable)
+        assert metadata.step == step
+    with pytest.raises(DataError, match=f"there is no checkpoint at {bucket}/none"):
+        checkpoint.read_metadata(f"{bucket}/none")
 
 
 def test_parameters_are_restored_onto_a_mesh(saved):

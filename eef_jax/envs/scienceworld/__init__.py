@@ -48,20 +48,23 @@ class Config:
     simplifications: str = field("eto", "eto, easy, none, or labels with commas")
     prompt: str = field("action", "prompt preset: react (ETO's convention), agentgym or action")
     prompt_messages: str = field(
-        "", "JSON list of messages before the task instead of the preset's own"
+        "", "JSON list of messages before the task instead of the preset's own", path=True
     )
     train_indices: str = field(
         "",
         "JSON list of [task, variation] (ETO's format), or of AgentGym's numbers or item ids; with "
         "one or more of these files, they are the splits",
+        path=True,
     )
-    dev_indices: str = field("", "index file of the dev split")
-    test_indices: str = field("", "index file of the test split")
+    dev_indices: str = field("", "index file of the dev split", path=True)
+    test_indices: str = field("", "index file of the test split", path=True)
     train_tasks: int = field(0, "first tasks of the train split; 0: all", at_least=0)
     dev_tasks: int = field(0, "first tasks of the dev split; 0: all", at_least=0)
     test_tasks: int = field(0, "first tasks of the test split; 0: all", at_least=0)
     step_caps: str = field(
-        "eto", "caps on an agent's steps by task type: eto, agentgym (30), or a JSON object's path"
+        "eto",
+        "caps on an agent's steps by task type: eto, agentgym (30), or a JSON object's path",
+        path=True,
     )
     max_steps: int = field(0, "one cap for all task types instead; 0: none", at_least=0)
     move_limit: int = field(

@@ -9,7 +9,8 @@ file (`prompt_messages`).
 
 import dataclasses
 import json
-import pathlib
+
+from etils import epath
 
 from eef_jax.envs._prompt import Preset, parse_messages, told
 from eef_jax.errors import DataError, check_one_of
@@ -94,7 +95,7 @@ def find(name: str, messages: str = "") -> Preset:
     if not messages:
         return PRESETS[name]
     try:
-        parsed = parse_messages(json.loads(pathlib.Path(messages).read_text("utf-8")))
+        parsed = parse_messages(json.loads(epath.Path(messages).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
             f"env.prompt_messages: {messages} is not a JSON list of messages: {error}"

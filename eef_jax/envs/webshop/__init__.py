@@ -51,18 +51,23 @@ class Config:
     too, so it takes none of the fields up to `test_indices`.
     """
 
-    data_dir: str = field("", "folder that `python -m eef_jax.envs.webshop.import_data` made")
-    products: str = field(
-        "", "file items_shuffle*.json, imported anew by each process; better import it once"
+    data_dir: str = field(
+        "", "folder that `python -m eef_jax.envs.webshop.import_data` made", path=True
     )
-    attributes: str = field("", "file items_ins_v2*.json; needed with `products`")
+    products: str = field(
+        "",
+        "file items_shuffle*.json, imported anew by each process; better import it once",
+        path=True,
+    )
+    attributes: str = field("", "file items_ins_v2*.json; needed with `products`", path=True)
     human_instructions: str = field(
-        "", "file items_human_ins*.json: goals that people wrote; empty: synthetic goals"
+        "", "file items_human_ins*.json: goals that people wrote; empty: synthetic goals", path=True
     )
     title_nouns: str = field(
         "",
         "JSON object from title to nouns; empty: the reward's title score compares all words but "
         "stop words",
+        path=True,
     )
     max_products: int = field(0, "first rows of the products file to read; 0: all", at_least=0)
     seed: int = field(0, "of hidden prices, price bounds and drawn splits", at_least=0)
@@ -73,16 +78,20 @@ class Config:
         1, "goals drawn for each product by splits=products; 0: all", at_least=0
     )
     train_indices: str = field(
-        "", "JSON list of goal numbers; with one or more of these files, they are the splits"
+        "",
+        "JSON list of goal numbers; with one or more of these files, they are the splits",
+        path=True,
     )
-    dev_indices: str = field("", "JSON list of goal numbers of the dev split")
-    test_indices: str = field("", "JSON list of goal numbers of the test split")
+    dev_indices: str = field("", "JSON list of goal numbers of the dev split", path=True)
+    test_indices: str = field("", "JSON list of goal numbers of the test split", path=True)
     train_tasks: int = field(0, "first tasks of the train split; 0: all", at_least=0)
     dev_tasks: int = field(0, "first tasks of the dev split; 0: all", at_least=0)
     test_tasks: int = field(0, "first tasks of the test split; 0: all", at_least=0)
     goal_filter: str = field("", "goals that are tasks, such as category=fashion; empty: all")
     prompt: str = field(
-        "action", "prompt preset (action, react or admissible), or the path of a prompt file"
+        "action",
+        "prompt preset (action, react or admissible), or the path of a prompt file",
+        path=True,
     )
     observation_mode: Literal["text", "text_rich", "url"] = field(
         "text", "how pages are written, as in the original"

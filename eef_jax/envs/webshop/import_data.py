@@ -39,15 +39,13 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("products", "", "Path of items_shuffle*.json.")
-    flags.DEFINE_string("attributes", "", "Path of items_ins_v2*.json.")
-    flags.DEFINE_string(
+    cli.define_path("products", "", "Path of items_shuffle*.json.")
+    cli.define_path("attributes", "", "Path of items_ins_v2*.json.")
+    cli.define_path(
         "human_instructions", "", "Path of items_human_ins*.json: goals are the human ones."
     )
-    flags.DEFINE_string(
-        "title_nouns", "", "Path of title_nouns.json, see eef_jax.envs.webshop.nouns."
-    )
-    flags.DEFINE_string("out", "", "Folder to make.")
+    cli.define_path("title_nouns", "", "Path of title_nouns.json, see eef_jax.envs.webshop.nouns.")
+    cli.define_path("out", "", "Folder to make.", local=True)
     flags.DEFINE_integer("seed", 0, "Decides hidden prices and price bounds.")
     flags.DEFINE_integer("max_products", 0, "Only this many first rows of the products; 0: all.")
     flags.DEFINE_bool("verify", False, "Only check the dataset in --out against its manifest.")

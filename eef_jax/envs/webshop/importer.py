@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from eef_jax.envs.webshop import stored
 from eef_jax.envs.webshop.attributes_table import AttributesTable
@@ -254,7 +255,7 @@ def _names(out: pathlib.Path) -> Iterator[str]:
 
 
 def _facts(path: str | pathlib.Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
+    with epath.Path(path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"name": pathlib.Path(path).name, "bytes": file.tell(), "sha256": digest}
 
@@ -265,7 +266,7 @@ def verify_dataset(folder: str | pathlib.Path) -> None:
     Raises:
         DataError: a file is not what the manifest says.
     """
-    folder = pathlib.Path(folder)
+    folder = files.local_copy(folder)
     for name, facts in stored.read_manifest(folder)["files"].items():
         if _facts(folder / name)["sha256"] != facts["sha256"]:
             raise DataError(f"{folder / name} was changed or damaged; import anew")

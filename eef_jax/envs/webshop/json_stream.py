@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TextIO
 
+from etils import epath
+
 from eef_jax.errors import DataError
 
 CHUNK = 1 << 20  # characters read at a time
@@ -40,7 +42,7 @@ def iter_records(path: str | pathlib.Path, expected: type, what: str) -> Iterato
         DataError: the file is missing, is not JSON, or holds another type.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with epath.Path(path).open("r", encoding="utf-8") as file:
             yield from _Reader(file, path, expected, what).iter_records()
     except OSError as error:
         raise _unreadable(what, path, error) from error

@@ -112,7 +112,7 @@ def main() -> None:
 FLAGS = flags.FLAGS
 
 if __name__ == "__main__":
-    flags.DEFINE_string("products", "", "Path of items_shuffle*.json.")
+    cli.define_path("products", "", "Path of items_shuffle*.json.")
     flags.DEFINE_string("model", "en_core_web_sm", "spaCy pipeline: its name, or a folder.")
-    flags.DEFINE_string("out", "", "File to write, e.g. title_nouns.json.")
+    cli.define_path("out", "", "File to write, e.g. title_nouns.json.", local=True)
     cli.run(main)

@@ -12,8 +12,9 @@ mean.
 
 import dataclasses
 import json
-import pathlib
 from typing import Any
+
+from etils import epath
 
 from eef_jax.envs._prompt import Preset, parse_messages, told
 from eef_jax.envs.webshop.prompts import PRESETS
@@ -36,14 +37,14 @@ def preset(name: str) -> Preset:
     """
     if name in PRESETS:
         return PRESETS[name]
-    path = pathlib.Path(name)
+    path = epath.Path(name)
     if path.suffix not in (".json", ".txt"):
         raise ConfigError(
             f"unknown webshop prompt {name!r} (env.prompt); {did_you_mean(name, PRESETS)}; or the "
             "path of a .txt or .json file"
         )
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(
             f"webshop prompt (env.prompt): cannot read {path} ({error.strerror}); give the path of "

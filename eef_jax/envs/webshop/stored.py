@@ -47,13 +47,13 @@ def load(folder: str | pathlib.Path, plan: SplitPlan) -> Dataset:
     """Open a stored dataset.
 
     Args:
-        folder: what `import_data --out` named.
+        folder: what `import_data --out` named, or a copy of it on gs://.
         plan: how its goals are split.
 
     Raises:
         DataError: the folder holds no whole dataset of this format.
     """
-    folder = pathlib.Path(folder)
+    folder = files.local_copy(folder)  # its files are mapped into memory
     manifest = read_manifest(folder)
     products, nouns = StoredProducts(folder), StoredNouns(folder)
     if not len(nouns):

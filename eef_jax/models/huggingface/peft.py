@@ -112,7 +112,7 @@ def read_config(path: epath.PathLike, config: ModelConfig) -> LoraConfig:
         DataError: a file is missing or damaged, the adapter uses an unsupported option, or it
             adapts modules that the base lacks.
     """
-    folder = epath.Path(path).expanduser()
+    folder = files.to_path(path)
     if not (folder / CONFIG).exists():
         raise DataError(
             f"{folder / CONFIG} is missing: an adapter's folder as PEFT saves it is expected"
@@ -157,7 +157,7 @@ def load(path: epath.PathLike, model: Model, *, mesh: Mesh | None = None) -> nnx
         DataError: tensors are missing, unexpected or of another shape (all are named), or the
             adapter belongs to another base.
     """
-    folder = epath.Path(path).expanduser()
+    folder = files.to_path(path)
     found, metadata = _open(folder)
     leaves: placing.Leaves = dict(nnx.to_flat_state(model.trainable))
     own = placing.unstacked_shapes(leaves)

@@ -29,6 +29,7 @@ from eef_jax.envs.webshop.goals import human_goals, synthetic_goals
 from eef_jax.envs.webshop.search import SearchIndex
 from eef_jax.envs.webshop.splits import SplitPlan
 from eef_jax.errors import ConfigError, DataError
+from tests import emulator
 from tests.envs.webshop import golden
 
 FILES = {
@@ -43,6 +44,14 @@ def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("stored") / "dataset"
     importer.import_dataset(importer.Sources(**FILES, seed=7), out)
     return out
+
+
+def test_a_dataset_in_a_bucket(folder, bucket, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    remote = stored.load(emulator.upload(folder, f"{bucket}/shop"), SplitPlan())
+    local = stored.load(folder, SplitPlan())
+    assert remote.dataset_id == local.dataset_id and tuple(remote.goals) == tuple(local.goals)
+    importer.verify_dataset(f"{bucket}/shop")
 
 
 def test_it_holds_what_the_files_say(folder):
