@@ -40,7 +40,10 @@ def explain(refusal: Refusal, server: Server, attempt: Attempt, sampling: Mappin
                 f"{_BASE_URL}"
             )
         case "page":
-            return f"{where} answered {refusal.status} with {said}, expected JSON: {_BASE_URL}"
+            return (
+                f"{where} answered {refusal.status} with {said}, expected a chat completion: "
+                f"{_BASE_URL}"
+            )
         case "filter":
             return f"{where} filtered the conversation or its answer: {said}"
         case "busy":

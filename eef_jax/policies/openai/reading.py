@@ -30,11 +30,14 @@ def read(status: int, headers: Mapping[str, str], text: str, *, now: float) -> A
     if isinstance(body, list) and body:  # Gemini's errors
         body = body[0]
     if not isinstance(body, dict):
-        return Refusal(kind="page", status=status, message=f"JSON that is not an object: {text}")
+        body = {"error": text} if status >= 400 else {}
     usage = _usage(body.get("usage"))
     choice = _first(body.get("choices"))
     if error := refusals.find_error(body, choice, status):
         return refusals.refusal(error, status, headers, now, usage)
+    if choice is None and "choices" not in body:
+        message = f"JSON without choices ({refusals.shortened(text)})"
+        return Refusal(kind="page", status=status, message=message, usage=usage)
     if choice is None:
         message = f"no choices in {refusals.shortened(text)}"
         return Refusal(kind="failed", status=status, message=message, usage=usage)
@@ -108,7 +111,7 @@ def _first(choices: Any) -> dict[str, Any] | None:
 def _not_json(status: int, headers: Mapping[str, str], text: str, now: float) -> Refusal:
     is_page = text.lstrip().startswith("<") or "html" in headers.get("content-type", "")
     if not is_page and status >= 400:
-        error = refusals.Error(message=refusals.shortened(text), names=(), status=0, details={})
+        error = refusals.Error(message=text, names=(), status=0, details={})
         return refusals.refusal(error, status, headers, now, None)
     if is_page:
         title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)

@@ -42,9 +42,9 @@ def find_error(body: dict[str, Any], choice: dict[str, Any] | None, status: int)
     metadata = found.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     words = [one if isinstance(one, str) else json.dumps(one) for one in (message, raw) if one]
-    statuses = [int(str(name)) for name in names if re.fullmatch(r"[1-5]\d\d", str(name))]
+    statuses = [int(str(name)) for name in names if re.fullmatch(r"[45]\d\d", str(name))]
     return Error(
-        message=shortened(": ".join(words)),
+        message=": ".join(words),
         names=tuple(str(name).lower() for name in names if name),
         status=statuses[0] if statuses else 0,
         details=found,
@@ -105,7 +105,8 @@ def refusal(
         status = error.status or _named_status(error.names)
     wait_s = wait(headers, error.message, error.details, now)
     kind = _kind(status, error, wait_s)
-    return Refusal(kind=kind, status=status, message=error.message, wait_s=wait_s, usage=usage)
+    message = shortened(error.message)
+    return Refusal(kind=kind, status=status, message=message, wait_s=wait_s, usage=usage)
 
 
 def _named_status(names: tuple[str, ...]) -> int:

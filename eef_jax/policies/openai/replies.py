@@ -10,7 +10,7 @@ from typing import Literal
 #   key, credit   the key is not accepted; the account has nothing left
 #   model         there is no such model or address
 #   filter        a content filter took the request or the answer
-#   page          a web page, or another text that is not JSON
+#   page          a web page, or anything else that is no chat completion
 #   request       anything else that is wrong with the request, such as a field it does not take
 Kind = Literal["context", "busy", "failed", "key", "credit", "model", "filter", "page", "request"]
 

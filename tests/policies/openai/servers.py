@@ -426,7 +426,7 @@ FULL_CONTEXTS = [
             "Provider returned error",
             code=400,
             metadata={
-                "raw": '{"error":{"message":"prompt is too long: 9 tokens > 8 maximum"}}',
+                "raw": f"{'-' * 600} prompt is too long: 9 tokens > 8 maximum",
                 "provider_name": "Anthropic",
             },
         ),
@@ -555,6 +555,13 @@ REFUSALS = [
     refused("a web site", "a sign-in page", page(403, "Sign in"), "a web page ('Sign in')"),
     refused("a web site", "a text", (200, {"Content-Type": "text/plain"}, "OK"), "not JSON"),
     refused("a web site", "other JSON", (200, {}, ["hello"]), "is base_url right?"),
+    refused("vLLM", "another endpoint", bare(200, object="list", data=[]), "is base_url right?"),
+    refused(
+        "FastAPI",
+        "a field that it does not know",
+        bare(422, detail=[{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "no"}]),
+        "seed=None",
+    ),
     refused(
         "Azure",
         "a filtered prompt",
@@ -626,6 +633,7 @@ FAILURES = [
         generated=3,
     ),
     again("vLLM", "engine dead", bare(500, object="error", message="EngineCore died", code=500)),
+    again("a gateway", "a JSON text", (503, {}, ["no healthy upstream"])),
     again("a gateway", "a page", page(502, "502 Bad Gateway")),
     again("a gateway", "a text", (504, {"Content-Type": "text/plain"}, "upstream timed out")),
     again("a gateway", "a slow request", error(504, "The request took too long to process")),
