@@ -4,7 +4,7 @@ import contextlib
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -12,8 +12,9 @@ class ChatServer:
     """What it will answer, and what it was asked.
 
     Attributes:
-        answers: (status, headers, body) of the next answers; when there are none, `reply("ok")`.
+        answers: (status, headers, body) of the next answers.
             A body that is a string is sent as it is, as a web page unless a header says otherwise.
+        otherwise: maps a request's body to its answer when there are none.
         requests: bodies received, with the `Authorization` header under `"key"`.
         url: its address.
     """
@@ -21,6 +22,7 @@ class ChatServer:
     def __init__(self) -> None:
         self.answers: list[tuple[int, dict[str, str], Any]] = []
         self.requests: list[dict[str, Any]] = []
+        self.otherwise: Callable[[dict[str, Any]], Any] = lambda body: reply("ok")
         self.url = ""
 
 
@@ -54,9 +56,10 @@ def serve() -> Iterator[ChatServer]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            state.requests.append(json.loads(body) | {"key": self.headers["Authorization"]})
-            status, headers, answer = state.answers.pop(0) if state.answers else reply("ok")
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            state.requests.append(asked | {"key": self.headers["Authorization"]})
+            given = state.answers.pop(0) if state.answers else state.otherwise(asked)
+            status, headers, answer = given
             text, kind = (answer, "text/html") if isinstance(answer, str) else (None, "")
             data = (json.dumps(answer) if text is None else text).encode()
             self.send_response(status)

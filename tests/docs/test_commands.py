@@ -1,0 +1,71 @@
+"""Every documented command, program and preset, as a new user runs it (`make test-docs`)."""
+
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.docs import documents, scratch
+
+ROWS, SMALL = documents.table()
+PROGRAMS = documents.programs()
+LIMIT_S = 300
+pytestmark = [pytest.mark.docs, pytest.mark.xdist_group("docs")]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """The folder in which the commands run, one after the other."""
+    return scratch.make(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def server():
+    with scratch.served_expert() as url:
+        yield url
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.text or row.play)
+def test_a_command_runs(row, clone, server):
+    if row.not_run:
+        pytest.skip(f"not run, {row.not_run}: {row.text}")
+    command = documents.played(row, SMALL).replace("{server}", server)
+    if "{port}" in command:
+        command = command.replace("{port}", free_port())
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=clone,
+        env=scratch.environment(clone, **row.environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-6000:]}"
+    assert "Traceback" not in done.stdout, done.stdout[-6000:]
+    assert "does not provide the extra" not in done.stdout, done.stdout
+    for name in row.makes:
+        assert (clone / name).exists(), f"{command} made no {name}"
+    assert re.search(row.prints, done.stdout), done.stdout[-6000:]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.place)
+def test_a_program_runs(program, clone):
+    done = subprocess.run(
+        [sys.executable, "-c", program.text],
+        cwd=clone,
+        env=scratch.environment(clone),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert done.returncode == 0, f"{program.place}\n{done.stderr[-6000:]}"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
