@@ -3,14 +3,19 @@
 #
 #   launch/gke_xpk.sh [--dry-run] --cluster=CLUSTER --zone=us-west4-a --type=v5litepod-16 \
 #     --image=REGISTRY/eef-jax:tpu --name=eef-1 --workdir=gs://BUCKET/run [--project=...] \
-#     [--slices=1] [--restarts=50] [--build] -- --config=configs/webshop.py:official
+#     [--slices=1] [--restarts=50] [--build] [--extras=openai] [--env=NAME]... \
+#     -- --config=configs/webshop.py:official --config.model.path=gs://BUCKET/model
 #
-# --build builds the image from launch/Dockerfile and pushes it. The cluster restarts a preempted
-# workload, which resumes from its work folder. --dry-run prints the commands.
+# --build builds the image from launch/Dockerfile, with everything in the checkout's folder (data and plug-ins
+# too), and pushes it; --extras are further extras in it (`python -m eef_jax.config.extras --config=...` prints
+# those of a config; a simulator's brings Java). --env passes a variable of this terminal, such as
+# OPENAI_API_KEY. The cluster restarts a preempted workload, and one whose exit code asks for it: 42, another
+# process died; 143 and 137, it was told to end. It resumes from its work folder. The run does not need this
+# terminal: `xpk workload list` and the cluster's logs follow it. --dry-run prints the commands.
 set -euo pipefail
 
 dry_run=false cluster='' zone='' type='' image='' name='' workdir='' project=''
-slices=1 restarts=50 build=false
+slices=1 restarts=50 build=false extras='' variables=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --dry-run) dry_run=true ;;
@@ -24,6 +29,8 @@ while [ $# -gt 0 ]; do
     --slices=*) slices=${1#*=} ;;
     --restarts=*) restarts=${1#*=} ;;
     --build) build=true ;;
+    --extras=*) extras=${1#*=} ;;
+    --env=*) variables+=("${1#*=}") ;;
     --) shift; break ;;
     *) echo "unknown option $1: see the top of $0 for its options; flags of the run come after --" >&2; exit 2 ;;
   esac
@@ -32,16 +39,34 @@ done
 for needed in cluster zone type image name workdir; do
   [ -n "${!needed}" ] || { echo "--$needed is missing: see the top of $0 for an example" >&2; exit 2; }
 done
+for variable in ${variables[@]+"${variables[@]}"}; do
+  [ -n "${!variable:-}" ] || { echo "--env=$variable: the variable is not set here" >&2; exit 2; }
+done
 
 act() { if $dry_run; then printf '%q ' "$@"; echo; else "$@"; fi; }
 
 root=$(dirname "$0")/..
 if $build; then
-  act docker build --target=tpu --file="$root/launch/Dockerfile" --tag="$image" "$root"
+  arguments=()
+  [ -z "$extras" ] || arguments+=(--build-arg "EXTRAS=,$extras")
+  if [[ ",$extras," == *,scienceworld,* || ",$extras," == *,textworld-express,* ]]; then
+    arguments+=(--build-arg APT=openjdk-17-jre-headless)
+  fi
+  act docker build --target=tpu --file="$root/launch/Dockerfile" ${arguments[@]+"${arguments[@]}"} \
+    --tag="$image" "$root"
   act docker push "$image"
 fi
 run=$(printf '%q ' python -m eef_jax.main --cluster --workdir="$workdir" "$@")
-place=(--zone="$zone")
-[ -z "$project" ] || place+=(--project="$project")
-act xpk workload create --cluster="$cluster" "${place[@]}" --workload="$name" --tpu-type="$type" \
-  --num-slices="$slices" --docker-image="$image" --max-restarts="$restarts" --command="$run"
+options=(--zone="$zone")
+[ -z "$project" ] || options+=(--project="$project")
+if [ "${#variables[@]}" -gt 0 ]; then
+  # A file: what is on a command line is in every list of processes.
+  folder=$(mktemp -d)
+  trap 'rm -rf "$folder"' EXIT
+  (umask 077; for variable in "${variables[@]}"; do printf '%s=%s\n' "$variable" "${!variable}"; done >"$folder/env")
+  options+=(--env-file="$folder/env")
+fi
+# Its defaults (42 and 127-255) include these; other releases may differ.
+act xpk workload create --cluster="$cluster" "${options[@]}" --workload="$name" --tpu-type="$type" \
+  --num-slices="$slices" --docker-image="$image" --max-restarts="$restarts" \
+  --restart-on-exit-codes=42,137,143 --command="$run"

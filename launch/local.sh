@@ -3,7 +3,8 @@
 #
 #   launch/local.sh [--dry-run] [--processes=2] [--port=8476] -- --config=... --workdir=...
 #
-# All processes write to this terminal. PYTHON selects the interpreter.
+# All processes write to this terminal. PYTHON selects the interpreter. The exit code is that of the process
+# that failed by itself; 42, which asks for a restart, if the others only lost it.
 set -euo pipefail
 
 dry_run=false processes=2 port=8476
@@ -31,9 +32,10 @@ for ((process = 0; process < processes; process++)); do
   fi
 done
 
-# If one process fails, the others stop as well: wait for all of them.
-failed=0
+# If one process fails, the others end as well: wait for all of them.
+code=0
 for pid in ${pids[@]+"${pids[@]}"}; do
-  wait "$pid" || failed=1
+  wait "$pid" && continue || ended=$?
+  if [ "$code" -eq 0 ] || [ "$code" -eq 42 ]; then code=$ended; fi
 done
-exit $failed
+exit "$code"

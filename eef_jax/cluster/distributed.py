@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags
 
-from eef_jax.cluster.heartbeat import Heartbeat, end, first_line
+from eef_jax.cluster.heartbeat import FAILED, Heartbeat, end, first_line
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.errors import ConfigError, EefError
 
@@ -95,10 +95,19 @@ def connect(
         hosts.barrier()
     except BaseException as error:
         _print(error)
+        if _from_runtime(error):
+            heartbeat.wait_for_verdict()
         heartbeat.report_failure(f"{type(error).__name__}: {error}")
-        end()
+        end(FAILED)
     finally:
         heartbeat.close()
+
+
+def _from_runtime(error: BaseException) -> bool:
+    """Whether a collective or the coordination service raised it, as both do when a peer dies."""
+    import jax
+
+    return isinstance(error, jax.errors.JaxRuntimeError)
 
 
 class _ProcessGroup:

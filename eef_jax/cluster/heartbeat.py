@@ -1,7 +1,8 @@
 """Peer liveness: each process of a run publishes a heartbeat and checks those of all others.
 
 If a process reports a failure or its heartbeat stops, the other processes exit with a message that
-names it, whatever they are blocked in (a collective, a barrier, a checkpoint).
+names it, whatever they are blocked in (a collective, a barrier, a checkpoint). The exit code tells
+a launcher what to do: `PEER_DIED` asks for a restart, 1 is an error that a restart would repeat.
 """
 
 import contextlib
@@ -15,6 +16,9 @@ from typing import Any
 
 from eef_jax.cluster.hosts import Hosts
 
+# Launchers restart on it: xpk does by default, since 42 is the code that JAX users agreed on.
+PEER_DIED = 42
+FAILED = 1
 _FAREWELL_S = 5.0  # a failing lead keeps the key-value store up this long, for the others to read
 _REMEDY = "start all processes again with the same --workdir: finished stages are kept"
 
@@ -86,6 +90,14 @@ class Heartbeat:
                     break
                 time.sleep(0.1)
 
+    def wait_for_verdict(self) -> None:
+        """Wait until a dead peer would be noticed; if there is one, this process ends here.
+
+        A collective that loses a peer raises at once, long before the peer's heartbeat is missed.
+        Its error says nothing about this process.
+        """
+        self._thread.join(self._timeout_s + 2 * self._pause_s)
+
     def close(self) -> None:
         """End the thread."""
         self._closing.set()
@@ -96,40 +108,42 @@ class Heartbeat:
         while not self._closing.wait(self._pause_s if beat else 0):
             beat += 1
             try:
-                trouble = self._beat_and_check(beat)
+                failure, death = self._beat_and_check(beat)
             except Exception as error:
                 if self._closing.is_set():
                     return
-                trouble = f"the coordinator, process 0, is gone ({first_line(error)})"
-            if trouble:
-                self._exit(trouble)
+                failure, death = "", f"the coordinator, process 0, is gone ({first_line(error)})"
+            if failure:
+                self._exit(failure, FAILED)
+            if death:
+                self._exit(death, PEER_DIED)
 
-    def _beat_and_check(self, beat: int) -> str:
-        """Publish a heartbeat; return what is wrong with another process, or ""."""
+    def _beat_and_check(self, beat: int) -> tuple[str, str]:
+        """Publish a heartbeat; return another process's failure and its death, each "" if none."""
         me = self._hosts.process_index
         self._client.key_value_set(f"eef/alive/{me}", str(beat), allow_overwrite=True)
         for key, reason in self._client.key_value_dir_get("eef/failed/"):
-            return f"process {key.rpartition('/')[2]} failed on {reason}"
+            return f"process {key.rpartition('/')[2]} failed on {reason}", ""
         alive = self._client.key_value_dir_get("eef/alive/")
         beats = {int(key.rpartition("/")[2]): beat for key, beat in alive}
         stale = self._stale.find(beats, time.monotonic())
         if stale is None:
-            return ""
-        return f"process {stale} has given no sign of life for {self._timeout_s:g} s"
+            return "", ""
+        return "", f"process {stale} has given no sign of life for {self._timeout_s:g} s"
 
-    def _exit(self, trouble: str) -> None:
+    def _exit(self, trouble: str, code: int) -> None:
         me, count = self._hosts.process_index, self._hosts.process_count
         print(f"process {me} of {count} ends: {trouble}; {_REMEDY}", file=sys.stderr)
         with contextlib.suppress(Exception):
             self._client.key_value_set(f"eef/heard/{me}", "")
-        end()
+        end(code)
 
 
-def end() -> None:
+def end(code: int) -> None:
     """End the process without the shutdown handlers, which would wait for the other processes."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(code)
 
 
 def first_line(error: BaseException) -> str:

@@ -22,6 +22,8 @@ from eef_jax.envs._prompt import Preset, split_limits, told
 from eef_jax.errors import ConfigError, EnvError, check_one_of, did_you_mean
 from eef_jax.types import Message, Task
 
+EXTRAS = ("textworld-express",)
+
 GAMES = (
     *("cookingworld", "twc", "coin", "mapreader"),
     *("arithmetic", "sorting", "simonsays", "peckingorder"),

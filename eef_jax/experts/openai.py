@@ -16,6 +16,8 @@ from eef_jax.policies.base import Policy
 if TYPE_CHECKING:
     from eef_jax.policies.openai import OpenAIPolicy
 
+EXTRAS = ("openai",)
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Config:

@@ -15,6 +15,7 @@ import tokenizers
 
 from eef_jax import bases
 from eef_jax.cluster.distributed import connect
+from eef_jax.cluster.heartbeat import FAILED, PEER_DIED
 from eef_jax.errors import ConfigError
 from eef_jax.models import build
 from eef_jax.models.config import ModelConfig, ModelOptions
@@ -126,7 +127,7 @@ def together(base, tmp_path_factory):
     wait_for(workdir / "round_0/tune/manifest.json", killed)
     killed[1].kill()
     (code, _), (last_words, _) = finish(killed, limit=60)
-    assert code == 1 and not (workdir / "report.md").exists()
+    assert code == PEER_DIED and not (workdir / "report.md").exists()
     codes, outputs = finish(pair("eef_jax.main", *flags_of(base, workdir)))
     assert codes == [0, 0], outputs
     return workdir, outputs, last_words
@@ -194,7 +195,7 @@ def test_a_failure_is_told_to_the_others(base, tmp_path):
         start("eef_jax.main", *common, "--process=1", *right, "--config.seed=9"),
     ]
     codes, (lead, other) = finish(processes)
-    assert codes == [1, 1]
+    assert codes == [FAILED, FAILED]
     assert "start all processes with the same command" in other
     assert "process 0 of 2 ends: process 1 failed" in lead and "ConfigError" in lead
 

@@ -13,7 +13,7 @@ from typing import Any
 import tokenizers
 
 from eef_jax import bases
-from eef_jax import config as config_lib
+from eef_jax.envs import webshop
 from eef_jax.experts import webshop as shopper
 from eef_jax.models import build
 from eef_jax.models.families import registry
@@ -94,7 +94,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 @contextlib.contextmanager
 def served_expert() -> Iterator[str]:
     """A chat server that shops as the scripted expert does; yields its address up to /v1."""
-    env = config_lib.make("env", config_lib.read({"env": {"prompt": "react"}}).env)
+    env = webshop.make(webshop.Config(prompt="react"))
     expert = shopper.make(shopper.Config(), env=env)
 
     def answer(body: dict[str, Any]) -> Any:

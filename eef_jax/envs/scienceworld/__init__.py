@@ -34,6 +34,7 @@ from eef_jax.types import Message, Task
 __all__ = ["ScienceWorld", "make"]
 
 _log = logging.getLogger(__name__)
+EXTRAS = ("scienceworld",)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
