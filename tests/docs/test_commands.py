@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests import emulator
 from tests.docs import documents, scratch
 
 ROWS, SMALL = documents.table()
@@ -27,13 +28,19 @@ def server():
         yield url
 
 
+@pytest.fixture(scope="module")
+def shared_bucket(bucket_server):
+    """The name of a bucket that all commands share."""
+    return emulator.new_bucket().removeprefix("gs://")
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.text or row.play)
-def test_a_command_runs(row, clone, server):
+def test_a_command_runs(row, clone, server, shared_bucket):
     if row.not_run:
         pytest.skip(f"not run, {row.not_run}: {row.text}")
-    command = documents.played(row, SMALL).replace("{server}", server)
-    if "{port}" in command:
-        command = command.replace("{port}", free_port())
+    command = documents.played(row, SMALL)
+    for name, value in {"server": server, "bucket": shared_bucket, "port": free_port()}.items():
+        command = command.replace(f"{{{name}}}", value)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
         cwd=clone,
