@@ -29,14 +29,43 @@ def choose(presets: Mapping[str, Preset], name: str | None) -> config_dict.Confi
 
 
 def chat(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-    """Set the sizes for a small chat model that thinks before it acts; returns the config."""
+    """Set the sizes for a small chat model that thinks before it acts; returns the config.
+
+    Rounds, temperature, cap on actions and learning rate are the defaults: 3, 1.0, the prompt's
+    own, and that of an adapter or of full tuning.
+    """
     config.explore.max_new_tokens = 96
     config.evaluate.max_new_tokens = 96
     config.engine.max_num_seqs = 8
     config.engine.max_context = 4096
     config.train.seq_len = 4096
     config.train.batch_size = 1
-    config.train.optimizer.learning_rate = 2e-4
+    return config
+
+
+def one_gpu(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """Set LoRA in bfloat16 on one GPU of 24 to 80 GB, for a base of 0.5 to 1.5 billion parameters.
+
+    A training step computes as many rows at a time as memory holds; the cache of the rollouts takes
+    what is left.
+    """
+    config.model.dtype = "bfloat16"
+    config.model.param_dtype = "bfloat16"
+    config.model.scan_layers = True
+    config.train.batch_size = 4
+    config.train.micro_batch = "auto"
+    config.train.remat = "block"
+    config.engine.update(
+        {
+            "max_num_seqs": 32,
+            "page_size": 128,
+            "num_pages": 0,
+            "prefill_tokens": 1024,
+            "prefill_seqs": 4,
+            "prefill_chunk": 512,
+            "decode_steps": 8,
+        }
+    )
     return config
 
 

@@ -67,7 +67,6 @@ def llama3_8b() -> config_dict.ConfigDict:
     config.explore.max_new_tokens = 128
     config.evaluate.max_new_tokens = 128
     config.train.seq_len = 8192
-    config.train.optimizer.learning_rate = 2e-4
     return config
 
 

@@ -9,7 +9,8 @@ Paper: 62.0 % win rate with two experts, 58.4 % with one (Llama-3-8B, 500 test t
 | official | the demo on the official files, given by path (below) | 2 CPU cores |
 | smollm2 | SmolLM2-135M from `--config.model.path` | CPU for a few goals, else one accelerator |
 | served | smollm2, its expert behind an OpenAI-compatible server | the same |
-| qwen2_5_1_5b | Qwen2.5-1.5B-Instruct from `--config.model.path` | v5e:2x2, or one GPU of 40 GB |
+| one_gpu | a chat model of 0.5-1.5B from `--config.model.path` | one GPU, 24-80 GB |
+| qwen2_5_1_5b | Qwen2.5-1.5B-Instruct from `--config.model.path` | v5e:2x2 |
 | llama3_8b | Llama-3.1-8B-Instruct, likewise | v5e:4x4, v6e:4x4 |
 | llama3_70b | Llama-3.1-70B-Instruct, likewise | v6e:16x16, v5p:4x4x8 |
 
@@ -35,6 +36,7 @@ def get_config(preset: str | None = None) -> config_dict.ConfigDict:
         "official": official,
         "smollm2": smollm2,
         "served": served,
+        "one_gpu": one_gpu,
         "qwen2_5_1_5b": qwen2_5_1_5b,
         "llama3_8b": llama3_8b,
         "llama3_70b": llama3_70b,
@@ -78,6 +80,7 @@ def official() -> config_dict.ConfigDict:
     an instruction.
     """
     config = demo()
+    config.env.catalogue = "official"
     config.expert.patience = 1
     config.engine.max_num_seqs = 32
     config.engine.max_context = 2048
@@ -92,9 +95,8 @@ def smollm2(expert: str = "webshop") -> config_dict.ConfigDict:
     Args:
         expert: another expert to take instead.
     """
-    config = common.chat(demo(expert))
+    config = common.chat(config_lib.new(env="webshop", expert=expert, method="eef"))
     config.env.prompt = "react"
-    config.engine.num_pages = 0
     return config
 
 
@@ -104,6 +106,11 @@ def served() -> config_dict.ConfigDict:
     The key is taken from the environment; see `eef_jax.experts.openai` for the terms of use.
     """
     return smollm2("openai")
+
+
+def one_gpu() -> config_dict.ConfigDict:
+    """A small chat model on one GPU; needs `--config.model.path=FOLDER`."""
+    return common.one_gpu(smollm2())
 
 
 def qwen2_5_1_5b() -> config_dict.ConfigDict:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from eef_jax import config as config_lib
-from eef_jax import report
+from eef_jax import plugins, report
 from eef_jax import scores as scores_lib
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.config import Config
-from eef_jax.config.sections import EvaluateSection
+from eef_jax.config.sections import EvaluateSection, Expert
 from eef_jax.data import encode, tfrecord
 from eef_jax.data.stored import StoredExamples
 from eef_jax.envs.base import Env
@@ -220,14 +220,22 @@ def _expert(this: _Run) -> tuple[Trajectory, ...]:
         try:
             trajectories = _expert_plays(this, expert, "train")
             write_trajectories(stage.folder, trajectories)
-            held_out = _expert_plays(this, expert, this.config.evaluate.split)
+            if is_evaluated(section):
+                held_out = _expert_plays(this, expert, this.config.evaluate.split)
+                write_json(stage.folder / "scores.json", scores_lib.score_summary(held_out))
         finally:
             asyncio.run(expert.close())
-        write_json(stage.folder / "scores.json", scores_lib.score_summary(held_out))
         return play.counts(trajectories) | {"spent": expert.spent()}
 
     folder = _stage(this, "expert", make).folder
     return read_trajectories(folder, remedy=rerun(folder))
+
+
+def is_evaluated(expert: Expert) -> bool:
+    """Whether the expert plays the evaluation split: not on somebody's bill without being asked."""
+    if expert.evaluate == "auto":
+        return not getattr(plugins.load("experts", expert.name), "PAID", False)
+    return expert.evaluate == "yes"
 
 
 def _expert_plays(this: _Run, expert: Policy, split: str) -> list[Trajectory]:

@@ -1,12 +1,14 @@
 """The configs' presets name what their parts take; none is run here."""
 
 import contextlib
+import dataclasses
 import importlib
 
 import pytest
 
-from configs import scienceworld, textworld_express
+from configs import scienceworld, textworld_express, webshop
 from eef_jax import config as config_lib
+from eef_jax import pipeline
 from eef_jax.errors import ConfigError, EnvError
 
 JAVA = [
@@ -55,3 +57,20 @@ def test_every_preset_is_valid(module):
     names = str(error.value).rpartition("known: ")[2].split(", ")
     for name in names:
         config_lib.read(made.get_config(name).to_dict())
+
+
+@pytest.mark.parametrize("name", ["smollm2", "served", "one_gpu", "qwen2_5_1_5b", "llama3_8b"])
+def test_presets_of_real_models_are_as_the_paper(name):
+    config = config_lib.read(webshop.get_config(name).to_dict())
+    assert config.method.options.rounds == 3 and config.explore.temperature == 1.0
+    assert config.env.options.max_steps == 0  # the prompt's own
+    assert config.train.optimizer.learning_rate == 0.0  # follows an adapter or full tuning
+
+
+def test_only_an_expert_that_costs_nothing_plays_the_test_split_unasked():
+    for name, evaluated in {"demo": True, "served": False}.items():
+        config = config_lib.read(webshop.get_config(name).to_dict())
+        assert pipeline.is_evaluated(config.expert) == evaluated
+        asked = dataclasses.replace(config.expert, evaluate="yes")
+        refused = dataclasses.replace(config.expert, evaluate="no")
+        assert pipeline.is_evaluated(asked) and not pipeline.is_evaluated(refused)

@@ -293,7 +293,9 @@ class OptimizerConfig:
     """How parameters are updated."""
 
     name: OptimizerName = field("adamw", "an optimizer of optax")
-    learning_rate: float = field(1e-3, "peak of the schedule", above=0)
+    learning_rate: float = field(
+        0.0, "peak of the schedule; 0: 2e-4 for an adapter, 1e-5 in full tuning", at_least=0
+    )
     schedule: Literal["constant", "linear", "cosine"] = field(
         "cosine", "the rate after its peak: down to `end_lr_ratio` of it"
     )
@@ -307,6 +309,15 @@ class OptimizerConfig:
     b1: float = field(0.9, "decay of the first moment (momentum of sgd)", at_least=0, below=1)
     b2: float = field(0.99, "decay of the second moment", at_least=0, below=1)
     clip_norm: float = field(1.0, "largest global norm of a gradient; 0: no clipping", at_least=0)
+
+    def resolved(self, *, adapter: bool) -> "OptimizerConfig":
+        """The same with a learning rate in place of 0.
+
+        Args:
+            adapter: an adapter is tuned, which takes a rate some twenty times that of all weights.
+        """
+        rate = self.learning_rate or (2e-4 if adapter else 1e-5)
+        return dataclasses.replace(self, learning_rate=rate)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,10 +361,16 @@ class Expert(Plugin):
 
     Attributes:
         trajectories: folder or file of trajectories to use instead of playing; "": none.
+        evaluate: whether it plays the evaluation split too.
     """
 
     trajectories: str = field(
         "", "folder or file of trajectories to take instead of playing; empty: play", path=True
+    )
+    evaluate: Literal["auto", "yes", "no"] = field(
+        "auto",
+        "play the evaluation split too, as the report's row of the expert; auto: unless its "
+        "answers are paid for",
     )
 
 

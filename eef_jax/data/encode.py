@@ -6,7 +6,6 @@ packing is in `batches`.
 
 import dataclasses
 import json
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -14,8 +13,6 @@ import numpy as np
 
 from eef_jax.errors import DataError
 from eef_jax.types import Example, Message, Selection, Task
-
-_log = logging.getLogger(__name__)
 
 
 class Chat(Protocol):
@@ -167,14 +164,6 @@ def encode_all(
             tokens=len(example.tokens),
             weighted_tokens=int(np.count_nonzero(example.weights)),
             weighted_steps=sum(weight != 0 for weight in selection.weights),
-        )
-    if counts.too_long:
-        _log.warning(
-            "%d of %d selected trajectories are longer than %d tokens and are skipped; raise "
-            "config.train.seq_len to train on them",
-            counts.too_long,
-            counts.selections,
-            max_length,
         )
     return examples, counts
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from eef_jax.policies.openai import OpenAIPolicy
 
 EXTRAS = ("openai",)
+PAID = True  # its answers may cost money
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

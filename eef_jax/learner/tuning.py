@@ -51,6 +51,7 @@ def tune(
         JSON facts about the training: examples, steps, tokens, loss, seconds.
     """
     model, mesh, key = placement.trained, placement.mesh, 1000 * seed + number
+    optimizer = train.optimizer.resolved(adapter=placement.lora is not None)
     # Before the rows are divided over processes, where JAX would refuse them without a remedy.
     check_batch_size(train.batch_size, mesh=mesh, accumulation_steps=1)
     if train.init_from == "previous" and previous is not None:
@@ -69,7 +70,7 @@ def tune(
         batch_size=batches.batch_size,
         seq_len=batches.seq_len,
         max_loss_positions=batches.max_loss_positions,
-        optimizer=train.optimizer,
+        optimizer=optimizer,
         reserved=placement.second_copy_bytes(),
     )
     with metrics.MetricsWriter(folder / "metrics.jsonl" if hosts.is_lead else None) as log:
@@ -77,7 +78,7 @@ def tune(
             model,
             batches,
             mesh=mesh,
-            optimizer=train.optimizer,
+            optimizer=optimizer,
             epochs=train.epochs,
             accumulation_steps=accumulation_steps,
             seed=key,
@@ -93,4 +94,4 @@ def tune(
     )
     # Each layer is stored under its own name, so that any layout can load the checkpoint.
     checkpoint.save(folder / CHECKPOINT, stacking.unstack_state(trainable), metadata)
-    return {"examples": len(examples), **facts}
+    return {"examples": len(examples), "learning_rate": optimizer.learning_rate, **facts}

@@ -1,14 +1,14 @@
 """The report of a run: reads its work folder and writes `report.md` and a terminal table.
 
 Loads no JAX and needs no accelerator. Unfinished stages are named as missing. `run` reads the
-files; `results`, `exploration`, `accounting`, `actions` and `examples` are the sections; `markdown`
-formats text.
+files; `results`, `exploration`, `accounting`, `actions` and `examples` are the sections, `warnings`
+what comes before them; `markdown` formats text.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from eef_jax.report import accounting, actions, examples, exploration, markdown, results
+from eef_jax.report import accounting, actions, examples, exploration, markdown, results, warnings
 from eef_jax.report.run import Run, read
 from eef_jax.storage.files import write_text
 from eef_jax.storage.workdir import Workdir
@@ -38,6 +38,8 @@ def write(work: Workdir) -> None:
     """
     run = read(work)
     lines = [f"# {_title(run)}", "", *_unfinished(run)]
+    if found := warnings.warnings(run):
+        lines += ["## Warnings", "", *(f"- {line}" for line in found), ""]
     for title, section in _SECTIONS:
         lines += [f"## {title}", "", *section(run)]
     lines += ["## Provenance", "", *_provenance(run)]
@@ -52,6 +54,7 @@ def table(work: Workdir) -> str:
     """
     run = read(work)
     lines = [_title(run), "", *markdown.columns(*results.summary(run)), "", *_unfinished(run)]
+    lines += [f"warning: {line}" for line in warnings.warnings(run)]
     facts = run.facts(run.rounds)
     if "solved_only_through_failure" in facts:
         count = facts["solved_only_through_failure"]

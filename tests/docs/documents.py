@@ -105,7 +105,10 @@ def typed(block: str, *, prompt: str = "") -> Iterator[str]:
 
 
 def presets() -> list[str]:
-    """Every shipped preset as `--config` takes it."""
+    """Every shipped preset as `--config` takes it.
+
+    The template has none: docs/configs.md runs a copy of it.
+    """
     found = []
     for file in sorted((ROOT / "configs").glob("*.py")):
         module = importlib.import_module(f"configs.{file.stem}")
@@ -127,8 +130,10 @@ def preset_of(command: str) -> str:
     name = next(word.partition("=")[2] for word in words if word.startswith("--config="))
     if ":" in name:
         return name
-    get_config = importlib.import_module(name.removesuffix(".py").replace("/", ".")).get_config
     own = [preset for preset in presets() if preset.startswith(f"{name}:")]
+    if not own:
+        return ""
+    get_config = importlib.import_module(name.removesuffix(".py").replace("/", ".")).get_config
     default = get_config().to_dict()
     return next(p for p in own if get_config(p.partition(":")[2]).to_dict() == default)
 

@@ -35,6 +35,13 @@ def test_every_optimizer_descends(name):
     assert jax.tree.all(jax.tree.map(lambda update: (update < 0).all(), updates))
 
 
+def test_a_rate_of_0_follows_what_is_tuned():
+    rates = [OptimizerConfig().resolved(adapter=adapter).learning_rate for adapter in (True, False)]
+    assert rates == [2e-4, 1e-5]
+    given = OptimizerConfig(learning_rate=0.1)
+    assert given.resolved(adapter=False) == given
+
+
 def test_the_names_of_the_config_are_optaxs():
     for name in typing.get_args(OptimizerName):
         make_optimizer(OptimizerConfig(name=name), 10)

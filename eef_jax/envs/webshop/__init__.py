@@ -47,10 +47,15 @@ __all__ = ["Config", "WebShop", "make"]
 class Config:
     """The section `env` of WebShop.
 
-    Without `data_dir` and `products` the shop is the embedded catalogue. It is pinned, its splits
-    too, so it takes none of the fields up to `test_indices`.
+    Without `data_dir` and `products` the shop is the embedded catalogue, unless `catalogue` says
+    otherwise. It is pinned, its splits too, so it takes none of the fields up to `test_indices`.
     """
 
+    catalogue: Literal["any", "official"] = field(
+        "any",
+        "any: the files that are given, else the embedded catalogue; official: refused without "
+        "files",
+    )
     data_dir: str = field(
         "", "folder that `python -m eef_jax.envs.webshop.import_data` made", path=True
     )
@@ -141,6 +146,12 @@ def make(config: Config) -> "WebShop":
         max_products=config.max_products,
     )
     official.check_sources(config.data_dir, sources, plan)
+    if config.catalogue == "official" and not (config.data_dir or config.products):
+        raise ConfigError(
+            "env.catalogue='official' without files: give --config.env.data_dir=FOLDER (made by "
+            "python -m eef_jax.envs.webshop.import_data), or --config.env.products=FILE and "
+            "--config.env.attributes=FILE; docs/webshop.md says where they come from"
+        )
     if config.data_dir:
         dataset = stored.load(config.data_dir, plan)
     elif config.products:

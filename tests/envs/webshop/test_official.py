@@ -130,6 +130,11 @@ def test_wrong_contents_are_named(tmp_path, damaged, content, complaint):
         )
 
 
+def test_the_official_catalogue_is_refused_without_its_files():
+    with pytest.raises(ConfigError, match=r"without files: give --config.env.data_dir=FOLDER"):
+        webshop.make(webshop.Config(catalogue="official"))
+
+
 def test_files_that_need_each_other_are_asked_for():
     with pytest.raises(ConfigError, match=r"env\.attributes"):
         webshop.make(webshop.Config(products="products.json"))
