@@ -15,7 +15,7 @@ PYTEST := -m pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal
 # Imports write bytecode into the environments; without it each process compiles JAX anew, in seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast test-load test-parity check clean
+.PHONY: demo test test-fast test-load test-docs test-parity check clean
 
 # EEF from expert trajectories to runs/demo/report.md; a stopped run resumes.
 demo: $(VENV)/.installed
@@ -23,15 +23,19 @@ demo: $(VENV)/.installed
 
 # Options for pytest go into ARGS: make test ARGS='--durations=30'
 test: $(VENV)/.installed-test
-	$(BIN)/python $(PYTEST) -m 'not load' $(ARGS)
+	$(BIN)/python $(PYTEST) -m 'not (docs or load)' $(ARGS)
 
 # What runs while one writes: no Java, no other processes, nothing that compiles for long.
 test-fast: $(VENV)/.installed-test
-	$(BIN)/python $(PYTEST) -m 'not (java or load or processes or slow)' $(ARGS)
+	$(BIN)/python $(PYTEST) -m 'not (docs or java or load or processes or slow)' $(ARGS)
 
 # The full sizes of tests that `test` runs smaller.
 test-load: $(VENV)/.installed-test
 	$(BIN)/python $(PYTEST) -m load $(ARGS)
+
+# Every documented command, program and preset with small settings, as tests/docs/commands.toml says.
+test-docs: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m docs tests/docs $(ARGS)
 
 # Compares with torch and TensorFlow in a separate environment; the package never needs them.
 test-parity: $(PARITY_VENV)/.installed
