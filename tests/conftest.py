@@ -9,7 +9,6 @@ keeps what it compiled in a folder of this session, for the other workers and fo
 import atexit
 import os
 import shutil
-import sys
 import tempfile
 
 import pytest
@@ -46,12 +45,18 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker inherits what its contro
     set_environment()
 emulator.announce()  # each worker has its own
 
+import jax  # noqa: E402  (reads the environment)
+
+from tests import strict  # noqa: E402
+
+strict.install()
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Choose how XLA compiles before the test's fixtures are made."""
-    if jax := sys.modules.get("jax"):
-        jax.config.update(UNOPTIMIZED, item.get_closest_marker("optimized") is None)
+    """Choose how XLA compiles, and how strict JAX is, before the test's fixtures are made."""
+    jax.config.update(UNOPTIMIZED, item.get_closest_marker("optimized") is None)
+    strict.choose(item.path)
 
 
 @pytest.fixture(scope="session")

@@ -48,9 +48,9 @@ def written_out(q, k, v, segments, spec=PLAIN):
     scored = jnp.einsum("bnth,bnsh->bnts", q, k) * spec.scale
     if spec.softcap is not None:
         scored = spec.softcap * jnp.tanh(scored / spec.softcap)
-    seen = (segments[:, :, None] == segments[:, None]) & jnp.tri(q.shape[2], dtype=bool)
+    seen = (segments[:, :, None] == segments[:, None]) & jnp.tri(q.shape[2], dtype=bool)[None]
     if spec.window is not None:
-        seen &= ~jnp.tri(q.shape[2], k=-spec.window, dtype=bool)
+        seen &= ~jnp.tri(q.shape[2], k=-spec.window, dtype=bool)[None]
     scored = jnp.where(seen[:, None], scored, -jnp.inf)
     return jnp.einsum("bnts,bnsh->bnth", jax.nn.softmax(scored, axis=-1), v)
 

@@ -1,10 +1,12 @@
 """A base that does not fit a process's devices is refused with the numbers."""
 
 import types
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from eef_jax.errors import ConfigError
 from eef_jax.models import memory
@@ -16,7 +18,7 @@ from tests.train import toy
 def on_memory(mesh, **stats):
     """The mesh's shape on devices that report these figures."""
     device = types.SimpleNamespace(memory_stats=lambda: stats)
-    return types.SimpleNamespace(shape=mesh.shape, devices=np.array([device], dtype=object))
+    return mock.Mock(spec=Mesh, shape=mesh.shape, devices=np.array([device], dtype=object))
 
 
 def test_bytes_are_those_that_a_device_then_holds():
