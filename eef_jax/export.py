@@ -10,7 +10,6 @@ without a traceback, with exit code 1.
 import contextlib
 import dataclasses
 import os
-import shutil
 from collections.abc import Iterator
 
 from absl import flags
@@ -138,8 +137,7 @@ def _whole(target: epath.Path) -> Iterator[epath.Path]:
         if growing != target:
             growing.rename(target)
     except BaseException as error:
-        if growing != target:
-            shutil.rmtree(growing, ignore_errors=True)
+        growing.rmtree(missing_ok=True)
         if isinstance(error, OSError):
             raise DataError(f"{target} cannot be written: {error}") from error
         raise

@@ -65,6 +65,16 @@ class Versioned:
 ABSENT = Versioned(data=b"", generation=0)
 
 
+def check_readable(path: str) -> None:
+    """Look whether a path's bucket is there and may be listed.
+
+    Raises:
+        DataError: it is not; the library that etils uses would end in a traceback.
+    """
+    with _explained(path):
+        next(iter(client().list_blobs(_split(path)[0], max_results=1)), None)
+
+
 def read(path: str) -> Versioned:
     """Read an object; `ABSENT` where there is none.
 

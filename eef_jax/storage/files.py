@@ -38,6 +38,18 @@ def to_path(path: epath.PathLike) -> epath.Path:
     return epath.Path(expand(os.fspath(path)))
 
 
+def reach(path: epath.PathLike) -> epath.Path:
+    """As `to_path`, after a look whether a path on gs:// is in a bucket that can be read.
+
+    Raises:
+        DataError: there is no such bucket, or it may not be read.
+    """
+    found = to_path(path)
+    if not is_local(found):
+        buckets.check_readable(os.fspath(found))
+    return found
+
+
 def absolute(path: epath.PathLike) -> epath.Path:
     """The path from the root of its disk, or as it is in a bucket; errors as `expand`."""
     path = to_path(path)
@@ -141,7 +153,7 @@ def read_json(path: epath.PathLike, expected: type = dict, *, remedy: str, what:
     except FileNotFoundError:
         raise DataError(f"{label} is missing; {remedy}") from None
     except OSError as error:
-        raise DataError(f"{label} cannot be read ({error.strerror}); {remedy}") from error
+        raise DataError(f"{label} cannot be read ({error.strerror or error}); {remedy}") from error
     except ValueError as error:
         raise DataError(f"{label} is not valid JSON ({error}); {remedy}") from error
     if not isinstance(value, expected):

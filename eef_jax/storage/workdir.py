@@ -22,7 +22,7 @@ from etils import epath
 
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.storage import lock
-from eef_jax.storage.files import TEMP_SUFFIX, entries, read_json, rerun, to_path, write_json
+from eef_jax.storage.files import TEMP_SUFFIX, entries, reach, read_json, rerun, write_json
 from eef_jax.storage.provenance import json_values
 
 SCHEMA = 1  # version of the manifest's layout
@@ -168,7 +168,7 @@ def open_workdir(
         ConfigError: the folder is in use, was made by another config (the differing keys are named)
             or holds something else than a run. Nothing in it is touched then.
     """
-    root = to_path(path)
+    root = reach(path)
     values = json_values(config)
     _refuse_foreign(root)
     root.mkdir(parents=True, exist_ok=True)
@@ -190,7 +190,7 @@ def read_workdir(path: epath.PathLike) -> Workdir:
     Raises:
         DataError: there is no run at `path`.
     """
-    root = to_path(path)
+    root = reach(path)
     return Workdir(root=root, config=read_json(root / CONFIG, remedy=_REMEDY))
 
 
@@ -200,7 +200,7 @@ def find_checkpoint(path: epath.PathLike) -> epath.Path:
     Raises:
         DataError: there is no such folder, or it holds no checkpoint.
     """
-    folder = to_path(path)
+    folder = reach(path)
     example = "such as runs/demo/round_2/tune"
     if not folder.is_dir():
         raise DataError(

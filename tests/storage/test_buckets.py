@@ -1,9 +1,12 @@
 """Buckets: conditional writes, local copies, and what a user is told where something is missing."""
 
 import pytest
+from google.api_core import exceptions
+from google.auth import exceptions as auth_exceptions
 
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.storage import buckets, files
+from eef_jax.storage.workdir import find_checkpoint, open_workdir, read_workdir
 
 
 @pytest.fixture(autouse=True)
@@ -105,3 +108,27 @@ def test_a_process_sees_what_another_one_writes(bucket):
     buckets.replace(f"{bucket}/stage/b.txt", b"2", generation=0)
     assert [p.name for p in folder.iterdir()] == ["a.txt", "b.txt"]
     assert (folder / "b.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "complaint"),
+    [
+        (exceptions.NotFound("no"), "gs://bucket/run is not there: does the bucket exist"),
+        (exceptions.Forbidden("no access"), "cannot be reached .*no access.*: are you logged in"),
+        (auth_exceptions.RefreshError("expired\nand more"), r"cannot be reached \(expired\)"),
+    ],
+)
+@pytest.mark.parametrize("open_run", [find_checkpoint, read_workdir, lambda p: enter(p)])
+def test_a_bucket_that_cannot_be_used_is_one_sentence(monkeypatch, error, complaint, open_run):
+    class Client:
+        def list_blobs(self, *_, **__):
+            raise error
+
+    monkeypatch.setattr(buckets, "client", Client)
+    with pytest.raises(DataError, match=complaint):
+        open_run("gs://bucket/run")
+
+
+def enter(path):
+    with open_workdir(path, {}):
+        pass
