@@ -1,7 +1,11 @@
 """What all command lines share: flags, the config, log lines, and errors as one message."""
 
 import logging
+import os
+import signal
+import socket
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +14,9 @@ from absl import app, flags
 from eef_jax import config as config_lib
 from eef_jax.errors import ConfigError, EefError
 from eef_jax.storage import files
+
+INTERRUPTED = 130  # exit code after Ctrl-C, as of shells
+_GRACE_S = 1.5  # in which the main thread may end by itself after Ctrl-C
 
 _overrides: list[config_lib.Override] = []
 
@@ -126,11 +133,17 @@ def plain_logs() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def run(command: Callable[[], None]) -> None:
+def run(command: Callable[[], None], *, interrupted: str = "nothing was kept") -> None:
     """Parse the flags and run a command.
 
-    An `EefError` is printed without a traceback, and the exit code is 1.
+    An `EefError` is printed without a traceback, and the exit code is 1; after Ctrl-C it is 130.
+
+    Args:
+        command: what to run.
+        interrupted: what is left after Ctrl-C, and how to go on.
     """
+    ended = threading.Event()
+    end_soon_after_interrupt(interrupted, ended)
 
     def main(argv: list[str]) -> None:
         if len(argv) > 1:
@@ -138,8 +151,50 @@ def run(command: Callable[[], None]) -> None:
         plain_logs()
         command()
 
+    show_in_help()
     try:
         rest, _overrides[:] = split(sys.argv)
         app.run(main, argv=rest)
+    except KeyboardInterrupt:
+        _end_interrupted(interrupted)
     except EefError as error:
+        ended.set()
         sys.exit(f"{type(error).__name__}: {error}")
+
+
+def show_in_help() -> None:
+    """Show all of the package's flags in --help, not only those of the command's own file."""
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        if module.startswith("eef_jax"):
+            for flag in defined:
+                flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
+def end_soon_after_interrupt(left: str, ended: threading.Event) -> None:
+    """End the process soon after SIGINT where no KeyboardInterrupt does.
+
+    Args:
+        left: as `interrupted` of `run`.
+        ended: set where the process ends for another reason.
+    """
+    # Python raises KeyboardInterrupt between two instructions of the main thread, which may be
+    # compiling a program for minutes. The signal's number arrives at this pipe at once.
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.detach())  # open as long as the process lives
+
+    def watch() -> None:
+        while reader.recv(1) != bytes([signal.SIGINT]):
+            pass
+        if not ended.wait(_GRACE_S):
+            _end_interrupted(left)
+
+    threading.Thread(target=watch, name="eef-interrupt", daemon=True).start()
+
+
+def _end_interrupted(left: str) -> None:
+    """Say in one line what is left, and end the process."""
+    print(f"\ninterrupted: {left}", file=sys.stderr, flush=True)
+    # Without the handlers of the interpreter's end, which wait for the device. Stages are committed
+    # by their last file, and locks of dead processes are taken over: this is as safe as a crash.
+    os._exit(INTERRUPTED)

@@ -2,12 +2,14 @@
 
 Plays a split's tasks once and prints win rate and mean reward with 95 % intervals, in all and by
 tag. The config is the one that the checkpoint's run was made with, unless `--config` gives another;
-with `--config` alone the base plays as it is, before any tuning. Writes nothing, but several
-processes need a folder that all see to put their results together (`--scratch`). Errors that a user
-can mend are printed without a traceback, with exit code 1.
+with `--config` alone the base plays as it is, or its adapter (`--config.model.adapter`). Writes
+nothing, but several processes need a folder that all see to put their results together
+(`--scratch`). Errors that a user can mend are printed without a traceback, with exit code 1.
 """
 
 import dataclasses
+import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,8 +27,11 @@ from eef_jax.errors import ConfigError, DataError
 from eef_jax.rollout import play
 from eef_jax.storage import files
 from eef_jax.storage.provenance import collect_provenance
+from eef_jax.storage.stages import Schedule
 from eef_jax.storage.workdir import CONFIG, find_checkpoint, read_workdir
 from eef_jax.types import Trajectory
+
+_log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -35,6 +40,7 @@ def evaluate(
     *,
     hosts: Hosts = SINGLE_PROCESS,
     scratch: str | None = None,
+    source: str = "",
 ) -> list[Trajectory]:
     """Play the split `config.evaluate.split` with a checkpoint.
 
@@ -43,15 +49,18 @@ def evaluate(
         config: the run's config.
         hosts: the processes that play, each its share; the lead gets all trajectories.
         scratch: with several processes, a folder that all see; its `parts` are deleted afterwards.
+        source: where the config comes from, for the header.
 
     Raises:
         DataError: the checkpoint is damaged or belongs to another base.
         ConfigError: the config cannot be used.
+        RolloutError: too many episodes ended in an infrastructure failure.
     """
     # Not at the top: --help and a wrong path need no accelerator library.
-    from eef_jax import pipeline
+    from eef_jax import pipeline, preflight
     from eef_jax.learner.placement import Placement
     from eef_jax.learner.sampling import Sampler
+    from eef_jax.preflight import forecast
     from eef_jax.train import checkpoint as checkpoints
 
     if hosts.process_count > 1 and not scratch:
@@ -63,6 +72,14 @@ def evaluate(
         checkpoints.read_metadata(checkpoint)  # fails early, before products and models are loaded
     env: Env = config_lib.make("env", config.env)
     try:
+        start = preflight.Start(
+            config=config,
+            schedule=Schedule(done=(), todo=("evaluate",), left_out=()),
+            env=env,
+            method=config_lib.make("method", config.method),
+        )
+        preflight.check(start)
+        _log.info("%s\n", forecast.header(start, source=source))
         max_steps = config.rollout.max_steps or env.max_steps
         sampler = Sampler(Placement(config, hosts), config.engine)
         with pipeline.evaluated(sampler, checkpoint, config.evaluate, seed=config.seed) as policy:
@@ -96,6 +113,16 @@ def config_of(checkpoint: epath.Path) -> Mapping[str, Any]:
     )
 
 
+def describe_policy(checkpoint: epath.Path | None, config: Config) -> str:
+    """Who plays, in words: a checkpoint, an adapter on its base, or the base as it is."""
+    base = config.model.path or "the base that ships for WebShop"
+    if checkpoint is not None:
+        return os.fspath(checkpoint)
+    if config.model.adapter:
+        return f"the adapter {config.model.adapter} on {base}"
+    return f"the untuned base ({base})"
+
+
 def describe(trajectories: list[Trajectory]) -> str:
     """Scores in all and by tag, a line each."""
     scores = {"all": scores_lib.score(trajectories), **scores_lib.by_tag(trajectories)}
@@ -120,11 +147,11 @@ def _main() -> None:
             config, evaluate=dataclasses.replace(config.evaluate, split=given.split)
         )
     with distributed.from_flags() as hosts:
-        played = evaluate(checkpoint, config, hosts=hosts, scratch=given.scratch)
+        source = given.config or "of the checkpoint's run"
+        played = evaluate(checkpoint, config, hosts=hosts, scratch=given.scratch, source=source)
         if hosts.is_lead:
-            adapter = config.model.adapter and f", with the adapter {config.model.adapter}"
-            who = checkpoint or f"the untuned base{adapter}"
-            print(f"{who} on the {config.evaluate.split} tasks of {config.env.name}")
+            who, split = describe_policy(checkpoint, config), config.evaluate.split
+            print(f"{who} on the {split} tasks of {config.env.name}")
             print(describe(played))
 
 

@@ -3,24 +3,34 @@
 Reads flags, calls `pipeline.run`, prints its table.
 """
 
+from typing import Any
+
 from absl import flags
 
 from eef_jax import cli
 from eef_jax.cluster import distributed
 from eef_jax.config import Config
 from eef_jax.errors import ConfigError
+from eef_jax.storage.stages import KINDS
 
 cli.define_config()
 _WORKDIR = cli.define_path(
     "workdir",
     None,
-    "Folder of the run, local or gs://; by default runs/ENVIRONMENT-METHOD-xROLLOUTS-SEED.",
+    "Folder of the run, local or gs://; by default runs/ENVIRONMENT-METHOD-SEED, with -xROLLOUTS "
+    "after the METHOD that plays several.",
 )
 _STAGES = flags.DEFINE_list(
     "stages", None, "Kinds of stages to run: expert,explore,select,tune,evaluate,report. All."
 )
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Delete what a run with another config left in the work folder."
+)
+_CHECK = flags.DEFINE_bool(
+    "check", False, "Make the checks of a start alone, say what the run would do, and exit."
+)
+_DEVICES = flags.DEFINE_integer(
+    "devices", 0, "With --check: devices of the planned run, of all --processes; 0: those here."
 )
 distributed.define_flags()
 
@@ -33,14 +43,22 @@ def main() -> None:
     # Not at the top: --help and a wrong field are answered before anything heavy is imported.
     from eef_jax import pipeline
 
-    with distributed.from_flags() as hosts:
-        table = pipeline.run(
-            config,
-            _WORKDIR.value or _default_workdir(config),
-            stages=tuple(_STAGES.value or pipeline.STAGES),
-            overwrite=_OVERWRITE.value,
-            hosts=hosts,
+    workdir = _WORKDIR.value or _default_workdir(config)
+    stages = tuple(_STAGES.value or KINDS)
+    common: dict[str, Any] = {
+        "stages": stages,
+        "overwrite": _OVERWRITE.value,
+        "source": flags.FLAGS.config,
+    }
+    if _CHECK.value:
+        processes = flags.FLAGS.processes or 1
+        print(
+            pipeline.check(config, workdir, devices=_DEVICES.value, processes=processes, **common)
         )
+        print("all checks passed")
+        return
+    with distributed.from_flags() as hosts:
+        table = pipeline.run(config, workdir, hosts=hosts, **common)
         if hosts.is_lead:
             print(table)
 
@@ -53,4 +71,4 @@ def _default_workdir(config: Config) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, interrupted="the same command goes on: finished stages are kept")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from eef_jax import config as config_lib
-from eef_jax import plugins, report
+from eef_jax import plugins, preflight, report
 from eef_jax import scores as scores_lib
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.config import Config
@@ -26,13 +26,17 @@ from eef_jax.config.sections import EvaluateSection, Expert
 from eef_jax.data import encode, tfrecord
 from eef_jax.data.stored import StoredExamples
 from eef_jax.envs.base import Env
-from eef_jax.errors import ConfigError, DataError, did_you_mean
+from eef_jax.errors import ConfigError
 from eef_jax.methods.base import Attempts, Method
 from eef_jax.policies.base import Policy
+from eef_jax.preflight import forecast
 from eef_jax.rollout import play
+from eef_jax.storage import files
+from eef_jax.storage import stages as stages_lib
 from eef_jax.storage.files import rerun, write_json
 from eef_jax.storage.provenance import collect_provenance, config_hash, json_values
 from eef_jax.storage.selections import write_selections
+from eef_jax.storage.stages import Schedule
 from eef_jax.storage.trajectories import read_trajectories, write_trajectories
 from eef_jax.storage.workdir import Stage, Workdir, open_workdir
 from eef_jax.types import Episode, Task, Trajectory
@@ -40,8 +44,6 @@ from eef_jax.types import Episode, Task, Trajectory
 if TYPE_CHECKING:
     from eef_jax.learner.placement import Placement
     from eef_jax.learner.sampling import Sampler
-
-STAGES = ("expert", "explore", "select", "tune", "evaluate", "report")
 
 _PARTS = "parts"  # of a stage's folder: what each process played, until it is merged
 _LOGGED = ("episodes", "outcomes", "win_rate", "examples", "steps", "loss", "seconds")
@@ -59,14 +61,12 @@ class _Run:
         env: Env,
         method: Method,
         *,
-        stages: Collection[str],
         hosts: Hosts,
     ):
         self.config = config
         self.work = work
         self.env = env
         self.method = method
-        self.stages = stages
         self.hosts = hosts
         self.seed = config.seed
         self.max_steps = config.rollout.max_steps or env.max_steps
@@ -92,42 +92,145 @@ class _Run:
         """Folder of a round's tune stage."""
         return self.work.stage(f"round_{number}/tune").folder
 
+    @functools.cached_property
+    def tasks(self) -> Sequence[Task]:
+        """The train tasks."""
+        return self.env.tasks("train")
+
+    def attempts(self, rounds: int) -> Attempts:
+        """The trajectories of the expert and of the first `rounds` explore stages."""
+        explored = [self._played[f"round_{number}/explore"] for number in range(1, rounds + 1)]
+        return Attempts(
+            experts=self._played["expert"], rollouts=tuple(t for each in explored for t in each)
+        )
+
+    @functools.cached_property
+    def _played(self) -> "_Played":
+        return _Played(self.work)
+
+
+class _Played(dict[str, tuple[Trajectory, ...]]):
+    """The trajectories of finished stages by the stage's name, each read once."""
+
+    def __init__(self, work: Workdir):
+        super().__init__()
+        self._work = work
+
+    def __missing__(self, stage: str) -> tuple[Trajectory, ...]:
+        folder = self._work.stage(stage).folder
+        self[stage] = read_trajectories(folder, remedy=rerun(folder))
+        return self[stage]
+
 
 def run(
     config: Config,
     workdir: str,
     *,
-    stages: Collection[str] = STAGES,
+    stages: Collection[str] = stages_lib.KINDS,
     overwrite: bool = False,
     hosts: Hosts = SINGLE_PROCESS,
+    source: str = "",
 ) -> str:
     """Run a config's stages, or the rest of them, and return the report's terminal table.
 
     Args:
         config: the run's config.
         workdir: folder of the run, local or in an object store.
-        stages: kinds of stages to run; earlier stages that are left out must be finished.
+        stages: kinds of stages to run, out of `storage.stages.KINDS`. The run ends before the first
+            one that needs a stage which is neither finished nor among them.
         overwrite: delete what a run with another config left in `workdir`.
         hosts: the processes of the run; all of them make the same call, on one work folder.
+        source: where the config comes from, for the header.
 
     Raises:
         ConfigError: for a config or work folder that cannot be used, before anything is written.
         DataError: when a file that a stage needs is missing or damaged.
+        RolloutError: too many episodes of a stage ended in an infrastructure failure.
     """
-    for stage in stages:
-        if stage not in STAGES:
-            raise ConfigError(f"unknown stage {stage!r} in --stages: {did_you_mean(stage, STAGES)}")
-    env: Env = config_lib.make("env", config.env)
+    start = plan(config, workdir, stages=stages, overwrite=overwrite, is_lead=hosts.is_lead)
+    try:
+        preflight.check(start)
+        with _open(hosts, workdir, config, stages, overwrite) as work:
+            if start.schedule.todo:
+                _log.info("%s\n", forecast.header(start, source=source))
+            schedule = _agreed(hosts, _schedule(work.root, start.method, stages))
+            this = _Run(config, work, start.env, start.method, hosts=hosts)
+            for name in schedule.todo:
+                _MAKERS[stages_lib.kind_of(name)](this, stages_lib.round_of(name))
+            if "report" in stages and hosts.is_lead:
+                report.write(work)
+            return report.table(work) + forecast.next_stages(schedule)
+    finally:
+        start.env.close()
+
+
+def check(
+    config: Config,
+    workdir: str,
+    *,
+    stages: Collection[str] = stages_lib.KINDS,
+    overwrite: bool = False,
+    source: str = "",
+    devices: int = 0,
+    processes: int = 1,
+) -> str:
+    """Make the checks of `run` alone; returns what the run would do, in lines of text.
+
+    Args:
+        config: the run's config.
+        workdir: folder of the run.
+        stages: as for `run`.
+        overwrite: as for `run`.
+        source: where the config comes from, for the text.
+        devices: number of devices of the planned run; 0: those that are here.
+        processes: number of processes of the planned run.
+
+    Raises:
+        EefError: a check failed; with all of them where several did.
+    """
+    start = plan(config, workdir, stages=stages, overwrite=overwrite)
+    start = dataclasses.replace(start, devices=devices, processes=processes)
+    try:
+        preflight.check(start)
+        parts = [forecast.header(start, source=source), forecast.forecast(start)]
+        return "\n\n".join(filter(None, parts))
+    finally:
+        start.env.close()
+
+
+def plan(
+    config: Config,
+    workdir: str,
+    *,
+    stages: Collection[str],
+    overwrite: bool = False,
+    is_lead: bool = True,
+) -> preflight.Start:
+    """Make environment and method, and find the stages to run; its environment is to be closed."""
+    root = files.to_path(workdir)
     method: Method = config_lib.make("method", config.method)
-    with _open(hosts, workdir, config, stages, overwrite) as work:
-        try:
-            if set(stages) != {"report"}:
-                _all_rounds(_Run(config, work, env, method, stages=stages, hosts=hosts))
-        finally:
-            env.close()
-        if "report" in stages and hosts.is_lead:
-            report.write(work)
-        return report.table(work)
+    return preflight.Start(
+        config=config,
+        schedule=_schedule(root, method, stages, overwrite=overwrite),
+        env=config_lib.make("env", config.env),
+        method=method,
+        root=root,
+        overwrite=overwrite,
+        is_lead=is_lead,
+    )
+
+
+def _schedule(
+    root: epath.Path, method: Method, kinds: Collection[str], *, overwrite: bool = False
+) -> Schedule:
+    names = stages_lib.stage_names(method.rounds)
+    done = [name for name in names if Stage(name=name, folder=root / name).done()]
+    return stages_lib.schedule(method.rounds, kinds, () if overwrite else done)
+
+
+def _agreed(hosts: Hosts, schedule: Schedule) -> Schedule:
+    """The lead's schedule, on all processes."""
+    return Schedule(**json.loads(hosts.broadcast(json.dumps(dataclasses.asdict(schedule)))))
 
 
 @contextlib.contextmanager
@@ -163,19 +266,6 @@ def _open(
     hosts.barrier()
 
 
-def _all_rounds(this: _Run) -> None:
-    """All rounds in order; finished stages are skipped."""
-    tasks = this.env.tasks("train")
-    attempts = Attempts(experts=_expert(this))
-    for number in range(this.method.rounds + 1):
-        if number:
-            played = _explore(this, attempts, tasks, number)
-            attempts = dataclasses.replace(attempts, rollouts=(*attempts.rollouts, *played))
-        _select(this, attempts, tasks, number)
-        _tune(this, number)
-        _evaluate(this, number)
-
-
 def hash_of(config: Config) -> str:
     """Hash of the fields that decide a run's results."""
     return config_hash(config_lib.of_kind(config, "results"))
@@ -183,16 +273,9 @@ def hash_of(config: Config) -> str:
 
 def _stage(
     this: _Run, name: str, make: Callable[[Stage], dict[str, Any]], *, together: bool = False
-) -> Stage:
-    """Run one stage unless it is finished: on the lead, or on all processes together."""
+) -> None:
+    """Run one stage: on the lead, or on all processes together."""
     stage, hosts = this.work.stage(name), this.hosts
-    if hosts.broadcast(str(stage.done())) == str(True):
-        return stage
-    if name.rpartition("/")[2] not in this.stages:
-        raise DataError(
-            f"{stage.folder} is not finished and --stages leaves it out: run it first (without "
-            "--stages all are run, finished ones are skipped)"
-        )
     begun = time.monotonic()
     if hosts.is_lead:
         stage.start()
@@ -204,10 +287,9 @@ def _stage(
         stage.commit(counts, this.provenance)
         _log.info("%s: %s", name, json.dumps({k: v for k, v in counts.items() if k in _LOGGED}))
     hosts.barrier()  # no process reads what is not committed
-    return stage
 
 
-def _expert(this: _Run) -> tuple[Trajectory, ...]:
+def _expert(this: _Run, _: int) -> None:
     """The expert's trajectories on the train tasks, and on the held-out ones for comparison."""
 
     def make(stage: Stage) -> dict[str, Any]:
@@ -227,8 +309,7 @@ def _expert(this: _Run) -> tuple[Trajectory, ...]:
             asyncio.run(expert.close())
         return play.counts(trajectories) | {"spent": expert.spent()}
 
-    folder = _stage(this, "expert", make).folder
-    return read_trajectories(folder, remedy=rerun(folder))
+    _stage(this, "expert", make)
 
 
 def is_evaluated(expert: Expert) -> bool:
@@ -252,25 +333,24 @@ def _expert_plays(this: _Run, expert: Policy, split: str) -> list[Trajectory]:
     )
 
 
-def _explore(
-    this: _Run, attempts: Attempts, tasks: Sequence[Task], number: int
-) -> tuple[Trajectory, ...]:
+def _explore(this: _Run, number: int) -> None:
     """The episodes that the method asks for in a round, played by the previous round's policy."""
 
     def make(stage: Stage) -> dict[str, Any]:
-        episodes = this.method.episodes(attempts, tasks, number, this.max_steps)
+        attempts = this.attempts(number - 1)
+        episodes = this.method.episodes(attempts, this.tasks, number, this.max_steps)
         sampling, seed = this.config.explore, 1000 * this.seed + number
         with this.sampler.policy(this.tuned(number - 1), sampling, seed=seed) as policy:
             return _play_and_store(this, policy, episodes, stage, f"explore round {number}")[1]
 
-    folder = _stage(this, f"round_{number}/explore", make, together=True).folder
-    return read_trajectories(folder, remedy=rerun(folder))
+    _stage(this, f"round_{number}/explore", make, together=True)
 
 
-def _select(this: _Run, attempts: Attempts, tasks: Sequence[Task], number: int) -> None:
+def _select(this: _Run, number: int) -> None:
     """What the method learns from the trajectories so far, as weighted token sequences."""
 
     def make(stage: Stage) -> dict[str, Any]:
+        attempts, tasks = this.attempts(number), this.tasks
         selections = this.method.select(attempts, tasks, number)
         examples, counts = encode.encode_all(
             selections,
@@ -326,6 +406,15 @@ def _evaluate(this: _Run, number: int) -> None:
         return counts
 
     _stage(this, f"round_{number}/evaluate", make, together=True)
+
+
+_MAKERS: dict[str, Callable[[_Run, int], None]] = {
+    "expert": _expert,
+    "explore": _explore,
+    "select": _select,
+    "tune": _tune,
+    "evaluate": _evaluate,
+}
 
 
 def held_out(env: Env, split: str, max_steps: int) -> list[Episode]:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Shaped
 
 from eef_jax.errors import ConfigError, did_you_mean
@@ -43,18 +43,38 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
         ConfigError: for an unknown axis, or sizes that do not give the number of devices.
     """
     devices = jax.devices() if devices is None else list(devices)
+    shape = mesh_shape(sizes, len(devices))
+    grid = _arranged(devices, shape)
+    return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+
+
+def plan_mesh(sizes: Mapping[str, int], count: int) -> AbstractMesh:
+    """The mesh of `count` devices that need not be here: enough for shapes and shardings.
+
+    Args:
+        sizes: as for `make_mesh`.
+        count: number of devices.
+
+    Raises:
+        ConfigError: as `make_mesh`.
+    """
+    shape = tuple(mesh_shape(sizes, count))
+    return AbstractMesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+
+
+def mesh_shape(sizes: Mapping[str, int], count: int) -> list[int]:
+    """Sizes of all axes of a mesh of `count` devices (see `make_mesh`)."""
     for axis in sizes:
         if axis not in MESH_AXES:
             raise ConfigError(f"unknown mesh axis {axis!r}: {did_you_mean(axis, MESH_AXES)}")
     shape = [sizes.get(axis, 1) for axis in MESH_AXES]
     fixed = math.prod(size for size in shape if size != -1)
-    if shape.count(-1) > 1 or fixed < 1 or min(shape) < -1 or len(devices) % fixed:
-        raise ConfigError(f"mesh {dict(sizes)} {_expected(len(devices))}")
-    shape = [len(devices) // fixed if size == -1 else size for size in shape]
-    if math.prod(shape) != len(devices):
-        raise ConfigError(f"mesh {dict(sizes)} {_expected(len(devices))}")
-    grid = _arranged(devices, shape)
-    return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+    if shape.count(-1) > 1 or fixed < 1 or min(shape) < -1 or count % fixed:
+        raise ConfigError(f"mesh {dict(sizes)} {_expected(count)}")
+    shape = [count // fixed if size == -1 else size for size in shape]
+    if math.prod(shape) != count:
+        raise ConfigError(f"mesh {dict(sizes)} {_expected(count)}")
+    return shape
 
 
 def _arranged(devices: Sequence[jax.Device], shape: Sequence[int]) -> np.ndarray:

@@ -22,6 +22,7 @@ DEVICE = (
     "models",
     "pipeline",
     "policies.local",
+    "preflight.model",
     "sharding",
     "train",
 )

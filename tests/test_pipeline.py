@@ -6,47 +6,27 @@ import subprocess
 import sys
 
 import pytest
-import tokenizers
 from etils import epath
 
-from configs import webshop as configs
-from eef_jax import bases, pipeline
 from eef_jax import config as config_lib
+from eef_jax import pipeline
 from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import ConfigError, DataError, RolloutError
-from eef_jax.models import build
-from eef_jax.models.config import ModelConfig
-from eef_jax.models.huggingface import folder as hf
+from eef_jax.policies.scripted import ScriptedPolicy
 from eef_jax.storage import lock
 from eef_jax.storage.trajectories import read_trajectories
 from eef_jax.storage.workdir import LOCK, read_workdir
+from tests import toybase
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """A random base of one narrow layer with the shipped tokenizer."""
-    folder = tmp_path_factory.mktemp("base")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(f"{bases.WEBSHOP}/{name}", folder)
-    size = tokenizers.Tokenizer.from_file(f"{bases.WEBSHOP}/tokenizer.json").get_vocab_size()
-    shape = ModelConfig(
-        vocab_size=size, d_model=16, n_layers=1, n_heads=2, n_kv_heads=2, head_dim=8, d_ff=16
-    )
-    hf.save(build.init(shape), folder)
-    return folder
+    return toybase.make(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
 def config(base):
-    config = configs.get_config("tiny")
-    config.model.path = str(base)
-    config.env.train_tasks, config.env.test_tasks, config.env.max_steps = 6, 2, 4
-    config.engine.max_num_seqs, config.engine.max_context = 8, 512
-    config.engine.num_pages = 0
-    config.explore.max_new_tokens = config.evaluate.max_new_tokens = 2
-    config.mesh.data = 8
-    config.train.batch_size = 8
-    return config_lib.read(config.to_dict())
+    return toybase.config(base)
 
 
 def changed(config, *overrides):
@@ -104,11 +84,15 @@ def test_started_again_it_does_nothing_but_the_report(finished, config):
 
 
 def test_a_stage_that_infrastructure_ended_is_not_kept(config, tmp_path, monkeypatch):
-    def fail(*_):
-        raise ConnectionError("the server is down")
+    def search(request):
+        if request.task != "webshop/train/0":  # the one that it is tried on
+            raise ConnectionError("the server is down")
+        return "search[shirt]"
 
-    monkeypatch.setattr("eef_jax.experts.webshop.next_action", fail)
-    with pytest.raises(RolloutError, match=r"6 of 6[\s\S]*the server is down"):
+    policy = ScriptedPolicy(search, name="flaky")
+    monkeypatch.setattr("eef_jax.preflight.expert.TRIAL_TASKS", 1)
+    monkeypatch.setattr("eef_jax.experts.webshop.make", lambda *_, **__: policy)
+    with pytest.raises(RolloutError, match=r"of 6 episodes[\s\S]*the server is down"):
         pipeline.run(config, str(tmp_path / "run"), stages=("expert",))
     assert not (tmp_path / "run/expert/manifest.json").exists()
 
@@ -126,6 +110,21 @@ def test_a_lost_stage_is_made_again_and_comes_out_the_same(finished, config, tmp
 def test_a_stage_that_is_left_out_must_be_there(config, tmp_path):
     with pytest.raises(DataError, match=r"round_0/select.*--stages leaves it out"):
         pipeline.run(config, str(tmp_path / "run"), stages=("expert", "tune"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_early_part_of_the_stages_ends_well_and_says_what_is_next(config, tmp_path):
+    for _ in range(2):  # also where there is nothing left to do
+        text = pipeline.run(config, str(tmp_path / "run"), stages=("expert", "select"))
+        assert "finished: expert, round_0 (select)" in text
+        assert "next: round_0/tune" in text
+    assert not (tmp_path / "run/round_0/tune").exists()
+
+
+def test_checks_alone_write_nothing_and_tell_what_a_run_does(config, tmp_path):
+    text = pipeline.check(config, str(tmp_path / "run"), source="here")
+    assert not (tmp_path / "run").exists()
+    assert "round_1/explore   6 to 24 episodes" in text and "here, seed 0" in text
 
 
 def test_report_alone_tells_what_is_missing(config, tmp_path):

@@ -9,7 +9,8 @@ from eef_jax import report
 from eef_jax.errors import DataError
 from eef_jax.methods.sft_positive import SftPositive
 from eef_jax.report import accounting, actions, markdown
-from eef_jax.report.run import read, stages
+from eef_jax.report.run import read
+from eef_jax.storage.stages import stage_names
 from eef_jax.storage.workdir import read_workdir
 from tests import toyrun
 
@@ -106,14 +107,14 @@ def test_lost_episodes_are_shouted_about(work):
     assert row("\n".join(accounting.conservation_checks(run)), "expert")[3] == "**NO**"
 
 
-@pytest.mark.parametrize("until", stages(2))
+@pytest.mark.parametrize("until", stage_names(2))
 def test_a_half_finished_run_names_what_is_missing(tmp_path, until):
     work = toyrun.make(tmp_path / "run", until=until)
     report.write(work)
     text = (work.root / "report.md").read_text()
-    left = stages(2)[stages(2).index(until) :]
-    for shown in (text, report.table(work)):
-        assert f"Missing stages: {', '.join(left)}." in shown
+    left = stage_names(2)[stage_names(2).index(until) :]
+    assert f"Missing stages: {', '.join(left)}." in text
+    assert f"not finished: {len(left)} stages, the first is {until}" in report.table(work)
 
 
 def test_the_terminal_table(work, text):

@@ -171,5 +171,7 @@ def _connect(
 def _print(error: BaseException) -> None:
     if isinstance(error, EefError):
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    elif isinstance(error, KeyboardInterrupt):
+        print("interrupted: start all processes again, finished stages are kept", file=sys.stderr)
     else:
         traceback.print_exception(error)

@@ -51,11 +51,7 @@ def resolve_config(
         ConfigError: one conversation's pages do not fit the memory, or `max_context` exceeds the
             model's positions.
     """
-    if config.max_context > model_config.max_positions:
-        raise ConfigError(
-            f"max_context {config.max_context} exceeds the model's {model_config.max_positions} "
-            "positions: lower config.engine.max_context"
-        )
+    check_positions(config, model_config)
     attention = config.attention or DEFAULT_PAGED.get(device.platform, "gathered")
     bytes_each = page_bytes(model_config, page_size=config.page_size, dtype=dtype)
     free = free_bytes(device)
@@ -74,6 +70,19 @@ def resolve_config(
             "max_context, or put the model on a larger mesh"
         )
     return dataclasses.replace(config, attention=attention, max_num_seqs=rows, num_pages=pages)
+
+
+def check_positions(config: EngineConfig, model_config: ModelConfig) -> None:
+    """Check that the model has a position for each token of the longest conversation.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if config.max_context > model_config.max_positions:
+        raise ConfigError(
+            f"max_context {config.max_context} exceeds the model's {model_config.max_positions} "
+            "positions: lower config.engine.max_context"
+        )
 
 
 def has_exclusive_pages(attention: str) -> bool:

@@ -19,7 +19,7 @@ from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.config.sections import Config, LoraConfig, ModelSection
 from eef_jax.errors import ConfigError
 from eef_jax.models import build, memory, stacking
-from eef_jax.models.config import ModelOptions
+from eef_jax.models.config import ModelConfig, ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.huggingface import peft
 from eef_jax.models.model import Model, content_hash
@@ -112,7 +112,7 @@ class Placement:
         """The base on the mesh of rollouts, its layers unstacked."""
         if self.shared:
             return build.unrolled(self.trained)
-        memory.check_fits(self._abstract(), self.rollout_mesh)
+        memory.check_fits(self.abstract(scan_layers=False), self.rollout_mesh)
         return self._load(self.rollout_mesh, scan_layers=False)
 
     def base_hash(self, model: Model) -> str:
@@ -127,7 +127,33 @@ class Placement:
 
     def second_copy_bytes(self) -> int:
         """Bytes per device of the rollouts' copy, which stays allocated while training runs."""
-        return 0 if self.shared else memory.bytes_per_device(self._abstract(), self.rollout_mesh)
+        return (
+            0
+            if self.shared
+            else memory.bytes_per_device(self.abstract(scan_layers=False), self.rollout_mesh)
+        )
+
+    @functools.cached_property
+    def shape(self) -> ModelConfig:
+        """The base's shape, from its config.json."""
+        return hf.read_config(epath.Path(self.path))
+
+    def abstract(self, *, scan_layers: bool) -> Model:
+        """The base's shapes, without values.
+
+        Args:
+            scan_layers: whether layers are stacked.
+        """
+        return hf.abstract_from_folder(self.path, self._options(scan_layers=scan_layers))
+
+    def check_files(self) -> None:
+        """Check the base by its config.json and the headers of its tensors; no value is read.
+
+        Raises:
+            ConfigError: no family serves it, or the options of tuning do not fit it.
+            DataError: files are missing or damaged, or hold other tensors than config.json says.
+        """
+        hf.check_folder(self.path, self._options(scan_layers=self._section.scan_layers))
 
     def restore(self, folder: epath.Path, model: Model) -> nnx.State:
         """Load a checkpoint's parameters with the layout and sharding of a copy of the base.
@@ -158,10 +184,6 @@ class Placement:
             "quantization": self._section.quantization,
             "lora": self.lora,
         }
-
-    def _abstract(self) -> Model:
-        """The base's shapes, without values."""
-        return hf.abstract_from_folder(self.path, self._options(scan_layers=False))
 
     def _options(self, *, scan_layers: bool) -> ModelOptions:
         remat = self._config.train.remat

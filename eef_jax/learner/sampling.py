@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
+import time
 from collections.abc import Iterator
 
 from etils import epath
@@ -11,6 +13,8 @@ from eef_jax.engine.engine import Engine
 from eef_jax.engine.sampling import SamplingParams
 from eef_jax.learner.placement import Placement
 from eef_jax.policies.local import LocalPolicy
+
+_log = logging.getLogger(__name__)
 
 
 class Sampler:
@@ -39,11 +43,10 @@ class Sampler:
         """
         placement = self._placement
         if self._engine is None:
-            self._engine = Engine(
-                placement.played,
-                stop_ids=placement.chat.stop_ids,
-                config=self._config,
-            )
+            model, began = placement.played, time.monotonic()
+            _log.info("rollout engine: compiling ...")
+            self._engine = Engine(model, stop_ids=placement.chat.stop_ids, config=self._config)
+            _log.info("rollout engine: compiled in %.1f s", time.monotonic() - began)
         engine, adapter = self._engine, self._engine.base
         if folder is not None:
             adapter = engine.load_adapter(placement.restore(folder, placement.played))

@@ -53,7 +53,9 @@ def table(work: Workdir) -> str:
         DataError: a file of a finished stage is missing or damaged.
     """
     run = read(work)
-    lines = [_title(run), "", *markdown.columns(*results.summary(run)), "", *_unfinished(run)]
+    lines = [_title(run), "", *markdown.columns(*results.terminal(run)), ""]
+    if run.missing:
+        lines += [f"not finished: {len(run.missing)} stages, the first is {run.missing[0]}", ""]
     lines += [f"warning: {line}" for line in warnings.warnings(run)]
     facts = run.facts(run.rounds)
     if "solved_only_through_failure" in facts:

@@ -31,6 +31,11 @@ def number(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def compact(value: object) -> object:
+    """A number from a million on in millions; other values unchanged."""
+    return f"{value / 1e6:,.1f} M" if isinstance(value, int) and value >= 1e6 else value
+
+
 def share(value: float | None, interval: tuple[float, float] | None = None) -> str:
     """A share (0-1) as a percentage, with its interval."""
     if value is None:
@@ -50,6 +55,19 @@ def reward(score: Score | None) -> str:
         return NONE
     low, high = score.reward_interval
     return f"{score.reward:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def mean(score: Score | None) -> str:
+    """A mean reward without its interval."""
+    return f"{score.reward:.3f}" if score and score.episodes else NONE
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most `most` characters: its beginning and its end."""
+    if len(text) <= most:
+        return text
+    end = most // 2 - 1
+    return f"{text[: most - end - 3]}...{text[-end:]}"
 
 
 def code(text: str | None, limit: int = 90) -> str:

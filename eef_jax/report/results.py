@@ -8,6 +8,7 @@ from eef_jax.report.run import Run
 ALL = "all"
 # Tags with which an environment may divide its tasks; shown next to the total, other tags below.
 DIFFICULTY = ("easy", "hard")
+_NAME_CHARS = 20  # of a policy's name in a terminal
 TOKENS = ("prefilled", "reused", "generated")  # what the engine counts
 
 
@@ -34,6 +35,33 @@ def summary(run: Run) -> tuple[list[str], list[list[object]]]:
         )
         row += [markdown.win_rate(scores.get(tag)) for tag in tags]
         rows.append([*row, *_cost(run, stage)])
+    return header, rows
+
+
+def terminal(run: Run) -> tuple[list[str], list[list[object]]]:
+    """Header and rows of the short table, in at most 100 columns: one interval, and no steps."""
+    tags = [tag for tag in DIFFICULTY if tag in tags_of(run)]
+    header = ["policy", "win rate [95 %]", "reward", *tags, "rollouts", "tokens", "minutes"]
+    rows: list[list[object]] = []
+    for name, stage in policies(run):
+        scores = run.scores(stage)
+        missing = "missing" if stage in run.missing else "not played"
+        total = scores.get(ALL)
+        cells = [
+            markdown.win_rate(total) if scores else missing,
+            markdown.mean(total),
+            *(markdown.share(scores[tag].win_rate) if tag in scores else None for tag in tags),
+        ]
+        rollouts, tokens, _, minutes = _cost(run, stage)
+        rows.append(
+            [
+                markdown.shortened(name, _NAME_CHARS),
+                *cells,
+                rollouts,
+                markdown.compact(tokens),
+                minutes,
+            ]
+        )
     return header, rows
 
 

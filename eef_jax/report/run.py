@@ -16,6 +16,7 @@ from eef_jax.methods.base import Method
 from eef_jax.scores import Score
 from eef_jax.storage.files import read_json, rerun
 from eef_jax.storage.selections import read_selections
+from eef_jax.storage.stages import stage_names
 from eef_jax.storage.trajectories import read_trajectories
 from eef_jax.storage.workdir import Workdir
 from eef_jax.types import Trajectory
@@ -108,7 +109,7 @@ def read(work: Workdir) -> Run:
     config = config_lib.read(work.config)
     method: Method = config_lib.make("method", config.method)
     manifests, missing = {}, []
-    for name in stages(method.rounds):
+    for name in stage_names(method.rounds):
         stage = work.stage(name)
         if stage.done():
             manifests[name] = stage.manifest()
@@ -122,12 +123,3 @@ def read(work: Workdir) -> Run:
         manifests=manifests,
         missing=tuple(missing),
     )
-
-
-def stages(rounds: int) -> list[str]:
-    """Names of all stages of a run in their order."""
-    names = ["expert"]
-    for number in range(rounds + 1):
-        kinds = ("explore",) * bool(number) + ("select", "tune", "evaluate")
-        names += [f"round_{number}/{kind}" for kind in kinds]
-    return names

@@ -75,7 +75,7 @@ async def play_episodes(
             no limit.
         on_done: called with each trajectory when it ends, in order of completion.
         progress: whether to show a progress bar; None shows one on a terminal.
-        label: what is played, for the bar and the log.
+        label: what is played, for the bar and the log; "": neither is shown.
 
     Returns:
         One trajectory for each episode, in the episodes' order and with their ids; only those that
@@ -124,7 +124,9 @@ async def play_episodes(
         context.bar.close()
     trajectories = [done[i] for i in ids if i in done]
     gave_up = max_failures is not None and failed > max_failures
-    _report(trajectories, label, warn=not gave_up)  # the caller's error names the failures then
+    if label:
+        # After too many failures the caller raises an error that names them.
+        _report(trajectories, label, warn=not gave_up)
     return trajectories
 
 
@@ -352,7 +354,8 @@ class _Bar:
             total=total,
             desc=label,
             unit="episode",
-            disable=not (sys.stderr.isatty() if shown is None else shown),
+            smoothing=0,  # the mean speed: episodes end in bursts
+            disable=not (label and (sys.stderr.isatty() if shown is None else shown)),
         )
         self._start = time.monotonic()
         self._wins = self._turns = self._tokens = 0

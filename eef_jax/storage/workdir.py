@@ -170,18 +170,44 @@ def open_workdir(
     """
     root = reach(path)
     values = json_values(config)
-    _refuse_foreign(root)
+    check_workdir(root, values, may_differ=may_differ, overwrite=overwrite)
     root.mkdir(parents=True, exist_ok=True)
     with lock.hold(root / LOCK):
         if (root / CONFIG).exists():
-            before = read_json(root / CONFIG, remedy=_REMEDY)
-            changes = [row for row in _differences(before, values) if row[0] not in may_differ]
+            check_workdir(root, values, may_differ=may_differ, overwrite=overwrite)
             if overwrite:
                 _clear(root)
-            elif changes:
-                raise _other_config(root, changes)
         write_json(root / CONFIG, values)
         yield Workdir(root=root, config=values)
+
+
+def check_workdir(
+    path: epath.PathLike,
+    config: Mapping[str, Any],
+    *,
+    may_differ: Collection[str] = (),
+    overwrite: bool = False,
+) -> None:
+    """Check that a folder is new or holds a run of this config; nothing is changed.
+
+    Args:
+        path: the folder, local or in an object store.
+        config: the run's config, JSON values in nested mappings.
+        may_differ: dotted keys that change no result.
+        overwrite: whether a run of another config may be there.
+
+    Raises:
+        ConfigError: it was made by another config (the differing keys are named) or holds
+            something else than a run.
+    """
+    root = epath.Path(path)
+    _refuse_foreign(root)
+    if overwrite or not (root / CONFIG).exists():
+        return
+    before = read_json(root / CONFIG, remedy=_REMEDY)
+    found = _differences(before, json_values(config))
+    if changes := [row for row in found if row[0] not in may_differ]:
+        raise _other_config(root, changes)
 
 
 def read_workdir(path: epath.PathLike) -> Workdir:

@@ -3,6 +3,7 @@
 Deterministic: the parameters depend only on the model, the data and the arguments.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,6 +23,8 @@ from eef_jax.train import step as step_lib
 from eef_jax.train.optim import make_optimizer
 from eef_jax.train.state import TrainState
 from eef_jax.train.step import Scalars
+
+_log = logging.getLogger(__name__)
 
 Save = Callable[[TrainState, Position], None]
 Log = Callable[[int, Mapping[str, float]], None]
@@ -84,12 +87,17 @@ def fit(
     state, here = resume_from
     done = int(state.step)
     meter = _Meter(total=total, done=done, label=label, progress=progress, log=log)
+    compiled = False
 
     for batch, position in batches.iterate(here):
         if done >= total:
             break
         on_device = step_lib.put_batch(batch, mesh, batch_size=batches.batch_size)
+        began = time.monotonic()
         state, scalars = step(state, frozen, on_device)
+        if not compiled:  # the call returns when it is compiled, before it is computed
+            meter.compiled(time.monotonic() - began)
+            compiled = True
         done += 1
         meter.add(done, batches.stats(here), scalars)
         here = position
@@ -107,13 +115,23 @@ class _Meter:
     def __init__(
         self, *, total: int, done: int, label: str, progress: bool, log: Log | None
     ) -> None:
-        self._bar = tqdm(total=total, initial=done, desc=label, unit="step", disable=not progress)
+        self._label = label
+        self._bar = tqdm(
+            total=total, initial=done, desc=label, unit="step", smoothing=0, disable=not progress
+        )
+        self._bar.set_postfix_str("compiling ...")
         self._log = log
         self._done = done
         self._began = time.monotonic()
         self._losses: list[float] = []
         self._tokens = self._capacity = self._weighted_tokens = 0
         self._pending: tuple[int, Scalars] | None = None
+
+    def compiled(self, seconds: float) -> None:
+        self._bar.clear()
+        _log.info("%s: compiled in %.1f s", self._label, seconds)
+        self._bar.unpause()  # so that the time left does not count it
+        self._bar.set_postfix_str("")
 
     def add(self, number: int, stats: BatchStats, scalars: Scalars) -> None:
         self._flush()

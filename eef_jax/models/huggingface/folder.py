@@ -30,7 +30,7 @@ from eef_jax.models.huggingface.reading import read_leaf, tensor_mismatches
 from eef_jax.models.initial import initial
 from eef_jax.models.linear import Linear
 from eef_jax.models.model import Model
-from eef_jax.models.placing import Leaf, Source, SourceOf, parameter_leaves
+from eef_jax.models.placing import Leaf, Source, SourceOf, parameter_leaves, unstacked_shapes
 from eef_jax.storage import files
 
 CONFIG = "config.json"
@@ -98,6 +98,24 @@ def abstract_from_folder(path: epath.PathLike, options: ModelOptions = DEFAULT_O
     return dataclasses.replace(
         model, frozen=placed(model.frozen), trainable=placed(model.trainable)
     )
+
+
+def check_folder(path: epath.PathLike, options: ModelOptions = DEFAULT_OPTIONS) -> None:
+    """Check a folder as `load` would, by config.json and the headers of its files.
+
+    Args:
+        path: the folder.
+        options: adapter, types and layout.
+
+    Raises:
+        ConfigError: as `load`.
+        DataError: as `load`.
+    """
+    folder = epath.Path(path)
+    config = read_config(folder)
+    build.abstract_model(config, options)  # the adapter and the kernels fit the model
+    leaves = parameter_leaves(build.abstract_model(config).decoder)
+    _stored_tensors(folder, config, unstacked_shapes(leaves))
 
 
 def read_config(folder: epath.Path) -> ModelConfig:

@@ -1,0 +1,61 @@
+"""Whether the work folder can be written, and is this run's."""
+
+import os
+
+from etils import epath
+
+from eef_jax import config as config_lib
+from eef_jax.errors import ConfigError
+from eef_jax.preflight.start import Start
+from eef_jax.storage import files
+from eef_jax.storage.workdir import check_workdir
+
+_CONTENT = "written by eef_jax to find out whether it can; it may be deleted\n"
+
+
+def check_config(start: Start) -> None:
+    """Check that the folder is new or holds a run of this config.
+
+    Raises:
+        ConfigError: it holds something else.
+    """
+    assert start.root is not None, "nothing is written without a work folder"
+    check_workdir(
+        start.root,
+        config_lib.plain(start.config),
+        may_differ=config_lib.of_kind(start.config, "free"),
+        overwrite=start.overwrite,
+    )
+
+
+def check_writable(start: Start) -> None:
+    """Write a small file into the work folder, read it and delete it.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    assert start.root is not None, "nothing is written without a work folder"
+    root = start.root
+    made = _missing_folders(root)
+    probe = root / f"probe-{os.getpid()}{files.TEMP_SUFFIX}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        files.write_text(probe, _CONTENT)
+        probe.read_text()
+        probe.unlink()
+    except Exception as error:  # object stores raise errors of their own kinds
+        raise ConfigError(
+            f"the work folder {root} cannot be written ({type(error).__name__}: {error}): name "
+            "another --workdir, or mend its permissions"
+        ) from error
+    finally:
+        for folder in made:  # a refused run leaves nothing behind
+            if folder.exists() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _missing_folders(root: epath.Path) -> list[epath.Path]:
+    """The local folders that would have to be made, deepest first."""
+    if not files.is_local(root):
+        return []
+    return [folder for folder in (root, *root.parents) if not folder.exists()]
