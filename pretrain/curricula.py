@@ -59,7 +59,7 @@ def webshop_texts(seed: int) -> Iterator[str]:
     rng, words = random.Random(f"vocabulary {seed}"), webshop_exercises.copy_words()
     for _ in range(12_000):
         yield _plain_text(webshop_exercises.sample(rng, words, False, 0.2))
-    for product in generate.generate(seed + 1000)[0]:
+    for product in generate.generate_catalogue(seed + 1000)[0]:
         bullets = " ".join(product["small_description"])
         yield f"{product['full_description']} [SEP] {bullets}"
     for _ in range(100):

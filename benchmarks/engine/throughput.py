@@ -98,7 +98,7 @@ def rate(model: Model, concurrency: int) -> dict[str, float]:
 def sampler_seconds(model: Model, rows: int) -> float:
     """Measure the seconds of one step's logits and sampling on their own."""
     arrays = SamplingArrays.empty(rows)  # greedy, as the workload is
-    positions = np.zeros(rows, np.int32)
+    positions = jnp.zeros(rows, jnp.int32)
 
     @jax.jit
     def step(model_state: Any, hidden: jax.Array) -> Any:

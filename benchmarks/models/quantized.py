@@ -47,7 +47,8 @@ class Result:
 
 def run_step(model: Model, tokens: np.ndarray) -> Result:
     """Logits, gradients and memory of one step on one row of text."""
-    batch = tokens[None], np.arange(len(tokens))[None], np.ones((1, len(tokens)), np.int32)
+    ones = jnp.ones((1, len(tokens)), jnp.int32)
+    batch = jnp.asarray(tokens[None]), jnp.arange(len(tokens))[None], ones
 
     def loss(trainable: Any, frozen: Any) -> tuple[jax.Array, jax.Array]:
         decoder = merge(model.graphdef, frozen, trainable)
@@ -61,12 +62,14 @@ def run_step(model: Model, tokens: np.ndarray) -> Result:
     )
     step = jax.jit(jax.grad(loss, has_aux=True)).lower(used, model.frozen).compile()
     gradients, logits = step(used, model.frozen)
+    memory = step.memory_analysis()
+    assert memory is not None  # XLA has it on all backends
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradients)])
     return Result(
         logits=np.asarray(logits),
         gradients=flat,
         frozen=sum(leaf.nbytes for leaf in jax.tree.leaves(model.frozen)),
-        temporary=step.memory_analysis().temp_size_in_bytes,
+        temporary=memory.temp_size_in_bytes,
     )
 
 

@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 import time
+from typing import Any
 
 # Without a constant identity hash the wrapper's episodes differ from run to run.
 os.environ["JAVA_TOOL_OPTIONS"] = "-XX:+UnlockExperimentalVMOptions -XX:hashCode=2"
@@ -32,7 +33,7 @@ def main() -> None:
     env.close()
 
 
-def play(env, paths) -> int:
+def play(env: Any, paths: list[Any]) -> int:
     """Play paths from their tasks' starts; return the number of steps without resets."""
     steps = 0
     for name, variation, simplifications, actions in paths:

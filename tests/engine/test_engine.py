@@ -74,8 +74,8 @@ def test_a_request_alone_equals_the_same_in_a_full_batch_bit_for_bit(model):
     prompts = {name: prompt(ord(name), 5 + 9 * i) for i, name in enumerate("abcdefg")}
     with toymodel.engine(model) as engine:
         sessions = {name: engine.open(ids) for name, ids in prompts.items()}
-        together = {n: s.generate(SAMPLED, (7, ord(n))) for n, s in sessions.items()}
-        together = {name: future.result() for name, future in together.items()}
+        futures = {n: s.generate(SAMPLED, (7, ord(n))) for n, s in sessions.items()}
+        together = {name: future.result() for name, future in futures.items()}
         for name in "gdbecaf":
             engine.release_cache()
             alone = generate(engine, prompts[name], SAMPLED, (7, ord(name)))

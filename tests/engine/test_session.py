@@ -50,7 +50,7 @@ def test_a_cancelled_request_leaves_its_session_as_it_was(engine):
 
 
 def test_a_session_can_continue_before_the_callbacks_of_its_future_ran(engine, monkeypatch):
-    invoke = Future._invoke_callbacks
+    invoke = Future._invoke_callbacks  # type: ignore[attr-defined]
 
     def late(future):  # a thread that waits for a future wakes before its callbacks run
         time.sleep(0.05)

@@ -35,7 +35,7 @@ def test_unloading_an_adapter_cancels_its_requests_only(engine, scheduler):
 
 
 def test_unloading_during_a_cancellation_keeps_the_pages_consistent(engine, monkeypatch):
-    settled, late = Future._invoke_callbacks, threading.Event()
+    settled, late = Future._invoke_callbacks, threading.Event()  # type: ignore[attr-defined]
     generating, go = threading.Event(), threading.Event()
 
     def stop(ids):

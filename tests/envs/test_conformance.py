@@ -113,8 +113,9 @@ def test_the_prompt_is_messages(env):
 
 
 def test_an_untuned_agent_is_told_what_to_do(env):
+    prompts = [env.prompt(task) for task in some_tasks(env)]
     assert isinstance(env, SupportsInstructions)
-    assert all(bool(env.prompt(task)) != bool(env.instructions) for task in some_tasks(env))
+    assert all(bool(prompt) != bool(env.instructions) for prompt in prompts)
 
 
 def test_results_are_in_range_and_plain(env):

@@ -164,7 +164,7 @@ def test_compiled_programs_are_kept_but_on_cpu(
         other = Placement(config(folder), compile_cache=epath.Path(tmp_path / "other"))
         _ = other.mesh  # JAX has a folder by now
         expected = str(tmp_path / "compiled") if backend == "tpu" else None
-        assert jax.config.jax_compilation_cache_dir == expected
+        assert getattr(jax.config, names[0]) == expected
     finally:
         for name, value in zip(names, kept, strict=True):
             jax.config.update(name, value)

@@ -38,7 +38,9 @@ def runs(positions, table, attention) -> PrefillView:
 def extend(decoder, cache, tokens, positions, table, *, attention="pages"):
     """The decoder's output [b, c, d] for tokens [b, c], and the cache; one token a row decodes."""
     if tokens.shape[1] == 1:
-        view = DecodeView(positions=positions[:, 0], table=jnp.asarray(table), attention=attention)
+        view: DecodeView | PrefillView = DecodeView(
+            positions=positions[:, 0], table=jnp.asarray(table), attention=attention
+        )
     else:
         view = runs(positions, table, attention)
     out, cache = decoder.extend(jnp.asarray(tokens).reshape(-1), view, cache)

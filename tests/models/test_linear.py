@@ -16,6 +16,7 @@ from tests.models.toys import forward, loud, rows, toy
 def linear(dropout: float = 0.0) -> Linear:
     layer = Linear((6, 10), ("embed", "heads"), param_dtype="float32")
     layer.adapt(LoraConfig(rank=2, alpha=4.0, dropout=dropout))
+    assert isinstance(layer.weight, nnx.Param)
     layer.weight[...] = jax.random.normal(jax.random.key(0), (6, 10))
     layer.lora_a[...] = jax.random.normal(jax.random.key(3), (6, 2))
     layer.lora_b[...] = jax.random.normal(jax.random.key(1), (2, 10))
@@ -38,6 +39,7 @@ def test_only_the_named_targets_are_trainable():
 def test_the_update_is_alpha_over_rank_times_a_b(count):
     layer = linear()
     x = jax.random.normal(jax.random.key(2), (count, 6))
+    assert isinstance(layer.weight, nnx.Param)
     expected = x @ layer.weight[...] + 2.0 * (x @ layer.lora_a[...]) @ layer.lora_b[...]
     np.testing.assert_allclose(layer(x), expected, atol=1e-5)
 

@@ -88,9 +88,12 @@ def left_behind(path, **change):
 @pytest.fixture
 def racers():
     command = [sys.executable, "-c", RACER]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    pipe = subprocess.PIPE
     with contextlib.ExitStack() as stack:
-        both = [stack.enter_context(subprocess.Popen(command, **pipes)) for _ in range(2)]
+        both = [
+            stack.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+            for _ in range(2)
+        ]
         try:
             yield both
         finally:

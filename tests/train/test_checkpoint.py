@@ -43,7 +43,7 @@ def bits(tree):
 
 
 def assert_same_bits(left, right):
-    assert jax.tree.structure(left) == jax.tree.structure(right)
+    assert str(jax.tree.structure(left)) == str(jax.tree.structure(right))
     for a, b in zip(bits(left), bits(right), strict=True):
         np.testing.assert_array_equal(a, b)
 

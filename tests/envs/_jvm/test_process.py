@@ -92,7 +92,7 @@ def test_a_lost_jvm_leaves_no_socket_open():
         for _ in range(2):  # the first call finds its connection broken, the second is refused
             with pytest.raises(JvmLost) as lost, jvm.translate_errors():
                 jvm.view.java.lang.Math.max(3, 4)
-            lost.value.itself = lost.value  # what is in a cycle waits for the collector
+            lost.value.args = (lost.value,)  # what is in a cycle waits for the collector
         jvm.close()
         del words, lost
         gc.collect()

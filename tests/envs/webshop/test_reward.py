@@ -27,6 +27,7 @@ def test_the_weights_of_the_parts_add_up_to_the_reward():
         )
         parts = verdict.w_att * verdict.r_att + verdict.w_price * verdict.r_price
         if verdict.r_option is not None:
+            assert verdict.w_option is not None
             parts += verdict.w_option * verdict.r_option
         assert verdict.total == pytest.approx(parts * verdict.r_type)
 

@@ -38,7 +38,7 @@ def test_an_adapter_is_bit_equal_after_a_round_trip(folder):
     model = toy(peft.read_config(folder, CONFIG))
     assert model.lora == LORA
     loaded = peft.load(folder, model)
-    assert jax.tree.structure(loaded) == jax.tree.structure(model.trainable)
+    assert str(jax.tree.structure(loaded)) == str(jax.tree.structure(model.trainable))
     assert content_hash(loaded) == content_hash(adapted().trainable)
 
 
