@@ -37,7 +37,9 @@ def set_environment() -> None:
         "JAX_PLATFORMS": "cpu",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TRANSFORMERS_OFFLINE": "1",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        # On a busy machine eight devices may meet late; XLA would end the process after 40 s.
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8 "
+        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
     }
 
 

@@ -148,7 +148,7 @@ def play(folder, *ends, broken=False):
         (folder / "broken").touch()
     code, _, errors = launch("tpu_vm.sh", *TPU, "--", *RUN, path=folder)
     verbs = [
-        re.search(r"worker.sh (\w+)", words[-1])[1] if "worker.sh" in words[-1] else words[4]
+        found[1] if (found := re.search(r"worker.sh (\w+)", words[-1])) else words[4]
         for words in calls(folder)
     ]
     return code, [verb for verb in verbs if verb not in ("describe", "state")], errors
