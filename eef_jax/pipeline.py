@@ -37,7 +37,7 @@ from eef_jax.storage.files import rerun, write_json
 from eef_jax.storage.provenance import collect_provenance, config_hash, json_values
 from eef_jax.storage.selections import write_selections
 from eef_jax.storage.stages import Schedule
-from eef_jax.storage.trajectories import read_trajectories, write_trajectories
+from eef_jax.storage.trajectories import read_given, read_trajectories, write_trajectories
 from eef_jax.storage.workdir import Stage, Workdir, open_workdir
 from eef_jax.types import Episode, Task, Trajectory
 
@@ -295,7 +295,9 @@ def _expert(this: _Run, _: int) -> None:
     def make(stage: Stage) -> dict[str, Any]:
         section = this.config.expert
         if section.trajectories:
-            trajectories: Sequence[Trajectory] = read_trajectories(section.trajectories)
+            trajectories: Sequence[Trajectory] = read_given(
+                section.trajectories, this.env.tasks("train")
+            )
             write_trajectories(stage.folder, trajectories)
             return play.counts(trajectories)
         expert = config_lib.make("expert", section, env=this.env)

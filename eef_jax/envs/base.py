@@ -140,3 +140,20 @@ class Env(Protocol):
     def close(self) -> None:
         """Free everything; closing twice is fine."""
         ...
+
+
+@runtime_checkable
+class SupportsImport(Protocol):
+    """An environment that finds the task of somebody else's trajectory (optional).
+
+    Without it an import compares tasks' goals with what an agent read, and observations as the
+    run's own prompt shows them.
+    """
+
+    def find_tasks(self, text: str) -> Sequence[Task]:
+        """Tasks whose first observation may be in `text`, as they are to be played."""
+        ...
+
+    def plain(self) -> Env:
+        """The same environment, with the observations of the original's plain text."""
+        ...

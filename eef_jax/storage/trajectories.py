@@ -76,6 +76,59 @@ def read_trajectories(path: epath.PathLike, *, remedy: str = "") -> tuple[Trajec
     )
 
 
+def read_given(paths: str, tasks: Iterable[Task]) -> tuple[Trajectory, ...]:
+    """Read an expert's trajectories that a user brings.
+
+    Args:
+        paths: a folder or file, or several with commas between them.
+        tasks: the run's train tasks.
+
+    Returns:
+        The trajectories in the files' order; equal ids are told apart.
+
+    Raises:
+        DataError: a file cannot be read, or a trajectory's task is not one of `tasks`.
+    """
+    read = [one for path in paths.split(",") for one in read_trajectories(path.strip())]
+    known = {task.id: task for task in tasks}
+    for trajectory in read:
+        _check_task(trajectory, known.get(trajectory.task.id), paths)
+    return tell_apart(read)
+
+
+def tell_apart(trajectories: Iterable[Trajectory]) -> tuple[Trajectory, ...]:
+    """Give trajectories whose id was there before a new one: `id#2`, `id#3`, ..."""
+    seen: set[str] = set()
+    found = []
+    for trajectory in trajectories:
+        name, number = trajectory.id, 1
+        while name in seen:
+            number += 1
+            name = f"{trajectory.id}#{number}"
+        seen.add(name)
+        found.append(dataclasses.replace(trajectory, id=name))
+    return tuple(found)
+
+
+def _check_task(trajectory: Trajectory, task: Task | None, paths: str) -> None:
+    given = trajectory.task
+    remedy = (
+        "make the run with the data and seed that the file was made with, or import the file "
+        "(python -m eef_jax.importers --format=eef, docs/experts.md)"
+    )
+    if task is None:
+        raise DataError(
+            f"trajectory {trajectory.id!r} of {paths} is of task {given.id!r}, not a train task "
+            f"of this run (env.train_tasks and env.imported_tasks decide which are); {remedy}"
+        )
+    if (task.goal, task.payload) != (given.goal, given.payload):
+        raise DataError(
+            f"trajectory {trajectory.id!r} of {paths} was made with other data: its task "
+            f"{given.id} is {given.goal!r} {given.payload}, in this run it is {task.goal!r} "
+            f"{task.payload}; {remedy}"
+        )
+
+
 def to_json(trajectory: Trajectory) -> dict[str, Any]:
     """A trajectory as JSON values."""
     # Not dataclasses.asdict: it copies every token id by itself.
@@ -137,18 +190,51 @@ def _write_shard(folder: epath.Path, number: int, lines: list[str]) -> None:
 
 
 def _read_shard(path: epath.Path, remedy: str) -> Iterator[Trajectory]:
-    text = path.read_text()
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line:
+    text = path.read_text().removeprefix("\ufeff")  # the mark that some editors put first
+    lines = text.split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
             continue
         try:
             yield from_json(json.loads(line))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
+            if format := foreign_format(text):
+                raise DataError(
+                    f"{path} holds conversations in the format {format}, not trajectories of this "
+                    f"package: import it with python -m eef_jax.importers --format={format} "
+                    f"--file={path} --config=... --out=FOLDER, and give that folder "
+                    "(docs/experts.md)"
+                ) from error
+            if number == len(lines) and isinstance(error, json.JSONDecodeError):
+                raise DataError(f"{path} is cut off in line {number}; {remedy}") from error
             raise DataError(
                 f"{path}, line {number} is not a trajectory ({_complaint(error)}); {remedy}"
             ) from error
-    if text and not text.endswith("\n"):
-        raise DataError(f"{path} is cut off in line {number}; {remedy}")
+
+
+def foreign_format(text: str) -> str:
+    """The importer that reads a file of conversations, by its first record; "": none does."""
+    try:
+        record = json.loads(text)
+    except ValueError:
+        try:
+            record = json.loads(text.partition("\n")[0])
+        except ValueError:
+            return ""
+    if isinstance(record, list):
+        record = record[0] if record else None
+    if not isinstance(record, dict):
+        return ""
+    if str(record.get("schema_version", "")).startswith("ATIF"):
+        return "atif"
+    if "messages" in record:
+        return "openai"
+    turns = record.get("conversations")
+    if not isinstance(turns, list) or not turns or not isinstance(turns[0], dict):
+        return ""
+    if "item_id" in record:
+        return "agentgym"
+    return "eto" if "from" in turns[0] else "agentinstruct"
 
 
 def _complaint(error: Exception) -> str:

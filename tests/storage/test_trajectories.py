@@ -7,7 +7,12 @@ import pytest
 from etils import epath
 
 from eef_jax.errors import DataError
-from eef_jax.storage.trajectories import read_trajectories, to_json, write_trajectories
+from eef_jax.storage.trajectories import (
+    read_given,
+    read_trajectories,
+    to_json,
+    write_trajectories,
+)
 from eef_jax.types import Outcome, Step, Task, Trajectory
 from tests import object_store
 
@@ -109,7 +114,6 @@ def test_a_file_that_was_cut_off(tmp_path):
     path.write_text(whole[:-20])
     with pytest.raises(DataError, match="line 2"):
         read_trajectories(tmp_path)
-    path.write_text(whole[:-1])
     with pytest.raises(DataError, match="cut off in line 2"):
         read_trajectories(tmp_path)
 
@@ -118,3 +122,59 @@ def test_nothing_there(tmp_path):
     for path in (tmp_path, tmp_path / "none.jsonl"):
         with pytest.raises(DataError, match="no trajectories at"):
             read_trajectories(path)
+
+
+def test_marks_and_missing_line_breaks_are_read(tmp_path):
+    write_trajectories(tmp_path, [attempt(0), attempt(1)])
+    path = tmp_path / "trajectories.jsonl"
+    whole = path.read_text()
+    path.write_bytes(b"\xef\xbb\xbf" + whole.rstrip("\n").encode())
+    assert read_trajectories(tmp_path) == (attempt(0), attempt(1))
+
+
+@pytest.mark.parametrize(
+    ("content", "format"),
+    [
+        ([{"id": "a", "conversations": [{"from": "human", "value": "x"}]}], "eto"),
+        ([{"id": "a", "conversations": [{"role": "user", "content": "x"}]}], "agentinstruct"),
+        ([{"item_id": "a", "conversations": [{"from": "human", "value": "x"}]}], "agentgym"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "openai"),
+        ({"schema_version": "ATIF-v1.4", "steps": []}, "atif"),
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_files_of_other_formats_are_told_what_they_are(tmp_path, content, format, indent):
+    path = tmp_path / "theirs.json"
+    path.write_text(json.dumps(content, indent=indent))
+    with pytest.raises(DataError, match=rf"format {format}, .* --format={format} --file=") as error:
+        read_trajectories(path, remedy="delete the folder")
+    assert "delete" not in str(error.value)
+
+
+def test_other_json_is_not_taken_for_a_known_format(tmp_path):
+    path = tmp_path / "theirs.json"
+    path.write_text('{"text": "hello"}')
+    with pytest.raises(DataError, match="line 1 is not a trajectory"):
+        read_trajectories(path)
+
+
+def test_given_files_are_joined_and_equal_ids_told_apart(tmp_path):
+    write_trajectories(tmp_path / "a", [attempt(0), attempt(0)])
+    write_trajectories(tmp_path / "b", [attempt(0), attempt(1)])
+    given = read_given(f"{tmp_path / 'a'}, {tmp_path / 'b'}", [TASK])
+    names = ["round_1/0", "round_1/0#2", "round_1/0#3", "round_1/1"]
+    assert [t.id for t in given] == names
+    assert dataclasses.replace(given[1], id="round_1/0") == attempt(0)
+
+
+@pytest.mark.parametrize("changed", [{"goal": "smaller?"}, {"payload": '{"goal": 1}'}])
+def test_trajectories_made_with_other_data_are_refused(tmp_path, changed):
+    write_trajectories(tmp_path, [attempt(0)])
+    with pytest.raises(DataError, match="was made with other data: its task toy/train/0 is"):
+        read_given(str(tmp_path), [dataclasses.replace(TASK, **changed)])
+
+
+def test_trajectories_of_unknown_tasks_are_refused(tmp_path):
+    write_trajectories(tmp_path, [attempt(0)])
+    with pytest.raises(DataError, match="task 'toy/train/0', not a train task of this run"):
+        read_given(str(tmp_path), [dataclasses.replace(TASK, id="toy/train/1")])

@@ -33,9 +33,10 @@ from eef_jax.envs.webshop.game import ShopGame
 from eef_jax.envs.webshop.goal_filter import filter_splits
 from eef_jax.envs.webshop.importer import Sources
 from eef_jax.envs.webshop.prompt_file import preset as find_preset
+from eef_jax.envs.webshop.prompts import PRESETS
 from eef_jax.envs.webshop.shop import Shop, search_index
 from eef_jax.envs.webshop.splits import SPLITS, SplitPlan
-from eef_jax.envs.webshop.tasks import split_tasks
+from eef_jax.envs.webshop.tasks import GoalFinder, read_imported, split_tasks
 from eef_jax.envs.webshop.views import ViewOptions, view_options
 from eef_jax.errors import ConfigError
 from eef_jax.types import Message, Task
@@ -104,6 +105,11 @@ class Config:
     show_attributes: bool = field(False, "item pages have a button that lists the attributes")
     num_prev_obs: int = field(0, "earlier observations repeated in each new one", at_least=0)
     num_prev_actions: int = field(0, "earlier actions repeated in each observation", at_least=0)
+    imported_tasks: str = field(
+        "",
+        "folder that `python -m eef_jax.importers` made: its tasks are train tasks, and their "
+        "products are in no other split",
+    )
     max_steps: int = field(
         0, "cap on an agent's actions; 0: the prompt's, 10 for react, else 15", at_least=0
     )
@@ -163,7 +169,10 @@ def make(config: Config) -> "WebShop":
     limits = split_limits(
         train_tasks=config.train_tasks, dev_tasks=config.dev_tasks, test_tasks=config.test_tasks
     )
-    return WebShop(dataset, preset, limits=limits, view=view, max_steps=config.max_steps)
+    imported = read_imported(config.imported_tasks, dataset) if config.imported_tasks else ()
+    return WebShop(
+        dataset, preset, limits=limits, view=view, max_steps=config.max_steps, imported=imported
+    )
 
 
 class WebShop:
@@ -175,6 +184,7 @@ class WebShop:
         limits: tasks taken of each split; 0 or absent: all.
         view: how pages are shown.
         max_steps: default cap on an agent's actions; 0: the preset's.
+        imported: train tasks of an import, before the dataset's own.
     """
 
     name = "webshop"
@@ -187,10 +197,12 @@ class WebShop:
         limits: dict[str, int],
         view: ViewOptions,
         max_steps: int,
+        imported: Sequence[Task] = (),
     ):
         self.max_steps = max_steps or preset.max_steps
         self.dataset = dataset
-        self.dataset_id = _identify(dataset, view, preset)
+        self.dataset_id = _identify(dataset, view, preset, imported)
+        self._imported = imported
         self._preset = preset
         self._view = view
         self._limits = limits
@@ -203,7 +215,21 @@ class WebShop:
         """
         if split not in SPLITS:
             raise ConfigError(f"unknown split {split!r} of webshop; known: {', '.join(SPLITS)}")
-        return split_tasks(self.dataset, split, self._limits.get(split, 0))
+        return split_tasks(self.dataset, split, self._limits.get(split, 0), self._imported)
+
+    def find_tasks(self, text: str) -> Sequence[Task]:
+        """Goals that a page names, each with the price bound that the page tells."""
+        return self._finder.find(text)
+
+    def plain(self) -> "WebShop":
+        """The shop in the observation mode `text`, without a prompt's additions."""
+        return WebShop(
+            self.dataset,
+            PRESETS["action"],
+            limits={},
+            view=ViewOptions(show_attrs=self._view.show_attrs),
+            max_steps=self.max_steps,
+        )
 
     def prompt(self, task: Task) -> tuple[Message, ...]:
         """Return the messages before the first observation; they do not depend on the task."""
@@ -238,6 +264,10 @@ class WebShop:
         """Nothing to free: the dataset goes with its last user."""
 
     @functools.cached_property
+    def _finder(self) -> GoalFinder:
+        return GoalFinder(self.dataset)
+
+    @functools.cached_property
     def shop(self) -> Shop:
         """What all games share."""
         return Shop(
@@ -257,7 +287,9 @@ def _embedded() -> Dataset:
     return embedded.load()
 
 
-def _identify(dataset: Dataset, view: ViewOptions, preset: Preset) -> str:
+def _identify(dataset: Dataset, view: ViewOptions, preset: Preset, imported: Sequence[Task]) -> str:
     """Hash of all that decides tasks, observations and rewards."""
-    shown = (*dataclasses.astuple(view), preset.observation, preset.listing)
+    shown: tuple[object, ...] = (*dataclasses.astuple(view), preset.observation, preset.listing)
+    if imported:
+        shown = (*shown, *(task.id for task in imported))
     return hashlib.sha256(f"{dataset.dataset_id} {shown}".encode()).hexdigest()

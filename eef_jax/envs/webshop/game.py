@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from eef_jax.envs.base import StepResult, observation_fingerprint
 from eef_jax.envs.webshop import history, pages
-from eef_jax.envs.webshop.goals import Goal
+from eef_jax.envs.webshop.goals import Goal, with_bound
 from eef_jax.envs.webshop.history import History
 from eef_jax.envs.webshop.pages import (
     ClickTarget,
@@ -113,13 +113,21 @@ class ShopGame:
         """
         goals = self._shop.dataset.goals
         try:
-            number = json.loads(task.payload)["goal"]
+            payload = json.loads(task.payload)
+            number = payload["goal"]
             goal = goals[range(len(goals)).index(number)]
+            if "price_upper" in payload:  # an imported task: the bound that its expert was told
+                goal = with_bound(goal, payload["price_upper"])
         except (ValueError, KeyError, TypeError) as error:
             raise EnvError(
                 f"task {task.id!r} has payload {task.payload!r}, expected a JSON object with "
                 f"a goal below {len(goals)}; was the task made from another catalogue?"
             ) from error
+        if goal.instruction != task.goal:
+            raise EnvError(
+                f"task {task.id!r} is {task.goal!r}, but goal {number} of this catalogue is "
+                f"{goal.instruction!r}: was the task made from another catalogue?"
+            )
         return self.start(goal, session=str(number))
 
     def start(self, goal: Goal, *, session: str) -> str:

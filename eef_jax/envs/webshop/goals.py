@@ -8,6 +8,7 @@ number of a combination of options, which is all that a stored dataset keeps of 
 import dataclasses
 import math
 import random
+import re
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ NO_PRICE_BOUND = 1000000.0  # dollars; the bound of a goal that names none
 SHUFFLE_SEED = 233  # the original's order of goals
 
 Option = str | tuple[str, str]
+
+_BOUND = re.compile(r", and price lower than (\d+(?:\.\d+)?) dollars$")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +150,20 @@ def human_goal(product: Product, bound: float, instruction: HumanInstruction) ->
     return _goal(product, *instruction, bound)
 
 
+def with_bound(goal: Goal, bound: float) -> Goal:
+    """The goal with another price bound, in its instruction too."""
+    words, _ = split_bound(goal.instruction)
+    return dataclasses.replace(goal, instruction=words + _bound_text(bound), price_upper=bound)
+
+
+def split_bound(instruction: str) -> tuple[str, float]:
+    """An instruction without its price bound, and the bound in dollars."""
+    found = _BOUND.search(instruction)
+    if found is None:
+        return instruction, NO_PRICE_BOUND
+    return instruction[: found.start()], float(found[1])
+
+
 def count_combinations(product: Product) -> int:
     """In how many ways a value of each option group can be chosen."""
     return math.prod(len(values) for _, values in product.options)
@@ -174,6 +191,10 @@ def sample_price_bound(price: float, rng: random.Random) -> float:
     return NO_PRICE_BOUND if len(above) < 2 else max(rng.sample(above, 2))
 
 
+def _bound_text(bound: float) -> str:
+    return f", and price lower than {bound:.2f} dollars" if bound < NO_PRICE_BOUND else ""
+
+
 def _goal(
     product: Product,
     words: str,
@@ -181,10 +202,9 @@ def _goal(
     options: tuple[Option, ...],
     bound: float,
 ) -> Goal:
-    limit = f", and price lower than {bound:.2f} dollars" if bound < NO_PRICE_BOUND else ""
     return Goal(
         asin=product.asin,
-        instruction=words + limit,
+        instruction=words + _bound_text(bound),
         attributes=attributes,
         options=options,
         price_upper=bound,
