@@ -109,6 +109,7 @@ class Config:
         "",
         "folder that `python -m eef_jax.importers` made: its tasks are train tasks, and their "
         "products are in no other split",
+        path=True,
     )
     max_steps: int = field(
         0, "cap on an agent's actions; 0: the prompt's, 10 for react, else 15", at_least=0
