@@ -1,10 +1,10 @@
-"""Compile a run's programs for a TPU slice that is not there.
+"""Compile a run's programs ahead of time for a TPU slice, no TPU attached.
 
 `python -m eef_jax.compile --config=configs/webshop.py:llama3_8b --topology=v5e:4x4` needs a CPU and
-the extra `tpu-aot`; no weights, a config.json's fields are enough. It prints what each program
-takes of a chip's memory, does and sends, its shortest and longest time, and the share of the peak
-that is useful. A program that does not fit, or a run as a whole, is an error that says why and what
-helps; exit code 1.
+the extra `tpu-aot`, but no weights: the fields of a config.json are enough. It prints each
+program's memory, FLOPs, HBM traffic and collectives per chip, the bounds of its time, and its MFU.
+A program that does not fit, or a run whose programs do not fit together, is an error that says why
+and what helps; exit code 1.
 """
 
 import os
@@ -17,7 +17,7 @@ from eef_jax.errors import ConfigError
 
 def main() -> None:
     """Read the flags, compile, print."""
-    # The programs are for chips that are not here: whatever is here stays untouched.
+    # Compiling needs no accelerator, and one that is attached may be in use.
     os.environ["JAX_PLATFORMS"] = "cpu"
     from eef_jax.analysis import plan, table
 
@@ -25,18 +25,19 @@ def main() -> None:
     wanted = tuple(values.programs)
     unknown = [name for name in wanted if name not in plan.PROGRAMS]
     if unknown or not wanted:
-        raise ConfigError(f"unknown programs {unknown}: choose from {', '.join(plan.PROGRAMS)}")
+        raise ConfigError(f"--programs has {unknown}: expected some of {', '.join(plan.PROGRAMS)}")
     if not values.topology:
-        raise ConfigError("--topology names no slice: such as --topology=v5e:4x4")
+        raise ConfigError("--topology is empty: name a slice, such as --topology=v5e:4x4")
     config = cli.read_config()
     assert config is not None, "the flag is required"
-    made = plan.plan(config, values.topology, wanted=wanted, loss_fraction=values.loss_fraction)
-    print("\n".join(table.format_plan(made)))
-    if made.peak_bytes > made.chip.hbm_bytes:
+    compiled = plan.plan(config, values.topology, wanted=wanted, loss_fraction=values.loss_fraction)
+    print("\n".join(table.format_plan(compiled)))
+    if compiled.peak_bytes > compiled.chip.hbm_bytes:
         raise ConfigError(
-            "each program fits a chip, but not all that a run holds there (the line above): take a "
-            "lower config.engine.max_num_seqs or num_pages, config.model.quantization='int8', a "
-            "larger config.mesh.fsdp, or config.train.remat='offload'"
+            "each program fits a chip, but not together with what else a run holds there (the line "
+            "above): take a lower config.engine.max_num_seqs or num_pages, "
+            "config.model.quantization='int8', a larger config.mesh.fsdp, or "
+            "config.train.remat='offload'"
         )
 
 

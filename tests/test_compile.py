@@ -1,4 +1,4 @@
-"""The command line for slices that are not there: what it prints and refuses."""
+"""Ahead-of-time compilation for TPU slices: what the command line prints and refuses."""
 
 import importlib.util
 import re
@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from configs import architectures, webshop
+from eef_jax import config as config_lib
 from eef_jax.analysis import flops, plan, table
 from eef_jax.analysis.programs import Memory
 from eef_jax.errors import ConfigError
@@ -55,20 +56,20 @@ def config(**changes):
 
 
 @needs_libtpu
-def test_a_slice_that_is_not_there_is_compiled_for():
-    made = plan.plan(config(), "v5e:2x2", loss_fraction=0.25)
+def test_programs_are_compiled_for_a_slice_that_is_not_attached():
+    made = plan.plan(config_lib.read(config()), "v5e:2x2", loss_fraction=0.25)
     assert [one.name for one in made.programs] == list(plan.PROGRAMS)
     train = made.programs[0]
     assert 0 < train.memory.total < made.chip.hbm_bytes
     assert 0.95 < train.counts.flops / made.expected_flops < 1.05
-    assert {wire.kind for wire in train.counts.collectives} >= {"all-gather"}
+    assert {each.kind for each in train.counts.collectives} >= {"all-gather"}
     assert train.roofline.mfu_serial < train.roofline.mfu_overlapped < 1
     text = "\n".join(table.format_plan(made))
     assert re.search(r"^ +train .* % .* - ", text, re.MULTILINE)
     assert "15.75 GiB a chip" in text
 
 
-def test_a_run_holds_what_training_or_sampling_takes_beside_the_other():
+def test_peak_memory_is_training_or_sampling_with_the_arguments_of_the_other():
     def memory(arguments, temporaries):
         return Memory(arguments=arguments, temporaries=temporaries, outputs=0, code=1)
 
@@ -82,8 +83,8 @@ def test_a_run_holds_what_training_or_sampling_takes_beside_the_other():
 
 
 @needs_libtpu
-def test_a_base_that_fits_no_process_is_refused_before_anything_is_compiled():
-    settings = webshop.get_config("llama3_70b").to_dict()
+def test_a_base_that_does_not_fit_one_process_is_refused_before_anything_is_compiled():
+    settings = config_lib.read(webshop.get_config("llama3_70b").to_dict())
     with pytest.raises(
         ConfigError, match=r"each process plays .* takes 33.25 GiB .*rollout_mesh.tensor"
     ):
@@ -91,11 +92,11 @@ def test_a_base_that_fits_no_process_is_refused_before_anything_is_compiled():
 
 
 @needs_libtpu
-def test_one_process_whose_meshes_are_equal_holds_one_copy():
+def test_one_process_with_equal_meshes_holds_one_copy_of_the_base():
     settings = config()
     settings["model"]["scan_layers"] = False
     settings["mesh"] = settings["rollout_mesh"] = {"data": 2, "tensor": 2}
-    made = plan.plan(settings, "v5e:2x2", wanted=("train", "decode"))
+    made = plan.plan(config_lib.read(settings), "v5e:2x2", wanted=("train", "decode"))
     train, decode = (one.memory.arguments for one in made.programs)
     assert 0 < made.shared_base_bytes < min(train, decode)
     memory = {one.name: one.memory for one in made.programs}
@@ -104,10 +105,10 @@ def test_one_process_whose_meshes_are_equal_holds_one_copy():
 
 
 @needs_libtpu
-def test_the_engine_of_one_process_of_many_is_compiled_for_its_own_chips():
+def test_the_engine_is_compiled_for_the_chips_of_one_process():
     settings = config()
     settings["train"]["batch_size"] = 16
-    made = plan.plan(settings, "v5e:4x4", wanted=("decode",))
+    made = plan.plan(config_lib.read(settings), "v5e:4x4", wanted=("decode",))
     assert made.mesh.size == 16 and made.rollout_mesh.shape["tensor"] == 4
     assert made.programs[0].memory.total > 0
 
@@ -124,14 +125,14 @@ def test_without_libtpu_the_extra_is_named():
         plan.topology_devices("v5e:4x4")
 
 
-def test_a_preset_without_a_shape_is_refused():
+def test_a_config_without_a_model_shape_is_refused():
     with pytest.raises(ConfigError, match=r"config.model.path .* config.model.architecture"):
         plan.model_config(webshop.get_config("demo").model)
 
 
-def test_mistakes_are_one_message():
+def test_mistakes_on_the_command_line_give_one_message():
     command = [sys.executable, "-m", "eef_jax.compile", "--config=configs/webshop.py:llama3_8b"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "ConfigError: --topology names no slice" in done.stderr
+    assert "ConfigError: --topology is empty" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""The machine that a benchmark ran on, as far as results depend on it."""
+"""Description of the machine that a benchmark ran on."""
 
 import os
 import platform

@@ -1,9 +1,11 @@
-"""A measured value with the bound that it must keep, and Markdown tables of such values."""
+"""A measured value with its required bound, and Markdown tables of such values."""
 
 import dataclasses
 from collections.abc import Iterable
 
-HEAD = "| what | measured | must be | kept |\n|---|---|---|---|"
+from eef_jax.report import markdown
+
+HEADER = ("what", "measured", "must be", "kept")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +16,7 @@ class Measurement:
         name: what was measured.
         value: the measured value.
         unit: unit of `value` and `bound`.
-        bound: the bound to keep.
+        bound: the required bound.
         at_most: whether `bound` is an upper bound; otherwise it is a lower one.
     """
 
@@ -26,17 +28,15 @@ class Measurement:
 
     @property
     def within(self) -> bool:
-        """Whether the value keeps the bound."""
+        """Whether the value is within the bound."""
         return self.value <= self.bound if self.at_most else self.value >= self.bound
 
     def row(self) -> str:
         """Return the measurement as a line of Markdown."""
         sign = "<=" if self.at_most else ">="
         verdict = "yes" if self.within else "NO"
-        return (
-            f"| {self.name} | {_number(self.value)} {self.unit} | "
-            f"{sign} {_number(self.bound)} {self.unit} | {verdict} |"
-        )
+        value, bound = (f"{_number(x)} {self.unit}" for x in (self.value, self.bound))
+        return markdown.row([self.name, value, f"{sign} {bound}", verdict])
 
 
 def _number(value: float) -> str:
@@ -45,4 +45,5 @@ def _number(value: float) -> str:
 
 def table(measurements: Iterable[Measurement]) -> str:
     """Return all measurements as a Markdown table."""
-    return "\n".join([HEAD, *(measurement.row() for measurement in measurements)])
+    rows = (measurement.row() for measurement in measurements)
+    return "\n".join([*markdown.head(HEADER, texts=len(HEADER)), *rows])

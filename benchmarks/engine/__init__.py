@@ -1,1 +1,1 @@
-"""The rollout engine next to others: one workload, a runner an engine, one JSON line each."""
+"""The rollout engine compared with others: one workload, one runner per engine."""

@@ -5,7 +5,7 @@
 One workload (`workload.py`) with the same ids for every engine, greedy, in float32 on the same
 cores, each engine in a separate process, one at a time. The order rotates from one repeat to the
 next, and ratios are taken within a repeat and then their median: figures of different repeats or
-machines are not comparable. `--variants` also times the engine without what it saves. Repeats are
+machines are not comparable. `--variants` also times the engine with sharing disabled. Repeats are
 added to the results file as they end, so a long comparison can be made in parts.
 """
 
@@ -107,13 +107,13 @@ def first_differences(
 def repeat(
     model: str, commands: dict[str, list[str]], *, experts: int, number: int
 ) -> dict[str, Any]:
-    """Time everything once.
+    """Time every engine and variant once.
 
     Args:
         model: Hugging Face folder.
-        commands: by name.
-        experts: expert trajectories of the workload.
-        number: of this repeat, from 0; decides the order.
+        commands: the command of each engine and variant, by name.
+        experts: number of expert trajectories of the workload.
+        number: number of this repeat, from 0; decides the order.
 
     Returns:
         Seconds, tokens, agreement with our engine and the largest logit difference, by name.
@@ -144,7 +144,7 @@ def repeat(
     return entry
 
 
-def lines(repeats: list[dict[str, Any]]) -> list[str]:
+def times_table(repeats: list[dict[str, Any]]) -> list[str]:
     """Return the table of times as Markdown."""
     header = ["engine", "s (median, all)", "episodes/s", "tokens prefilled", "same ids as ours"]
     rows = []
@@ -191,16 +191,16 @@ def figures(repeats: list[dict[str, Any]]) -> list[Measurement]:
     return found
 
 
-def earlier(path: Path | None, names: set[str], experts: int) -> list[dict[str, Any]]:
+def stored_repeats(path: Path | None, names: set[str], experts: int) -> list[dict[str, Any]]:
     """Return the repeats in a results file.
 
     Args:
-        path: the file; None for no file.
-        names: what this run times.
+        path: the results file; None for none.
+        names: engines and variants that this run times.
         experts: expert trajectories of this run's workload.
 
     Raises:
-        ConfigError: the file's repeats timed something else.
+        ConfigError: the file's repeats timed other engines or another workload.
     """
     repeats = json.loads(path.read_text()) if path is not None and path.exists() else []
     for each in repeats:
@@ -214,24 +214,24 @@ def earlier(path: Path | None, names: set[str], experts: int) -> list[dict[str, 
 
 
 def main() -> None:
-    """Time everything and print the tables."""
+    """Time all repeats and print the tables."""
     commands = engine_commands(FLAGS.peer)
     if FLAGS.variants:
         commands |= dict.fromkeys(VARIANTS, commands["full"])
     results = Path(FLAGS.results) if FLAGS.results else None
-    repeats = earlier(results, set(commands), FLAGS.experts)
+    repeats = stored_repeats(results, set(commands), FLAGS.experts)
     for _ in range(FLAGS.repeats):
         repeats.append(repeat(FLAGS.model, commands, experts=FLAGS.experts, number=len(repeats)))
         if results is not None:
             results.write_text(json.dumps(repeats, indent=1) + "\n")
-    print("\n".join(lines(repeats)), "\n", table(figures(repeats)), sep="")
+    print("\n".join(times_table(repeats)), "\n", table(figures(repeats)), sep="")
 
 
 def run_command() -> None:
     """Run the command."""
     cli.define_path("model", None, "Hugging Face folder", required=True, local=True)
     flags.DEFINE_multi_string("peer", [], "vllm, hf or tunix = its interpreter")
-    flags.DEFINE_bool("variants", True, "also time the engine without what it saves")
+    flags.DEFINE_bool("variants", True, "also time the engine with sharing disabled")
     flags.DEFINE_integer("experts", 8, "expert trajectories, 6 episodes each", lower_bound=1)
     flags.DEFINE_integer("repeats", 3, "number of repeats to add", lower_bound=1)
     cli.define_path("results", "", "JSON file that repeats are added to", local=True)

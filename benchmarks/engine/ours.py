@@ -1,7 +1,7 @@
 """The workload on our engine: `python -m benchmarks.engine.ours MODEL EXPERTS [VARIANT]`.
 
-Variants leave out what the engine saves: `no_turns` opens a new session for every turn,
-`no_sharing` matches no prefix that another conversation has computed, `neither` does both.
+Variants disable sharing: `no_turns` opens a new session for every turn, `no_sharing` matches no
+prefix that another conversation has computed, `neither` does both.
 """
 
 import dataclasses
@@ -60,14 +60,14 @@ class Player:
 
 
 class UnsharedAllocator(PageAllocator):
-    """Matches only prefixes that contain generated tokens, so only a conversation's own ones."""
+    """Matches only prefixes with generated tokens, which no other conversation has."""
 
     def match(self, root: bytes, tags: np.ndarray) -> PrefixMatch:
         return super().match(root, tags) if (tags >= DECODED).any() else PrefixMatch()
 
 
 def make_engine(model: Model, config: EngineConfig, *, variant: str) -> Engine:
-    """Return an engine that generates until `max_new_tokens`, without what the variant leaves out.
+    """Return an engine that generates until `max_new_tokens`, with a variant's sharing disabled.
 
     Args:
         model: decoder and weights.

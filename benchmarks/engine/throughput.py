@@ -1,10 +1,10 @@
-"""How fast the engine generates for few and many conversations at once, and where its time goes.
+"""Tokens per second of the engine by concurrency, and the share of its time in each part.
 
     python -m benchmarks.engine.throughput --model=FOLDER --results=FILE.json --plot=FILE.svg
 
-The plot needs the extra `benchmarks`. To time each program on its own, this benchmark waits for it,
-which costs a little; `exploration` does not. The share of sampling is the time of the sampler alone
-on the same shapes, times the number of steps.
+The plot needs the extra `benchmarks`. This benchmark blocks on each program to time it, which costs
+a little; `exploration` does not. The share of sampling is the time of the sampler alone on the same
+shapes, times the number of steps.
 """
 
 import contextlib
@@ -32,6 +32,7 @@ from eef_jax.engine.sampling import SamplingArrays, SamplingParams, sample
 from eef_jax.engine.scheduler import Scheduler
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import Model, merge
+from eef_jax.report import markdown
 from eef_jax.storage import provenance
 
 PROMPT, GENERATED = 128, 64  # tokens of each conversation
@@ -96,7 +97,7 @@ def rate(model: Model, concurrency: int) -> dict[str, float]:
 
 
 def sampler_seconds(model: Model, rows: int) -> float:
-    """Measure the seconds of one step's logits and sampling on their own."""
+    """Seconds of the logits and the sampling of one step, compiled as a separate program."""
     arrays = SamplingArrays.empty(rows)  # greedy, as the workload is
     positions = jnp.zeros(rows, jnp.int32)
 
@@ -117,7 +118,7 @@ def sampler_seconds(model: Model, rows: int) -> float:
 
 
 def shares(model: Model, experts: int) -> dict[str, float]:
-    """Measure the share of the exploration workload's time in each part of the engine."""
+    """Share of the exploration workload's time (0-1) in each part of the engine."""
     workload = Workload(experts=experts)
     rows = len(workload.episodes())
     config = EngineConfig(max_num_seqs=rows, max_context=workload.max_tokens)
@@ -142,7 +143,7 @@ def shares(model: Model, experts: int) -> dict[str, float]:
 
 
 def plot(rates: list[dict[str, float]], path: Path) -> None:
-    """Plot tokens a second over the number of conversations at once."""
+    """Plot tokens per second over the number of concurrent conversations."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -155,8 +156,8 @@ def plot(rates: list[dict[str, float]], path: Path) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks([r["concurrency"] for r in rates], [str(r["concurrency"]) for r in rates])
     axes.set_yscale("log")
-    axes.set_xlabel("conversations at once")
-    axes.set_ylabel("tokens a second")
+    axes.set_xlabel("concurrent conversations")
+    axes.set_ylabel("tokens per second")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
     figure.savefig(path, metadata={"Date": None})
@@ -167,12 +168,16 @@ def main() -> None:
     model = hf.load(FLAGS.model)
     rates = [rate(model, int(concurrency)) for concurrency in FLAGS.concurrency]
     parts = shares(model, FLAGS.experts)
-    print("| at once | prefilled tokens/s | decoded tokens/s |\n|---:|---:|---:|")
-    for each in rates:
-        print(f"| {each['concurrency']} | {each['prefilled']:,.0f} | {each['decoded']:,.0f} |")
-    print("\n| part | share of the time |\n|---|---:|")
-    for name, share in parts.items():
-        print(f"| {name} | {share:.1%} |")
+    names = ("concurrency", "prefilled", "decoded")
+    lines = markdown.table(
+        ["at once", "prefilled tokens/s", "decoded tokens/s"],
+        [[round(each[name]) for name in names] for each in rates],
+        texts=0,
+    )
+    lines += markdown.table(
+        ["part", "share of the time"], [[name, f"{share:.1%}"] for name, share in parts.items()]
+    )
+    print("\n".join(lines))
     if FLAGS.results:
         results = {
             "made_by": provenance.collect_provenance({}, 0),
@@ -188,12 +193,12 @@ def main() -> None:
 def run_command() -> None:
     """Run the command."""
     cli.define_path("model", None, "Hugging Face folder", required=True, local=True)
-    flags.DEFINE_list("concurrency", ["1", "4", "16", "64"], "conversations at once")
+    flags.DEFINE_list("concurrency", ["1", "4", "16", "64"], "numbers of concurrent conversations")
     flags.DEFINE_integer(
         "experts", 8, "expert trajectories of the exploration workload", lower_bound=1
     )
     cli.define_path("results", "", "JSON file to write the figures to", local=True)
-    cli.define_path("plot", "", "SVG file for tokens a second over conversations", local=True)
+    cli.define_path("plot", "", "SVG file to plot tokens per second to", local=True)
     cli.run(main)
 
 

@@ -2,8 +2,8 @@
 
 Each line of its standard input is JSON: [preceding ids, one id, another id]. Two engines can choose
 different ids where rounding decides between almost equal logits; from there on their conversations
-differ. The result is the difference of the two logits for each line, by a full forward pass of our
-own model.
+differ. The result is the difference of the two logits for each line, by a full forward pass of this
+package's model.
 """
 
 import json

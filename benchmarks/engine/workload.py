@@ -1,4 +1,4 @@
-"""The workload that every engine is timed on: token ids in the shape of an EEF exploration phase.
+"""The workload that every engine is timed on: token ids with the structure of EEF exploration.
 
 From the first state of an expert's trajectory and from later ones the policy plays some turns: it
 generates a fixed number of tokens greedily, then reads an observation that depends on (expert,
@@ -29,7 +29,7 @@ class Workload:
         prompt: tokens before the first turn.
         action: tokens that the policy generates in a turn.
         observation: tokens of the observation after each turn.
-        ids: range of the token ids, from the first up to the second.
+        ids: range of the token ids, the upper end excluded.
         seed: decides all ids.
     """
 

@@ -1,1 +1,1 @@
-"""Methods compared over the same tasks and seeds."""
+"""Methods compared on the same tasks and seeds."""

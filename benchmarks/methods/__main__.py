@@ -1,4 +1,4 @@
-"""`python -m benchmarks.methods`: see `run`."""
+"""Runs `python -m benchmarks.methods`."""
 
 from benchmarks.methods.run import run
 

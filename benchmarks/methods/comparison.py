@@ -1,7 +1,7 @@
-"""Figures of finished runs, and the table that compares methods over the same tasks and seeds.
+"""Figures of finished runs, and the table that compares methods on the same tasks and seeds.
 
-A figures file is one line of JSON for one (method, seed): what the last round's policy scored on
-each held-out task, and what the method spent.
+A figures file is one line of JSON for one (method, seed): the scores of the last round's policy on
+each held-out task, and the method's cost.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from eef_jax.storage.workdir import Workdir
 
 SCHEMA = 1
 _VARIED = ("method", "seed")  # sections that differ between the runs of a comparison
-SUBJECT = "eef"  # the method that all others are controls of
+SUBJECT = "eef"  # the method that all others are baselines of
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,23 +34,23 @@ class Figures:
 
     Attributes:
         method: name of the method's variant.
-        seed: the run's seed.
-        split: what was played.
-        commit: the code's commit, `+` for uncommitted changes.
+        seed: seed of the run.
+        split: split that was evaluated.
+        commit: commit of the code, with `+` for uncommitted changes.
         config_hash: hash of the run's config.
-        setting: hash of the config less method and seed; equal in all runs of one comparison.
-        rollouts: episodes explored in all rounds.
-        tokens: tokens trained on in all rounds, the clone's included.
-        steps: training steps in all rounds, the clone's included.
-        seconds: of all stages (those shared with other runs included).
+        setting: hash of the config without method and seed; equal in all runs of one comparison.
+        rollouts: exploration episodes of all rounds.
+        tokens: training tokens of all rounds, including the clone's.
+        steps: training steps of all rounds, including the clone's.
+        seconds: wall time of all stages, including those shared with other runs.
         only_through_failure: train tasks solved only through an expert failure; None where the
             method plays nothing.
-        tasks: ids of the tasks, in their order.
-        tags: each task's tags.
+        tasks: ids of the tasks, in the order of the split.
+        tags: tags of each task.
         wins: 1 or 0 for each task; None where infrastructure ended the episode.
         rewards: final reward (0-1) for each task; None where infrastructure ended the episode.
         expert: the expert's scores on these tasks; empty for an imported one.
-        schema: version of this record's layout.
+        schema: version of the file format.
     """
 
     method: str
@@ -76,7 +76,7 @@ def collect(work: Workdir, method: str) -> Figures:
     """The figures of a finished run.
 
     Raises:
-        DataError: it is not finished.
+        DataError: the run is not finished.
     """
     run = read(work)
     if run.missing:
@@ -122,22 +122,22 @@ def load(path: epath.PathLike) -> Figures:
     """Read a figures file.
 
     Raises:
-        DataError: it is missing, damaged or of another version.
+        DataError: the file is missing, damaged or of another version.
     """
-    value = read_json(path, remedy="delete it, and run again")
+    value = read_json(path, remedy="move it away and run again")
     names = {field.name for field in dataclasses.fields(Figures)}
     if set(value) != names or value["schema"] != SCHEMA:
-        raise DataError(f"{path} holds no figures of version {SCHEMA}: delete it, and run again")
+        raise DataError(f"{path} holds no figures of version {SCHEMA}: move it away and run again")
     return Figures(**value)
 
 
 def table(figures: Sequence[Figures]) -> str:
-    """Methods side by side, and EEF's paired difference to each of its controls, as Markdown.
+    """Results of each method, and EEF's paired difference to each baseline, as Markdown.
 
-    A task's values are averaged over seeds first; intervals are 95 % over tasks.
+    Each task's values are averaged over seeds first; intervals are 95 % over tasks.
 
     Raises:
-        DataError: the figures are of different settings or tasks.
+        DataError: the figures are of different settings, splits or tasks.
     """
     _check(figures)
     methods: dict[str, list[Figures]] = {}
@@ -150,7 +150,7 @@ def table(figures: Sequence[Figures]) -> str:
     header += ["by seed", "rollouts", "training tokens", "steps", "only through a failure"]
     lines = markdown.table(header, rows)
     if SUBJECT in methods and len(methods) > 1:
-        header = [f"{SUBJECT} less", "win rate (points)", *(f"{tag} (points)" for tag in tags)]
+        header = [f"{SUBJECT} minus", "win rate (points)", *(f"{tag} (points)" for tag in tags)]
         subject = methods.pop(SUBJECT)
         rows = [_difference(name, subject, runs, tags) for name, runs in methods.items()]
         lines += markdown.table([*header, "mean reward"], rows)
@@ -202,15 +202,15 @@ def _row(name: str, runs: Sequence[Figures], tags: Sequence[str]) -> list[object
 
 
 def _difference(
-    name: str, subject: Sequence[Figures], control: Sequence[Figures], tags: Sequence[str]
+    name: str, subject: Sequence[Figures], baseline: Sequence[Figures], tags: Sequence[str]
 ) -> list[object]:
-    """EEF less a control, over the tasks that every one of their runs completed."""
+    """EEF minus a baseline, over the tasks that all of their runs completed."""
 
     def paired(field: str, tag: str | None = None) -> tuple[float, float, float]:
-        places = _places([*subject, *control], tag)
+        places = _places([*subject, *baseline], tag)
         return scores_lib.paired_difference(
             [[getattr(run, field)[place] for place in places] for run in subject],
-            [[getattr(run, field)[place] for place in places] for run in control],
+            [[getattr(run, field)[place] for place in places] for run in baseline],
         )
 
     def points(tag: str | None) -> str:
@@ -223,7 +223,7 @@ def _difference(
 
 
 def _places(runs: Sequence[Figures], tag: str | None) -> list[int]:
-    """Places of the tasks with a tag that every run completed."""
+    """Indices of the tasks with a tag that every run completed."""
     return [
         place
         for place, tags in enumerate(runs[0].tags)
@@ -240,7 +240,7 @@ def _averages(runs: Sequence[Figures], field: str, tag: str | None = None) -> li
 def _rate(wins: Sequence[float]) -> str:
     if not wins:
         return markdown.NONE
-    if set(wins) <= {0.0, 1.0}:  # one seed, or seeds that agree: a plain share
+    if set(wins) <= {0.0, 1.0}:  # one seed, or all seeds equal: a binomial proportion
         return markdown.share(_mean(wins), scores_lib.wilson_interval(round(sum(wins)), len(wins)))
     return markdown.share(_mean(wins), scores_lib.mean_interval(wins))
 

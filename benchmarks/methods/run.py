@@ -1,10 +1,10 @@
-"""EEF against its controls: `python -m benchmarks.methods --seeds=3 --workdir=runs/methods`.
+"""EEF compared with its baselines: `python -m benchmarks.methods --seeds=3 --workdir=runs/methods`.
 
-For each seed every method is a complete run, `<workdir>/seed_<n>/<method>`; all of them
-start from the same clone: finished `expert` and `round_0` stages are copied from one to the others.
-Started again it continues. The figures of each finished run go to `--results`, and `--table` prints
-the table from there without running anything. What the runs share is the config's; only the section
-`method` differs.
+Each method and seed is a complete run in `<workdir>/seed_<n>/<method>`. All methods of a seed start
+from the same clone: finished `expert` and `round_0` stages are copied from one to the others. The
+command resumes when it is started again. The figures of each finished run are written to
+`--results`, and `--table` prints the table from there without running anything. The configs of a
+seed differ in the section `method` only.
 """
 
 import concurrent.futures
@@ -44,10 +44,10 @@ def configure(base: Mapping[str, Any], method: str, seed: int, split: str) -> Co
     """The config of one run.
 
     Args:
-        base: plain values of what all runs share; its method section is EEF's.
-        method: a key of `METHODS`.
-        seed: of the run.
-        split: tasks to evaluate on.
+        base: plain values that all runs share; its section `method` is EEF's.
+        method: name of a variant in `METHODS`.
+        seed: seed of the run.
+        split: split to evaluate on.
 
     Raises:
         ConfigError: the base's K does not fit the method.
@@ -61,7 +61,7 @@ def configure(base: Mapping[str, Any], method: str, seed: int, split: str) -> Co
 
 
 def share(source: Stage, target: Stage) -> None:
-    """Copy a finished stage, its manifest last; nothing happens where there is nothing to do."""
+    """Copy a finished stage, its manifest last; does nothing where the target is finished."""
     if not source.done() or target.done():
         return
     _copy(source.folder, target.start())
@@ -77,17 +77,17 @@ def run_seed(
     """Run all methods of one seed, one after the other.
 
     Args:
-        configs: each method's config.
-        folder: gets a work folder for each method.
-        results: gets a figures file for each method.
-        pool: what runs are made in, a process each (memory and compiled programs go with it).
+        configs: config of each method.
+        folder: folder of the methods' work folders.
+        results: folder of the figures files.
+        pool: executor with a fresh process for each run, which frees its memory when it ends.
     """
     from eef_jax import pipeline
 
     for method, config in configs.items():
         path = results / name_of(config, method)
         if path.exists() and comparison.load(path).config_hash == pipeline.hash_of(config):
-            _log.info("%s is there already", path)
+            _log.info("%s exists already", path)
             continue
         with open_workdir(folder / method, config_lib.plain(config)) as work:
             for other in configs:
@@ -104,10 +104,16 @@ def name_of(config: Config, method: str) -> str:
 
 
 def read_table(results: epath.Path, split: str, methods: Sequence[str], seeds: range) -> str:
-    """The table of what is in `results` by now.
+    """The table of the figures files that exist.
+
+    Args:
+        results: folder of the figures files.
+        split: split that was evaluated.
+        methods: names of variants in `METHODS`.
+        seeds: seeds of the runs.
 
     Raises:
-        DataError: nothing is, or what is there does not compare.
+        DataError: there are no figures files, or they are of different settings.
     """
     names = [f"{split}-{method}-{seed}.json" for method in methods for seed in seeds]
     found = [comparison.load(results / name) for name in names if (results / name).exists()]
@@ -154,7 +160,7 @@ def _main() -> None:
 
 
 def _run(base: Mapping[str, Any], seeds: range, split: str, results: epath.Path) -> None:
-    """Run all seeds, `--jobs` of them side by side."""
+    """Run all seeds, `--jobs` of them concurrently."""
     given = flags.FLAGS
     processes = concurrent.futures.ProcessPoolExecutor(
         given.jobs,
@@ -180,14 +186,14 @@ def _run(base: Mapping[str, Any], seeds: range, split: str, results: epath.Path)
 def run() -> None:
     """Run the command."""
     flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
-    flags.DEFINE_integer("first_seed", 0, "The first of them.")
+    flags.DEFINE_integer("first_seed", 0, "The first seed.")
     flags.DEFINE_list(
         "methods", list(METHODS), "Methods to compare; the first one makes the clone."
     )
-    flags.DEFINE_string("split", None, "Tasks to play: dev or test. The config's own.")
-    cli.define_path("workdir", "runs/methods", "Folder of all runs.")
-    cli.define_path("results", str(RESULTS), "Folder of the figures.")
-    flags.DEFINE_integer("jobs", 1, "Seeds to run side by side.", lower_bound=1)
-    flags.DEFINE_bool("table", False, "Only print the table from --results.")
+    flags.DEFINE_string("split", None, "Split to evaluate: dev or test. Default: the config's.")
+    cli.define_path("workdir", "runs/methods", "Folder of the runs.")
+    cli.define_path("results", str(RESULTS), "Folder of the figures files.")
+    flags.DEFINE_integer("jobs", 1, "Seeds to run concurrently.", lower_bound=1)
+    flags.DEFINE_bool("table", False, "Only print the table of --results.")
     cli.define_config("configs/webshop.py")
     cli.run(_main)

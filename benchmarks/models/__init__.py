@@ -1,1 +1,1 @@
-"""Models: quantized bases next to full ones, and the memory that importing takes."""
+"""Quantized bases compared with unquantized ones, and the memory of importing a model."""

@@ -18,9 +18,10 @@ import time
 from absl import flags
 
 from eef_jax import cli
+from eef_jax.report import markdown
 
 BOUND = 1.15  # times the bytes of the parameters
-PERIOD = 0.0005  # seconds between two samples
+PERIOD = 0.0005  # seconds between two samples of the memory
 
 _PROBE = """
 import sys, jax
@@ -38,7 +39,12 @@ sys.stdin.readline()
 
 
 def measure(folder: str, *, param_dtype: str, quantization: str) -> tuple[int, int, float]:
-    """Load a folder in a process of its own.
+    """Load a folder in a fresh process.
+
+    Args:
+        folder: Hugging Face folder.
+        param_dtype: type that parameters are stored in.
+        quantization: `int8`, `nf4` or empty for none.
 
     Returns:
         The parameters' bytes, the peak of anonymous memory above the level after `import jax` in
@@ -49,23 +55,23 @@ def measure(folder: str, *, param_dtype: str, quantization: str) -> tuple[int, i
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) as probe:
         assert probe.stdin is not None and probe.stdout is not None
         probe.stdout.readline()
-        level, seen, over = _anonymous(probe.pid), [0], threading.Event()
+        baseline, peak, done = _anonymous(probe.pid), [0], threading.Event()
 
-        def watch() -> None:
-            while not over.wait(PERIOD):
-                seen.append(max(seen.pop(), _anonymous(probe.pid)))
+        def sample() -> None:
+            while not done.wait(PERIOD):
+                peak[0] = max(peak[0], _anonymous(probe.pid))
 
-        watcher = threading.Thread(target=watch)
-        watcher.start()
+        sampler = threading.Thread(target=sample)
+        sampler.start()
         began = time.monotonic()
         probe.stdin.write("\n")
         answer = probe.stdout.readline()
         seconds = time.monotonic() - began
-        over.set()
-        watcher.join()
+        done.set()
+        sampler.join()
     if not answer:
         raise SystemExit(f"loading {folder} failed, see above")
-    return int(answer), seen[0] - level, seconds
+    return int(answer), peak[0] - baseline, seconds
 
 
 def generate(folder: str) -> None:
@@ -97,10 +103,8 @@ def _anonymous(pid: int) -> int:
 
 def _main() -> None:
     given = flags.FLAGS
-    print(
-        "| folder | parameters | quantization | MB | peak MB | share | bound | s |\n"
-        "|---|---|---|---|---|---|---|---|"
-    )
+    header = ("folder", "parameters", "quantization", "MB", "peak MB", "share", "bound", "s")
+    print("\n".join(markdown.head(header, texts=3)), flush=True)
     with tempfile.TemporaryDirectory() as made:
         if not given.model:
             generate(made)
@@ -114,13 +118,17 @@ def _main() -> None:
                 size, peak, seconds = measure(
                     folder, param_dtype=param_dtype, quantization=quantization
                 )
-                print(
-                    f"| {pathlib.Path(folder).name if given.model else 'generated'} | "
-                    f"{param_dtype} | {quantization or '-'} | {size / 1e6:,.0f} | "
-                    f"{peak / 1e6:,.0f} | "
-                    f"{peak / size:.2f} | {BOUND if not quantization else '-'} | {seconds:.1f} |",
-                    flush=True,
-                )
+                cells = [
+                    pathlib.Path(folder).name if given.model else "generated",
+                    param_dtype,
+                    quantization or None,
+                    round(size / 1e6),
+                    round(peak / 1e6),
+                    f"{peak / size:.2f}",
+                    None if quantization else f"{BOUND}",
+                    seconds,
+                ]
+                print(markdown.row(cells), flush=True)
 
 
 def run() -> None:

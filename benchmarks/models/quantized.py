@@ -1,11 +1,11 @@
-"""Compare a base in 8 and 4 bits with the full one.
+"""Compare a base in 8 and 4 bits with the unquantized one.
 
     python -m benchmarks.models.quantized --model=FOLDER
 
 Prints one table. On the same text and with the same adapter (rank 16 on all projections, no longer
-fresh) it compares, with the base as it is: the next token's distribution, the adapter's gradients,
-and memory: of the frozen weights, and of what a step of training allocates in addition to its
-arguments (XLA's figure for the compiled step).
+fresh) it compares, with the unquantized base: the distribution of the next token, the gradients of
+the adapter, and memory: of the frozen weights, and of the temporary buffers of a training step
+(XLA's figure for the compiled step).
 """
 
 import dataclasses
@@ -22,10 +22,12 @@ from eef_jax.config.sections import LoraConfig
 from eef_jax.models.config import ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import Model, merge
+from eef_jax.report import markdown
 from eef_jax.text import tokenizer as tokenizer_lib
 
 KINDS = ("", "int8", "nf4")
-USED = 0.01  # standard deviation of noise added to a fresh adapter, half of whose gradients are 0
+# Standard deviation of noise added to a fresh adapter: B = 0 there, so the gradient of A is 0.
+NOISE = 0.01
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +35,10 @@ class Result:
     """Measurements of one base.
 
     Attributes:
-        logits: float32[t, v].
+        logits: float32[t, v] logits of the text.
         gradients: float32[p] gradients of the adapter, flattened.
         frozen: bytes of the base.
-        temporary: bytes that a step allocates in addition to arguments and results.
+        temporary: bytes of the temporary buffers of a training step.
     """
 
     logits: np.ndarray
@@ -57,11 +59,11 @@ def run_step(model: Model, tokens: np.ndarray) -> Result:
         return -jnp.take_along_axis(scores, tokens[1:, None], axis=-1).mean(), logits
 
     rng = np.random.default_rng(0)
-    used = jax.tree.map(
-        lambda leaf: leaf + USED * rng.standard_normal(leaf.shape, np.float32), model.trainable
+    trainable = jax.tree.map(
+        lambda leaf: leaf + NOISE * rng.standard_normal(leaf.shape, np.float32), model.trainable
     )
-    step = jax.jit(jax.grad(loss, has_aux=True)).lower(used, model.frozen).compile()
-    gradients, logits = step(used, model.frozen)
+    step = jax.jit(jax.grad(loss, has_aux=True)).lower(trainable, model.frozen).compile()
+    gradients, logits = step(trainable, model.frozen)
     memory = step.memory_analysis()
     assert memory is not None  # XLA has it on all backends
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradients)])
@@ -73,30 +75,35 @@ def run_step(model: Model, tokens: np.ndarray) -> Result:
     )
 
 
-def row(kind: str, got: Result, plain: Result) -> str:
-    """A line of the table."""
+def cells(kind: str, got: Result, plain: Result) -> list[object]:
+    """One row of the table: a base compared with the unquantized one."""
     p, q = (jax.nn.log_softmax(result.logits) for result in (plain, got))
-    apart = float(jnp.sum(jnp.exp(p) * (p - q), axis=-1).mean())
+    divergence = float(jnp.sum(jnp.exp(p) * (p - q), axis=-1).mean())
     same = float(np.mean(got.logits.argmax(-1) == plain.logits.argmax(-1)))
     error = np.sqrt(np.mean((got.logits - plain.logits) ** 2) / np.var(plain.logits))
     sizes = np.linalg.norm(got.gradients), np.linalg.norm(plain.gradients)
     cosine = float(got.gradients @ plain.gradients / np.prod(sizes))
-    return (
-        f"| {kind or 'as it is'} | {error:.3f} | {apart:.4f} | {same:.1%} | {cosine:.4f} | "
-        f"{sizes[0] / sizes[1]:.3f} | {got.frozen / 1e6:,.1f} | {got.temporary / 1e6:,.1f} |"
-    )
+    return [
+        kind or "unquantized",
+        f"{error:.3f}",
+        f"{divergence:.4f}",
+        f"{same:.1%}",
+        f"{cosine:.4f}",
+        f"{sizes[0] / sizes[1]:.3f}",
+        got.frozen / 1e6,
+        got.temporary / 1e6,
+    ]
 
 
 def _main() -> None:
     given = flags.FLAGS
     folder = given.model
-    # A text that does not change: figures of different days compare.
+    # The license never changes, so that figures of different commits are comparable.
     text = pathlib.Path(__file__).parents[2].joinpath("LICENSE").read_text()
     tokens = np.asarray(tokenizer_lib.load(folder).encode(text)[: given.tokens], np.int32)
-    print(
-        "| base | error of logits | KL, nats | same best token | cosine of gradients | "
-        "their size | base, MB | step, MB |\n|---|---|---|---|---|---|---|---|"
-    )
+    header = ["base", "error of logits", "KL, nats", "same top token", "cosine of gradients"]
+    header += ["ratio of their norms", "base, MB", "step, MB"]
+    print("\n".join(markdown.head(header)), flush=True)
     plain = None
     for kind in KINDS:
         options = ModelOptions(
@@ -105,7 +112,7 @@ def _main() -> None:
         model = hf.load(folder, options)
         got = run_step(model, tokens)
         plain = plain or got
-        print(row(kind, got, plain), flush=True)
+        print(markdown.row(cells(kind, got, plain)), flush=True)
 
 
 def run() -> None:
@@ -113,7 +120,7 @@ def run() -> None:
     cli.define_path("model", None, "A Hugging Face folder.", required=True, local=True)
     flags.DEFINE_string("dtype", "float32", "Type that layers compute in.")
     flags.DEFINE_string("param_dtype", "float32", "Type of what is not quantized.")
-    flags.DEFINE_integer("tokens", 256, "Length of the text.")
+    flags.DEFINE_integer("tokens", 256, "Length of the text in tokens.")
     cli.run(_main)
 
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.scaling`: see `run`."""
+"""Runs `python -m benchmarks.scaling`."""
 
 from benchmarks.scaling.run import run
 

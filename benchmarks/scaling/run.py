@@ -1,8 +1,8 @@
-"""What training and sampling take on TPU slices, compiled ahead of time: tables of docs/scaling.md.
+"""Memory, FLOPs and rooflines on TPU slices, ahead of time: the tables of docs/scaling.md.
 
-`python -m benchmarks.scaling` compiles every row that benchmarks/results/scaling does not hold yet
-(minutes each, on a CPU with the extra `tpu-aot`); `--table` prints what it holds. `--only=NAME`
-compiles one row anew. Knows presets and slices; every figure is `eef_jax.analysis`'s.
+`python -m benchmarks.scaling` compiles every row that has no file in benchmarks/results/scaling
+(minutes each, on a CPU with the extra `tpu-aot`); `--table` prints the stored results;
+`--only=NAME` compiles one row again. All figures come from `eef_jax.analysis`.
 """
 
 import dataclasses
@@ -21,14 +21,14 @@ RESULTS = Path(__file__).parents[1] / "results" / "scaling"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One compile.
+    """One program to compile, a row of a table.
 
     Attributes:
-        preset: of configs/webshop.py.
-        topology: the slice.
-        rows: of the global batch.
-        program: what is compiled.
-        data: copies of the weights that training keeps, each spread over its part of the chips.
+        preset: name of a preset of configs/webshop.py.
+        topology: name of the slice.
+        rows: rows of the global batch.
+        program: the program to compile, out of `analysis.plan.PROGRAMS`.
+        data: size of the mesh axis `data`: replicas of the weights during training.
     """
 
     preset: str
@@ -39,7 +39,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """Name of its results file."""
         parts = [self.preset, self.topology.replace(":", "-")]
         parts += [self.program] if self.program != "train" else []
         parts += [f"data-{self.data}"] if self.data != 1 else []
@@ -66,7 +66,14 @@ ROWS = (
 
 
 def measure(row: Row) -> dict[str, Any]:
-    """Compile a row and keep what the table needs, as JSON values."""
+    """Compile a row's program.
+
+    Args:
+        row: what to compile.
+
+    Returns:
+        What the tables need, as JSON values.
+    """
     os.environ["JAX_PLATFORMS"] = "cpu"
     from configs import webshop
     from eef_jax import config as config_lib
@@ -88,11 +95,11 @@ def measure(row: Row) -> dict[str, Any]:
         "rollout_mesh": dict(made.rollout_mesh.shape),
         "expected_flops": made.expected_flops,
         "tokens": {"prefill": engine_config.prefill_tokens, "decode": engine_config.max_num_seqs},
-        "program": _kept(made.programs[0]),
+        "program": _to_json(made.programs[0]),
     }
 
 
-def _kept(program: Any) -> dict[str, Any]:
+def _to_json(program: Any) -> dict[str, Any]:
     memory, roof = program.memory, program.roofline
     return {
         "name": program.name,
@@ -112,8 +119,8 @@ def _kept(program: Any) -> dict[str, Any]:
 
 def training(results: list[dict[str, Any]]) -> list[str]:
     """The table of training steps as Markdown, a line each."""
-    header = ["model", "slice", "mesh", "rows a chip", "GiB a chip (of HBM)", "TFLOPs (by hand)"]
-    header += ["compute, HBM, wires (ms)", "step (ms)", "MFU", "most on the wires"]
+    header = ["model", "slice", "mesh", "rows a chip", "GiB a chip (of HBM)", "TFLOPs (analytic)"]
+    header += ["compute, HBM, ICI (ms)", "step (ms)", "MFU", "largest collectives"]
     rows = []
     for result in results:
         row, one = result["row"], result["program"]
@@ -128,32 +135,32 @@ def training(results: list[dict[str, Any]]) -> list[str]:
             f"{one['flops'] / 1e12:.1f} ({result['expected_flops'] / 1e12:.1f})",
             *_times(one),
             f"{100 * one['mfu'][0]:.0f} - {100 * one['mfu'][1]:.0f} %",
-            _wires(one),
+            _collectives(one),
         )
         rows.append(cells)
     return markdown.table(header, rows, texts=3)
 
 
 def sampling(results: list[dict[str, Any]]) -> list[str]:
-    """The table of the engine's programs; `in a run` adds what training holds."""
-    header = ["model", "slice", "a process's mesh", "program, tokens", "GiB a chip"]
-    header += ["in a run (of HBM)", "compute, HBM, wires (ms)", "dispatch (ms)"]
-    header += ["most on the wires"]
+    """The table of the engine's programs; the peak of a run includes what training holds."""
+    header = ["model", "slice", "rollout mesh", "program, tokens", "GiB a chip"]
+    header += ["peak of a run (of HBM)", "compute, HBM, ICI (ms)", "dispatch (ms)"]
+    header += ["largest collectives"]
     rows = []
     for result in results:
         row, one = result["row"], result["program"]
         if one["name"] == "train":
             continue
-        held = _held(results, row, result["cache"])
+        peak = _peak_bytes(results, row, result["cache"])
         cells = (
             row["preset"],
             row["topology"],
             _axes(result["rollout_mesh"]),
             f"{one['name']}, {result['tokens'][one['name']]}",
             f"{one['total'] / 2**30:.2f}",
-            f"{held / 2**30:.2f} ({100 * held / result['hbm']:.0f} %)",
+            f"{peak / 2**30:.2f} ({100 * peak / result['hbm']:.0f} %)",
             *_times(one, digits=1),
-            _wires(one),
+            _collectives(one),
         )
         rows.append(cells)
     return markdown.table(header, rows, texts=4)
@@ -168,14 +175,15 @@ def _times(one: dict[str, Any], *, digits: int = 0) -> tuple[str, str]:
     return ", ".join(parts), " - ".join(f"{1e3 * seconds:.{digits}f}" for seconds in one["step"])
 
 
-def _wires(one: dict[str, Any]) -> str:
+def _collectives(one: dict[str, Any]) -> str:
+    """The two kinds of collective that take longest."""
     return ", ".join(
         f"{kind} {1e3 * seconds:.3g} ms" for kind, _, seconds in one["by_collective"][:2]
     )
 
 
-def _held(results: list[dict[str, Any]], row: dict[str, Any], cache: int) -> int:
-    """Bytes on a chip of a run that trains and samples."""
+def _peak_bytes(results: list[dict[str, Any]], row: dict[str, Any], cache: int) -> int:
+    """Peak bytes per chip of a run that alternates training and sampling."""
     from eef_jax.analysis import plan, programs
 
     same = ("preset", "topology", "data")
@@ -190,7 +198,7 @@ def _held(results: list[dict[str, Any]], row: dict[str, Any], cache: int) -> int
 
 
 def stored() -> list[dict[str, Any]]:
-    """Results so far, in the order of `ROWS`."""
+    """The stored results, in the order of `ROWS`."""
     files = [RESULTS / f"{row.name}.json" for row in ROWS]
     return [json.loads(file.read_text()) for file in files if file.exists()]
 
@@ -210,6 +218,6 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """Run the command."""
-    flags.DEFINE_bool("table", False, "Print what is stored, compile nothing.")
-    flags.DEFINE_string("only", "", "Compile this row anew, and no other.")
+    flags.DEFINE_bool("table", False, "Print the stored results, compile nothing.")
+    flags.DEFINE_string("only", "", "Compile only this row, again.")
     app.run(main)

@@ -1,6 +1,6 @@
 """Determinism, speed and robustness of ScienceWorld: `python -m benchmarks.scienceworld`.
 
-Prints one table of measurements and the bounds they must keep. Parts:
+Prints one table of measurements with their required bounds. Parts:
 
     gold     gold paths over all task types, replayed in two JVMs: identical texts, score 100
     step     a step of the environment against the same simulator calls without it
@@ -30,7 +30,7 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.common.measurement import HEAD, Measurement
+from benchmarks.common.measurement import HEADER, Measurement
 from benchmarks.scienceworld import official
 from eef_jax import cli
 from eef_jax.envs import scienceworld
@@ -40,6 +40,7 @@ from eef_jax.envs.scienceworld.simulator import ENTRY_POINT, JAR, parse_payload
 from eef_jax.errors import ConfigError, did_you_mean
 from eef_jax.experts import gold
 from eef_jax.methods import _forks
+from eef_jax.report import markdown
 from eef_jax.rollout import loop
 from eef_jax.types import Episode, Task, Trajectory
 
@@ -52,7 +53,7 @@ GoldPath = tuple[Task, list[str]]
 
 
 def make(**fields: Any) -> ScienceWorld:
-    """Create the environment with the package's own simplifications."""
+    """Create the environment with the package's simplifications `easy` and one JVM."""
     return scienceworld.make(
         scienceworld.Config(**{"simplifications": "easy", "jvms": 1, "timeout_s": 300.0, **fields})
     )
@@ -82,7 +83,7 @@ def measure_gold_paths(count: int) -> list[Measurement]:
 
 
 def measure_steps(count: int) -> list[Measurement]:
-    """Time our step and the bare simulator calls on the same paths, alternately."""
+    """Time our step and the simulator calls without it on the same paths, alternately."""
     ours = bare = 0.0
     package, _ = find_package("scienceworld", extra="scienceworld")
     chosen = gold_paths(count)
@@ -131,14 +132,14 @@ def measure_workers(count: int) -> list[Measurement]:
             list(threads.map(play, [half[:1] for half in halves]))
             begun = time.perf_counter()
             ours = sum(threads.map(play, halves)) / (time.perf_counter() - begun)
-    found, seconds = _official(halves)
+    found, seconds = _play_in_wrappers(halves)
     theirs = sum(process["steps"] for process in found) / seconds
     print(f"workers: {ours:.1f} steps/s, the wrapper {theirs:.1f} steps/s", file=sys.stderr)
     return [_ratio("two workers over two of the wrapper's, steps/s", ours / theirs, 1.7)]
 
 
 def measure_forks(count: int) -> list[Measurement]:
-    """Time reaching every explored state of `count` trajectories, ours and the wrapper's way."""
+    """Time reaching every explored state of `count` trajectories here and in the wrapper."""
     branches = [
         (task, path[:step])
         for task, path in gold_paths(count)
@@ -153,7 +154,7 @@ def measure_forks(count: int) -> list[Measurement]:
             game.reset(task)
             game.replay(prefix)
         ours = official.cpu(env.pool.pids()[0]) - before
-    theirs = _official([branches])[0][0]["cpu_s"]
+    theirs = _play_in_wrappers([branches])[0][0]["cpu_s"]
     print(f"branch: {ours:.1f} CPU s, the wrapper {theirs:.1f} CPU s", file=sys.stderr)
     return [_ratio(f"{len(branches)} forks: the wrapper's CPU s over ours", theirs / ours, 1.5)]
 
@@ -185,7 +186,7 @@ def _episodes(env: ScienceWorld, count: int, *, max_steps: int = 1000) -> list[E
 
 
 def measure_soak(episodes: int, kills: int) -> list[Measurement]:
-    """Play the fallible expert while JVMs are killed."""
+    """Play the fallible expert while JVMs are killed at random."""
     rng = random.Random(0)
     with contextlib.closing(make(tasks=SOAK_TYPES, jvms=2, max_steps=30)) as env:
         memory: list[float] = []
@@ -217,15 +218,19 @@ def measure_soak(episodes: int, kills: int) -> list[Measurement]:
     return [
         _share(f"of {episodes} episodes are accounted for", len(played), episodes),
         Measurement(name="of them ended by infrastructure", value=broken, unit="", bound=kills),
-        _share("JVMs were killed under them", stats.lost, kills),
+        _share("JVMs were killed meanwhile", stats.lost, kills),
         Measurement(
             name="memory at the end over the second quarter's", value=growth, unit="x", bound=1.1
         ),
     ]
 
 
-def _official(lists: Sequence[Sequence[GoldPath]]) -> tuple[list[dict[str, Any]], float]:
-    """Play lists of paths in concurrent processes of the wrapper; return reports and seconds."""
+def _play_in_wrappers(lists: Sequence[Sequence[GoldPath]]) -> tuple[list[dict[str, Any]], float]:
+    """Play each list of paths in a process of the wrapper, all at once.
+
+    Returns:
+        What each process reports, and the wall time in seconds.
+    """
     command = [sys.executable, "-m", official.__name__]
     processes = []
     for chosen in lists:
@@ -286,7 +291,7 @@ def main() -> None:
     for part in FLAGS.parts:
         if part not in PARTS:
             raise ConfigError(f"unknown part {part!r} in --parts: {did_you_mean(part, PARTS)}")
-    print(HEAD, flush=True)
+    print("\n".join(markdown.head(HEADER, texts=len(HEADER))), flush=True)
     for part in FLAGS.parts:
         for measurement in PARTS[part]():
             print(measurement.row(), flush=True)
@@ -294,7 +299,7 @@ def main() -> None:
 
 def run() -> None:
     """Run the command."""
-    flags.DEFINE_list("parts", list(PARTS), "What to measure.")
+    flags.DEFINE_list("parts", list(PARTS), "Parts to measure.")
     flags.DEFINE_integer("paths", 100, "Number of gold paths to replay.", lower_bound=1)
     flags.DEFINE_integer("trajectories", 20, "Number of paths to time and to fork.", lower_bound=1)
     flags.DEFINE_integer("expert_tasks", 78, "Number of tasks the expert plays.", lower_bound=1)

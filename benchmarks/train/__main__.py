@@ -1,4 +1,4 @@
-"""`python -m benchmarks.train`: see `run`."""
+"""Runs `python -m benchmarks.train`."""
 
 from benchmarks.train.run import run
 

@@ -1,4 +1,4 @@
-"""This package as timed by `benchmarks.train`; same input and output as `train.torch_peft`."""
+"""The runner of `benchmarks.train` for this package; same protocol as `train.torch_peft`."""
 
 import json
 import resource
@@ -51,7 +51,7 @@ class Trainer:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         return {
             "seconds": seconds,
-            "slots": count * sizes["batch_size"] * sizes["seq_len"],
+            "padded_tokens": count * sizes["batch_size"] * sizes["seq_len"],
             "steps": count,
             "loss": losses[0],
             "peak_gib": peak,
@@ -59,7 +59,7 @@ class Trainer:
 
 
 def main() -> None:
-    """Answer lines until there are no more."""
+    """Read a job, then train on the slice of each line of standard input."""
     job = json.loads(sys.stdin.readline())
     trainer = Trainer(job)
     print(json.dumps({"versions": {"jax": jax.__version__}}), flush=True)

@@ -1,7 +1,6 @@
-"""Trajectories to measure training on: the scripted expert's on the embedded shop.
+"""Trajectories to measure training on: those of the scripted expert on the embedded catalogue.
 
-Deterministic, and needs no network: the catalogue ships with the package, the expert reads only
-what an agent reads. Knows no step of training and no contender.
+Deterministic and without network access: the catalogue ships with the package.
 """
 
 from configs import webshop
@@ -13,11 +12,11 @@ from eef_jax.types import KEPT_ALL, Example, Selection
 
 
 def record(model: str, count: int) -> list[Example]:
-    """The expert's first `count` train tasks, all of its messages learned.
+    """Play the first train tasks with the expert and encode them; all its messages are learned.
 
     Args:
-        model: Hugging Face folder whose chat template and tokenizer turn them into ids.
-        count: how many; there are 600 train tasks.
+        model: Hugging Face folder of the tokenizer and chat template to encode with.
+        count: number of tasks; there are 600 train tasks.
     """
     config = config_lib.read(webshop.get_config("demo").to_dict())
     env = config_lib.make("env", config.env)

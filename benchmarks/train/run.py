@@ -1,10 +1,10 @@
-"""LoRA steps beside torch + PEFT: `python -m benchmarks.train --model=FOLDER --peer torch=PYTHON`.
+"""LoRA training next to torch + PEFT: `python -m benchmarks.train --model=DIR --peer=torch=PYTHON`.
 
-200 recorded trajectories (the scripted expert on the embedded shop, in the model's chat template)
-are cut into slices; each contender trains on each slice once, in an order that rotates, one at a
-time on the same cores. The table gives real tokens a second (no padding counted): on the recorded
-lengths, where one pads and the other packs, and on examples cut to one length, where neither has
-anything to pad. Both start from the same weights, and neither computes a layer twice (no remat).
+200 recorded trajectories (the scripted expert on the embedded catalogue, in the model's chat
+template) are divided into slices. Each runner trains on each slice once, one at a time on the same
+cores, in rotating order. The table gives tokens per second without padding: on the recorded
+lengths, where PEFT pads and this package packs, and on examples truncated to one length, where
+neither needs padding. Both start from the same weights and use no rematerialization.
 """
 
 import contextlib
@@ -28,27 +28,28 @@ from benchmarks.train import recorded
 from eef_jax import cli
 from eef_jax.data.batches import Batches
 from eef_jax.errors import ConfigError
+from eef_jax.report import markdown
 from eef_jax.storage import provenance
 from eef_jax.types import Example
 
 HERE = Path(__file__).parent
 OURS = "eef_jax"
-WANTED = 1.5  # times the peer's real tokens a second
+MIN_SPEEDUP = 1.5  # required ratio of our tokens per second to the peer's
 
 Slice = list[dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What is trained on.
+    """Examples to train on, and the batch sizes of both packages.
 
     Attributes:
-        name: of the setting.
-        slices: of examples; each is trained on once.
-        peer_batch_size: examples of the peer's micro-batch.
-        batch_size: rows of a batch of ours.
-        seq_len: tokens of a row.
-        max_loss_positions: learned tokens that a row has room for.
+        name: name of the workload in the table.
+        slices: parts of the examples; each is trained on once.
+        peer_batch_size: examples per padded batch of the peer.
+        batch_size: rows per packed batch of this package.
+        seq_len: tokens per row.
+        max_loss_positions: most learned tokens per row.
     """
 
     name: str
@@ -59,26 +60,30 @@ class Workload:
     max_loss_positions: int
 
 
-class Contender:
-    """A process that trains when told to."""
+class Runner:
+    """A process that trains on the slices it is sent."""
 
     def __init__(self, name: str, command: list[str], job: dict[str, Any]):
         self.name = name
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE.parent
         )
-        self.versions = self.ask(job)["versions"]
+        self.versions = self.send(job)["versions"]
 
-    def ask(self, what: Any) -> dict[str, Any]:
-        """Send a line, and wait for the answer."""
+    def send(self, message: Any) -> dict[str, Any]:
+        """Send a line of JSON and wait for the answer.
+
+        Raises:
+            ConfigError: the process has ended.
+        """
         assert self._process.stdin and self._process.stdout
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(what) + "\n")
+            self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
             self.close()
-            raise ConfigError(f"contender {self.name} ended: see its messages above")
+            raise ConfigError(f"the runner {self.name} ended: see its messages above")
         return json.loads(answer)
 
     def close(self) -> None:
@@ -91,10 +96,19 @@ class Contender:
 
 
 def workloads(examples: list[Example], *, slices: int, batch: int, equal: int) -> list[Workload]:
-    """The recorded lengths, and equal ones.
+    """The workload of the recorded lengths, and that of equal lengths.
 
-    Our rows hold the longest example, and together as many tokens as the peer's mean micro-batch,
+    A row holds the longest example, and a batch of rows as many tokens as a mean batch of the peer,
     padding included.
+
+    Args:
+        examples: the recorded trajectories.
+        slices: number of slices.
+        batch: examples per padded batch of the peer.
+        equal: tokens that examples of the second workload are truncated to.
+
+    Raises:
+        ConfigError: too few examples have `equal` tokens.
     """
     order = np.random.default_rng(0).permutation(len(examples))
     parts = [[examples[i] for i in part] for part in np.array_split(order, slices)]
@@ -108,17 +122,21 @@ def workloads(examples: list[Example], *, slices: int, batch: int, equal: int) -
     tokens = statistics.mean(padded)
     rows = max(1, round(tokens / longest))
     length = max(longest, round(tokens / rows / 256) * 256)
-    cut = [
+    truncated = [
         dataclasses.replace(example, tokens=example.tokens[:equal], weights=example.weights[:equal])
         for example in examples
         if len(example.tokens) >= equal
     ]
     per_slice = 2 * batch
-    if len(cut) < per_slice:
+    if len(truncated) < per_slice:
         raise ConfigError(
-            f"{len(cut)} of {len(examples)} trajectories have {equal} tokens: lower --equal"
+            f"only {len(truncated)} of {len(examples)} trajectories have {equal} tokens, "
+            f"expected {per_slice}: lower --equal"
         )
-    same = [[cut[(s * per_slice + i) % len(cut)] for i in range(per_slice)] for s in range(slices)]
+    same = [
+        [truncated[(s * per_slice + i) % len(truncated)] for i in range(per_slice)]
+        for s in range(slices)
+    ]
     return [
         _workload("recorded lengths", parts, batch=batch, batch_size=rows, seq_len=length),
         _workload(f"{equal} tokens each", same, batch=batch, batch_size=batch, seq_len=equal),
@@ -131,7 +149,7 @@ def _workload(
     every = [example for part in parts for example in part]
     return Workload(
         name=name,
-        slices=[[_plain(example) for example in part] for part in parts],
+        slices=[[_to_json(example) for example in part] for part in parts],
         peer_batch_size=batch,
         batch_size=batch_size,
         seq_len=seq_len,
@@ -141,56 +159,67 @@ def _workload(
     )
 
 
-def _plain(example: Example) -> dict[str, Any]:
+def _to_json(example: Example) -> dict[str, Any]:
     learned = example.weights > 0
-    learned[0] = False
+    learned[0] = False  # no position predicts it
     return {"tokens": example.tokens.tolist(), "learned": learned.tolist()}
 
 
 def measure(
     work: Workload, commands: dict[str, list[str]], job: dict[str, Any], repeats: int
 ) -> dict[str, Any]:
-    """Let all contenders train on the slices of a workload, one after the other."""
+    """Train with all runners on the slices of a workload, one runner at a time.
+
+    Args:
+        work: the workload.
+        commands: each runner's command, by name.
+        job: what all runners are told.
+        repeats: number of slices to train on.
+
+    Returns:
+        Times and sizes of each slice, as JSON values.
+    """
     sizes = {
         name: getattr(work, name)
         for name in ("peer_batch_size", "batch_size", "seq_len", "max_loss_positions")
     }
-    contenders = [Contender(name, command, job | sizes) for name, command in commands.items()]
+    runners = [Runner(name, command, job | sizes) for name, command in commands.items()]
     rounds = []
     try:
-        for contender in contenders:
-            contender.ask(work.slices[-1][: work.peer_batch_size])  # compiles, allocates
+        for runner in runners:
+            runner.send(work.slices[-1][: work.peer_batch_size])  # compiles, allocates
         for number in range(repeats):
             part = work.slices[number]
-            turn = number % len(contenders)
-            answers = {c.name: c.ask(part) for c in contenders[turn:] + contenders[:turn]}
+            first = number % len(runners)
+            answers = {r.name: r.send(part) for r in runners[first:] + runners[:first]}
             tokens = sum(len(example["tokens"]) for example in part)
             rounds.append({"tokens": tokens, "answers": answers})
-            _say(work.name, number, tokens, answers)
+            _log_speeds(work.name, number, tokens, answers)
     finally:
-        for contender in contenders:
-            contender.close()
-    versions = {key: value for c in contenders for key, value in c.versions.items()}
+        for runner in runners:
+            runner.close()
+    versions = {key: value for r in runners for key, value in r.versions.items()}
     return {"name": work.name, **sizes, "rounds": rounds, "versions": versions}
 
 
-def _say(name: str, number: int, tokens: int, answers: dict[str, Any]) -> None:
+def _log_speeds(name: str, number: int, tokens: int, answers: dict[str, Any]) -> None:
     speeds = ", ".join(f"{who} {tokens / a['seconds']:,.0f}" for who, a in answers.items())
-    print(f"{name}, slice {number}, real tokens/s: {speeds}", file=sys.stderr, flush=True)
+    print(
+        f"{name}, slice {number}, tokens/s without padding: {speeds}", file=sys.stderr, flush=True
+    )
 
 
-def rows_of(result: dict[str, Any]) -> Iterator[str]:
-    """Lines of the table, one a contender."""
+def rows_of(result: dict[str, Any]) -> Iterator[list[object]]:
+    """Rows of the table, one per runner."""
     names = list(result["rounds"][0]["answers"])
     for name in names:
         answers = [(r["tokens"], r["answers"][name]) for r in result["rounds"]]
         speed = statistics.median(tokens / a["seconds"] for tokens, a in answers)
-        real, slots = sum(t for t, _ in answers), sum(a["slots"] for _, a in answers)
+        real = sum(tokens for tokens, _ in answers)
+        padded = sum(a["padded_tokens"] for _, a in answers)
         steps, peak = sum(a["steps"] for _, a in answers), max(a["peak_gib"] for _, a in answers)
-        yield (
-            f"| {result['name']} | {name} | {speed:,.0f} | {1 - real / slots:.1%} | "
-            f"{slots / steps:,.0f} | {peak:.1f} |"
-        )
+        padding = f"{1 - real / padded:.1%}"
+        yield [result["name"], name, round(speed), padding, round(padded / steps), peak]
 
 
 def ratio(result: dict[str, Any], peer: str) -> float:
@@ -200,27 +229,24 @@ def ratio(result: dict[str, Any], peer: str) -> float:
     )
 
 
-HEAD = (
-    "| examples | who | real tokens/s (median) | padding | tokens a step | peak memory, GiB |"
-    "\n|---|---|---:|---:|---:|---:|"
-)
+HEADER = ("examples", "package", "tokens/s (median)", "padding", "tokens/step", "peak GiB")
 
 
 def report(results: list[dict[str, Any]], peers: list[str]) -> str:
     """Both tables."""
-    lines = [HEAD, *(line for result in results for line in rows_of(result))]
+    rows = [row for result in results for row in rows_of(result)]
     figures = [
         Measurement(
             name=f"speed of {peer}, {result['name']}",
             value=ratio(result, peer),
             unit="times",
-            bound=WANTED if result is results[0] else 1.0,
+            bound=MIN_SPEEDUP if result is results[0] else 1.0,
             at_most=False,
         )
         for result in results
         for peer in peers
     ]
-    return "\n".join([*lines, "", table(figures)])
+    return "\n".join([*markdown.table(HEADER, rows, texts=2), table(figures)])
 
 
 def _commands(peers: list[str]) -> dict[str, list[str]]:
@@ -267,11 +293,11 @@ def run() -> None:
         "model", None, "A Hugging Face folder (SmolLM2-135M).", required=True, local=True
     )
     flags.DEFINE_multi_string("peer", [], "torch=PYTHON: an interpreter with torch and PEFT.")
-    flags.DEFINE_integer("trajectories", 200, "How many are recorded.")
-    flags.DEFINE_integer("slices", 4, "Parts they are cut into.")
-    flags.DEFINE_integer("repeats", 0, "Slices that are measured; 0 for all.")
-    flags.DEFINE_integer("batch", 2, "Examples of a padded micro-batch.")
-    flags.DEFINE_integer("equal", 1024, "Length of the examples that are all cut alike, in tokens.")
-    flags.DEFINE_integer("rank", 16, "Of the adapter, on all projections.")
-    cli.define_path("results", None, "File for the figures, as JSON.", local=True)
+    flags.DEFINE_integer("trajectories", 200, "Number of trajectories to record.")
+    flags.DEFINE_integer("slices", 4, "Number of slices they are divided into.")
+    flags.DEFINE_integer("repeats", 0, "Number of slices to measure; 0 for all.")
+    flags.DEFINE_integer("batch", 2, "Examples per padded batch.")
+    flags.DEFINE_integer("equal", 1024, "Tokens that examples of the second workload have.")
+    flags.DEFINE_integer("rank", 16, "Rank of the adapter on all projections.")
+    cli.define_path("results", None, "JSON file to write the figures to.", local=True)
     cli.run(_main)

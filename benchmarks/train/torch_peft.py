@@ -1,9 +1,9 @@
-"""The contender of `benchmarks.train` on torch and PEFT; runs under an interpreter that has both.
+"""The runner of `benchmarks.train` on torch + PEFT, for an interpreter that has both.
 
 Reads one JSON line (the job), then a line for each slice to train on, and answers each with JSON.
-What a user of PEFT would write: a LoRA model of `transformers`, a collator that pads a batch to its
-longest example and labels unlearned tokens -100, AdamW, gradients clipped. Knows nothing of
-eef_jax.
+It is what a user of PEFT would write: a LoRA model of `transformers`, a collator that pads a batch
+to its longest example and labels unlearned tokens -100, AdamW, gradient clipping. It does not
+import eef_jax, which that interpreter need not have.
 """
 
 import json
@@ -45,27 +45,27 @@ class Trainer:
         targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
         lora = LoraConfig(r=job["rank"], lora_alpha=2 * job["rank"], target_modules=targets)
         self._model = get_peft_model(model, lora).train()
-        self._tuned = [p for p in self._model.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(self._tuned, lr=1e-4, weight_decay=0.0)
+        self._trainable = [p for p in self._model.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.AdamW(self._trainable, lr=1e-4, weight_decay=0.0)
 
     def train(self, batches: list[list[dict[str, Any]]]) -> dict[str, Any]:
         """A step on each batch."""
-        slots, losses = 0, []
+        padded_tokens, losses = 0, []
         began = time.perf_counter()
         for examples in batches:
             batch = collate(examples)
             loss = self._model(**batch).loss
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(self._tuned, 1.0)
+            torch.nn.utils.clip_grad_norm_(self._trainable, 1.0)
             self._optimizer.step()
             self._optimizer.zero_grad()
             losses.append(loss.item())
-            slots += batch["input_ids"].numel()
+            padded_tokens += batch["input_ids"].numel()
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         return {
             "seconds": seconds,
-            "slots": slots,
+            "padded_tokens": padded_tokens,
             "steps": len(losses),
             "loss": losses[0],
             "peak_gib": peak,
@@ -73,7 +73,7 @@ class Trainer:
 
 
 def main() -> None:
-    """Answer lines until there are no more."""
+    """Read a job, then train on the slice of each line of standard input."""
     job = json.loads(sys.stdin.readline())
     trainer = Trainer(job)
     print(json.dumps({"versions": {"torch": torch.__version__}}), flush=True)

@@ -1,1 +1,1 @@
-"""WebShop: speed and memory of catalogues, import and episodes."""
+"""Speed and memory of WebShop: catalogues, import and episodes."""

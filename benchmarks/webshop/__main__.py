@@ -1,4 +1,4 @@
-"""`python -m benchmarks.webshop`: see `run`."""
+"""Runs `python -m benchmarks.webshop`."""
 
 from benchmarks.webshop.run import run
 

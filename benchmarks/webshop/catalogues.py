@@ -1,8 +1,7 @@
-"""Large catalogues in WebShop's file format, written row by row: what `webshop` measures with.
+"""Large catalogues in WebShop's file format, written row by row, for `benchmarks.webshop`.
 
-`replicate` writes a small catalogue many times over, with new ids; `generate` makes products of
-random words, one of them (a model number) in no other product. Neither draws from global random
-state.
+`replicate` writes copies of a small catalogue with new ids; `generate` makes products of random
+words, each with a unique one (a model number). Neither uses global random state.
 """
 
 import itertools

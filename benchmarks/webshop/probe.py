@@ -1,6 +1,6 @@
-"""What one fresh process measures of itself for `benchmarks.webshop`: JSON on stdout.
+"""Measurements that a fresh process makes of itself for `benchmarks.webshop`: JSON on stdout.
 
-Nothing of the package is imported before the clock starts.
+The package is imported only after the clock starts.
 """
 
 import json
@@ -17,9 +17,9 @@ GAMES = 1000
 
 
 def load(folder: str) -> dict[str, float]:
-    """Import the module, load the dataset, open a task: wall seconds, CPU seconds, memory after it.
+    """Wall seconds, CPU seconds and memory of importing the module, loading and opening a task.
 
-    The CPU time is the whole process's, Python's own start included.
+    The CPU time includes the start of Python.
     """
     start = time.perf_counter()
     from eef_jax.envs import webshop
@@ -34,7 +34,7 @@ def load(folder: str) -> dict[str, float]:
 
 
 def speed(folder: str) -> dict[str, float]:
-    """Steps a second of CPU time; each episode makes a new search and ends in a purchase."""
+    """Steps per second of CPU time; each episode makes a new search and ends in a purchase."""
     from eef_jax.envs import webshop
 
     env = webshop.make(webshop.Config(data_dir=folder, goals_per_product=0))
@@ -50,13 +50,25 @@ def speed(folder: str) -> dict[str, float]:
 
 
 def shop(game: Any, words: str, pick: int, stop: int = 9) -> int:
-    """Search for some words, open a result, choose up to two options, buy; returns the steps."""
+    """Search, open a result, choose up to two options and buy.
+
+    Args:
+        game: a game that was reset.
+        words: words to search for.
+        pick: index of the result to open, modulo their number.
+        stop: most steps to take.
+
+    Returns:
+        The number of steps.
+    """
     game.step(f"search[{words}]")
     asins = [name for name in game.clickables() if name not in {"back to search", "next >"}]
     if not asins or stop == 1:
         return 1
     game.step(f"click[{asins[pick % len(asins)]}]")
-    options = game.clickables()[6:][::-1][: min(2, stop - 2)]  # what is before them every item has
+    options = game.clickables()[6:][::-1][
+        : min(2, stop - 2)
+    ]  # the first six are the same on every item page
     for value in options:
         game.step(f"click[{value}]")
     if len(options) + 2 < stop:
@@ -65,7 +77,7 @@ def shop(game: Any, words: str, pick: int, stop: int = 9) -> int:
 
 
 def search(folder: str) -> dict[str, float]:
-    """Median CPU milliseconds of a search; every query is new, half are goals, half shorter."""
+    """Median CPU milliseconds of a search; every query is new, half are whole goals."""
     import statistics
 
     from eef_jax.envs import webshop
@@ -85,9 +97,9 @@ def search(folder: str) -> dict[str, float]:
 
 
 def games(folder: str) -> dict[str, float]:
-    """What `GAMES` episodes, each on a different page, add to a process's own memory.
+    """Anonymous memory that `GAMES` live episodes on different pages add.
 
-    Pages of mapped files do not count: they belong to the system's cache, shared by all processes.
+    Pages of mapped files do not count: they are in the page cache, shared by all processes.
     """
     from eef_jax.envs import webshop
 

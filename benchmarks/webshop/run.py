@@ -1,12 +1,12 @@
 """WebShop's speed and memory: `python -m benchmarks.webshop --data=FOLDER --workdir=runs/webshop`.
 
-Prints one table: each figure next to the bound that it must keep. FOLDER holds the small official
-files (`items_shuffle_1000.json`, `items_ins_v2_1000.json`, and `title_nouns.json` if there is one);
-larger catalogues are made of it. Every figure is taken in a fresh process, and datasets that
-are imported already are reused. Speeds are of one core: CPU time, which other work on the
-machine lengthens less than wall time. Loading is told in both.
+Prints one table of figures with their required bounds. FOLDER holds the small official files
+(`items_shuffle_1000.json`, `items_ins_v2_1000.json`, and optionally `title_nouns.json`), which
+larger catalogues are replicated from. Every figure is measured in a fresh process, and datasets
+that are imported already are reused. Speeds are per core, by CPU time, which other work on the
+machine affects less than wall time; loading is reported in both.
 
-The original's figures next to ours in docs/webshop.md were measured by running it.
+The figures of the original in docs/webshop.md were measured by running it.
 """
 
 import json
@@ -25,7 +25,7 @@ from eef_jax import cli
 from eef_jax.envs.webshop import importer, stored
 from eef_jax.errors import ConfigError
 
-ORIGINAL = 58  # steps a second and core of the original on the same 1,000 products
+ORIGINAL = 58  # steps/s per core of the original on the same 1,000 products
 SMALL, LARGE = 1_000, 100_000  # products
 LOADS = 5  # processes that load a dataset; the fastest one counts
 
@@ -66,7 +66,7 @@ def figures(data: pathlib.Path, workdir: pathlib.Path) -> list[Measurement]:
 
 
 def _loads(name: str, folder: pathlib.Path) -> list[Measurement]:
-    """Importing the module and loading a dataset, the best of some processes."""
+    """Time and memory of importing the module and loading a dataset, the best of `LOADS` runs."""
     runs = [probe("load", folder) for _ in range(LOADS)]
     wall, cpu = (min(run[key] for run in runs) for key in ("wall_s", "cpu_s"))
     memory = max(run["rss_mb"] for run in runs)
@@ -101,7 +101,16 @@ def imported(
     files: Callable[[pathlib.Path], Mapping[str, pathlib.Path]],
     data: pathlib.Path,
 ) -> pathlib.Path:
-    """The folder of a dataset, imported if it does not exist."""
+    """Import a dataset unless its folder exists.
+
+    Args:
+        folder: folder of the imported dataset.
+        files: makes the official files to import, given a folder to write to.
+        data: folder that may hold `title_nouns.json`.
+
+    Returns:
+        The folder.
+    """
     if not (folder / stored.MANIFEST).exists():
         nouns = data / "title_nouns.json"
         paths = {what: str(path) for what, path in files(folder.with_suffix(".source")).items()}
@@ -122,18 +131,18 @@ def _official(data: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _replicated(data: pathlib.Path, folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The small catalogue, many times over with new ids."""
+    """The small catalogue replicated to `LARGE` products with new ids."""
     rows, labels = (json.loads(path.read_text("utf-8")) for path in _official(data).values())
     catalogues.replicate(folder, rows, labels, LARGE // SMALL)
     return {what: folder / f"{what}.json" for what in ("products", "attributes")}
 
 
 def probe(what: str, folder: pathlib.Path) -> dict[str, Any]:
-    """Figures that a fresh process takes of itself."""
+    """Run one of `probe.PROBES` in a fresh process and return its figures."""
     command = [sys.executable, "-m", probe_lib.__name__, what, str(folder)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def main() -> None:
@@ -144,7 +153,9 @@ def main() -> None:
         rows += import_figures(workdir, FLAGS.generated)
     if FLAGS.data:
         if not _official(data)["products"].exists():
-            raise ConfigError(f"--data={data} holds no items_shuffle_1000.json; see the README")
+            raise ConfigError(
+                f"--data={data} holds no items_shuffle_1000.json: docs/webshop.md says where it is"
+            )
         rows += figures(data, workdir)
     if not rows:
         raise ConfigError("give --data (a folder with the small official files) or --generated")
@@ -157,7 +168,7 @@ FLAGS = flags.FLAGS
 def run() -> None:
     """Run the command."""
     cli.define_path("data", "", "Folder of the small official files.", local=True)
-    cli.define_path("workdir", "runs/webshop", "Where imported datasets are kept.", local=True)
+    cli.define_path("workdir", "runs/webshop", "Folder of the imported datasets.", local=True)
     flags.DEFINE_integer(
         "generated", 0, "Also import this many generated products, and twice as many."
     )

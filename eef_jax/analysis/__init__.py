@@ -1,5 +1,5 @@
-"""What a compiled program will cost: memory, work, traffic and a roofline, from its own HLO.
+"""Static analysis of compiled programs: memory, FLOPs, HBM traffic, collectives and a roofline.
 
-Nothing here runs a program: everything is read from what the compiler made, for chips that need not
-be at hand.
+Nothing here runs a program or needs the hardware: every figure is derived from optimized HLO that
+was compiled ahead of time.
 """

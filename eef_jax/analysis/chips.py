@@ -1,8 +1,8 @@
-"""Chips that programs are compiled for: what each can do, and how a slice of them is wired.
+"""TPU chips that programs are compiled for: peak rates, memory, and the topology of a slice.
 
 Rates are Google Cloud's published ones (cloud.google.com/tpu/docs, "System architecture"); a link's
 rate in one direction is that of "How to Scale Your Model" (jax-ml.github.io/scaling-book/tpus),
-which is a little below the published one. Memory is what the compiler itself gives a program.
+which is a little below the published one. Memory is what the compiler leaves to a program.
 """
 
 import dataclasses
@@ -15,15 +15,16 @@ from eef_jax.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Chip:
-    """One kind of chip.
+    """Specification of one TPU generation.
 
     Attributes:
-        name: as topologies are named.
-        peak_flops: bfloat16 FLOPs a second.
+        name: prefix of its topologies' names, such as `v5e` in `v5e:4x4`.
+        peak_flops: peak bfloat16 FLOP/s.
         hbm_bytes: bytes of HBM that a program may use.
-        hbm_bandwidth: bytes a second of HBM.
-        ici_bandwidth: bytes a second of one link in one direction.
-        ring_multiple: an axis of a slice is a ring where this divides its length, else a line.
+        hbm_bandwidth: HBM bandwidth in bytes/s.
+        ici_bandwidth: bandwidth of one inter-chip link in one direction, in bytes/s.
+        ring_multiple: an axis of a slice has wraparound links where its length is a multiple of
+            this; otherwise it is a line.
     """
 
     name: str
@@ -73,48 +74,49 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """Chips wired as a grid.
+    """A slice: chips connected as a mesh or torus.
 
     Attributes:
-        chip: their kind.
-        axes: lengths of the grid's axes above 1, the longest first.
+        chip: specification of its chips.
+        axes: lengths of the axes longer than 1, in descending order.
     """
 
     chip: Chip
     axes: tuple[int, ...]
 
     def collective_bandwidth(self, group: int) -> float:
-        """Bytes a second that a device of a group of so many receives, all its links used.
+        """Bytes/s that one device receives in a collective over `group` devices, all links busy.
 
-        A group lies along as few axes as can hold it. On a ring data comes from both sides; on a
-        line the last device has one neighbour.
+        The group is taken to span as few axes as can hold it, the longest first.
         """
-        rate, held = 0.0, 1
+        bandwidth, size = 0.0, 1
         for length in self.axes:
-            rate += self.chip.ici_bandwidth * (2 if length % self.chip.ring_multiple == 0 else 1)
-            held *= length
-            if held >= group:
+            # A ring receives from both neighbours; the last device of a line has only one.
+            links = 2 if length % self.chip.ring_multiple == 0 else 1
+            bandwidth += links * self.chip.ici_bandwidth
+            size *= length
+            if size >= group:
                 break
-        return rate or self.chip.ici_bandwidth
+        return bandwidth or self.chip.ici_bandwidth
 
 
 def chip_spec(devices: Sequence[Any]) -> Chip:
-    """The chip that devices are.
+    """The specification of the chips that devices are.
 
     Raises:
-        ConfigError: for one that is not in the table.
+        ConfigError: the table `CHIPS` lacks their kind.
     """
     kind = devices[0].device_kind
     if kind not in CHIPS:
         raise ConfigError(
-            f"no specification of the chip {kind!r}: known are {', '.join(CHIPS)}; add its row to "
-            "eef_jax/analysis/chips.py"
+            f"no specification of the chip {kind!r}: expected one of {', '.join(CHIPS)}; add its "
+            "row to eef_jax/analysis/chips.py"
         )
     return CHIPS[kind]
 
 
 def slice_topology(devices: Sequence[Any]) -> Slice:
-    """The grid that devices form, from their coordinates."""
+    """The slice that devices form, from their coordinates."""
     grid = [len({device.coords[axis] for device in devices}) for axis in range(3)]
     axes = tuple(sorted((length for length in grid if length > 1), reverse=True))
     assert math.prod(axes) == len(devices), f"{len(devices)} devices on a grid {grid}"

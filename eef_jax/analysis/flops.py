@@ -1,10 +1,10 @@
-"""FLOPs of training counted by hand: what is useful, and what a program should do.
+"""Analytic FLOPs of a training step: model FLOPs (for MFU) and hardware FLOPs.
 
-Useful are the products of the model alone, as the field counts them: 6 N D for full tuning, 4 N D
-with an adapter (forward, and the gradient of the activations; the base has none). N are parameters
-that tokens are multiplied with: not the embedding table's rows, and the head for learned tokens
-only. Attention is not in it. The program's own count adds it, adapters and what remat computes
-again; the HLO's must agree with it.
+Model FLOPs count the matrix products of the model alone: 6 N D for full tuning, 4 N D with an
+adapter (the forward pass and the gradient of the activations; the frozen base has no weight
+gradient). N is the number of parameters that tokens are multiplied with: without the embedding
+table, and with the head for learned tokens only. Attention is left out. Hardware FLOPs add
+attention, adapters and what rematerialization recomputes; the count from the HLO must agree.
 
 Legend: d model, f ffn, v vocabulary.
 """
@@ -18,18 +18,18 @@ from eef_jax.models import stacking
 from eef_jax.models.config import ModelConfig
 from eef_jax.models.model import Model
 
-_DOTS = ("none", "dots")  # policies that compute no product with a weight twice
+_DOTS_SAVED = ("none", "dots")  # remat policies that recompute no product with a weight
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterCounts:
-    """Parameters by their part in the products.
+    """Parameters that take part in matrix products.
 
     Attributes:
-        body: of the layers' projections.
-        down: of these, the last ones of each layer.
-        adapter: of the adapters.
-        head: v x d.
+        body: parameters of all projections in the layers.
+        down: of these, those of the MLPs' down projections.
+        adapter: parameters of the adapter.
+        head: parameters of the output head, v x d.
     """
 
     body: int
@@ -40,13 +40,13 @@ class ParameterCounts:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceLoad:
-    """What one device is given in a step.
+    """One device's share of a training step.
 
     Attributes:
-        tokens: that go through the layers.
-        loss_positions: of these, those whose scores are computed.
-        seq_len: tokens of a row.
-        share: of each product that it computes (tensor parallelism: 1 / devices).
+        tokens: tokens that pass through the layers.
+        loss_positions: of these, the positions whose logits are computed.
+        seq_len: tokens per row.
+        share: fraction of each product that it computes: 1 / tensor parallelism.
     """
 
     tokens: float
@@ -75,48 +75,57 @@ def parameter_counts(model: Model) -> ParameterCounts:
 
 
 def model_flops(model: Model, load: DeviceLoad) -> float:
-    """FLOPs of a step that the task asks for, on one device."""
+    """Model FLOPs of a step on one device: what the task itself requires."""
     n = parameter_counts(model)
-    times = 6.0 if model.lora is None else 4.0
-    return times * load.share * (n.body * load.tokens + n.head * load.loss_positions)
+    per_parameter = 6.0 if model.lora is None else 4.0
+    return per_parameter * load.share * (n.body * load.tokens + n.head * load.loss_positions)
 
 
 def hardware_flops(
     model: Model, load: DeviceLoad, *, remat: str, attention: float, chunked: bool
 ) -> float:
-    """FLOPs of a step as the program is written, on one device.
+    """FLOPs of a step as the program executes it, on one device.
 
     Args:
-        model: what is trained.
-        load: the device's share.
-        remat: policy of the layers.
-        attention: FLOPs of one layer's attention scores and mixing, forward, on this device.
-        chunked: whether the loss goes through more than one chunk (and computes scores twice).
+        model: the model that is trained; may be abstract.
+        load: the device's share of the step.
+        remat: rematerialization policy of the layers, a name in `models.remat.POLICIES`.
+        attention: forward FLOPs of one layer's attention on this device (`attention_flops`).
+        chunked: whether the loss takes more than one chunk, and so recomputes the logits.
     """
-    n, again = parameter_counts(model), remat not in _DOTS
+    n, recomputed = parameter_counts(model), remat not in _DOTS_SAVED
     frozen = model.lora is not None
-    body = 2.0 * n.body * (2 if frozen else 3) + (2.0 * (n.body - n.down) if again else 0.0)
-    adapter = 2.0 * n.adapter * (3 + again)
+    body = 2.0 * n.body * (2 if frozen else 3)
+    # The result of the down projection is the next layer's saved input: it is not recomputed.
+    body += 2.0 * (n.body - n.down) if recomputed else 0.0
+    adapter = 2.0 * n.adapter * (3 + recomputed)
     head = 2.0 * n.head * ((2 if frozen else 3) + chunked)
     layers = load.tokens * (body + adapter) * load.share
-    # The way back has five products for the way forth's two; scores are never kept.
-    mixing = model.config.n_layers * attention * (1 + (remat != "none") + 2.5)
-    return layers + load.loss_positions * head * load.share + mixing
+    # Attention's backward pass has five products to the forward pass's two: it recomputes the
+    # scores, which are never stored.
+    attention_total = model.config.n_layers * attention * (1 + (remat != "none") + 2.5)
+    return layers + load.loss_positions * head * load.share + attention_total
 
 
 def causal_fraction(length: int, block: int) -> float:
-    """Share of the score matrix that a causal kernel of such blocks computes."""
+    """Fraction of the score matrix that a causal kernel with square blocks computes."""
     blocks = max(length // block, 1)
     return (blocks + 1) / (2 * blocks)
 
 
 def attention_flops(config: ModelConfig, load: DeviceLoad, *, share: float) -> float:
-    """FLOPs of one layer's scores and mixing, forward: two products of that share of the matrix."""
+    """Forward FLOPs of one layer's attention: the two products QK and PV.
+
+    Args:
+        config: the model's shape.
+        load: the device's share of the step.
+        share: fraction of the score matrix that is computed (`causal_fraction`).
+    """
     heads = config.n_heads * config.head_dim
     return 4.0 * load.tokens * load.seq_len * heads * share * load.share
 
 
 def count_parameters(model: Model) -> int:
-    """All parameters, the adapter's included."""
+    """Number of parameters, the adapter's included."""
     leaves = jax.tree.leaves((model.frozen, model.trainable))
     return sum(math.prod(leaf.shape) for leaf in leaves)

@@ -1,7 +1,7 @@
 """HLO text as data: computations of instructions with their shapes, operands and attributes.
 
-Reads what `jax.stages.Compiled.as_text` prints for CPUs and TPUs. Knows the syntax and how often
-loops run; not what anything costs.
+Reads what `jax.stages.Compiled.as_text` prints for CPUs and TPUs, and the trip counts of loops.
+What an instruction costs is `count`'s.
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ class Shape:
 
     Attributes:
         dtype: HLO's name of the element type.
-        dims: sizes.
-        space: 0 for the device's main memory; else an on-chip or host memory.
+        dims: sizes of its dimensions.
+        space: 0 for HBM; otherwise the number of an on-chip or host memory.
     """
 
     dtype: str
@@ -43,8 +43,8 @@ class Shape:
 
     @property
     def bytes(self) -> float:
-        """Bytes, without a layout's padding."""
-        bits = _BITS.get(self.dtype, 8)  # what is not named is an 8-bit float
+        """Bytes, without the padding of its tiling."""
+        bits = _BITS.get(self.dtype, 8)  # types missing there are the many 8-bit floats
         return self.size * bits / 8
 
 
@@ -55,9 +55,9 @@ class Instruction:
     Attributes:
         name: unique in the module.
         opcode: such as `dot`.
-        shapes: of its result; several of a tuple (nested ones flattened).
-        operands: names.
-        text: what follows the operands.
+        shapes: shape of its result, or those of a tuple's elements (nested ones flattened).
+        operands: names of its operands.
+        text: the attributes, which follow the operands.
         constant: the literal of a constant, a parameter's number, else "".
         root: whether it is its computation's result.
     """
@@ -71,7 +71,7 @@ class Instruction:
     root: bool
 
     def called(self, role: str) -> str | None:
-        """Name of the computation in a role (`calls`, `body`, `condition`, `to_apply`)."""
+        """The computation that an attribute names: `calls`, `body`, `condition` or `to_apply`."""
         found = re.search(rf"\b{role}=%?([\w.-]+)", self.text)
         return found[1] if found else None
 
@@ -87,22 +87,22 @@ class Module:
 
     Attributes:
         computations: name -> its instructions by name, in order.
-        entry: name of the one that runs.
+        entry: name of the entry computation.
     """
 
     computations: Mapping[str, Mapping[str, Instruction]]
     entry: str
 
     def instructions(self) -> Iterator[Instruction]:
-        """All of them, once each."""
+        """The instructions of all computations, each once."""
         for computation in self.computations.values():
             yield from computation.values()
 
-    def trips(self, loop: Instruction) -> int:
-        """How often a `while` runs: as the compiler says, else at most, from its condition.
+    def trip_count(self, loop: Instruction) -> int:
+        """Iterations of a `while`: the compiler's own figure, or the bound in its condition.
 
         Raises:
-            ValueError: the condition compares no counter with a constant.
+            ValueError: the condition does not compare a counter with a constant.
         """
         if known := _TRIPS.search(loop.text):
             return int(known[1])
@@ -137,7 +137,7 @@ def parse(text: str) -> Module:
 
 
 def shapes(text: str) -> tuple[Shape, ...]:
-    """The arrays that a type names."""
+    """The shapes in the text of a type."""
     found = []
     for dtype, dims, layout in _ARRAY.findall(text):
         space = re.search(r"S\((\d+)\)", layout)
@@ -148,10 +148,11 @@ def shapes(text: str) -> tuple[Shape, ...]:
 
 def _instruction(line: str, start: re.Match[str]) -> Instruction:
     rest = line[start.end() :]
+    # A tuple's type has spaces of its elements; any other type ends at the first space.
     end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.index(" ")
     kind, rest = rest[:end], rest[end:]
     opcode = _OPCODE.match(rest)
-    assert opcode is not None, f"no instruction: {line[:200]}"
+    assert opcode is not None, f"expected an instruction, got {line[:200]}"
     close = _closing(rest, opcode.end() - 1)
     inside = rest[opcode.end() : close]
     literal = opcode[1] in ("constant", "parameter")
@@ -167,7 +168,7 @@ def _instruction(line: str, start: re.Match[str]) -> Instruction:
 
 
 def _closing(text: str, start: int) -> int:
-    """Where the bracket that opens at `start` closes."""
+    """Index of the bracket that closes the one at `start`."""
     depth = 0
     for at in range(start, len(text)):
         if text[at] == "(":

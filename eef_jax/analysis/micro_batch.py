@@ -1,7 +1,7 @@
-"""`train.micro_batch`: how many rows a device computes at a time, "auto" by the compiler's account.
+"""`train.micro_batch`: rows per device and accumulation step; "auto" takes the most that fit.
 
-Larger micro-batches gather sharded weights less often. Sizes are compiled from the largest down,
-and the first that fits is taken: nothing is estimated. Knows a model, a mesh and a batch's sizes.
+Larger micro-batches gather sharded weights less often. "auto" compiles sizes from the largest down
+and takes the first whose memory, by the compiler's own figure, fits: nothing is estimated.
 """
 
 import math
@@ -31,76 +31,80 @@ def accumulation_steps(
     optimizer: OptimizerConfig,
     reserved: int = 0,
 ) -> int:
-    """Number of micro-batches that a batch is computed in.
+    """Number of gradient-accumulation steps (micro-batches) of one optimizer step.
 
     Args:
-        micro_batch: rows that one device (of the axes data and fsdp) computes at a time; 0 for all;
+        micro_batch: rows per step on one device of the axes data and fsdp; 0 for all of its rows;
             "auto" for as many as fit.
-        model: may be abstract.
-        mesh: the devices.
+        model: the model to train; may be abstract.
+        mesh: devices of training.
         batch_size: rows of the global batch.
-        seq_len: tokens of a row.
-        max_loss_positions: learned tokens of a row at most.
-        optimizer: whose moments need memory too.
-        reserved: bytes of a device that something else holds meanwhile.
+        seq_len: tokens per row.
+        max_loss_positions: most learned tokens per row.
+        optimizer: the optimizer, whose state takes memory too.
+        reserved: bytes per device that are allocated to something else during training.
 
     Raises:
-        ConfigError: rows do not spread over the devices or micro-batches, or not one row fits.
+        ConfigError: the rows are not divisible by the devices or by `micro_batch`, or a single row
+            does not fit.
     """
     step_lib.check_batch_size(batch_size, mesh=mesh, accumulation_steps=1)
     devices = step_lib.data_parallel_size(mesh)
-    each = batch_size // devices
+    rows_per_device = batch_size // devices
     if micro_batch == "auto":
-        if each == 1:
-            return 1  # nothing to choose: an error of memory comes from the program itself
-        limit = memory_limit(mesh.devices.flat[0]) - reserved
-        return each // _largest(
-            model, mesh, each, batch_size, seq_len, max_loss_positions, optimizer, limit
+        if rows_per_device == 1:
+            return 1  # no choice to make; if it does not fit, the program itself says so
+        return _fewest_steps(
+            model,
+            mesh=mesh,
+            rows_per_device=rows_per_device,
+            sizes=(batch_size, seq_len, max_loss_positions),
+            optimizer=optimizer,
+            limit=memory_limit(mesh.devices.flat[0]) - reserved,
         )
-    if not isinstance(micro_batch, int) or micro_batch < 0 or each % (micro_batch or each):
+    rows = (micro_batch or rows_per_device) if isinstance(micro_batch, int) else 0
+    if rows <= 0 or rows_per_device % rows:
         raise ConfigError(
             f"train.micro_batch = {micro_batch!r}: expected 'auto', 0 (all rows at once), or a "
-            f"divisor of the {each} rows that each of {devices} devices has of "
+            f"divisor of the {rows_per_device} rows that each of {devices} devices has of "
             f"train.batch_size = {batch_size}"
         )
-    return each // (micro_batch or each)
+    return rows_per_device // rows
 
 
-def _largest(
+def _fewest_steps(
     model: Model,
+    *,
     mesh: Mesh,
-    each: int,
-    batch_size: int,
-    seq_len: int,
-    max_loss_positions: int,
+    rows_per_device: int,
+    sizes: tuple[int, int, int],
     optimizer: OptimizerConfig,
     limit: float,
 ) -> int:
-    """The largest divisor of a device's rows whose step fits."""
-    transform = make_optimizer(optimizer, 1000)
-    for size in (n for n in range(each, 0, -1) if each % n == 0):
-        parts, batch = each // size, empty_batch(batch_size, seq_len, max_loss_positions)
-        lowered = step_lib.lower(model, transform, batch, mesh=mesh, accumulation_steps=parts)
+    """The fewest accumulation steps whose program fits `limit` bytes per device."""
+    transform, batch = make_optimizer(optimizer, programs.ANY_STEPS), empty_batch(*sizes)
+    for steps in (n for n in range(1, rows_per_device + 1) if rows_per_device % n == 0):
+        lowered = step_lib.lower(model, transform, batch, mesh=mesh, accumulation_steps=steps)
         try:
             program = programs.compile_lowered("train", lowered)
-        except programs.OutOfMemory:
-            if size == 1:
+        except programs.OutOfMemory:  # TPUs refuse while compiling; other devices only report
+            if steps == rows_per_device:
                 raise
             continue
         needed = programs.memory_usage(program).total
         if needed <= limit:
-            return size
+            return steps
     raise programs.OutOfMemory(
-        f"one row of {seq_len} tokens needs {needed / 2**30:.2f} GiB on a device of "
-        f"{limit / 2**30:.2f} GiB that are free: {programs.HELP['train']}"
+        f"one row of {sizes[1]} tokens needs {needed / 2**30:.2f} GiB on a device of which "
+        f"{limit / 2**30:.2f} GiB are free: {programs.HELP['train']}"
     )
 
 
 def memory_limit(device: Any) -> float:
-    """Bytes that programs may use on a device; infinite where nothing says how many."""
-    if device.platform == "tpu":  # also one that is only described
+    """Bytes that programs may use on a device; infinite where the device reports no limit."""
+    if device.platform == "tpu":  # also one of a topology that is not attached
         return chips.chip_spec([device]).hbm_bytes
-    if device.platform == "cpu":  # virtual devices share the machine's
+    if device.platform == "cpu":  # virtual devices share the machine's memory
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return total / jax.local_device_count()
     stats = device.memory_stats() or {}

@@ -1,7 +1,7 @@
-"""The programs of a run, compiled ahead of time for described devices, and what they take.
+"""Training, prefill and decode, compiled ahead of time for a mesh and analyzed.
 
-A program that does not fit is an error with the compiler's own reason and the settings that help.
-Knows configs' parts as arguments; prints nothing.
+The devices may be those of a TPU topology that is not attached. A program that does not fit raises
+an error with the compiler's own reason and the settings that help.
 """
 
 import dataclasses
@@ -31,13 +31,13 @@ from eef_jax.train.optim import make_optimizer
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Bytes on one device, by the compiler's own account.
+    """Memory of a program on one device, in bytes, as the compiler reports it.
 
     Attributes:
-        arguments: what the program is given.
-        temporaries: what it needs beside.
-        outputs: results that take no argument's place.
-        code: of the program itself.
+        arguments: bytes of its arguments.
+        temporaries: bytes of buffers that are live only while it runs.
+        outputs: bytes of results that do not alias a donated argument.
+        code: bytes of the executable.
     """
 
     arguments: int
@@ -47,21 +47,21 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all parts, in bytes."""
         return self.arguments + self.temporaries + self.outputs + self.code
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A compiled program.
+    """A compiled program and its analysis, per device.
 
     Attributes:
         name: `train`, `prefill` or `decode`.
-        memory: on one device.
-        counts: what one device does.
-        roofline: how long that takes.
-        model_flops: FLOPs of one device that the task asks for.
-        seconds: that compiling took.
+        memory: bytes by use.
+        counts: FLOPs, HBM traffic and collectives.
+        roofline: lower and upper bounds of its time.
+        model_flops: FLOPs that the task itself requires.
+        seconds: time that compiling took.
     """
 
     name: str
@@ -72,8 +72,12 @@ class Program:
     seconds: float
 
 
+# Length of the learning-rate schedule; the compiled program does not depend on it.
+ANY_STEPS = 1000
+
+
 class OutOfMemory(ConfigError):
-    """A program does not fit its devices' memory."""
+    """A program does not fit the memory of its devices."""
 
 
 def train(
@@ -89,18 +93,20 @@ def train(
     """Compile the training step.
 
     Args:
-        model: abstract.
-        mesh: of described or real devices.
+        model: the abstract model.
+        mesh: mesh of training.
         batch_size: rows of the global batch.
-        seq_len: tokens of a row.
-        max_loss_positions: learned tokens of a row at most.
-        accumulation_steps: micro-batches.
-        optimizer: by default AdamW.
+        seq_len: tokens per row.
+        max_loss_positions: most learned tokens per row.
+        accumulation_steps: micro-batches per optimizer step.
+        optimizer: the optimizer; None for AdamW at its defaults.
 
     Raises:
-        OutOfMemory: it does not fit.
+        OutOfMemory: the program does not fit.
     """
-    transform = make_optimizer(optimizer or OptimizerConfig(), 1000)
+    transform = make_optimizer(
+        optimizer or OptimizerConfig(), 1000
+    )  # the schedule's length is free
     batch = empty_batch(batch_size, seq_len, max_loss_positions)
     lowered = step_lib.lower(
         model, transform, batch, mesh=mesh, accumulation_steps=accumulation_steps
@@ -113,24 +119,26 @@ def train(
 def device_load(mesh: Mesh, batch: Any) -> flops.DeviceLoad:
     """One device's share of a batch."""
     rows, seq_len = batch["tokens"].shape
+    # Devices of the tensor axis compute parts of the same tokens.
+    parts = mesh.size / mesh.shape["tensor"]
     return flops.DeviceLoad(
-        tokens=rows * seq_len / (mesh.size / mesh.shape["tensor"]),
-        loss_positions=rows * batch["loss_positions"].shape[1] / (mesh.size / mesh.shape["tensor"]),
+        tokens=rows * seq_len / parts,
+        loss_positions=rows * batch["loss_positions"].shape[1] / parts,
         seq_len=seq_len,
         share=1 / mesh.shape["tensor"],
     )
 
 
 def prefill(model: Model, *, mesh: Mesh, engine_config: EngineConfig) -> Program:
-    """Compile the engine's prefill, of runs that lie as deep as a conversation can.
+    """Compile the engine's prefill in its widest bucket: tokens at the end of the longest context.
 
     Args:
-        model: abstract.
-        mesh: of one process's devices.
-        engine_config: sizes of the engine, all resolved.
+        model: the abstract model.
+        mesh: mesh of one process's devices.
+        engine_config: sizes of the engine, with none left open.
 
     Raises:
-        OutOfMemory: it does not fit.
+        OutOfMemory: the program does not fit.
     """
     functions = EngineFunctions(model, engine_config)
     inputs = empty_prefill(engine_config, engine_config.pages_per_seq)
@@ -142,10 +150,15 @@ def prefill(model: Model, *, mesh: Mesh, engine_config: EngineConfig) -> Program
 
 
 def decode(model: Model, *, mesh: Mesh, engine_config: EngineConfig) -> Program:
-    """Compile the engine's decoding of one token for every slot; arguments as for `prefill`.
+    """Compile a decode step of the engine: one token for each of `max_num_seqs` rows.
+
+    Args:
+        model: the abstract model.
+        mesh: mesh of one process's devices.
+        engine_config: sizes of the engine, with none left open.
 
     Raises:
-        OutOfMemory: it does not fit.
+        OutOfMemory: the program does not fit.
     """
     functions = EngineFunctions(model, engine_config)
     inputs = DecodeInputs.empty(engine_config)
@@ -156,33 +169,33 @@ def decode(model: Model, *, mesh: Mesh, engine_config: EngineConfig) -> Program:
 
 
 def _lowered_on_cache(
-    run: Callable[..., Any], model: Model, mesh: Mesh, engine_config: EngineConfig, *rest: Any
+    run: Callable[..., Any], model: Model, mesh: Mesh, engine_config: EngineConfig, *inputs: Any
 ) -> jax.stages.Lowered:
-    """Lower a program of the engine, (cache, frozen, adapter, ...), on a mesh."""
+    """Lower an engine function (cache, frozen, adapter, *inputs) with its cache donated."""
 
-    def placed(leaf: Any) -> jax.ShapeDtypeStruct:
-        return _placed(leaf, [None] * leaf.ndim, mesh)
+    def replicated(leaf: Any) -> jax.ShapeDtypeStruct:
+        return _with_sharding(leaf, [None] * leaf.ndim, mesh)
 
     states = [
         jax.tree.leaves(sharding.abstract_tree(state, mesh))
         for state in (model.frozen, model.trainable)
     ]
-    small = [jax.tree.map(placed, part) for part in rest]
+    inputs = tuple(jax.tree.map(replicated, part) for part in inputs)
     with jax.set_mesh(mesh):
         jitted = jax.jit(run, donate_argnums=0)
-        return jitted.lower(_cache(model, mesh, engine_config), *states, *small)
+        return jitted.lower(_abstract_cache(model, mesh, engine_config), *states, *inputs)
 
 
 def cache_bytes(model: Model, *, mesh: Mesh, engine_config: EngineConfig) -> int:
-    """Bytes on one device of the engine's pages."""
+    """Bytes of the engine's KV cache on one device."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(_cache(model, mesh, engine_config))
+        for leaf in jax.tree.leaves(_abstract_cache(model, mesh, engine_config))
     )
 
 
-def _cache(model: Model, mesh: Mesh, engine_config: EngineConfig) -> Any:
-    """The engine's pages as shapes on a mesh."""
+def _abstract_cache(model: Model, mesh: Mesh, engine_config: EngineConfig) -> Any:
+    """Shapes and shardings of the engine's KV cache."""
     make = functools.partial(
         init_cache,
         model.config,
@@ -192,32 +205,38 @@ def _cache(model: Model, mesh: Mesh, engine_config: EngineConfig) -> Any:
         attention=engine_config.attention,
     )
     cache = jax.eval_shape(make)
-    return jax.tree.map(lambda leaf: _placed(leaf, CACHE_AXES, mesh), cache)
+    return jax.tree.map(lambda leaf: _with_sharding(leaf, CACHE_AXES, mesh), cache)
 
 
-def _placed(leaf: Any, axes: Sequence[str | None], mesh: Mesh) -> jax.ShapeDtypeStruct:
-    lies = NamedSharding(mesh, sharding.partition_spec(axes, leaf.shape, mesh))
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies)
+def _with_sharding(leaf: Any, axes: Sequence[str | None], mesh: Mesh) -> jax.ShapeDtypeStruct:
+    placement = NamedSharding(mesh, sharding.partition_spec(axes, leaf.shape, mesh))
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement)
 
 
 def compile_and_analyze(
     name: str, lowered: jax.stages.Lowered, mesh: Mesh, *, model_flops: float
 ) -> Program:
-    """Compile and account for a program on TPUs.
+    """Compile a program for TPUs and analyze it.
+
+    Args:
+        name: `train`, `prefill` or `decode`.
+        lowered: the program, lowered for the devices of `mesh`.
+        mesh: its mesh, whose devices form the slice.
+        model_flops: FLOPs per device that the task itself requires.
 
     Raises:
-        OutOfMemory: it does not fit.
+        OutOfMemory: the program does not fit.
     """
     began = time.monotonic()
     program = compile_lowered(name, lowered)
     seconds = time.monotonic() - began
     counts = count.count_program(hlo.parse(program.as_text() or ""), kernel=kernels.flops)
-    where = chips.slice_topology(list(mesh.devices.flat))
+    topology = chips.slice_topology(list(mesh.devices.flat))
     return Program(
         name=name,
         memory=memory_usage(program),
         counts=counts,
-        roofline=roofline(counts, where, model_flops=model_flops),
+        roofline=roofline(counts, topology, model_flops=model_flops),
         model_flops=model_flops,
         seconds=seconds,
     )
@@ -227,7 +246,7 @@ def compile_lowered(name: str, lowered: jax.stages.Lowered) -> jax.stages.Compil
     """Compile a program.
 
     Raises:
-        OutOfMemory: it does not fit; with the compiler's reason and what would help.
+        OutOfMemory: the program does not fit; with the compiler's reason and what would help.
     """
     try:
         return lowered.compile()
@@ -240,7 +259,7 @@ def compile_lowered(name: str, lowered: jax.stages.Lowered) -> jax.stages.Compil
 
 
 def oom_reason(error: str) -> str:
-    """The compiler's own sentence on memory, without the list of buffers."""
+    """The compiler's own sentence about memory, without its list of buffers."""
     found = re.search(r"(Ran out of memory[^\n]*|Used [^\n]*)", error)
     used = re.search(r"Used [^\n]*", error)
     lines = [found[1]] if found else [error.splitlines()[0]]
@@ -250,7 +269,7 @@ def oom_reason(error: str) -> str:
 
 
 def memory_usage(program: jax.stages.Compiled) -> Memory:
-    """The compiler's account of a program's memory on one device."""
+    """Memory of a compiled program on one device."""
     stats: Any = program.memory_analysis()
     return Memory(
         arguments=stats.argument_size_in_bytes,

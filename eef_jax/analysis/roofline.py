@@ -1,8 +1,8 @@
-"""How long a program takes at least, and at most if nothing overlaps.
+"""Roofline: a program's time with perfect overlap, and without any.
 
-Three times are set side by side: matrix unit, main memory, wires, each at its full rate. Were they
-to overlap wholly the longest would be the step's time, without any overlap their sum. Real steps
-lie between or above: no kernel's efficiency and no latency is modelled.
+Three resources are compared, each at its peak rate: matrix unit, HBM and interconnect. With perfect
+overlap a step takes the longest of the three times, without any their sum. Real steps are between
+the two or slower: neither the efficiency of kernels nor latencies are modelled.
 """
 
 import dataclasses
@@ -13,15 +13,15 @@ from eef_jax.analysis.count import ProgramCounts
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Roofline:
-    """Seconds of one run on one chip, and what share of the peak is useful.
+    """Times of one run of a program on one chip, in seconds, and the MFU they imply.
 
     Attributes:
-        compute: of products.
-        memory: of reading and writing main memory.
-        communication: of collectives.
-        by_collective: the same by kind, as (kind, group, seconds), the longest first.
-        mfu_overlapped: useful FLOPs over peak FLOPs, if all overlapped (0-1).
-        mfu_serial: if nothing did.
+        compute: seconds of matrix products.
+        memory: seconds of HBM traffic.
+        communication: seconds of collectives.
+        by_collective: communication as (kind, group size, seconds), the longest first.
+        mfu_overlapped: model FLOPs utilization with perfect overlap (0-1).
+        mfu_serial: model FLOPs utilization without any overlap (0-1).
     """
 
     compute: float
@@ -38,12 +38,12 @@ class Roofline:
 
     @property
     def time_serial(self) -> float:
-        """Seconds without any."""
+        """Seconds without any overlap."""
         return self.compute + self.memory + self.communication
 
     @property
     def bottleneck(self) -> str:
-        """What takes longest."""
+        """The resource that takes longest: compute, memory or communication."""
         times = {
             "compute": self.compute,
             "memory": self.memory,
@@ -52,29 +52,30 @@ class Roofline:
         return max(times, key=times.__getitem__)
 
 
-def roofline(counts: ProgramCounts, where: Slice, *, model_flops: float) -> Roofline:
-    """Times of a program on a slice.
+def roofline(counts: ProgramCounts, topology: Slice, *, model_flops: float) -> Roofline:
+    """Roofline of a program on a slice.
 
     Args:
-        counts: what one chip does.
-        where: the chips.
-        model_flops: FLOPs of one chip's share that the task itself asks for (`flops.model_flops`).
+        counts: totals per chip.
+        topology: the slice.
+        model_flops: FLOPs per chip that the task itself requires (`flops.model_flops`).
     """
-    chip = where.chip
+    chip = topology.chip
     by_collective = [
-        (w.kind, w.group, w.bytes / where.collective_bandwidth(w.group)) for w in counts.collectives
+        (each.kind, each.group, each.bytes / topology.collective_bandwidth(each.group))
+        for each in counts.collectives
     ]
-    parts = (
+    times = (
         counts.flops / chip.peak_flops,
         counts.memory / chip.hbm_bandwidth,
         sum(seconds for _, _, seconds in by_collective),
     )
     ideal = model_flops / chip.peak_flops
     return Roofline(
-        compute=parts[0],
-        memory=parts[1],
-        communication=parts[2],
-        by_collective=tuple(sorted(by_collective, key=lambda one: -one[2])),
-        mfu_overlapped=ideal / max(parts),
-        mfu_serial=ideal / sum(parts),
+        compute=times[0],
+        memory=times[1],
+        communication=times[2],
+        by_collective=tuple(sorted(by_collective, key=lambda each: -each[2])),
+        mfu_overlapped=ideal / max(times),
+        mfu_serial=ideal / sum(times),
     )

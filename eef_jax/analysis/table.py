@@ -1,4 +1,4 @@
-"""A plan as text: memory, work, traffic, times. Knows numbers and words only."""
+"""A plan as text for a terminal: memory, FLOPs, traffic and times of each program."""
 
 from jax.sharding import Mesh
 
@@ -10,7 +10,7 @@ _GIB = 2**30
 
 
 def format_plan(plan: Plan) -> list[str]:
-    """What the command line prints."""
+    """Lines that the command line prints."""
     hbm = plan.chip.hbm_bytes / _GIB
     head = [
         f"{plan.topology}: {plan.mesh.size} chips of {hbm:.2f} GiB; {plan.parameters:,} parameters",
@@ -23,21 +23,21 @@ def format_plan(plan: Plan) -> list[str]:
     body = markdown.columns(list(rows[0]), [list(row.values()) for row in rows])
     tail = [format_collectives(one) for one in plan.programs]
     last = (
-        f"a run that trains and samples in turns holds at most {plan.peak_bytes / _GIB:.2f} of "
-        f"{hbm:.2f} GiB a chip, {plan.cache_bytes / _GIB:.2f} of them pages while it samples"
+        f"a run that alternates training and sampling peaks at {plan.peak_bytes / _GIB:.2f} of "
+        f"{hbm:.2f} GiB a chip; its KV cache takes {plan.cache_bytes / _GIB:.2f} of them"
     )
     return [*head, *body, "", *tail, "", last]
 
 
 def format_collectives(one: Program) -> str:
-    """What a program sends, by kind."""
+    """A program's bottleneck, and the time of its collectives by kind."""
     parts = [
         f"{kind} over {group}: {seconds * 1e3:.1f} ms"
         for kind, group, seconds in one.roofline.by_collective
         if seconds >= 1e-5
     ]
     return f"{one.name}: bound by {one.roofline.bottleneck}; " + (
-        ", ".join(parts) or "sends nothing"
+        ", ".join(parts) or "no collectives"
     )
 
 
@@ -48,7 +48,7 @@ def _axes(mesh: Mesh) -> str:
 
 def _row(one: Program, plan: Plan) -> dict[str, str]:
     roof, memory = one.roofline, one.memory
-    sent = sum(wire.bytes for wire in one.counts.collectives)
+    received = sum(collective.bytes for collective in one.counts.collectives)
     return {
         "program": one.name,
         "arguments GiB": f"{memory.arguments / _GIB:.2f}",
@@ -56,11 +56,11 @@ def _row(one: Program, plan: Plan) -> dict[str, str]:
         "of HBM": f"{100 * memory.total / plan.chip.hbm_bytes:.0f} %",
         "TFLOPs": f"{one.counts.flops / 1e12:.3g}",
         "HBM GB": f"{one.counts.memory / 1e9:.3g}",
-        "wires GB": f"{sent / 1e9:.3g}",
+        "ICI GB": f"{received / 1e9:.3g}",
         "compute ms": f"{roof.compute * 1e3:.3g}",
         "HBM ms": f"{roof.memory * 1e3:.3g}",
-        "wires ms": f"{roof.communication * 1e3:.3g}",
+        "ICI ms": f"{roof.communication * 1e3:.3g}",
         "step ms": f"{roof.time_overlapped * 1e3:.3g} - {roof.time_serial * 1e3:.3g}",
         "MFU %": f"{100 * roof.mfu_serial:.0f} - {100 * roof.mfu_overlapped:.0f}",
-        "compiled s": f"{one.seconds:.0f}",
+        "compile s": f"{one.seconds:.0f}",
     }

@@ -9,16 +9,25 @@ NONE = "-"  # a cell for which there is no value
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, texts: int = 1) -> list[str]:
     """Lines of a Markdown table; the first `texts` columns are left-aligned, the others right."""
-    lines = [_row(header), "|---" * texts + "|---:" * (len(header) - texts) + "|"]
-    return [*lines, *(_row([number(cell) for cell in row]) for row in rows), ""]
+    return [*head(header, texts=texts), *map(row, rows), ""]
+
+
+def head(header: Sequence[str], *, texts: int = 1) -> list[str]:
+    """The first two lines of a Markdown table, for one whose rows are printed as they come."""
+    return [row(header), "|---" * texts + "|---:" * (len(header) - texts) + "|"]
+
+
+def row(cells: Sequence[object]) -> str:
+    """One line of a Markdown table."""
+    return f"| {' | '.join(map(number, cells))} |"
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """Lines of a table in aligned columns, for a terminal."""
-    cells = [list(header), *([number(cell) for cell in row] for row in rows)]
+    cells = [list(header), *(list(map(number, cells)) for cells in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     formats = [f"<{widths[0]}", *(f">{width}" for width in widths[1:])]
-    lines = ["  ".join(map(format, row, formats)) for row in cells]
+    lines = ["  ".join(map(format, line, formats)) for line in cells]
     return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
@@ -76,7 +85,3 @@ def code(text: str | None, limit: int = 90) -> str:
         return "(no action)"
     line = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
     return f"`{line if len(line) <= limit else line[: limit - 3] + '...'}`"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

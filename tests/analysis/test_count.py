@@ -1,4 +1,4 @@
-"""Counting programs: against what was written, on programs compiled here and on a TPU's text."""
+"""Counts from HLO equal those by hand, on programs compiled here and on HLO of a TPU."""
 
 import functools
 
@@ -13,8 +13,8 @@ from eef_jax.sharding import make_mesh
 
 pytestmark = pytest.mark.optimized
 
-# What a TPU's compiler makes of a loop that gathers a weight while it multiplies with the last one:
-# the gather's parts share a channel, arrays in S(1) are on chip, the bound is in the condition.
+# HLO of XLA:TPU for a loop that gathers a weight while it multiplies with the previous one: the
+# steps of the gather share a channel, arrays in S(1) are on chip, the bound is in the condition.
 TPU = """HloModule jit_f, is_scheduled=true
 
 %part (p.0: bf16[4,128], p.1: bf16[64,128], p.2: bf16[128,128]) -> (bf16[64,128], bf16[64,128]) {
@@ -68,7 +68,7 @@ def counted(function, *arguments, **options):
     return count.count_program(hlo.parse(text))
 
 
-def test_a_scan_counts_as_often_as_it_runs():
+def test_loop_bodies_count_once_per_iteration():
     def chain(x, weights):
         return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, weights)[0]
 
@@ -78,7 +78,7 @@ def test_a_scan_counts_as_often_as_it_runs():
     assert counted(nested, x, weights).flops == 3 * 5 * 2 * 8 * 64 * 64
 
 
-def test_batched_products_and_their_gradient():
+def test_flops_of_batched_products_and_their_gradients():
     x, y = jnp.ones((4, 16, 32)), jnp.ones((4, 32, 8))
     product = lambda x, y: jnp.sum(jnp.sin(jnp.einsum("bij,bjk->bik", x, y)))
     once = 2 * 4 * 16 * 32 * 8
@@ -86,46 +86,45 @@ def test_batched_products_and_their_gradient():
     assert counted(jax.grad(product, (0, 1)), x, y).flops == 3 * once
 
 
-def test_a_scan_reads_of_its_weights_one_layer_at_a_time():
+def test_a_scan_reads_one_layer_of_its_stacked_weights_per_iteration():
     weights = jnp.ones((50, 64, 64))
     chain = lambda x, w: jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0]
     read = counted(chain, jnp.ones((8, 64)), weights).memory
-    # A CPU copies a layer out before it multiplies: three times, not 50 times all of them.
+    # XLA:CPU copies a layer out before it multiplies: three times its bytes, not 50 times all.
     assert weights.nbytes < read < 4 * weights.nbytes
 
 
-def test_collectives_by_kind_with_their_groups():
+def test_collectives_are_counted_by_kind_and_group_size():
     mesh = make_mesh({"data": 2, "fsdp": 4})
     rows = NamedSharding(mesh, PartitionSpec("data"))
     split = NamedSharding(mesh, PartitionSpec(None, "fsdp"))
     whole = NamedSharding(mesh, PartitionSpec())
     x = jax.device_put(jnp.ones((8, 64)), split)
-    gathered = counted(lambda x: x, x, out_shardings=whole).collectives
-    (wire,) = gathered
-    assert (wire.kind, wire.group, wire.count) == ("all-gather", 4, 1)
-    assert wire.bytes == 8 * 64 * 4 * 3 / 4
+    (collective,) = counted(lambda x: x, x, out_shardings=whole).collectives
+    assert (collective.kind, collective.group, collective.count) == ("all-gather", 4, 1)
+    assert collective.bytes == 8 * 64 * 4 * 3 / 4
     y = jax.device_put(jnp.ones((8, 64)), rows)
-    (wire,) = counted(lambda y: y.sum(0), y, out_shardings=whole).collectives
-    assert (wire.kind, wire.group) == ("all-reduce", 2)
-    assert wire.bytes == 2 * 64 * 4 / 2
+    (collective,) = counted(lambda y: y.sum(0), y, out_shardings=whole).collectives
+    assert (collective.kind, collective.group) == ("all-reduce", 2)
+    assert collective.bytes == 2 * 64 * 4 / 2
 
 
-def test_a_tpu_s_program():
+def test_an_asynchronous_gather_in_a_tpu_program_counts_once():
     counts = count.count_program(
         hlo.parse(TPU), kernel=lambda name, operands: 7.0 * operands[0].size
     )
     kernel = 32 * 7 * 64 * 128
     assert counts.kernel_flops == kernel
     assert counts.flops == 32 * 2 * 64 * 128 * 128 + kernel
-    (wire,) = counts.collectives
-    assert (wire.kind, wire.group, wire.count) == ("all-gather", 16, 32)
-    assert wire.bytes == 32 * 64 * 128 * 2 * 15 / 16
-    # A turn writes the gathered weight and the product, and reads the rows twice (kernel, product).
+    (collective,) = counts.collectives
+    assert (collective.kind, collective.group, collective.count) == ("all-gather", 16, 32)
+    assert collective.bytes == 32 * 64 * 128 * 2 * 15 / 16
+    # An iteration writes the gathered weight and the product, and reads x twice (kernel, product).
     assert counts.memory == 32 * (64 * 128 * 2) * 4
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_what_is_put_into_a_large_array_counts_and_the_array_does_not(fused):
+def test_an_update_in_place_counts_the_update_and_not_the_array(fused):
     scatter = (
         "f32[4096,64]{1,0} scatter(%a, %i, %u), update_window_dims={1}, inserted_window_dims={0}, "
         "scatter_dims_to_operand_dims={0}, index_vector_dim=1, to_apply=%put"
@@ -143,7 +142,7 @@ def test_what_is_put_into_a_large_array_counts_and_the_array_does_not(fused):
     assert count.count_program(hlo.parse(text)).memory == 2 * update + (indices if fused else 0)
 
 
-def test_a_convolution_that_is_a_batched_product_counts_no_padding():
+def test_a_batched_product_written_as_a_convolution_counts_no_padding():
     window = "window={size=4 stride=3 pad=3_3 lhs_dilate=4}"
     lines = f"""HloModule m
 
@@ -154,10 +153,10 @@ ENTRY %main (a: bf16[4,8,16], b: bf16[4,16,32]) -> bf16[8,4,32] {{
 }}
 """
     counts = count.count_program(hlo.parse(lines))
-    places = sum(
+    positions = sum(
         (o * 3 + k - 3) % 4 == 0 and 0 <= o * 3 + k - 3 <= 12 for o in range(4) for k in range(4)
     )
-    assert places == 4
+    assert positions == 4
     assert counts.flops == 4 * 2 * 8 * 16 * 32
 
 
@@ -172,7 +171,7 @@ ENTRY %main (a: bf16[4,8,16], b: bf16[4,16,32]) -> bf16[8,4,32] {{
         ("replica_groups=mesh['axis_0'=16] {'axis_0':(1)4}", 4),
     ],
 )
-def test_groups_in_all_spellings(groups, size):
+def test_group_size_in_all_notations(groups, size):
     lines = f"""HloModule m
 
 ENTRY %main (a: f32[64]) -> f32[64] {{
@@ -180,13 +179,13 @@ ENTRY %main (a: f32[64]) -> f32[64] {{
   ROOT %r = f32[64]{{0}} all-reduce(%a), channel_id=1, {groups}, to_apply=%add
 }}
 """
-    (wire,) = count.count_program(hlo.parse(lines)).collectives
-    assert wire.group == size
-    np.testing.assert_allclose(wire.bytes, 2 * 256 * (size - 1) / size)
+    (collective,) = count.count_program(hlo.parse(lines)).collectives
+    assert collective.group == size
+    np.testing.assert_allclose(collective.bytes, 2 * 256 * (size - 1) / size)
 
 
-def test_a_loop_without_a_bound_says_so():
-    text = jax.jit(functools.partial(jax.lax.while_loop, lambda x: jnp.sum(x) < 9, lambda x: x + x))
-    module = hlo.parse(text.lower(jnp.ones(4)).compile().as_text())
+def test_a_loop_without_a_constant_bound_is_refused():
+    loop = jax.jit(functools.partial(jax.lax.while_loop, lambda x: jnp.sum(x) < 9, lambda x: x + x))
+    module = hlo.parse(loop.lower(jnp.ones(4)).compile().as_text())
     with pytest.raises(ValueError, match="no constant bound"):
         count.count_program(module)

@@ -1,4 +1,4 @@
-"""FLOPs by hand against those of the compiled step, and what does not fit."""
+"""Analytic FLOPs against the compiled step, rooflines, micro-batches, and programs too large."""
 
 import dataclasses
 import functools
@@ -44,7 +44,7 @@ def counts(remat, sizes=(("data", 8),), lora=LoraConfig(rank=4)):  # noqa: B008
 
 
 @pytest.mark.parametrize("remat", ["none", "block"])
-def test_the_compiled_step_does_what_is_counted_by_hand(remat):
+def test_analytic_hardware_flops_equal_those_of_the_compiled_step(remat):
     made = model(remat=remat)
     load = programs.device_load(make_mesh({"data": 8}), empty_batch(8, LENGTH, LENGTH))
     attention = flops.attention_flops(CONFIG, load, share=flops.causal_fraction(LENGTH, xla.BLOCK))
@@ -52,7 +52,7 @@ def test_the_compiled_step_does_what_is_counted_by_hand(remat):
     np.testing.assert_allclose(counts(remat).flops, expected, rtol=0.05)
 
 
-def test_useful_work_is_4nd_with_an_adapter_and_6nd_without():
+def test_model_flops_are_4nd_with_an_adapter_and_6nd_in_full_tuning():
     load = flops.DeviceLoad(tokens=1000, loss_positions=100, seq_len=LENGTH)
     body = 3 * (128 * 32 * (4 + 2) * 2 + 3 * 128 * 512)
     head = 512 * 128
@@ -63,30 +63,30 @@ def test_useful_work_is_4nd_with_an_adapter_and_6nd_without():
     )
 
 
-def test_fsdp_gathers_weights_and_leaves_activations_where_they_are():
-    wires = counts("block", (("fsdp", 8),)).collectives
-    gathered = sum(wire.bytes for wire in wires if wire.kind == "all-gather")
-    others = sum(wire.bytes for wire in wires if wire.kind != "all-gather")
+def test_fsdp_gathers_weights_and_does_not_move_activations():
+    collectives = counts("block", (("fsdp", 8),)).collectives
+    gathered = sum(each.bytes for each in collectives if each.kind == "all-gather")
+    others = sum(each.bytes for each in collectives if each.kind != "all-gather")
     layers = 2 * flops.parameter_counts(model()).body  # bytes in bfloat16
     assert layers < gathered < 5 * layers
     assert others < layers
 
 
-def test_a_roofline_is_the_longest_and_the_sum_of_its_parts():
-    where = Slice(chip=CHIPS["TPU v5 lite"], axes=(4, 4))
-    wire = count.Collective(kind="all-gather", group=16, count=1, bytes=90e9)
+def test_a_roofline_is_bounded_by_the_longest_and_the_sum_of_its_times():
+    topology = Slice(chip=CHIPS["TPU v5 lite"], axes=(4, 4))
+    collective = count.Collective(kind="all-gather", group=16, count=1, bytes=90e9)
     made = count.ProgramCounts(
-        flops=197e12 * 2, kernel_flops=0.0, memory=819e9 / 2, collectives=(wire,)
+        flops=197e12 * 2, kernel_flops=0.0, memory=819e9 / 2, collectives=(collective,)
     )
-    roof = roofline(made, where, model_flops=197e12)
-    # Two axes of 45 GB/s each that are no rings.
+    roof = roofline(made, topology, model_flops=197e12)
+    # Two axes of 45 GB/s each, too short for wraparound links.
     assert (roof.compute, roof.memory, roof.communication) == (2.0, 0.5, 1.0)
     assert (roof.time_overlapped, roof.time_serial, roof.bottleneck) == (2.0, 3.5, "compute")
     assert roof.mfu_overlapped == 0.5
     assert roof.mfu_serial == 1 / 3.5
 
 
-def test_rings_carry_twice_what_lines_do():
+def test_a_ring_has_twice_the_bandwidth_of_a_line():
     v5e = CHIPS["TPU v5 lite"]
     assert Slice(chip=v5e, axes=(16, 16)).collective_bandwidth(256) == 4 * v5e.ici_bandwidth
     assert Slice(chip=v5e, axes=(16, 16)).collective_bandwidth(16) == 2 * v5e.ici_bandwidth
@@ -107,7 +107,7 @@ def accumulate(micro_batch, batch_size=16, **options):
     )
 
 
-def test_micro_batches_are_rows_of_a_device():
+def test_micro_batch_counts_rows_per_device():
     assert accumulate(0) == 1
     assert accumulate(1) == 2
     assert accumulate(2) == 1
@@ -129,8 +129,8 @@ def test_auto_takes_the_most_rows_that_fit(monkeypatch):
     monkeypatch.setattr(micro_batch_lib, "memory_limit", lambda device: 5.0)
     assert accumulate("auto") == 2
     assert len(tried) == 2
-    tried.clear()  # with a byte taken by others, four no longer fit
-    with pytest.raises(programs.OutOfMemory, match="that are free"):
+    tried.clear()  # 2 bytes are reserved: 4 no longer fit in 5
+    with pytest.raises(programs.OutOfMemory, match="GiB are free"):
         accumulate("auto", reserved=2)
 
 

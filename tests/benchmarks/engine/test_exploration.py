@@ -19,7 +19,7 @@ CONFIG = EngineConfig(
 )
 
 
-def test_states_of_an_expert_are_prefixes_of_each_other():
+def test_contexts_of_earlier_states_are_prefixes_of_later_ones():
     deep, shallow = SMALL.start(1, 2), SMALL.start(1, 1)
     assert len(deep) == 6 + 2 * 9 and deep[: len(shallow)] == shallow
     assert SMALL.start(0, 1) != shallow
@@ -51,7 +51,7 @@ def full_passes(ids):
     return generated
 
 
-def test_figures_compare_repeat_by_repeat():
+def test_ratios_are_taken_within_a_repeat():
     def one(ours, theirs, **more):
         timed = {"tokens": {}, "agreement": 1.0}
         full, vllm = timed | {"seconds": ours}, timed | {"seconds": theirs} | more
@@ -59,21 +59,21 @@ def test_figures_compare_repeat_by_repeat():
 
     found = exploration.figures([one(2.0, 3.0), one(4.0, 3.0, apart=2e-3), one(1.0, 3.0)])
     assert [(f.value, f.within) for f in found] == [(1.5, True), (2e-3, False)]
-    assert "| 24.00 |" in exploration.lines([one(2.0, 3.0)])[2]
+    assert "| 24.00 |" in exploration.times_table([one(2.0, 3.0)])[2]
     with pytest.raises(ConfigError, match="expected one of"):
         exploration.engine_commands(["vlm=python"])
 
 
-def test_repeats_of_something_else_are_not_added_to(tmp_path):
+def test_results_of_another_workload_are_not_extended(tmp_path):
     results = tmp_path / "results.json"
-    assert exploration.earlier(results, {"full"}, 8) == []
+    assert exploration.stored_repeats(results, {"full"}, 8) == []
     results.write_text(json.dumps([{"made_by": {}, "experts": 8, "full": {}}]))
-    assert len(exploration.earlier(results, {"full"}, 8)) == 1
+    assert len(exploration.stored_repeats(results, {"full"}, 8)) == 1
     with pytest.raises(ConfigError, match="give another --results"):
-        exploration.earlier(results, {"full", "vllm"}, 8)
+        exploration.stored_repeats(results, {"full", "vllm"}, 8)
 
 
-def test_a_difference_is_the_first_other_id_and_the_ids_before_it():
+def test_the_first_difference_has_the_ids_before_it():
     mine = {"outputs": [[0, 0, [[1, 2, 3, 4], [5, 6, 7, 8]]], [0, 1, [[1, 1, 1, 1], [2, 2, 2, 2]]]]}
     theirs = {"outputs": [[0, 0, [[1, 2, 3, 4], [5, 9, 9, 9]]], mine["outputs"][1]]}
     assert exploration.agreement(mine, theirs) == 3 / 4

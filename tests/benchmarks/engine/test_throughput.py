@@ -1,4 +1,4 @@
-"""The throughput benchmark: rates, shares of the time, and timers that are removed again."""
+"""The throughput benchmark: rates, shares of the time, and the removal of its timers."""
 
 from benchmarks.engine import throughput
 from benchmarks.engine.workload import Workload
@@ -13,7 +13,7 @@ def test_rates_of_a_toy_model():
     assert rate["concurrency"] == 2 and rate["prefilled"] > 0 and rate["decoded"] > 0
 
 
-def test_shares_add_up_to_the_whole(monkeypatch):
+def test_shares_of_the_time_add_up_to_1(monkeypatch):
     small = Workload(experts=1, states=2, turns=2, prompt=6, action=4, observation=5, ids=(0, 320))
     monkeypatch.setattr(throughput, "Workload", lambda experts: small)
     found = throughput.shares(toymodel.model(), 1)

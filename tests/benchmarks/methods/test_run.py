@@ -68,7 +68,7 @@ def test_all_methods_start_from_one_clone(configs, ran, tmp_path):
         eef.stage(name).verify()
 
 
-def test_started_again_it_continues(configs, ran, tmp_path):
+def test_an_interrupted_comparison_resumes(configs, ran, tmp_path):
     results = run_seed(configs, tmp_path)
     run_seed(configs, tmp_path)
     assert len(ran) == 2
@@ -77,7 +77,7 @@ def test_started_again_it_continues(configs, ran, tmp_path):
     assert ran == ["sft_positive", "eef", "eef"]
 
 
-def test_another_configs_clone_is_not_taken(configs, ran, tmp_path):
+def test_a_clone_of_another_config_is_not_copied(configs, ran, tmp_path):
     run_seed({"sft_positive": configs["sft_positive"]}, tmp_path)
     base = {**toyrun.CONFIG, "env": {**toyrun.CONFIG["env"], "train_tasks": 2}}
     other = {m: run_lib.configure(base, m, seed=3, split="test") for m in METHODS}
@@ -106,9 +106,9 @@ def test_an_unfinished_run_has_no_figures(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]"])
-def test_damaged_figures(tmp_path, text):
+def test_damaged_figures_are_refused(tmp_path, text):
     (tmp_path / "f.json").write_text(text)
-    with pytest.raises(DataError, match="delete"):
+    with pytest.raises(DataError, match="move it away"):
         comparison.load(epath.Path(tmp_path / "f.json"))
 
 
@@ -136,7 +136,7 @@ def figures(method, seed, wins, **fields):
     )
 
 
-def test_table():
+def test_the_table_has_averages_over_seeds_and_paired_differences():
     text = comparison.table(
         [
             figures("rft", 0, [1, 0, 1, 0]),
@@ -147,12 +147,12 @@ def test_table():
     )
     rft = next(line for line in text.splitlines() if line.startswith("| rft | 2 |"))
     assert "37.5 %" in rft and "50.0 25.0" in rft and "| 100 | 500 | 10 | - |" in rft
-    difference = text.split("eef less")[1]
+    difference = text.split("eef minus")[1]
     assert re.search(r"\| rft \| \+37\.5 \[[^|]+\| \+0\.0 \[[^|]+\| \+75\.0 \[", difference)
     assert text.endswith("setting s, commit abc")
 
 
-def test_tasks_that_infrastructure_ended_are_left_out_of_the_pairs():
+def test_infrastructure_failures_are_left_out_of_paired_differences():
     text = comparison.table([figures("rft", 0, [0, 0, 1, 0]), figures("eef", 0, [None, 1, 1, 1])])
     assert "+66.7" in text  # of the three tasks that both completed
 
@@ -160,7 +160,7 @@ def test_tasks_that_infrastructure_ended_are_left_out_of_the_pairs():
 @pytest.mark.parametrize(
     ("field", "value"), [("setting", "x"), ("tasks", list("abcd")), ("split", "dev")]
 )
-def test_figures_of_other_runs_do_not_compare(field, value):
+def test_figures_of_different_settings_are_refused(field, value):
     one, other = figures("rft", 0, [1] * 4), figures("eef", 0, [1] * 4, **{field: value})
     with pytest.raises(DataError, match=f"differs from rft .* in its {field}"):
         comparison.table([one, other])

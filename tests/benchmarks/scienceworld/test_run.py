@@ -1,4 +1,4 @@
-"""Each part of the benchmark runs on a path or two; timings are not judged here."""
+"""Each part of the benchmark runs on one or two paths; times are not checked."""
 
 import importlib.util
 import shutil
@@ -15,13 +15,13 @@ if shutil.which("java") is None:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    """Types of few steps in place of all of them."""
+    """Only task types with short solutions."""
     make = run.make
     few = {"tasks": "lifespan-*"}
     monkeypatch.setattr(run, "make", lambda **fields: make(**{**fields, **few}))
 
 
-def test_gold_paths_replay_and_win():
+def test_gold_paths_replay_identically_and_win():
     assert all(measurement.within for measurement in run.measure_gold_paths(2))
 
 
@@ -34,11 +34,11 @@ def test_workers_are_timed():
     assert run.measure_workers(2)[0].value > 0
 
 
-def test_the_expert_wins_and_fails():
+def test_the_gold_expert_wins_some_tasks():
     least, most = run.measure_expert(6)
     assert least.value == most.value
     assert 0 < least.value < 100
 
 
-def test_a_soak_counts_every_episode():
+def test_every_episode_of_the_soak_has_an_outcome():
     assert all(measurement.within for measurement in run.measure_soak(8, 1)[:3])

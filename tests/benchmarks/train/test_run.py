@@ -1,4 +1,4 @@
-"""What `benchmarks.train` hands to its contenders, and what it makes of their answers."""
+"""What `benchmarks.train` sends to its runners, and the table of their answers."""
 
 import sys
 
@@ -16,8 +16,8 @@ job = json.loads(sys.stdin.readline())
 print(json.dumps({"versions": {sys.argv[1]: "1"}}), flush=True)
 for line in sys.stdin:
     n = len(json.loads(line))
-    answer = {"seconds": n * float(sys.argv[2]), "slots": n * 100, "steps": n, "peak_gib": 1.0}
-    print(json.dumps(answer), flush=True)
+    answer = {"seconds": n * float(sys.argv[2]), "padded_tokens": n * 100}
+    print(json.dumps(answer | {"steps": n, "peak_gib": 1.0}), flush=True)
 """
 
 
@@ -33,7 +33,7 @@ def examples(count=20):
     ]
 
 
-def test_slices_hold_every_trajectory_once_and_equal_ones_have_no_padding():
+def test_slices_hold_every_trajectory_once_and_equal_lengths_need_no_padding():
     recorded, same = run.workloads(examples(), slices=4, batch=2, equal=50)
     sizes = sorted(len(e["tokens"]) for part in recorded.slices for e in part)
     assert sizes == sorted(len(e.tokens) for e in examples())
@@ -42,13 +42,13 @@ def test_slices_hold_every_trajectory_once_and_equal_ones_have_no_padding():
     assert (same.batch_size, same.seq_len) == (2, 50) and {len(part) for part in same.slices} == {4}
 
 
-def test_a_first_token_is_not_learned():
+def test_the_first_token_is_not_learned():
     (part, *_), _ = (w.slices for w in run.workloads(examples(), slices=1, batch=2, equal=50))
     assert not any(example["learned"][0] for example in part)
     assert all(any(example["learned"]) for example in part)
 
 
-def test_contenders_take_turns_and_the_ratio_is_that_of_their_times():
+def test_runners_rotate_and_the_ratio_is_that_of_their_times():
     commands = {
         name: [sys.executable, "-c", FAKE, name, handicap]
         for name, handicap in ((run.OURS, "1.0"), ("torch", "1.7"))
@@ -62,11 +62,11 @@ def test_contenders_take_turns_and_the_ratio_is_that_of_their_times():
     assert "| speed of torch, recorded lengths | 1.7 times | >= 1.5 times | yes |" in text
 
 
-def test_mistakes_are_named():
+def test_mistakes_are_refused():
     with pytest.raises(ConfigError, match="expected torch=PYTHON"):
         run._commands(["torch"])
     with pytest.raises(ConfigError, match="lower --equal"):
         run.workloads(examples(), slices=4, batch=2, equal=99)
     broken = [sys.executable, "-c", "raise SystemExit"]
-    with pytest.raises(ConfigError, match="contender torch ended"):
-        run.Contender("torch", broken, {})
+    with pytest.raises(ConfigError, match="runner torch ended"):
+        run.Runner("torch", broken, {})

@@ -1,4 +1,4 @@
-"""The benchmark's catalogues import and its probes measure; what they find is not judged here."""
+"""The benchmark's catalogues can be imported and its probes return figures."""
 
 import json
 
@@ -26,14 +26,14 @@ def replicated(tmp_path_factory):
     return str(source / "data")
 
 
-def test_a_replicated_catalogue_has_all_products_under_new_ids(replicated):
+def test_a_replicated_catalogue_has_all_products_with_new_ids(replicated):
     shop = env.make(env.Config(data_dir=replicated)).dataset
     rows = json.loads(golden.PRODUCTS.read_text("utf-8"))
     assert len({product.asin for product in shop.products}) == len(shop.products) == 2 * len(rows)
     assert {product.title for product in shop.products} == {row["name"] for row in rows}
 
 
-def test_generated_catalogues_import_and_are_pinned_by_their_seed(tmp_path):
+def test_generated_catalogues_are_a_function_of_their_seed(tmp_path):
     for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
         catalogues.generate(tmp_path / folder, 20, seed=seed)
     first, again, other = ((tmp_path / f / "products.json").read_text() for f in "abc")
@@ -51,7 +51,7 @@ def test_probes_measure_a_stored_dataset(replicated, monkeypatch):
     assert found["cpu_s"] > 0 and found["wall_s"] > 0 and found["rss_mb"] > 0
 
 
-def test_a_figure_says_whether_it_keeps_its_bound():
+def test_a_measurement_says_whether_it_is_within_its_bound():
     slow = run.Measurement(name="load", value=2, unit="s", bound=1)
     fast = run.Measurement(name="speed", value=6000, unit="/s", bound=5800, at_most=False)
     assert slow.row() == "| load | 2 s | <= 1 s | NO |"
