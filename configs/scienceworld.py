@@ -4,7 +4,7 @@ Paper: mean score 81.3 (Llama-3-8B; its split, step caps and prompt are not publ
 
 | preset | what | where |
 |---|---|---|
-| demo | four short task types, fallible gold expert, a nano base of its own | 2 CPU cores |
+| demo | four short task types, fallible gold expert, ScienceWorld's nano base | 2 CPU cores |
 | llama3_8b (default) | ETO's setting, model from `--config.model.path` | v5e:4x4, v6e:4x4 |
 
 ETO's splits: `--config.env.train_indices=eval_agent/data/sciworld/train_indices.json` and so on,

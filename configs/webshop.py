@@ -11,14 +11,14 @@ Paper: 62.0 % win rate with two experts, 58.4 % with one (Llama-3-8B, 500 test t
 | served | smollm2, its expert behind an OpenAI-compatible server | the same |
 | one_gpu | a chat model of 0.5-1.5B from `--config.model.path` | one GPU, 24-80 GB |
 | qwen2_5_1_5b | Qwen2.5-1.5B-Instruct from `--config.model.path` | v5e:2x2 |
-| llama3_8b | Llama-3.1-8B-Instruct, likewise | v5e:4x4, v6e:4x4 |
-| llama3_70b | Llama-3.1-70B-Instruct, likewise | v6e:16x16, v5p:4x4x8 |
+| llama3_8b | Llama-3.1-8B-Instruct from `--config.model.path` | v5e:4x4, v6e:4x4 |
+| llama3_70b | Llama-3.1-70B-Instruct from `--config.model.path` | v6e:16x16, v5p:4x4x8 |
 
-The last three need no weights to be compiled ahead of time (docs/scaling.md); training one adapter
-row a chip at a time, they take any larger slice with `--config.train.batch_size=CHIPS`.
+The last three can be compiled ahead of time without weights (docs/scaling.md). They train one row
+per chip at a time, so they run on any larger slice with `--config.train.batch_size=CHIPS`.
 
 The official products: `--config.env.data_dir=FOLDER`, a folder that
-`python -m eef_jax.envs.webshop.import_data` made; or, imported anew at each start,
+`python -m eef_jax.envs.webshop.import_data` made; or, imported at each start,
 `--config.env.products=... --config.env.attributes=... --config.env.title_nouns=...`.
 """
 

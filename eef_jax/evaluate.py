@@ -99,10 +99,10 @@ def evaluate(
 
 
 def config_of(checkpoint: epath.Path) -> Mapping[str, Any]:
-    """The config of the run that a checkpoint lies in.
+    """The config of the run that made a checkpoint.
 
     Raises:
-        DataError: no folder above it is a run's.
+        DataError: the checkpoint is not inside a run's work folder.
     """
     for folder in files.parents(checkpoint):
         if (folder / CONFIG).exists():

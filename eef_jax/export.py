@@ -1,6 +1,6 @@
 """Export a checkpoint: `python -m eef_jax.export --checkpoint=runs/demo/round_3/tune --format=...`.
 
-`--format=peft` writes the adapter as a folder that PEFT and vLLM load beside the base;
+`--format=peft` writes the adapter as a folder that PEFT and vLLM load on top of the base;
 `--format=merged` writes the whole model, the adapter folded into its base, as a Hugging Face folder
 (weights, config, tokenizer, generation config) that transformers and vLLM load. The folder `--out`
 must not exist: it appears when all of it is written. Errors that a user can mend are printed

@@ -36,7 +36,7 @@ class Spec:
         at_most: largest value.
         above: a bound that the value must exceed.
         below: a bound that the value must stay under.
-        also: a value outside the range that has a meaning of its own (-1 for "the rest").
+        also: a special value outside the range (-1 for "the rest").
         path: whether it names a file or folder, local or on gs://; `~` is the home folder.
     """
 

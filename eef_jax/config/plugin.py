@@ -42,6 +42,6 @@ def make(section: str, plugin: Plugin, **context: Any) -> Any:
     Args:
         section: `env`, `expert` or `method`.
         plugin: its name and options.
-        **context: what the family's `make` takes beside its config.
+        **context: further arguments of the family's `make`.
     """
     return plugins.load(FAMILIES[section], plugin.name).make(plugin.options, **context)

@@ -54,7 +54,7 @@ def load(file: str, overrides: Sequence[Override] = ()) -> Config:
 
     Args:
         file: `FILE[:PRESET]`.
-        overrides: as for `override`.
+        overrides: (dotted field, value as text) pairs, applied in their order.
 
     Raises:
         ConfigError: naming every problem: unknown fields, types, ranges.
@@ -117,7 +117,7 @@ def read(values: Mapping[str, Any], problems: Iterable[str] = ()) -> Config:
 
 
 def plain(value: Any) -> Any:
-    """A section as plain values (JSON, but for tuples); a plug-in's options beside its name."""
+    """A section as plain values (JSON except for tuples); a plug-in's options follow its name."""
     if isinstance(value, plugin.Plugin):
         shared = {one.name: getattr(value, one.name) for one in fields.fields(type(value))}
         options = shared.pop("options")

@@ -74,10 +74,10 @@ class Batches:
     agent's conversation). A row has at most n; an example that would exceed n goes into another.
 
     Attributes:
-        examples: what is packed; of stored ones, a process reads those of its own rows only.
+        examples: the examples to pack; of stored ones, a process reads only those in its rows.
         batch_size: rows of a global batch.
-        seq_len: tokens of a row.
-        seed: of the order.
+        seq_len: tokens per row.
+        seed: seed of the order.
         shuffle: whether examples change their order (and neighbours) each epoch.
         process_rows: ascending indices of the rows of a batch that this process lays out (those on
             its devices, `sharding.process_rows`); None for all rows.

@@ -1,7 +1,7 @@
 """A split of a dataset on disk as a sequence of examples, each read on access.
 
-The sizes that packing needs are in the index, so every process packs the same rows but reads only
-the records of its own. Checksums are verified on each read.
+The lengths that packing needs are in the index, so every process packs the same rows but reads only
+the records in its rows. Checksums are verified on each read.
 """
 
 import bisect
@@ -75,7 +75,7 @@ class StoredExamples:
         try:
             return _example(example_proto.parse(record), self.sizes[number].tolist())
         except (ValueError, KeyError, IndexError, AttributeError) as error:
-            what = f"is no example of this version ({error!r})"
+            what = f"is not an example of this version ({error!r})"
             raise _damaged(path, number - self._begins[shard], what) from error
 
 
@@ -122,7 +122,7 @@ def _shard_lengths(folder: epath.Path, split: str) -> list[int]:
         known = {entry["name"]: [int(n) for n in entry["shardLengths"]] for entry in splits}
     except FileNotFoundError as error:
         raise DataError(
-            f"{path} is missing, so {folder} is no finished data set; {_REMEDY}"
+            f"{path} is missing, so {folder} is not a finished dataset; {_REMEDY}"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error!r}); {_REMEDY}") from error

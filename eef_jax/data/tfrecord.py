@@ -1,7 +1,7 @@
 """Examples on disk: sharded TFRecords in a folder that `tfds.builder_from_directory` opens.
 
-Writes without TensorFlow, through etils.epath (local folders and object stores alike); `stored`
-reads. A record is framed as TensorFlow frames it:
+Writes without TensorFlow, through etils.epath, to disks and object stores; `stored` reads. A record
+has TensorFlow's framing:
 
     uint64 length | uint32 masked crc32c(length) | byte data[length] | uint32 masked crc32c(data)
 

@@ -1,11 +1,11 @@
-"""A scripted WebShop shopper with a short memory: good at finding its way, bad at keeping details.
+"""A scripted WebShop expert with a short memory: it navigates well and forgets details.
 
 It reads what an agent reads, the pages and the instruction on them, and nothing else. It searches
-with the instruction's words, compares titles and prices, turns pages, and rewords its search when
-two pages held nothing. But it looks at the instruction once: every further results page it reads
-pushes one detail out of its mind, mostly the options (named last), now and then an attribute. So it
-wins most tasks whose product stands on the first page and fails most others, after having found the
-right page. That is how the paper describes GPT-4 failing; nothing in here labels a task.
+with the words of the instruction, compares titles and prices, turns pages, and rewords its search
+after two pages without a match. But it reads the instruction only once: with every further results
+page it forgets one detail, mostly an option (named last), sometimes an attribute. So it wins most
+tasks whose product is on the first page and fails most others after finding the right page. The
+paper describes the failures of GPT-4 in this way; no task is labelled as easy or hard here.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ _FILLER = frozenset(
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Requirements:
-    """What the shopper still knows of an instruction.
+    """What the shopper remembers of an instruction.
 
     Attributes:
-        words: what the title should say.
-        options: option values, each with its group.
-        upper: price bound in dollars, None without one.
+        words: words that the title should contain.
+        options: pairs of option group and value.
+        upper: price bound in dollars; None without one.
     """
 
     words: tuple[str, ...]
@@ -93,7 +93,7 @@ def make(config: Config, *, env: Env) -> Policy:
 
 
 def parse_instruction(instruction: str) -> Requirements:
-    """Take an instruction apart."""
+    """Parse an instruction into its words, options and price bound."""
     price = _PRICE.search(instruction)
     body = re.sub(r",? and price lower than.*", "", instruction)
     head, _, tail = (
@@ -109,29 +109,29 @@ def parse_instruction(instruction: str) -> Requirements:
 
 
 def next_move(
-    page: PageView, said: Sequence[tuple[str, str]], profile: Config, luck: Sequence[float]
+    page: PageView, actions: Sequence[tuple[str, str]], profile: Config, draws: Sequence[float]
 ) -> Move:
     """The shopper's next move.
 
     Args:
-        page: the page in front of it.
-        said: verb and argument of what was done in the episode.
+        page: the current page.
+        actions: pairs of verb and argument of the episode's actions.
         profile: its weaknesses.
-        luck: six numbers in [0, 1) that are drawn once for the task.
+        draws: six numbers in [0, 1), drawn once per task.
     """
-    wish = parse_instruction(page.instruction)
+    needs = parse_instruction(page.instruction)
     if page.kind is PageKind.INDEX:
-        if not said:
-            return _search(wish.words, "I search with the words of the instruction.")
-        words = [*wish.words, *(value for _, value in wish.options)]
+        if not actions:
+            return _search(needs.words, "I search with the words of the instruction.")
+        words = [*needs.words, *(value for _, value in needs.options)]
         return _search(words, "I search again, with the options as words.")
-    pages_read = sum(verb == "search" or name == "next >" for verb, name in said)
-    wish = _remembered(wish, pages_read, profile, luck)
+    pages_read = sum(verb == "search" or name == "next >" for verb, name in actions)
+    needs = _remember(needs, pages_read, profile, draws)
     if page.kind is PageKind.RESULTS:
-        return _on_results(page, wish, said, pages_read, profile, luck)
+        return _on_results(page, needs, actions, pages_read, profile, draws)
     if page.kind is PageKind.SUB:
         return _click("< prev", "I have read this; back to the product.")
-    return _on_item(page, wish, said)
+    return _on_item(page, needs, actions)
 
 
 def _search(words: Sequence[str], thought: str) -> Move:
@@ -146,42 +146,42 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[a-z0-9][a-z0-9'\-]*", text.lower())
 
 
-def _remembered(
-    wish: Requirements, pages_read: int, profile: Config, luck: Sequence[float]
+def _remember(
+    needs: Requirements, pages_read: int, profile: Config, draws: Sequence[float]
 ) -> Requirements:
-    """What is left of the wish after reading so many results pages."""
-    lost = 0 if luck[0] < profile.reread else pages_read - 1
-    words, options = wish.words, wish.options
-    if lost > 0 and luck[1] < profile.misread and len(words) > 2:
-        words = words[:1] + words[2:] if luck[2] < 0.5 else words[1:]
+    """The requirements that are not forgotten after reading some results pages."""
+    lost = 0 if draws[0] < profile.reread else pages_read - 1
+    words, options = needs.words, needs.options
+    if lost > 0 and draws[1] < profile.misread and len(words) > 2:
+        words = words[:1] + words[2:] if draws[2] < 0.5 else words[1:]
         lost -= 1
-    if lost > 0 or (pages_read == 1 and luck[3] < profile.lapse):
+    if lost > 0 or (pages_read == 1 and draws[3] < profile.lapse):
         if not options and lost > 0 and len(words) > 2:
             words = words[1:]
         options = options[: -max(1, lost)]
-    return dataclasses.replace(wish, words=words, options=options)
+    return dataclasses.replace(needs, words=words, options=options)
 
 
 def _on_results(
     page: PageView,
-    wish: Requirements,
-    said: Sequence[tuple[str, str]],
+    needs: Requirements,
+    actions: Sequence[tuple[str, str]],
     pages_read: int,
     profile: Config,
-    luck: Sequence[float],
+    draws: Sequence[float],
 ) -> Move:
-    wanted = set(wish.words)
-    affordable = [item for item in page.results if wish.upper is None or item.price <= wish.upper]
+    wanted = set(needs.words)
+    affordable = [item for item in page.results if needs.upper is None or item.price <= needs.upper]
     for item in affordable:
         if wanted <= set(_words(item.title)):
             return _click(item.asin, "This title has the words that I look for; I open it.")
-    searches = sum(verb == "search" for verb, _ in said)
+    searches = sum(verb == "search" for verb, _ in actions)
     if pages_read < profile.patience:
-        if pages_read == 2 and searches == 1 and luck[4] < profile.reword:
+        if pages_read == 2 and searches == 1 and draws[4] < profile.reword:
             return _click("back to search", "Two pages without it; other words may find it.")
         return _click("next >", "No title here has all the words; I turn the page.")
     items = affordable or page.results
-    if items and (luck[5] < 0.7 or searches > 1):
+    if items and (draws[5] < 0.7 or searches > 1):
 
         def common(item: Listing) -> int:
             return len(wanted & set(_words(item.title)))
@@ -190,9 +190,9 @@ def _on_results(
     return _click("back to search", "I have looked enough here; other words may find it.")
 
 
-def _on_item(page: PageView, wish: Requirements, said: Sequence[tuple[str, str]]) -> Move:
-    clicked = {name for _, name in said}
-    for _, value in wish.options:
+def _on_item(page: PageView, needs: Requirements, actions: Sequence[tuple[str, str]]) -> Move:
+    clicked = {name for _, name in actions}
+    for _, value in needs.options:
         if value in page.names and value not in clicked:
             return _click(value, f"I want {value} and choose it.")
     return _click("buy now", "I know of nothing else to choose and buy it.")

@@ -175,7 +175,7 @@ class Placement:
         """Fields of `train.checkpoint.Metadata` that say which base a checkpoint belongs to.
 
         Args:
-            model: as for `base_hash`: `trained` or `played`.
+            model: `trained` or `played`, whichever the caller has.
         """
         return {
             "base": self._section.path,

@@ -38,7 +38,7 @@ def tune(
 
     Args:
         placement: the base.
-        examples: what to learn; of stored ones, a process reads those of its own rows only.
+        examples: the examples to learn; of stored ones, a process reads only those in its rows.
         folder: gets `checkpoint/` and `metrics.jsonl`.
         train: the config's section `train`.
         seed: of the run.

@@ -2,8 +2,8 @@
 
 For each turn it asks the policy, parses the action and steps the environment; a fork first replays
 its parent's actions and checks that the observations are the same. There is no barrier between
-turns: an episode continues as soon as its answer is there. Every failure becomes the outcome of its
-own trajectory and is counted; infrastructure failures never count against the policy.
+turns: an episode continues as soon as its message is generated. Every failure becomes the outcome
+of its trajectory and is counted; infrastructure failures never count against the policy.
 """
 
 import asyncio

@@ -57,7 +57,7 @@ def base(tmp_path_factory):
 
 
 def start(module, *flags, devices=1):
-    """Start a command on so many virtual devices."""
+    """Start a command with a number of virtual devices."""
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONUNBUFFERED": "1",

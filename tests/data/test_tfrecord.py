@@ -106,10 +106,10 @@ def test_a_truncated_shard_names_the_first_lost_record(tmp_path):
 def test_a_sound_record_of_another_kind_is_refused(tmp_path):
     (path,) = tfrecord.write(tmp_path, examples(1), shards=1)
     path.write_bytes(tfrecord.frame(example_proto.serialize({"other": [b"x"]})))
-    with pytest.raises(DataError, match="record 0 is no example of this version"):
+    with pytest.raises(DataError, match="record 0 is not an example of this version"):
         list(StoredExamples(tmp_path))
     path.write_bytes(tfrecord.frame(b"\xff\xff"))
-    with pytest.raises(DataError, match="record 0 is no example of this version"):
+    with pytest.raises(DataError, match="record 0 is not an example of this version"):
         list(StoredExamples(tmp_path))
 
 
@@ -121,7 +121,7 @@ def test_an_index_of_other_records_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"shape \(2, 3\), but dataset_info.json tells of 3 rec"):
         StoredExamples(tmp_path)
     np.save(path, index + np.array([0, 1, 0]))
-    with pytest.raises(DataError, match=r"record 0 is no example .* the index tells of"):
+    with pytest.raises(DataError, match=r"record 0 is not an example .* the index tells of"):
         list(StoredExamples(tmp_path))
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(DataError, match=r"index.npy is damaged"):

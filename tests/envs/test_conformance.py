@@ -1,6 +1,6 @@
 """What every environment must do; they are found by module name, so a new one needs no change here.
 
-An environment whose `make()` needs files or packages that are not there is skipped, and says why.
+An environment whose `make()` needs files or packages that are missing is skipped with the reason.
 """
 
 import contextlib
@@ -223,7 +223,7 @@ def test_caps_are_positive(env):
 
 
 def children() -> set[int]:
-    """Process ids of this process's children, the dead ones that nobody waited for too."""
+    """Process ids of this process's children, including zombies."""
     found = set()
     for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it ended meanwhile

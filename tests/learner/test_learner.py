@@ -100,14 +100,14 @@ def test_stacked_layers_are_stored_and_exported_like_any_others(folder, tmp_path
         np.testing.assert_allclose(found[1][key].read(whole), stored.read(whole), atol=1e-4)
 
 
-def test_one_process_plays_with_the_copy_it_tunes_where_both_lie_alike(folder):  # noqa: F811
+def test_one_process_with_equal_meshes_shares_one_copy_of_the_base(folder):  # noqa: F811
     axes = "rollout_mesh.data", "rollout_mesh.tensor"
-    alike = config(folder, changes=zip(axes, ("8", "1"), strict=True))
-    apart = config(folder, changes=zip(axes, ("4", "2"), strict=True))
-    placement = Placement(alike)
+    equal = config(folder, changes=zip(axes, ("8", "1"), strict=True))
+    different = config(folder, changes=zip(axes, ("4", "2"), strict=True))
+    placement = Placement(equal)
     assert placement.played is placement.trained
     assert placement.second_copy_bytes() == 0
-    placement = Placement(apart)
+    placement = Placement(different)
     allocated = sum(
         leaf.addressable_shards[0].data.nbytes
         for leaf in jax.tree.leaves((placement.played.frozen, placement.played.trainable))

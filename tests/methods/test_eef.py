@@ -17,7 +17,7 @@ TASKS = [builders.task()]
 OWN = ("s0", 0, "oo")
 
 # T = 8 and M = 3 give the skip length 2 and states after 2, 4 and 6 expert actions; a rollout adds
-# two actions of its own. Letters: o own win, b beneficial, c masked context, h masked harmful.
+# two actions. Letters: o own win, b beneficial, c masked context, h masked harmful.
 TABLE = [
     ("0000", []),
     ("1111", [OWN]),

@@ -1,4 +1,4 @@
-"""RFT: own wins of all rounds, its three budgets, and the clone methods beside it."""
+"""RFT: own wins of all rounds and its three budgets; the methods that only clone."""
 
 import pytest
 

@@ -28,7 +28,7 @@ NEUTRAL = {
     "_sliding_window_pattern", "bos_token_id", "dtype", "eos_token_id", "initializer_range",
     "model_type", "pad_token_id", "pretraining_tp", "transformers_version", "use_cache",
 }  # fmt: skip
-# Fields of models that also take images, beside the text model's.
+# Further such fields of models that also take images.
 NEUTRAL_OUTSIDE_TEXT = {
     "boi_token_index", "eoi_token_index", "image_token_index", "mm_tokens_per_image",
     "vision_config", "tie_word_embeddings",
@@ -122,7 +122,7 @@ def ours(decoder, positions, segments):
     found = {"embed_tokens": decoder.embed_tokens}
     for name, path in registry.family(decoder.config.model_type).TENSORS.items():
         parts = path.split(".")
-        if len(parts) == 1:  # embedding and head are no modules here
+        if len(parts) == 1:  # the embedding and the head are not modules here
             continue
         for i in range(decoder.config.n_layers) if "{i}" in name else (0,):
             owner = decoder.layers[i] if parts[0] == "layers" else decoder

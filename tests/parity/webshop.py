@@ -237,7 +237,7 @@ class Known:
 
 @functools.cache
 def index(folder: Folder, limit: int | None) -> SearchIndex:
-    """The original's index of the first so many documents, which it takes after dropping rows."""
+    """The original's index of the first `limit` documents, which it takes after dropping rows."""
     documents = folder.products()[:limit]
     return SearchIndex.build([p.asin for p in documents], [p.document for p in documents])
 

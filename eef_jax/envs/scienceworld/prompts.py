@@ -80,7 +80,7 @@ PRESETS = {
 
 
 def find(name: str, messages: str = "") -> Preset:
-    """Look a preset up by name, optionally with the messages of a file in place of its own.
+    """Look up a preset by name, optionally with its messages replaced by those of a file.
 
     Args:
         name: one of `PRESETS`.

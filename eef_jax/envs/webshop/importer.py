@@ -1,11 +1,11 @@
 """Official files into one stored dataset; `import_data` is its command line.
 
 Files are read record by record and joins and sorts run on the disk, so memory hardly grows with
-the catalogue. The folder is whole when its manifest is there.
+the catalogue. The folder is complete once it has a manifest.
 
-Knows the order in which the original draws random numbers: prices of the catalogue first, then one
-price bound for each product (or for each human instruction). The original draws them unseeded, so
-its prices and bounds differ from run to run; here a seed names one dataset.
+Random numbers are drawn in the original's order: prices of the catalogue first, then one price
+bound for each product (or for each human instruction). The original does not seed them, so its
+prices and bounds differ from run to run; here a seed determines the dataset.
 """
 
 import dataclasses

@@ -36,7 +36,7 @@ def check_sources(data_dir: str, sources: Sources, plan: SplitPlan) -> None:
     if not (data_dir or given) and (plan.files or plan.kind != "products"):
         raise ConfigError(
             f"env.splits={plan.kind!r} and index files are for official files (env.data_dir); the "
-            "embedded catalogue has splits of its own, by product"
+            "embedded catalogue has fixed splits, by product"
         )
 
 

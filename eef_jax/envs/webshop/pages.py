@@ -1,9 +1,8 @@
-"""The pages of the shop: what stands on each of them, and what of it can be clicked.
+"""The pages of the shop: their text nodes and clickables.
 
-Pure functions of a page, its instruction and the catalogue's products; they know neither search nor
-rewards, nor how pages follow one another, nor how a page is written down for an agent (`views`).
-Nodes are the text nodes of the original's HTML, in its order and with its spaces; a test proves it
-on the original's own outputs.
+Pure functions of a page, its instruction and the catalogue's products; transitions between pages
+are in `game`, rendering for an agent in `views`. Nodes are the text nodes of the original's HTML,
+in its order and with its spaces, which a test checks on the original's outputs.
 """
 
 import dataclasses

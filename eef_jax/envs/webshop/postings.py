@@ -1,10 +1,10 @@
 """Building an inverted index in bounded memory: which terms occur in which documents, how often.
 
 Occurrences are gathered into runs, each sorted by term; a run is kept in memory, or in a file when
-there is a folder for it. Terms are 64-bit digests, whose leading bits part all runs alike, so the
-index is made part by part, each merged from the runs and final. What a term weighs in a document
-depends only on its count there and on the document's length as Lucene stores it, in one byte; the
-few pairs of these that occur are numbered, and a posting holds a pair's number.
+there is a folder for it. Terms are 64-bit digests, whose leading bits partition every run in the
+same way, so the index is built one partition at a time, each merged from all runs. The weight of a
+term in a document depends only on its count there and on the document's length as Lucene stores it,
+in one byte; the few pairs of these that occur are numbered, and a posting holds a pair's number.
 """
 
 import collections

@@ -158,7 +158,7 @@ def count_matched_options(chosen: Sequence[str], wanted: Sequence[Option]) -> in
 def fuzzy_match(first: Option, second: Option) -> bool:
     """Whether two phrases have nearly the same words, in any order."""
     one, other = _normalise(str(first)), _normalise(str(second))
-    # Without words there is nothing to compare; two empty phrases are not alike.
+    # Two phrases without words do not match, though their token sets are equal.
     return bool(one and other) and round(fuzz.token_set_ratio(one, other)) > FUZZY_THRESHOLD
 
 

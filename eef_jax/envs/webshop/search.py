@@ -6,8 +6,7 @@ Scores are Lucene's, each term in float32, their sum in float64 rounded to float
     w     = ln(1 + (N - df + 1/2) / (df + 1/2)) * count in the query
     norm  = 1 / (k1 * (1 - b + b * length / mean length))
 
-Knows terms and document numbers; what a document is stays with the caller, and how the index is
-made with `postings`.
+Operates on terms and document numbers only; `postings` builds the index.
 
 Reference: Kamphuis et al., "Which BM25 Do You Mean?", ECIR 2020 ("Lucene (default)").
 """

@@ -1,7 +1,6 @@
-"""What all games of a process share: products, goals, prices, the search index, and how pages look.
+"""What all games of a process share: products, goals, prices, the search index and view options.
 
-Immutable but for memories of past queries. Knows pages and rewards, not how pages follow one
-another, nor who reads them.
+Immutable except for caches of past queries. Transitions between pages are in `game`.
 """
 
 import dataclasses

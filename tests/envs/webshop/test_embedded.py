@@ -25,7 +25,7 @@ def test_sizes_and_splits_by_product(shop):
     )
 
 
-def test_every_goal_can_be_won_and_no_two_ask_for_the_same(shop):
+def test_every_goal_can_be_won_and_is_unique(shop):
     asins = {product.asin: product for product in shop.products}
     assert all(embedded.is_winning(shop, goal, asins[goal.asin]) for goal in shop.goals)
     assert len({embedded._wanted(goal) for goal in shop.goals}) == len(shop.goals)
@@ -35,19 +35,19 @@ def test_every_goal_can_be_won_and_no_two_ask_for_the_same(shop):
 def test_tasks_need_paging_and_options(shop, split):
     goals = [shop.goals[number] for number in shop.splits[split]]
     pages = [embedded.winning_page(shop, goal, goal.instruction.lower()) for goal in goals]
-    assert all(pages), "every goal is within the 50 hits of its own words"
+    assert all(pages), "a search for a goal's words finds its product within the 50 hits"
     assert sum(page != 1 for page in pages) >= 0.3 * len(goals)
     assert sum(len(goal.options) > 1 for goal in goals) >= 0.3 * len(goals)
     assert [page == 1 for page in pages] == [goal.tags[0] == "easy" for goal in goals]
 
 
-def test_products_have_look_alikes_that_differ_in_one_attribute(shop):
-    def alike(left, right):
+def test_most_products_have_a_near_duplicate_that_differs_in_one_attribute(shop):
+    def are_near(left, right):
         shared = set(left.attributes) & set(right.attributes)
         return left.query == right.query and len(shared) == 1
 
     sample = shop.products[:100]
-    near = [p for p in sample if any(alike(p, other) for other in shop.products)]
+    near = [p for p in sample if any(are_near(p, other) for other in shop.products)]
     assert len(near) >= 0.75 * len(sample)
 
 

@@ -85,7 +85,7 @@ def test_kinds_change_the_dataset_and_unknown_ones_are_refused():
     assert len({env.dataset_id for env in made}) == len(splits.SPLIT_KINDS)
     with pytest.raises(ConfigError, match="did you mean original"):
         webshop.make(webshop.Config(**FILES, splits="orginal"))
-    with pytest.raises(ConfigError, match="splits of its own"):
+    with pytest.raises(ConfigError, match="fixed splits"):
         webshop.make(webshop.Config(splits="original"))
 
 
