@@ -428,7 +428,7 @@ def evaluated(
     sampler: "Sampler", checkpoint: epath.Path | None, section: EvaluateSection, *, seed: int
 ) -> contextlib.AbstractContextManager[Policy]:
     """The policy of a checkpoint (None: the untuned base) with the config's section `evaluate`."""
-    return sampler.policy(checkpoint, section.sampling, seed=1000 * seed)
+    return sampler.policy(checkpoint, section, seed=1000 * seed)
 
 
 def _play_and_store(

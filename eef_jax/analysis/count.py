@@ -209,6 +209,7 @@ class _Totals:
         total = 0.0
         for number, name in enumerate(one.operands):
             size = _hbm_bytes(computation[name].shapes)
+            # Overlapping slices are read from HBM once: never more than the whole operand.
             total += min(size, self._bytes_used(fused, by_number[number])) if size else 0.0
         return total
 
@@ -241,10 +242,12 @@ class _Totals:
         if root.opcode == "custom-call" and "tpu_custom_call" not in root.text:
             return 0.0  # start or end of a collective, which is counted where it stands
         parts = [fused[name] for name in root.operands] if root.opcode == "tuple" else [root]
+        # Results of a nested tuple cannot be matched with its parts: all count in full.
         if len(parts) != len(one.shapes):
             return _hbm_bytes(one.shapes)
         total = 0.0
         for part, shape in zip(parts, one.shapes, strict=True):
+            # On chip, passed through unchanged, or counted with its collective.
             if shape.space or part.opcode in ("parameter", *COLLECTIVES):
                 continue
             updated = _updated_bytes(fused, part)

@@ -117,6 +117,7 @@ class Module:
         )
         if not counts or len(limits) != 1 or not limits[0].lstrip("-").isdigit():
             raise ValueError(f"the loop {loop.name} runs until {root.name}: no constant bound")
+        # Counters start at 0, so `i <= n` runs once more than `i < n`.
         return int(limits[0]) + ("direction=LE" in compare.text)
 
 

@@ -83,6 +83,7 @@ def _fewest_steps(
 ) -> int:
     """The fewest accumulation steps whose program fits `limit` bytes per device."""
     transform, batch = make_optimizer(optimizer, programs.ANY_STEPS), empty_batch(*sizes)
+    # Fewer steps mean larger micro-batches, which gather sharded weights less often.
     for steps in (n for n in range(1, rows_per_device + 1) if rows_per_device % n == 0):
         lowered = step_lib.lower(model, transform, batch, mesh=mesh, accumulation_steps=steps)
         try:

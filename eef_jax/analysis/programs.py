@@ -180,8 +180,10 @@ def _lowered_on_cache(
         jax.tree.leaves(sharding.abstract_tree(state, mesh))
         for state in (model.frozen, model.trainable)
     ]
+    # A dispatch's inputs are a few kilobytes: each device gets all of them.
     inputs = tuple(jax.tree.map(replicated, part) for part in inputs)
     with jax.set_mesh(mesh):
+        # Donated as in the engine: otherwise a program would hold the cache twice.
         jitted = jax.jit(run, donate_argnums=0)
         return jitted.lower(_abstract_cache(model, mesh, engine_config), *states, *inputs)
 
@@ -274,6 +276,7 @@ def memory_usage(program: jax.stages.Compiled) -> Memory:
     return Memory(
         arguments=stats.argument_size_in_bytes,
         temporaries=stats.temp_size_in_bytes,
+        # Results that alias a donated argument take no further memory.
         outputs=stats.output_size_in_bytes - stats.alias_size_in_bytes,
         code=stats.generated_code_size_in_bytes,
     )

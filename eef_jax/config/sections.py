@@ -267,25 +267,13 @@ class SamplingSection:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateSection:
-    """How a policy is evaluated on held-out tasks."""
+class EvaluateSection(SamplingSection):
+    """How a policy is evaluated on held-out tasks: greedily, unless a temperature is set."""
 
     split: Split = field("test", "tasks to play")
     temperature: float = field(
         0.0, "divides the logits; 0 takes the most likely token", at_least=0, at_most=1e6
     )
-    top_p: float = field(
-        1.0, "sample from the most likely tokens of this total probability", above=0, at_most=1
-    )
-    top_k: int = field(0, "sample from that many most likely tokens; 0: from all", at_least=0)
-    max_new_tokens: int = field(32, "cap on a message's tokens", unit="tokens", at_least=1)
-    stop: tuple[str, ...] = field((), "texts that end a message")
-
-    @property
-    def sampling(self) -> SamplingSection:
-        """The fields that say how messages are sampled."""
-        values = {one.name: getattr(self, one.name) for one in dataclasses.fields(SamplingSection)}
-        return SamplingSection(**values)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

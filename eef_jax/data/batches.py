@@ -129,7 +129,7 @@ class Batches:
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
         rows: list[list[int]] = []
-        free = np.empty((len(sizes), 2), np.int64)
+        free = np.empty((len(sizes), 2), np.int64)  # at most one row per example
         for number in order.tolist():
             fits = (free[: len(rows)] >= sizes[number]).all(axis=1)
             row = int(fits.argmax()) if fits.any() else len(rows)
@@ -138,6 +138,7 @@ class Batches:
                 free[row] = self.seq_len, self.max_loss_positions
             rows[row].append(number)
             free[row] -= sizes[number]
+        # Whole batches only: the compiled step has a single shape.
         rows += [[] for _ in range(-len(rows) % self.batch_size)]
         padding = 1 - int(sizes[:, 0].sum()) / (len(rows) * self.seq_len)
         return Packing(rows=tuple(map(tuple, rows)), padding=padding)
@@ -193,6 +194,7 @@ class Batches:
                 batch["tokens"][row, at : at + size] = example.tokens
                 batch["positions"][row, at : at + size] = np.arange(size)
                 batch["segment_ids"][row, at : at + size] = segment
+                # No position of this example predicts its first token.
                 batch["weights"][row, at + 1 : at + size] = example.weights[1:]
                 columns = at + example.loss_positions
                 batch["loss_positions"][row, learned : learned + columns.size] = columns

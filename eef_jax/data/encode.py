@@ -6,7 +6,7 @@ packing is in `batches`.
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -81,44 +81,16 @@ def encode(selection: Selection, prompt: Sequence[Message], chat: Chat) -> Examp
         DataError: the selection does not give one weight and one reason a step, has no
             weighted step, or a weighted message renders to no token at all.
     """
-    trajectory, weights = selection.trajectory, selection.weights
-    steps = trajectory.steps
-    if not len(weights) == len(selection.reasons) == len(steps):
-        raise DataError(
-            f"selection of trajectory {trajectory.id!r} has {len(weights)} weights and "
-            f"{len(selection.reasons)} reasons for {len(steps)} steps; a method's select() must "
-            "give one of each for every step"
-        )
-    learned = [index for index, weight in enumerate(weights) if weight != 0]
-    if not learned:
-        raise DataError(
-            f"selection of trajectory {trajectory.id!r} has no step with a weight, so there is "
-            "nothing to train on; skip it before encoding"
-        )
-    kept = steps[: learned[-1] + 1]
-    messages = list(prompt)
-    sampled: list[tuple[int, ...]] = [()] * len(messages)
-    weight_of_message = {-1: 0.0}
-    same_tokenizer = trajectory.tokenizer == chat.fingerprint
-    for step, weight in zip(kept, weights, strict=False):
-        messages.append(Message(role="user", content=step.observation))
-        weight_of_message[len(messages)] = weight  # index of the assistant's message
-        messages.append(Message(role="assistant", content=step.message))
-        sampled += [(), step.tokens if same_tokenizer else ()]
-    ids, speaker = chat.example(messages, sampled)
-    said_by = np.asarray(speaker).tolist()
-    token_weights = np.array([weight_of_message.get(who, 0.0) for who in said_by], np.float32)
-    silent = {index for index, weight in weight_of_message.items() if weight} - set(said_by)
-    if silent:
-        number = (min(silent) - len(prompt)) // 2
-        raise DataError(
-            f"step {number} of trajectory {trajectory.id!r} has a weight but its message "
-            f"{kept[number].message!r} renders to no token; check the tokenizer's chat template"
-        )
+    _check(selection)
+    trajectory = selection.trajectory
+    messages, sampled, weights = _conversation(selection, prompt, chat.fingerprint)
+    ids, message_of_token = chat.example(messages, sampled)
+    message_indices = np.asarray(message_of_token).tolist()
+    _check_rendered(selection, messages, weights, set(message_indices))
     return Example(
         id=_id(selection),
         tokens=np.asarray(ids, np.int32),
-        weights=token_weights,
+        weights=np.array([weights.get(index, 0.0) for index in message_indices], np.float32),
         provenance={
             "role": selection.role,
             "task": trajectory.task.id,
@@ -126,6 +98,58 @@ def encode(selection: Selection, prompt: Sequence[Message], chat: Chat) -> Examp
             "steps": json.dumps(_verdicts(selection)),
         },
     )
+
+
+def _check(selection: Selection) -> None:
+    """Refuse a selection without one weight and reason per step, or without any weight."""
+    trajectory, weights = selection.trajectory, selection.weights
+    if not len(weights) == len(selection.reasons) == len(trajectory.steps):
+        raise DataError(
+            f"selection of trajectory {trajectory.id!r} has {len(weights)} weights and "
+            f"{len(selection.reasons)} reasons for {len(trajectory.steps)} steps; a method's "
+            "select() must give one of each for every step"
+        )
+    if not any(weights):
+        raise DataError(
+            f"selection of trajectory {trajectory.id!r} has no step with a weight, so there is "
+            "nothing to train on; skip it before encoding"
+        )
+
+
+def _conversation(
+    selection: Selection, prompt: Sequence[Message], fingerprint: str
+) -> tuple[list[Message], list[tuple[int, ...]], dict[int, float]]:
+    """Messages up to the last weighted step, their sampled ids, and weights by message index."""
+    trajectory = selection.trajectory
+    last = max(index for index, weight in enumerate(selection.weights) if weight)
+    messages = list(prompt)
+    sampled: list[tuple[int, ...]] = [()] * len(messages)
+    weights = {}
+    # Ids are valid only under the tokenizer and template that they were sampled with.
+    reuse = trajectory.tokenizer == fingerprint
+    for step, weight in zip(trajectory.steps[: last + 1], selection.weights, strict=False):
+        messages.append(Message(role="user", content=step.observation))
+        weights[len(messages)] = weight  # index of the assistant's message, appended next
+        messages.append(Message(role="assistant", content=step.message))
+        sampled += [(), step.tokens if reuse else ()]
+    return messages, sampled, weights
+
+
+def _check_rendered(
+    selection: Selection,
+    messages: Sequence[Message],
+    weights: Mapping[int, float],
+    rendered: set[int],
+) -> None:
+    """Refuse a weighted message without a token: its step would silently not be learned."""
+    missing = {index for index, weight in weights.items() if weight} - rendered
+    if missing:
+        index = min(missing)
+        raise DataError(
+            f"step {sorted(weights).index(index)} of trajectory {selection.trajectory.id!r} has a "
+            f"weight but its message {messages[index].content!r} renders to no token; check the "
+            "tokenizer's chat template"
+        )
 
 
 def encode_all(

@@ -12,7 +12,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from eef_jax.config.fields import check, field
+from eef_jax.config.fields import field
+from eef_jax.envs._jvm.config import SimulatorConfig
 from eef_jax.envs._jvm.game import ReplayGame, RewardConvention
 from eef_jax.envs._jvm.pool import JvmPool, usable_cores
 from eef_jax.envs._jvm.process import Jvm, find_java, find_package
@@ -59,7 +60,7 @@ PRESETS = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(SimulatorConfig):
     """The section `env` of TextWorldExpress."""
 
     games: str = field("cookingworld,twc,coin", "names of games with commas, or all")
@@ -74,23 +75,12 @@ class Config:
     train_tasks: int = field(
         0, "first tasks of the split, games in turn; 0: all, 1,000 of each game", at_least=0
     )
-    dev_tasks: int = field(0, "first tasks of the dev split; 0: all", at_least=0)
-    test_tasks: int = field(0, "first tasks of the test split; 0: all", at_least=0)
     max_steps: int = field(0, "cap on an agent's actions; 0: 50", at_least=0)
     reward: RewardConvention = field(
         "final",
         "final: the score at the end; best: its running maximum (they differ where a mistake ends "
         "the game)",
     )
-    jvms: int = field(
-        0, "simulator processes; 0: one for each core of this process", at_least=0, kind="free"
-    )
-    timeout_s: float = field(
-        60.0, "limit of one simulator call", unit="seconds", above=0, kind="free"
-    )
-
-    def __post_init__(self) -> None:
-        check(self, "env")
 
 
 def make(config: Config) -> "TextWorldExpress":

@@ -38,7 +38,7 @@ class Sampler:
 
         Args:
             folder: a tune stage's folder, or the checkpoint in it; None for the untuned base.
-            sampling: the config's section `explore`, or that of `evaluate` (`.sampling`).
+            sampling: the config's section `explore` or `evaluate`.
             seed: together with each request, decides what is sampled.
         """
         placement = self._placement

@@ -15,6 +15,7 @@ from eef_jax.data.batches import Batches
 from eef_jax.data.stored import StoredExamples
 from eef_jax.learner.placement import Placement
 from eef_jax.models import stacking
+from eef_jax.models.model import Model
 from eef_jax.storage import metrics
 from eef_jax.storage.workdir import CHECKPOINT
 from eef_jax.train import checkpoint, loop
@@ -63,16 +64,6 @@ def tune(
         seed=key,
         process_rows=sharding.process_rows(mesh, train.batch_size),
     )
-    accumulation_steps = micro_batch.accumulation_steps(
-        train.micro_batch,
-        model,
-        mesh=mesh,
-        batch_size=batches.batch_size,
-        seq_len=batches.seq_len,
-        max_loss_positions=batches.max_loss_positions,
-        optimizer=optimizer,
-        reserved=placement.second_copy_bytes(),
-    )
     with metrics.MetricsWriter(folder / "metrics.jsonl" if hosts.is_lead else None) as log:
         trainable, facts = loop.fit(
             model,
@@ -80,7 +71,7 @@ def tune(
             mesh=mesh,
             optimizer=optimizer,
             epochs=train.epochs,
-            accumulation_steps=accumulation_steps,
+            accumulation_steps=_accumulation_steps(placement, model, batches, train),
             seed=key,
             progress=hosts.is_lead and sys.stderr.isatty(),
             label=f"tune round {number}",
@@ -95,3 +86,19 @@ def tune(
     # Each layer is stored under its own name, so that any layout can load the checkpoint.
     checkpoint.save(folder / CHECKPOINT, stacking.unstack_state(trainable), metadata)
     return {"examples": len(examples), "learning_rate": optimizer.learning_rate, **facts}
+
+
+def _accumulation_steps(
+    placement: Placement, model: Model, batches: Batches, train: TrainSection
+) -> int:
+    return micro_batch.accumulation_steps(
+        train.micro_batch,
+        model,
+        mesh=placement.mesh,
+        batch_size=batches.batch_size,
+        seq_len=batches.seq_len,
+        max_loss_positions=batches.max_loss_positions,
+        optimizer=train.optimizer,
+        # The rollouts' copy of the base stays on the devices while training runs.
+        reserved=placement.second_copy_bytes(),
+    )

@@ -12,7 +12,6 @@ from typing import Literal
 from eef_jax.types import Episode, Task, Trajectory
 
 Explore = Literal["failed", "all"]
-EXPLORE: tuple[Explore, ...] = ("failed", "all")
 
 # A state as the policy sees it: the task's id and all messages before it. Two experts whose first
 # messages are equal share their first states, which are then explored only once.

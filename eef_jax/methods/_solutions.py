@@ -25,7 +25,6 @@ from eef_jax.types import (
 )
 
 Choice = Literal["shortest", "random", "newest"]
-CHOICES: tuple[Choice, ...] = ("shortest", "random", "newest")
 
 EXPERT = "expert"
 EXPERT_WIN = "expert_win"

@@ -132,13 +132,13 @@ class Eef:
             return _solutions.select_expert_wins(attempts, tasks)
         # The repository of solutions: earlier rounds are labelled again from their own rollouts, so
         # no state has to be stored between rounds.
-        rounds = [self._read(attempts, tasks, number) for number in range(1, round + 1)]
-        now = rounds[-1]
+        rounds = [self._label_round(attempts, tasks, number) for number in range(1, round + 1)]
+        current = rounds[-1]
         own = _solutions.own_wins(attempts, tasks, round)
         selections: list[Selection] = []
         if self.expert_wins:
-            selections += _solutions.select_expert_wins(attempts, tasks, now.harmful)
-        for state in now.important:
+            selections += _solutions.select_expert_wins(attempts, tasks, current.harmful)
+        for state in current.important:
             task, expert, _ = state
             # s_0 stays solved by any own win of any round. A stored solution of a recovery state is
             # used only while the state is important, and not if it would teach an action that this
@@ -148,24 +148,24 @@ class Eef:
                 solution
                 for each in rounds
                 for solution in each.found.get(state, ())
-                if not any(action in now.harmful for action in solution.expert_actions())
+                if not any(action in current.harmful for action in solution.expert_actions())
             ]
             if candidates:
                 best = _solutions.choose(candidates, self.choice, self.seed)
                 role = _solutions.S0 if expert is None else _solutions.RECOVERY
-                selections.append(_solutions.select_solution(best, role, now.harmful))
+                selections.append(_solutions.select_solution(best, role, current.harmful))
         return _once(selections)
 
     def facts(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
         selections = self.select(attempts, tasks, round)
         facts = _solutions.summarize(selections, attempts, tasks, round, self.states)
         if round > 0:
-            now = self._read(attempts, tasks, round)
-            facts["recovery_states"] = sum(expert is not None for _, expert, _ in now.important)
-            facts["harmful_actions"] = len(now.harmful)
+            current = self._label_round(attempts, tasks, round)
+            facts["recovery_states"] = sum(expert is not None for _, expert, _ in current.important)
+            facts["harmful_actions"] = len(current.harmful)
         return facts
 
-    def _read(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Round:
+    def _label_round(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Round:
         """Label the expert states by one round of rollouts; find solutions and harmful actions."""
         experts = {expert.id: expert for expert in attempts.experts}
         rollouts: dict[_forks.State, list[Trajectory]] = {}

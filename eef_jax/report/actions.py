@@ -27,15 +27,8 @@ def actions(run: Run) -> list[str]:
     }
     if not played:
         return ["No policy was evaluated yet.", ""]
-    common = common_actions(played.values())
-    counts = {
-        (tag, name): Counter(kind(action, common) for t in attempts for action in _said(t, tag))
-        for name, attempts in played.items()
-        for tag in _tags(attempts)
-    }
-    total: Counter[str] = Counter()
-    for counter in counts.values():
-        total.update(counter)
+    counts = _count_kinds(played)
+    total = sum(counts.values(), Counter[str]())
     kinds = sorted(total, key=lambda name: (-total[name], name))[:SHOWN]
     rows = [
         [tag, name, counter.total(), *(_share(counter, name_) for name_ in kinds)]
@@ -47,6 +40,20 @@ def actions(run: Run) -> list[str]:
         "more is its own kind; rarer actions (queries, ids) count by their first word."
     )
     return [note, "", *markdown.table(header, rows, texts=2)]
+
+
+def _count_kinds(
+    played: Mapping[str, Sequence[Trajectory]],
+) -> dict[tuple[str, str], Counter[str]]:
+    """Counts of action kinds by (tag, policy)."""
+    common = common_actions(played.values())
+    return {
+        (tag, name): Counter(
+            kind(action, common) for t in attempts for action in _actions_of(t, tag)
+        )
+        for name, attempts in played.items()
+        for tag in _tags(attempts)
+    }
 
 
 def common_actions(policies: Collection[Sequence[Trajectory]]) -> frozenset[str]:
@@ -71,10 +78,11 @@ def kind(action: str | None, common: Collection[str]) -> str:
 
 def _tags(attempts: Sequence[Trajectory]) -> list[str]:
     known = {tag for t in attempts for tag in t.task.tags}
+    # An environment may not grade its tasks: then they are one group.
     return [tag for tag in DIFFICULTY if tag in known] or ["all"]
 
 
-def _said(attempt: Trajectory, tag: str) -> list[str | None]:
+def _actions_of(attempt: Trajectory, tag: str) -> list[str | None]:
     if tag != "all" and tag not in attempt.task.tags:
         return []
     return [step.action for step in attempt.steps]

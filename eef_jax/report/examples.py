@@ -28,30 +28,39 @@ def worked(run: Run) -> list[str]:
     if number is None:
         return ["Nothing was selected yet.", ""]
     goals = {t.task.id: t.task.goal for t in run.trajectories("expert")}
-    lines = []
-    for selection in _kinds(run.selections(number))[:WORKED]:
-        task = selection["task"]
-        lines += [
-            f"**{run.label(number)}: {_what(selection)}**",
-            "",
-            f"Task `{task}`: {markdown.code(goals.get(task, '(goal unknown)'), 400)}  ",
-            f"Trajectory `{selection['trajectory']}`",
-            "",
+    return [
+        line
+        for selection in _kinds(run.selections(number))[:WORKED]
+        for line in _worked(run, number, selection, goals)
+    ]
+
+
+def _worked(
+    run: Run, number: int, selection: Mapping[str, Any], goals: Mapping[str, str]
+) -> list[str]:
+    """A selection with a row for each action."""
+    rows = [
+        [
+            place,
+            markdown.code(step["action"]),
+            step["source"],
+            f"{step['weight']:g}",
+            step["reason"],
+            WHY.get(step["reason"], markdown.NONE),
         ]
-        rows = [
-            [
-                place,
-                markdown.code(step["action"]),
-                step["source"],
-                f"{step['weight']:g}",
-                step["reason"],
-                WHY.get(step["reason"], markdown.NONE),
-            ]
-            for place, step in enumerate(selection["steps"])
-        ]
-        header = ["step", "action", "by", "weight", "reason", "why"]
-        lines += markdown.table(header, rows, texts=len(header))
-    return lines
+        for place, step in enumerate(selection["steps"])
+    ]
+    header = ["step", "action", "by", "weight", "reason", "why"]
+    task = selection["task"]
+    return [
+        f"**{run.label(number)}: {_describe(selection)}**",
+        "",
+        # Two spaces at the end of a line are Markdown's line break.
+        f"Task `{task}`: {markdown.code(goals.get(task, '(goal unknown)'), 400)}  ",
+        f"Trajectory `{selection['trajectory']}`",
+        "",
+        *markdown.table(header, rows, texts=len(header)),
+    ]
 
 
 def worse(run: Run) -> list[str]:
@@ -61,46 +70,58 @@ def worse(run: Run) -> list[str]:
         return ["There are no two evaluated policies to compare yet.", ""]
     before = _completed(run.trajectories("round_0/evaluate"))
     after = _completed(run.trajectories(f"round_{last}/evaluate"))
+    names = run.label(0), run.label(last)
+    # Tasks that infrastructure ended for one of the two policies compare nothing.
     both = [task for task in before if task in after]
     lost = [task for task in both if before[task].win and not after[task].win]
     gained = [task for task in both if after[task].win and not before[task].win]
-    lines = [
-        f"Of {len(both)} tasks {len(gained)} were gained and {len(lost)} lost from {run.label(0)} "
-        f"to {run.label(last)}."
-    ]
-    if both:
-        wins = [[float(played[task].win) for task in both] for played in (after, before)]
-        change, low, high = scores.paired_difference(wins[:1], wins[1:])
-        points = f"{change * 100:+.1f} points [{low * 100:+.1f}, {high * 100:+.1f}]"
-        lines[0] += f" Change of the win rate, paired over tasks: {points}."
-    lines.append("")
+    summary = (
+        f"Of {len(both)} tasks {len(gained)} were gained and {len(lost)} lost from {names[0]} "
+        f"to {names[1]}."
+    )
+    wins = [[float(played[task].win) for task in both] for played in (after, before)]
+    lines = [summary + _change(*wins), ""]
     for task in lost[:WORSE]:
-        tags = ", ".join(before[task].task.tags)
-        lines += [f"**Lost: `{task}`** ({tags}): {markdown.code(before[task].task.goal, 400)}", ""]
-        for name, attempt in ((run.label(0), before[task]), (run.label(last), after[task])):
-            said = " → ".join(markdown.code(step.action) for step in attempt.steps)
-            lines.append(f"- {name} ({attempt.outcome}, reward {attempt.reward:.2f}): {said}")
-        lines.append("")
+        lines += _lost(dict(zip(names, (before[task], after[task]), strict=True)))
     return lines
+
+
+def _change(after: list[float], before: list[float]) -> str:
+    if not before:
+        return ""
+    change, low, high = (100 * x for x in scores.paired_difference([after], [before]))
+    points = f"{change:+.1f} points [{low:+.1f}, {high:+.1f}]"
+    return f" Change of the win rate, paired over tasks: {points}."
+
+
+def _lost(attempts: Mapping[str, Trajectory]) -> list[str]:
+    """The actions of both policies on a lost task, by the policies' names."""
+    task = next(iter(attempts.values())).task
+    lines = [f"**Lost: `{task.id}`** ({', '.join(task.tags)}): {markdown.code(task.goal, 400)}", ""]
+    for name, attempt in attempts.items():
+        actions = " → ".join(markdown.code(step.action) for step in attempt.steps)
+        lines.append(f"- {name} ({attempt.outcome}, reward {attempt.reward:.2f}): {actions}")
+    return [*lines, ""]
 
 
 def _kinds(selections: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The shortest selection of each kind, those learned from expert failures first."""
     found: dict[str, dict[str, Any]] = {}
     for selection in sorted(selections, key=lambda s: (len(s["steps"]), s["trajectory"])):
-        found.setdefault(_what(selection), selection)
+        found.setdefault(_describe(selection), selection)
     return sorted(found.values(), key=_interest)
 
 
 def _interest(selection: Mapping[str, Any]) -> tuple[int, str]:
     reasons = {step["reason"] for step in selection["steps"]}
     beneficial = types.KEPT_BENEFICIAL in reasons
+    # Learning from an expert's failure is what EEF adds to rejection sampling: shown first.
     interest = 2 * beneficial + (selection["state"] > 0) + is_rollout(selection)
-    return -interest, _what(selection)
+    return -interest, _describe(selection)
 
 
-def _what(selection: Mapping[str, Any]) -> str:
-    """A kind of selection in words."""
+def _describe(selection: Mapping[str, Any]) -> str:
+    """The kind of a selection in words."""
     if not is_rollout(selection):
         return "an expert's attempt"
     reasons = {step["reason"] for step in selection["steps"]}

@@ -9,6 +9,13 @@ from eef_jax.report import markdown
 from eef_jax.report.run import Run
 from eef_jax.types import Trajectory
 
+# Facts of a round in the table of solved tasks, and their columns.
+_FACTS = {
+    "solved_only_through_failure": "only through an expert failure",
+    "recovery_states": "recovery states",
+    "harmful_actions": "harmful actions",
+}
+
 
 def rollout_yield(run: Run) -> list[str]:
     """Rollouts and wins by the expert state s_k that the rollouts started from."""
@@ -46,28 +53,22 @@ def solved(run: Run) -> list[str]:
         facts, selections = run.facts(number), run.selections(number)
         played += run.counts(f"round_{number}/explore").get("episodes", 0)
         used = len({s["trajectory"] for s in selections if is_rollout(s)})
+        # A method outside the tree may report no facts: count what the run's files show.
+        tasks = facts.get("tasks", run.counts("expert").get("episodes"))
+        solved_tasks = facts.get("solved", len({s["task"] for s in selections}))
         rows.append(
             [
                 run.label(number),
-                facts.get("tasks", run.counts("expert").get("episodes")),
-                facts.get("solved", len({s["task"] for s in selections})),
-                facts.get("solved_only_through_failure"),
-                facts.get("recovery_states"),
-                facts.get("harmful_actions"),
+                tasks,
+                solved_tasks,
+                *(facts.get(name) for name in _FACTS),
                 played,
                 used,
                 markdown.share(used / played if played else None),
             ]
         )
-    header = ["policy", "train tasks", "solved", "only through an expert failure"]
-    header += [
-        "recovery states",
-        "harmful actions",
-        "rollouts so far",
-        "of them trained on",
-        "share",
-    ]
-    return markdown.table(header, rows)
+    header = ["policy", "train tasks", "solved", *_FACTS.values()]
+    return markdown.table([*header, "rollouts so far", "of them trained on", "share"], rows)
 
 
 def selected(run: Run) -> list[str]:
@@ -113,6 +114,7 @@ def _sum(rows: Iterable[Mapping[str, int]]) -> Counter[str]:
 
 def _row(number: int, start: str, counts: Mapping[str, int]) -> list[object]:
     wins, completed = counts["wins"], counts["completed"]
+    # A rollout that infrastructure ended says nothing about the state it started from.
     share = wins / completed if completed else None
     interval = scores.wilson_interval(wins, completed) if completed else None
     return [number, start, counts["played"], completed, wins, markdown.share(share, interval)]

@@ -83,5 +83,6 @@ def code(text: str | None, limit: int = 90) -> str:
     """Format an agent's text as code on one line, escaped for use in a table."""
     if text is None:
         return "(no action)"
+    # A line break or a bar would end the cell of a table, a backtick the code.
     line = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
     return f"`{line if len(line) <= limit else line[: limit - 3] + '...'}`"

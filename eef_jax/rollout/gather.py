@@ -69,7 +69,7 @@ def gather_trajectories(
     own = parts[hosts.process_index]
     write_trajectories(own, played)
     files.write_json(own / SPENT, dict(spent))
-    hosts.barrier()
+    hosts.barrier()  # every shard is written before the lead reads
     if not hosts.is_lead:
         return played, dict(spent)
     found = {t.id: t for part in parts for t in read_trajectories(part, remedy=_REMEDY)}
@@ -77,5 +77,6 @@ def gather_trajectories(
     for part in parts:
         for name, count in files.read_json(part / SPENT, remedy=_REMEDY).items():
             sums[name] = sums.get(name, 0) + count
+    # Only the lead is left with these files: the others go on with their own trajectories.
     epath.Path(folder).rmtree()
     return [found[episode.id] for episode in episodes], sums

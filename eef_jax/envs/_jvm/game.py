@@ -19,7 +19,6 @@ from eef_jax.types import Task
 EPISODE_OVER = "The task is over."
 
 RewardConvention = Literal["final", "best"]
-REWARD_CONVENTIONS: tuple[RewardConvention, ...] = ("final", "best")
 
 
 class ReplayGame:

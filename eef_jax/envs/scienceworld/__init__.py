@@ -15,7 +15,8 @@ import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from eef_jax.config.fields import check, field
+from eef_jax.config.fields import field
+from eef_jax.envs._jvm.config import SimulatorConfig
 from eef_jax.envs._jvm.game import ReplayGame, RewardConvention
 from eef_jax.envs._jvm.pool import JvmPool, usable_cores
 from eef_jax.envs._jvm.process import find_java, find_package
@@ -38,7 +39,7 @@ EXTRAS = ("scienceworld",)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(SimulatorConfig):
     """The section `env` of ScienceWorld."""
 
     tasks: str = field(
@@ -60,8 +61,6 @@ class Config:
     dev_indices: str = field("", "index file of the dev split", path=True)
     test_indices: str = field("", "index file of the test split", path=True)
     train_tasks: int = field(0, "first tasks of the train split; 0: all", at_least=0)
-    dev_tasks: int = field(0, "first tasks of the dev split; 0: all", at_least=0)
-    test_tasks: int = field(0, "first tasks of the test split; 0: all", at_least=0)
     step_caps: str = field(
         "eto",
         "caps on an agent's steps by task type: eto, agentgym (30), or a JSON object's path",
@@ -75,15 +74,6 @@ class Config:
         "final",
         "final: the score at the end, 0 after a failure; best: its running maximum, as ETO counts",
     )
-    jvms: int = field(
-        0, "simulator processes; 0: one for each core of this process", at_least=0, kind="free"
-    )
-    timeout_s: float = field(
-        60.0, "limit of one simulator call", unit="seconds", above=0, kind="free"
-    )
-
-    def __post_init__(self) -> None:
-        check(self, "env")
 
 
 def make(config: Config) -> "ScienceWorld":

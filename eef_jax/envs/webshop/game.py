@@ -1,4 +1,4 @@
-"""The shop as a game: how pages follow one another, and the purchase that ends it.
+"""The shop as a game: transitions between pages, and the purchase that ends it.
 
 All games of a process share one `Shop`; each holds one immutable `ShopState`, so saving and
 restoring are O(1), and a live game costs little more than its last observation.
@@ -50,14 +50,14 @@ def parse_action(action: str) -> tuple[str, str] | None:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ShopState:
-    """All of an episode: what `ShopGame.save` returns. Immutable, so that games may share it.
+    """The state of an episode, which `ShopGame.save` returns. Immutable, so games may share it.
 
     Attributes:
-        goal: what is to be bought; None before the first reset.
-        session: id of the session, which URLs name.
-        page: where the shopper is.
-        observation: what the agent read last.
-        past: what it reads again.
+        goal: the product to buy; None before the first reset.
+        session: id of the session, part of the URLs.
+        page: the present page.
+        observation: the last observation.
+        past: earlier observations and actions that are repeated in observations.
     """
 
     goal: Goal | None = None
@@ -73,11 +73,11 @@ class ShopGame:
     def __init__(self, shop: Shop):
         self._shop = shop
         self._state = ShopState()
-        self._standing: list[Node] | None = None  # what the page shows; made when it is needed
+        self._page_nodes: list[Node] | None = None  # of the present page, made on first use
 
     @property
     def page(self) -> Page:
-        """Where the shopper is."""
+        """The present page."""
         return self._state.page
 
     @property
@@ -87,22 +87,22 @@ class ShopGame:
 
     @property
     def fingerprint(self) -> str:
-        """What the last observation hashes to; an exact replay has the same one at each step."""
+        """Hash of the last observation; an exact replay has the same one at each step."""
         return observation_fingerprint(self._state.observation)
 
     def nodes(self) -> list[Node]:
-        """What the present page shows."""
-        if self._standing is None:
+        """Nodes of the present page."""
+        if self._page_nodes is None:
             goal = self._state.goal
-            self._standing = self._shop.nodes(self._state.page, goal) if goal else []
-        return self._standing
+            self._page_nodes = self._shop.nodes(self._state.page, goal) if goal else []
+        return self._page_nodes
 
     def clickables(self) -> list[str]:
         """Names that can be clicked now, in page order."""
         return list(self._targets())
 
     def admissible(self) -> list[str]:
-        """Actions that lead somewhere now; see the function of that name."""
+        """Actions that have an effect now; `search[words]` represents all searches."""
         return admissible(self._state.page, self.nodes())
 
     def reset(self, task: Task) -> str:
@@ -132,15 +132,15 @@ class ShopGame:
 
     def start(self, goal: Goal, *, session: str) -> str:
         """Open the shop's first page for a goal, in a session of that id."""
-        self._go(ShopState(goal=goal, session=session))
-        return self._read(goal, HOME, None)
+        self._set_state(ShopState(goal=goal, session=session))
+        return self._show(goal, HOME, None)
 
     def step(self, action: str) -> StepResult:
         """Do `search[words]` or `click[name]`.
 
-        What the page does not allow changes nothing. `info` holds `valid`, and after a purchase
-        `reward_parts`. The done page shows the reward, as the original's does; nobody plays on
-        from it.
+        An action that the page does not allow has no effect. `info` holds `valid`, and after a
+        purchase `reward_parts`. The done page shows the reward, as the original's does, after the
+        last message of the agent.
 
         Raises:
             EnvError: the game was not reset, or the goal is one that the reward cannot judge.
@@ -161,35 +161,35 @@ class ShopGame:
             page = dataclasses.replace(page, reward=verdict.total)
             info["reward_parts"] = dataclasses.asdict(verdict)
         return StepResult(
-            observation=self._read(goal, page, action),
+            observation=self._show(goal, page, action),
             reward=page.reward,
             terminated=page.kind is PageKind.DONE,
             info=info,
         )
 
     def save(self) -> ShopState:
-        """The game's state: one immutable value, whatever the catalogue's size."""
+        """Return the state: one immutable value, whatever the size of the catalogue."""
         return self._state
 
     def restore(self, state: ShopState) -> None:
         """Go back to a saved state of any game of the same shop."""
-        self._go(state)
+        self._set_state(state)
 
     def close(self) -> None:
-        """Forget the episode; what is shared stays."""
-        self._go(ShopState())
+        """Drop the episode; the shared shop stays open."""
+        self._set_state(ShopState())
 
-    def _go(self, state: ShopState) -> None:
-        self._state, self._standing = state, None
+    def _set_state(self, state: ShopState) -> None:
+        self._state, self._page_nodes = state, None
 
     def _targets(self) -> pages.Clickables:
         return pages.clickables(self.nodes())
 
-    def _read(self, goal: Goal, page: Page, action: str | None) -> str:
-        """Go to a page by an action, by None at a reset; returns what the agent reads there."""
+    def _show(self, goal: Goal, page: Page, action: str | None) -> str:
+        """Show a page that an action (None: a reset) leads to, and return its observation."""
         shop, view, before = self._shop, self._shop.view, self._state
         if page is not before.page:
-            self._standing = shop.nodes(page, goal)
+            self._page_nodes = shop.nodes(page, goal)
         text = render_page(view.observation_mode, page, self.nodes(), before.session, shop.products)
         if action is None:
             past = history.initial_history(text, observations=view.num_prev_obs)
@@ -226,14 +226,14 @@ class ShopGame:
         return page_after_click(page, argument, target)
 
 
-def admissible(page: Page, standing: Sequence[Node]) -> list[str]:
-    """Actions that lead somewhere from a page on which those nodes stand.
+def admissible(page: Page, nodes: Sequence[Node]) -> list[str]:
+    """Actions that have an effect on a page with these nodes.
 
-    `search[words]` stands for all searches; it is told where there is a search bar, though searches
-    are allowed on every page.
+    `search[words]` represents all searches. It is listed where there is a search bar, as in the
+    original, though searches are allowed on every page.
     """
     search = ["search[words]"] if page.kind is PageKind.INDEX else []
-    names = pages.clickables(standing)
+    names = pages.clickables(nodes)
     return search + [f"click[{name}]" for name in names if name != pages.SEARCH]
 
 

@@ -84,7 +84,7 @@ class _Reader:
                 number += 1
                 if self._take("," + closing, number - 1) == closing:
                     break
-                self._forget()
+                self._shrink_window()
         if self._peek():
             raise self._broken(number, "text after its end")
 
@@ -92,7 +92,7 @@ class _Reader:
         """The next character that is not a space; "" at the end of the file."""
         while True:
             self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]
-            if self._at < len(self._text) or not self._read():
+            if self._at < len(self._text) or not self._extend_window():
                 return self._text[self._at : self._at + 1]
 
     def _take(self, allowed: str, number: int) -> str:
@@ -111,25 +111,25 @@ class _Reader:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
                 # A number may go on behind the window: "-1" may be "-1.5e3".
-                if len(self._text) - end > _ATOM or not self._read():
+                if len(self._text) - end > _ATOM or not self._extend_window():
                     self._at = end
                     return value
             except json.JSONDecodeError as error:
                 # What stays wrong with more text is broken; an open string may just be long.
                 same = before == (error.msg, error.pos) and "Unterminated" not in error.msg
                 same = same and len(self._text) - error.pos > _ATOM
-                if same or len(self._text) - self._at > LONGEST or not self._read():
+                if same or len(self._text) - self._at > LONGEST or not self._extend_window():
                     self._at = error.pos
                     raise self._broken(number, error.msg) from error
                 before = error.msg, error.pos
 
-    def _read(self) -> bool:
+    def _extend_window(self) -> bool:
         """Make the window longer, twice as long from the present place on; False at the end."""
         more = self._file.read(max(CHUNK, len(self._text) - self._at))
         self._text += more
         return bool(more)
 
-    def _forget(self) -> None:
+    def _shrink_window(self) -> None:
         """Drop what was taken, now and then, so that the window stays small."""
         if self._at > CHUNK:
             self._count()

@@ -167,15 +167,15 @@ def page_nodes(
     return [Node("Instruction:"), Node(instruction), _BACK, *body]
 
 
-def clickables(standing: Sequence[Node]) -> Clickables:
-    """What can be clicked among the nodes of a page: its buttons and links, then its options.
+def clickables(nodes: Sequence[Node]) -> Clickables:
+    """Clickables among the nodes of a page: its buttons and links, then its options.
 
-    Buttons and links are named in lower case. A name that stands twice is listed once, and its
-    last bearer is what a click means.
+    Buttons and links are named in lower case. A name that occurs twice is listed once, and a click
+    on it means its last occurrence.
     """
     found: dict[str, ClickTarget] = {}
     options: dict[str, ClickTarget] = {}
-    for text, target in standing:
+    for text, target in nodes:
         if isinstance(target, OptionButton):
             options[text] = target
         elif target is not None:

@@ -190,14 +190,14 @@ class StoredNouns(Mapping[str, Sequence[str]]):
 
     def __init__(self, folder: pathlib.Path):
         self._rows, self._keys = RowReader(folder, "nouns"), KeyIndex(folder, "nouns")
-        self._find = functools.lru_cache(CACHE_SIZE)(self._read)
+        self._find = functools.lru_cache(CACHE_SIZE)(self._find_uncached)
 
     def __getitem__(self, title: str) -> Sequence[str]:
         if (words := self._find(title)) is None:
             raise KeyError(title)
         return words
 
-    def _read(self, title: str) -> tuple[str, ...] | None:
+    def _find_uncached(self, title: str) -> tuple[str, ...] | None:
         for place in self._keys.find(title):
             named, words = self._rows[place]
             if named == title:

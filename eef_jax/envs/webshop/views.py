@@ -80,35 +80,35 @@ def view_options(
 def render_page(
     mode: View,
     page: Page,
-    standing: Sequence[Node],
+    nodes: Sequence[Node],
     session: str,
     products: Sequence[Product],
 ) -> str:
     """A page as an agent reads it.
 
     Args:
-        mode: the way of writing.
+        mode: format of the text.
         page: the page.
-        standing: its nodes (see `pages.page_nodes`).
+        nodes: its text nodes and clickables, from `pages.page_nodes`.
         session: id of the session, which URLs name.
         products: the catalogue.
     """
     match mode:
         case View.TEXT:
-            return render_text(standing)
+            return render_text(nodes)
         case View.URL:
             return page_url(page, session, products)
         case View.TEXT_RICH:
-            return render_text_rich(standing, page_url(page, session, products), page.opened)
+            return render_text_rich(nodes, page_url(page, session, products), page.opened)
 
 
-def render_text(standing: Sequence[Node]) -> str:
+def render_text(nodes: Sequence[Node]) -> str:
     """The nodes of a page, stripped, with `[SEP]` between them."""
-    pieces = ((piece, piece.strip()) for piece, _ in standing)
+    pieces = ((piece, piece.strip()) for piece, _ in nodes)
     return SEPARATOR.join([short for piece, short in pieces if short or _shown(piece)])
 
 
-def render_text_rich(standing: Sequence[Node], address: str, opened: Sequence[int]) -> str:
+def render_text_rich(nodes: Sequence[Node], address: str, opened: Sequence[int]) -> str:
     """The nodes of a page, one to a line, with marks round what can be clicked.
 
     Options are taken for chosen where their value stands in quotes in the URL, as the original
@@ -117,7 +117,7 @@ def render_text_rich(standing: Sequence[Node], address: str, opened: Sequence[in
     """
     lines: list[str] = []
     chosen: list[str] = []
-    for piece, target in standing:
+    for piece, target in nodes:
         if not _shown(piece):
             continue
         said = piece if piece.strip(_HTML_SPACES) else " "

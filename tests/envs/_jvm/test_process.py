@@ -140,7 +140,7 @@ def test_without_java_the_error_says_what_to_install(monkeypatch):
 
 
 def test_without_the_package_the_error_names_the_extra():
-    with pytest.raises(ConfigError, match=r"pip install 'eef-jax\[moon\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '.\[moon\]'"):
         process.find_package("surely_not_installed", extra="moon")
 
 

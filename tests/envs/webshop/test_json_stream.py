@@ -89,8 +89,8 @@ def test_what_is_broken_is_not_read_to_the_end(tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(
         json_stream._Reader,
-        "_read",
-        lambda self, keep=json_stream._Reader._read: read.append(1) or keep(self),
+        "_extend_window",
+        lambda self, keep=json_stream._Reader._extend_window: read.append(1) or keep(self),
     )
     with pytest.raises(DataError, match="line 1, record 1"):
         list(json_stream.iter_records(path, list, "x"))

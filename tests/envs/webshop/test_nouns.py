@@ -40,7 +40,7 @@ def test_titles_are_told_once(tmp_path):
 
 def test_a_missing_spacy_or_model_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "spacy", None)
-    with pytest.raises(ConfigError, match=r"eef-jax\[webshop-import\]"):
+    with pytest.raises(ConfigError, match=r"pip install -e '.\[webshop-import\]'"):
         nouns.load_tagger("en_core_web_sm")
 
     def load(name, exclude):

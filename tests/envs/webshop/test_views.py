@@ -33,8 +33,8 @@ def test_nodes_of_spaces_alone_show_unless_they_break_a_line(piece, short, line)
 
 
 def test_an_option_is_chosen_where_its_value_stands_in_quotes_in_the_address():
-    standing = [Node("color"), Node("red", OptionButton("color")), Node('6"', OptionButton("size"))]
-    rich = render_text_rich(standing, 'http://x/{"other": "red", "size": "6\\""}', ())
+    nodes = [Node("color"), Node("red", OptionButton("color")), Node('6"', OptionButton("size"))]
+    rich = render_text_rich(nodes, 'http://x/{"other": "red", "size": "6\\""}', ())
     assert rich == (
         "You have clicked red.\ncolor\n"
         "  [clicked button] red [clicked button_]\n"
