@@ -1,52 +1,23 @@
 """Chat rendering that only ever appends: the ids of a turn are a prefix of the ids of the next.
 
-A chat template is reduced to frames: for each message the fixed text before and after its content.
-Frames are found by rendering marker contents in the form messages have as history, so any template
-works that is prefix-stable there (a later message does not change the text before it) and writes
-contents verbatim or stripped; others are refused when the tokenizer is loaded. Each message is
-tokenized separately and sampled ids are kept as they were sampled, so that history is never decoded
-and encoded again: what a template would drop from earlier turns (Qwen3: their thinking) stays.
+A chat template is reduced to `frames`. What an assistant's messages leave between them (the end of
+a turn, observations, the next prompt) is tokenized as it is in the whole conversation, and sampled
+ids are kept as they were sampled, so that history is never decoded and encoded again: what a
+template would drop from earlier turns (Qwen3: their thinking) stays.
 """
 
-import dataclasses
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from eef_jax.errors import PolicyError
+from eef_jax.errors import ConfigError
 from eef_jax.text import tokenizer as tokenizer_lib
+from eef_jax.text.frames import Frames
+from eef_jax.text.segments import Piece, Segments
 from eef_jax.types import Message, Role
 
-_MARKER = re.compile("\ue000(\\d+)\ue001")  # private use: no template trims or rewrites these
-# How a template treats a content's outer white space, by its rendering of " content ".
-_STRIPS: dict[str, Callable[[str], str]] = {
-    " {} ": str,
-    "{}": str.strip,
-    "{} ": str.lstrip,
-    " {}": str.rstrip,
-}
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Frame:
-    """The fixed text around a message's content.
-
-    Attributes:
-        head: ids between the previous message and the content; of an assistant's message, the
-            generation prompt.
-        lead: text that an assistant's message begins with (a space, in some templates).
-        end: ids that end an assistant's turn, up to and including the first special token.
-        text: the conversation with marker contents, up to the end of this message.
-        strip: strips a content's outer white space as the template does.
-    """
-
-    head: tuple[int, ...]
-    lead: str
-    end: tuple[int, ...]
-    text: str
-    strip: Callable[[str], str]
+_TURNS: tuple[Role, ...] = ("user", "assistant", "user", "assistant")
 
 
 class ChatTokenizer:
@@ -62,7 +33,7 @@ class ChatTokenizer:
         fingerprint: hash of tokenizer and template; sampled ids are valid under equal ones only.
         stop_ids: ids that end an assistant's message: the template's end of turn, the tokenizer's
             end of sequence, and what the generation config names.
-        vocab_size: number of ids.
+        vocab_size: one more than the largest id.
     """
 
     def __init__(self, tokenizer: tokenizer_lib.Tokenizer):
@@ -74,16 +45,23 @@ class ChatTokenizer:
         self.tokenizer = tokenizer
         self.fingerprint = tokenizer.fingerprint
         self.vocab_size = tokenizer.vocab_size
-        self._frames: dict[tuple[Role, ...], tuple[_Frame, ...]] = {(): ()}
-        self._merges_system = False
-        self._check_system()
-        end = self._frame(("user", "assistant", "user", "assistant"))[-1].end
-        stops = (end[-1], tokenizer.eos_id, *tokenizer.stop_ids)
+        self._frames = Frames(tokenizer)
+        end = self._frames.of(_TURNS)[-1].end
+        turn_end = tokenizer.encode(end, special=True)[-1]
+        stops = (turn_end, tokenizer.eos_id, *tokenizer.stop_ids)
         self.stop_ids = tuple(dict.fromkeys(stop for stop in stops if stop is not None))
+        self._written = self._written_tokens()
+        # Blank tokens are ordinary text (Gemma has some for empty lines), and so is a token of the
+        # vocabulary that a generation config stops at.
+        control = {*tokenizer.special, *self._written, *self.stop_ids} & tokenizer.added.keys()
+        self._control = {i: tokenizer.added[i] for i in control if tokenizer.added[i].strip()}
+        self._segments = Segments(tokenizer, self._control)
+        self._turn_end = tokenizer.added[turn_end]
+        self._end_ids = self._segments.encode("x", ((end, False),))
 
     @classmethod
     def load(cls, path: str | Path) -> "ChatTokenizer":
-        """Read a Hugging Face tokenizer folder (`tokenizer.json`, `tokenizer_config.json`)."""
+        """Read a Hugging Face tokenizer folder; its errors are those of `tokenizer.load`."""
         return cls(tokenizer_lib.load(path))
 
     def prompt(
@@ -96,12 +74,10 @@ class ChatTokenizer:
             tokens: for each message the ids it was sampled as (empty: encode its content).
 
         Returns:
-            int32[t]; a prefix of the ids of every longer conversation with the same beginning.
+            int32[t]; a prefix of the ids of every longer conversation with the same beginning and
+            an assistant's message next.
         """
-        ids, _ = self.example(messages, tokens)
-        roles = tuple(message.role for message in messages)
-        head = self._frame((*roles, "assistant"))[-1].head
-        return np.concatenate([ids, np.asarray(head, np.int32)])
+        return self._render(messages, tokens, generate=True)[0]
 
     def example(
         self, messages: Sequence[Message], tokens: Sequence[Sequence[int]] | None = None
@@ -117,144 +93,89 @@ class ChatTokenizer:
             speaker: int32[t]; for tokens that the assistant generates (content and end-of-turn
                 token) the index of the message in `messages`, else -1.
         """
-        sampled = tokens if tokens is not None else ((),) * len(messages)
-        frames = self._frame(tuple(message.role for message in messages))
-        ids: list[int] = []
-        speaker: list[int] = []
-        for index, (message, kept, frame) in enumerate(zip(messages, sampled, frames, strict=True)):
-            body = self._body(message, kept, frame)
-            ids += [*frame.head, *body]
-            owner = index if message.role == "assistant" else -1
-            speaker += [-1] * len(frame.head) + [owner] * len(body)
-        return np.asarray(ids, np.int32), np.asarray(speaker, np.int32)
+        return self._render(messages, tokens, generate=False)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids without special tokens."""
-        return self.tokenizer.decode(ids)
+        """Return the text of ids without control tokens."""
+        return self.tokenizer.decode([i for i in ids if i not in self._control])
 
-    def _body(self, message: Message, kept: Sequence[int], frame: _Frame) -> tuple[int, ...]:
-        """Ids of content and end of turn; sampled ids are kept, only a missing end is added."""
-        if kept:
-            return tuple(kept) + (() if kept[-1] in self.stop_ids else frame.end)
-        content = frame.lead + frame.strip(message.content)
-        return self.tokenizer.encode(content) + frame.end
+    def check_vocabulary(self, rows: int) -> None:
+        """Refuse a model whose embedding has no row for some id that a conversation may contain.
 
-    def _check_system(self) -> None:
-        """Find out whether the template renders a system message in a fixed place.
+        Special tokens that the template does not write are never encoded (Gemma 3's for images).
 
-        If it does not, the system message is prepended to the first user message, as Gemma 3's
-        template does.
+        Args:
+            rows: rows of the model's embedding, `vocab_size` of its config.
+
+        Raises:
+            ConfigError: the tokenizer has such an id.
         """
-        roles: tuple[Role, ...] = ("system", "user", "assistant", "user", "assistant")
-        try:
-            self._frame(roles)
-        except PolicyError:
-            self._frames = {(): ()}
-            self._merges_system = True
-
-    def _frame(self, roles: tuple[Role, ...]) -> tuple[_Frame, ...]:
-        """Frames of a conversation with these roles; measured once for each sequence of roles."""
-        if roles not in self._frames:
-            known = self._frame(roles[:-1])
-            self._frames[roles] = (*known, self._measure(roles, known))
-        return self._frames[roles]
-
-    def _measure(self, roles: tuple[Role, ...], known: tuple[_Frame, ...]) -> _Frame:
-        """The frame of the last message, as the template renders it before a user message.
-
-        Templates may render a conversation's last message differently; in history it is fixed.
-        """
-        place, last = len(roles) - 1, roles[-1]
-        before = known[-1].text if known else ""
-        probe: tuple[Role, ...] = () if last == "user" else ("user",)
-        text = self._render(roles + probe)
-        _check_prefix(before, text, f"adding message {place} ({last})")
-        markers = list(_MARKER.finditer(text))
-        order = [int(found[1]) for found in markers]
-        if order != list(range(len(roles + probe))):
-            raise PolicyError(
-                f"the chat template writes the content of message {place} ({last}) "
-                f"{order.count(place)} times, expected each message's once and in order: "
-                f"{text[len(before) :]!r}; use another template"
+        never = self.tokenizer.special.keys() - self._written
+        beyond = sorted(i for i in self.tokenizer.ids if i >= rows and i not in never)
+        if beyond:
+            raise ConfigError(
+                f"the tokenizer has {len(beyond)} ids from {beyond[0]} to {beyond[-1]} for which "
+                f"the model has no row: its vocab_size is {rows}. Tokenizer and weights are not of "
+                "one model, or tokens were added and the embedding was not resized: use a folder "
+                "in which both fit"
             )
-        start, stop = markers[place].span()
-        head, lead, end = text[len(before) : start], "", ""
-        if last == "assistant":
-            head, lead = self._generation_prompt(roles, before, head)
-            end = self._turn_end(roles)
-            _check_prefix(text[:stop] + end, text, f"answering message {place} ({last})")
-        return _Frame(
-            head=self.tokenizer.encode(head, special=True),
-            lead=lead,
-            end=self.tokenizer.encode(end, special=True),
-            text=text[:stop] + end,
-            strip=self._strip(roles + probe, place, text),
-        )
-
-    def _generation_prompt(
-        self, roles: tuple[Role, ...], before: str, head: str
-    ) -> tuple[str, str]:
-        """The generation prompt, and the text between it and an assistant's content."""
-        if len(roles) == 1:
-            return head, ""
-        prompted = self._render(roles[:-1], generate=True)
-        _check_prefix(before, prompted, f"the generation prompt of message {len(roles) - 1}")
-        prompt = prompted[len(before) :]
-        lead = head.removeprefix(prompt)
-        if not head.startswith(prompt) or lead.strip():
-            raise PolicyError(
-                f"the generation prompt {prompt!r} differs from how the chat template begins an "
-                f"assistant's message in history, {head!r}: sampled ids could not be kept; use "
-                "another template"
-            )
-        return prompt, lead
-
-    def _turn_end(self, roles: tuple[Role, ...]) -> str:
-        """The text after an assistant's content, up to and including the first special token."""
-        tail = self._render(roles).rpartition(_marker(len(roles) - 1))[2]
-        ends = [tail.find(text) + len(text) for text in self.tokenizer.special_text if text in tail]
-        if not ends:
-            raise PolicyError(
-                "the chat template ends an assistant's message without a special token, so the end "
-                "of a turn cannot be detected; use a template with an end-of-turn token"
-            )
-        return tail[: min(ends)]
-
-    def _strip(self, roles: tuple[Role, ...], place: int, text: str) -> Callable[[str], str]:
-        marker = _marker(place)
-        padded = self._render(roles, pad=place)
-        for form, strip in _STRIPS.items():
-            if padded == text.replace(marker, form.format(marker)):
-                return strip
-        raise PolicyError(
-            "the chat template rewrites contents (more than stripping white space): with "
-            f"{' ' + marker + ' '!r} in {text!r} it gives {padded!r}; use another template"
-        )
 
     def _render(
-        self, roles: Sequence[Role], *, generate: bool = False, pad: int | None = None
-    ) -> str:
-        contents = [f" {_marker(i)} " if i == pad else _marker(i) for i in range(len(roles))]
-        messages = [{"role": r, "content": c} for r, c in zip(roles, contents, strict=True)]
-        if self._merges_system and roles[:2] == ("system", "user"):
-            system, user, *rest = messages
-            joined = f"{system['content']}\n\n{user['content']}"
-            messages = [{"role": "user", "content": joined}, *rest]
-        return self.tokenizer.template(messages, generate=generate)
+        self,
+        messages: Sequence[Message],
+        tokens: Sequence[Sequence[int]] | None,
+        *,
+        generate: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and speakers of a conversation, as `example`; with the generation prompt or not."""
+        sampled = tokens if tokens is not None else ((),) * len(messages)
+        roles = [message.role for message in messages]
+        frames = self._frames.of([*roles, "assistant"] if generate else roles)
+        ids: list[int] = []
+        speaker: list[int] = []
+        before = ""  # the last control token of what is encoded
+        pieces: list[Piece] = []  # what follows it and is not encoded yet
+        for index, (message, kept) in enumerate(zip(messages, sampled, strict=True)):
+            frame, content = frames[index], frames[index].strip(message.content)
+            pieces.append((frame.head, False))
+            if message.role != "assistant":
+                pieces.append((content, True))
+                continue
+            prompt = self._segments.encode(before, tuple(pieces))
+            body = self._sampled(kept)
+            if not kept:
+                said = ((frame.lead, False), (content, True), (frame.end, False))
+                body = self._segments.encode(self._context(before, pieces), said)
+            ids += [*prompt, *body]
+            speaker += [-1] * len(prompt) + [index] * len(body)
+            before, pieces = self._turn_end, []
+        if generate:
+            pieces.append((frames[-1].head, False))
+        rest = self._segments.encode(before, tuple(pieces))
+        return (
+            np.asarray([*ids, *rest], np.int32),
+            np.asarray(speaker + [-1] * len(rest), np.int32),
+        )
 
+    def _sampled(self, kept: Sequence[int]) -> tuple[int, ...]:
+        """Sampled ids as they are; only a missing end of turn is added."""
+        return tuple(kept) + (() if kept and kept[-1] in self.stop_ids else self._end_ids)
 
-def _marker(index: int) -> str:
-    return f"\ue000{index}\ue001"
+    def _context(self, before: str, pieces: Sequence[Piece]) -> str:
+        """What an assistant's tokens depend on: the text from the last control token on.
 
+        It begins in the generation prompt, or, in templates whose roles are ordinary text, where
+        the assistant's last turn ended.
+        """
+        prompt = self._segments.from_last_control(pieces[-1][0])
+        return before + "".join(text for text, _ in pieces) if prompt is None else prompt
 
-def _check_prefix(before: str, after: str, action: str) -> None:
-    if after.startswith(before):
-        return
-    at = next(
-        (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), len(after)
-    )
-    raise PolicyError(
-        f"the chat template is not prefix-stable: {action} changes the text before it from "
-        f"{before[at : at + 60]!r} to {after[at : at + 60]!r}; KV caches and sampled ids could not "
-        "be kept across turns, use a template that only appends"
-    )
+    def _written_tokens(self) -> frozenset[int]:
+        """The added tokens that the template writes."""
+        texts = [
+            frame.text
+            for roles in (_TURNS, ("system", *_TURNS))
+            for frame in self._frames.of(roles)
+        ]
+        ids = {i for text in texts for i in self.tokenizer.encode(text, special=True)}
+        return frozenset(ids & self.tokenizer.added.keys())

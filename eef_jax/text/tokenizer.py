@@ -1,27 +1,30 @@
-"""A tokenizer from a Hugging Face folder: text to ids, ids to text, and its chat template.
+"""A tokenizer as transformers reads it: text to ids, ids to text, and its chat template.
 
-It reads `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` with the libraries
-`tokenizers` and `jinja2` alone: `transformers` is slow to import and its AutoTokenizer loads torch
-where torch is installed.
+transformers is imported when the first tokenizer is read (seconds), never by importing a module of
+this package. It needs no torch; where torch is installed it may get imported.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import jinja2.ext
-import jinja2.sandbox
-import tokenizers
-
 from eef_jax.errors import DataError, PolicyError
 from eef_jax.storage import files
+from eef_jax.text import trial
 
-_FILES = ("*.json", "*.jinja", "*.model", "*.txt")  # of a model folder, without its weights
-_SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
+# Of a model folder, without its weights.
+_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
+# A fixed date: the current one would give the same input other ids every day. As a macro it hides
+# transformers' function of this name.
+_DATE = "{% macro strftime_now(format) %}1 Jan 2025{% endmacro %}"
+_GENERATION = "generation_config.json"
+# The names that the fingerprint covers.
+_NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 class Tokenizer:
@@ -29,63 +32,70 @@ class Tokenizer:
 
     Attributes:
         fingerprint: hash of vocabulary, merges and template; equal ids are equal text under it.
-        vocab_size: number of ids, added tokens included.
+        ids: all ids, added tokens included.
+        vocab_size: one more than the largest id.
         eos_id: id of the end-of-sequence token, None without one.
-        special_ids: ids of special tokens, which plain text never encodes to.
-        special_text: texts of the special tokens.
+        special: from id to text, the tokens that transformers calls special, without the one for
+            unknown text.
+        added: from id to text, all tokens that are found in text before the vocabulary is used;
+            includes `special`.
         stop_ids: ids at which the generation config ends a message, in addition to `eos_id`.
     """
 
-    def __init__(
-        self,
-        backend: tokenizers.Tokenizer,
-        *,
-        template: str,
-        special: Mapping[str, str] | None = None,
-        stop_ids: Sequence[int] = (),
-    ):
-        """Wrap a backend.
+    def __init__(self, backend: Any, *, stop_ids: Sequence[int] = ()):
+        """Wrap a tokenizer.
 
         Args:
-            backend: the `tokenizers` object.
-            template: Jinja source of the chat template.
-            special: from names such as `bos_token`, which templates use, to the token's text.
+            backend: a fast tokenizer of transformers, with a chat template.
             stop_ids: ids that end a generation according to the generation config.
+
+        Raises:
+            DataError: it is not a fast tokenizer or has no chat template.
         """
+        if not getattr(backend, "is_fast", False):
+            raise DataError(
+                f"the tokenizer is a {type(backend).__name__}, which has no tokenizer.json: save "
+                "it in its fast form"
+            )
         self._backend = backend
-        # Padding and truncation stored in tokenizer.json would silently change ids.
-        backend.no_padding()
-        backend.no_truncation()
-        self._special = dict(special or {})
-        self._template = _environment().from_string(template)
-        added = backend.get_added_tokens_decoder()
-        self.special_ids = frozenset(i for i, token in added.items() if token.special)
-        self.special_text = tuple(token.content for token in added.values() if token.special)
+        self._template = _chat_template(backend)
+        self.added = {i: str(token) for i, token in backend.added_tokens_decoder.items()}
+        self.special = {
+            i: text
+            for i, text in self.added.items()
+            if (backend.added_tokens_decoder[i].special or i in backend.all_special_ids)
+            and i != backend.unk_token_id
+        }
         self.stop_ids = tuple(stop_ids)
-        self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
-        eos = self._special.get("eos_token")
-        self.eos_id = backend.token_to_id(eos) if eos else None
-        content = json.dumps(
-            [json.loads(backend.to_str()), template, sorted(self._special.items())]
-        )
-        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
+        self.ids = frozenset(backend.get_vocab().values())
+        self.vocab_size = 1 + max(self.ids)
+        self.eos_id: int | None = backend.eos_token_id
+        self.fingerprint = self._fingerprint()
         # Observations repeat among the forks of one trajectory.
         self.encode = functools.lru_cache(maxsize=8192)(self._encode)
 
     def _encode(self, text: str, *, special: bool = False) -> tuple[int, ...]:
-        """Encode text.
+        """Encode text. Halves of surrogate pairs, which are no characters, become U+FFFD.
 
         Args:
             text: any text.
-            special: whether special tokens spelled out in `text` become their ids. False for text
-                of users and simulators: a page that contains `<|end|>` must not end a message.
+            special: whether special tokens spelled out in `text` become their ids. False is not
+                enough for text of others: added tokens that are not special are always found, and a
+                vocabulary may contain a special token's text (`chat` checks the ids).
         """
-        self._backend.encode_special_tokens = not special
-        return tuple(self._backend.encode(text, add_special_tokens=False).ids)
+        encoded = self._backend(
+            without_surrogates(text),
+            add_special_tokens=False,
+            split_special_tokens=not special,
+            return_attention_mask=False,
+            verbose=False,  # of texts longer than the model's context
+        )
+        return tuple(encoded["input_ids"])
 
     def decode(self, ids: Sequence[int]) -> str:
         """Decode ids to text without the special tokens."""
-        return self._backend.decode(list(ids), skip_special_tokens=True)
+        # Without transformers' cleaning up, which removes spaces before punctuation.
+        return self._backend.backend_tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def template(self, messages: Sequence[Mapping[str, str]], *, generate: bool) -> str:
         """Render a conversation with the chat template.
@@ -98,111 +108,123 @@ class Tokenizer:
             PolicyError: the template refuses the conversation.
         """
         try:
-            return self._template.render(
-                messages=list(messages), add_generation_prompt=generate, **self._special
+            return self._backend.apply_chat_template(
+                [dict(message) for message in messages],
+                chat_template=self._template,
+                add_generation_prompt=generate,
+                tokenize=False,
             )
-        except jinja2.TemplateError as error:
+        except Exception as error:  # a template can raise what any program can
             roles = ", ".join(message["role"] for message in messages)
             raise PolicyError(
                 f"the chat template refuses a conversation of the roles ({roles}): {error}; "
                 "change the environment's prompt or the model"
             ) from error
 
+    def try_template(self) -> None:
+        """Render the template for the first time, in a child process with limits.
+
+        Raises:
+            PolicyError: it does not end, needs too much memory, or writes too much.
+        """
+        trial.check(self._template, self._backend.special_tokens_map)
+
+    def _fingerprint(self) -> str:
+        backend = json.loads(self._backend.backend_tokenizer.to_str())
+        # These have no part in the ids.
+        backend |= {"padding": None, "truncation": None, "post_processor": None}
+        named = self._backend.special_tokens_map
+        special = sorted((name, named[name]) for name in _NAMED if name in named)
+        content = json.dumps([backend, self._template, special])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
 
 def load(path: str | Path) -> Tokenizer:
     """Read a Hugging Face tokenizer folder.
 
     Args:
-        path: folder, local or on gs://, with `tokenizer.json`, `tokenizer_config.json`,
-            `chat_template.jinja` unless the config has a `chat_template`, and optionally
-            `generation_config.json`.
+        path: folder, local or on gs://, with a tokenizer that transformers reads, a chat template,
+            and optionally `generation_config.json`.
 
     Raises:
         DataError: a file is missing or damaged, or there is no chat template.
+        PolicyError: the chat template does not end, or writes too much.
     """
     folder = files.local_copy(path, only=_FILES)
-    config = _json(folder / "tokenizer_config.json")
-    source = folder / "tokenizer.json"
-    if not source.is_file():
+    if not folder.is_dir():
         raise DataError(
-            f"{source} is missing: save the tokenizer in its fast form (tokenizer.json)"
+            f"{folder} is not a folder: expected a Hugging Face folder with a tokenizer"
         )
+    with _quiet():
+        from transformers import AutoTokenizer
     try:
-        backend = tokenizers.Tokenizer.from_file(str(source))
-    except Exception as error:  # the library raises bare Exception
-        raise DataError(f"{source} cannot be read as a tokenizer: {error}") from error
-    special = {name: _content(config[name]) for name in _SPECIAL if config.get(name)}
-    stops = _stop_ids(folder / "generation_config.json", backend)
-    template = _chat_template(folder, config)
-    return Tokenizer(backend, template=template, special=special, stop_ids=stops)
+        backend = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # transformers and tokenizers raise many kinds, bare Exception too
+        raise DataError(
+            f"{folder} cannot be read as a tokenizer: {error}; a folder with tokenizer.json and "
+            "tokenizer_config.json is expected"
+        ) from error
+    try:
+        tokenizer = Tokenizer(backend, stop_ids=_stop_ids(folder, backend))
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from error
+    tokenizer.try_template()
+    return tokenizer
 
 
-def _stop_ids(file: Path, backend: tokenizers.Tokenizer) -> tuple[int, ...]:
-    """The ids that end a generation: the config names one id or several."""
-    if not file.is_file():
+def without_surrogates(text: str) -> str:
+    """Text with each half of a surrogate pair joined to its other half, or replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _stop_ids(folder: Path, backend: Any) -> tuple[int, ...]:
+    """The ids that end a generation: the generation config names one id or several."""
+    if not (folder / _GENERATION).is_file():
         return ()
-    named = _json(file).get("eos_token_id")
+    from transformers import GenerationConfig
+
+    try:
+        named = GenerationConfig.from_pretrained(str(folder), local_files_only=True).eos_token_id
+    except Exception as error:  # OSError, or what a field's check raises
+        raise DataError(f"its {_GENERATION} cannot be read: {error}") from error
     stops = named if isinstance(named, list) else [] if named is None else [named]
+    known = frozenset(backend.get_vocab().values())
     for stop in stops:
-        if not isinstance(stop, int) or backend.id_to_token(stop) is None:
+        if stop not in known:
             raise DataError(
-                f"{file} names the stop token {stop!r} (eos_token_id), which the tokenizer does "
-                "not have: both files must be of one model, copy them again"
+                f"its {_GENERATION} names the stop token {stop!r} (eos_token_id), which the "
+                "tokenizer does not have: both files must be of one model, copy them again"
             )
     return tuple(stops)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _chat_template(backend: Any) -> str:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        template = backend.get_chat_template()
+    except ValueError as error:
         raise DataError(
-            f"{path} cannot be read ({error}); a Hugging Face tokenizer folder is expected"
-        ) from error
-
-
-def _content(token: str | Mapping[str, str]) -> str:
-    return token if isinstance(token, str) else token["content"]
-
-
-def _chat_template(folder: Path, config: Mapping[str, Any]) -> str:
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    template = config.get("chat_template")
-    if isinstance(template, list):  # several named templates
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
-    if not template:
-        raise DataError(
-            f"{folder} has no chat template (neither chat_template.jinja nor `chat_template` in "
+            "there is no chat template (neither chat_template.jinja nor `chat_template` in "
             "tokenizer_config.json): take an instruction-tuned model's folder or add the file"
-        )
-    return template
+        ) from error
+    return _DATE + template if "strftime_now" in template else template
 
 
-def _environment() -> jinja2.Environment:
-    """The Jinja dialect in which Hugging Face chat templates are written."""
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-    )
-    environment.filters["tojson"] = lambda value, indent=None: json.dumps(
-        value, ensure_ascii=False, indent=indent
-    )
-    environment.globals["raise_exception"] = _refuse
-    # A fixed date: the current one would give the same input other ids every day.
-    environment.globals["strftime_now"] = lambda format: "1 Jan 2025"
-    return environment
-
-
-def _refuse(message: str) -> None:
-    raise jinja2.TemplateError(message)
-
-
-class _Generation(jinja2.ext.Extension):
-    """The `{% generation %}` block of some templates only annotates text: render it unchanged."""
-
-    tags = {"generation"}  # noqa: RUF012 (jinja2 reads it from the class)
-
-    def parse(self, parser: Any) -> Any:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from advising to install torch when it is imported."""
+    name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -1,15 +1,16 @@
 """Chat rendering: only appends, keeps sampled ids, marks who spoke, refuses what it cannot keep."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 
-from eef_jax.errors import PolicyError
+from eef_jax.errors import ConfigError, PolicyError
 from eef_jax.text import tokenizer as tokenizer_lib
 from eef_jax.text.chat import ChatTokenizer
 from eef_jax.types import Message
-from tests.text import toys
+from tests.text import shapes, toys
 
 CONVERSATION = tuple(
     Message(role=role, content=content)
@@ -40,7 +41,7 @@ def test_rendered_text_is_the_templates_own(template):
     ids = ChatTokenizer(tokenizer).prompt(plain)
     said = [{"role": m.role, "content": m.content} for m in plain]
     text = tokenizer.template(said, generate=True)
-    assert tokenizer._backend.decode(ids.tolist(), skip_special_tokens=False) == text
+    assert toys.spelled(tokenizer, ids) == text
 
 
 @pytest.mark.parametrize("template", STABLE)
@@ -76,7 +77,7 @@ def test_prompts_of_released_models_are_what_their_templates_write(name, system)
     if system and name in ("mistral", "gemma2"):  # no place for it, or one that moves
         said[:2] = [{"role": "user", "content": "be brief\n\nyou see a red door"}]
     ids = chat.prompt(conversation)
-    written = tokenizer._backend.decode(ids.tolist(), skip_special_tokens=False)
+    written = toys.spelled(tokenizer, ids)
     assert written == tokenizer.template(said, generate=True)
     first = chat.prompt(conversation[: len(system) + 1])
     np.testing.assert_array_equal(ids[: len(first)], first)
@@ -86,9 +87,7 @@ def test_thinking_that_was_sampled_stays_though_qwen3_would_drop_it():
     chat = ChatTokenizer(toys.tokenizer(toys.QWEN3))
     thought = chat.tokenizer.encode("<think>\na door\n</think>\n\ngo left")
     sampled = ((), (*thought, chat.stop_ids[0]), ())
-    text = chat.tokenizer._backend.decode(
-        chat.prompt(PLAIN[:3], sampled).tolist(), skip_special_tokens=False
-    )
+    text = toys.spelled(chat.tokenizer, chat.prompt(PLAIN[:3], sampled))
     assert "<think>\na door\n</think>\n\ngo left<|im_end|>" in text
     # What an expert said has no thinking, like all history of this template.
     ids, speaker = chat.example(PLAIN[:2])
@@ -157,10 +156,56 @@ def test_a_template_that_refuses_roles_says_so():
 
 
 def test_stops_are_the_end_of_turn_the_tokenizers_and_the_generation_configs():
-    plain = toys.tokenizer(toys.NANO)
-    named = tokenizer_lib.Tokenizer(
-        plain._backend, template=toys.NANO, special={"eos_token": "</s>"}, stop_ids=(5, 3)
-    )
-    end, eos = (plain.encode(text, special=True)[0] for text in ("<|end|>", "</s>"))
-    assert ChatTokenizer(named).stop_ids == (end, eos, 5)
-    assert end == 3
+    # The end of turn and the end of sequence are two tokens here.
+    tokenizer = toys.tokenizer(toys.CHATML.replace("<|im_end|>", "<|system|>"), stop_ids=(5, 2))
+    end = tokenizer.encode("<|system|>", special=True)[0]
+    assert ChatTokenizer(tokenizer).stop_ids == (end, tokenizer.eos_id, 5, 2)
+
+
+EXPECTED = json.loads(shapes.EXPECTED.read_text())
+RECORDED = tuple(Message(role=role, content=content) for role, content in shapes.CONVERSATION)
+
+
+@pytest.fixture(params=sorted(shapes.SHAPES))
+def shaped(request, tmp_path):
+    """A tokenizer of each shape, and what transformers gives for the conversation."""
+    return ChatTokenizer.load(shapes.make(request.param, tmp_path)), EXPECTED[request.param]
+
+
+def test_every_turns_prompt_is_what_transformers_gives_for_the_whole_conversation(shaped):
+    chat, expected = shaped
+    for turn, prompt in zip((1, 3, 5, 7), expected["prompts"], strict=True):
+        assert chat.prompt(RECORDED[:turn]).tolist() == prompt
+
+
+def test_ids_and_masks_are_what_transformers_gives_for_the_whole_conversation(shaped):
+    chat, expected = shaped
+    ids, speaker = chat.example(RECORDED[:6])
+    assert ids.tolist() == expected["ids"][: len(ids)]
+    assert np.flatnonzero(speaker >= 0).tolist() == expected["learned"]
+
+
+def test_sampled_ids_round_trip(shaped):
+    chat, expected = shaped
+    ids, speaker = chat.example(RECORDED[:6])
+    sampled = [tuple(ids[speaker == index].tolist()) for index in range(6)]
+    for message, said in zip(RECORDED, sampled, strict=False):
+        if said:
+            assert chat.decode(said).strip() == message.content
+    assert chat.prompt(RECORDED, [*sampled, ()]).tolist() == expected["prompts"][-1]
+
+
+def test_a_tokenizer_with_more_ids_than_rows_is_refused():
+    chat = ChatTokenizer(toys.tokenizer())
+    chat.check_vocabulary(chat.vocab_size)
+    with pytest.raises(ConfigError, match=r"1 ids from \d+ to \d+ .*vocab_size is"):
+        chat.check_vocabulary(chat.vocab_size - 1)
+
+
+def test_special_tokens_that_no_conversation_contains_need_no_row():
+    wrapped = toys.tokenizer()._backend
+    wrapped.add_tokens(["<image>"], special_tokens=True)
+    chat = ChatTokenizer(tokenizer_lib.Tokenizer(wrapped))
+    chat.check_vocabulary(chat.vocab_size - 1)
+    ids = chat.prompt((Message(role="user", content="an <image> of it"),))
+    assert ids.max() < chat.vocab_size - 1

@@ -1,4 +1,4 @@
-"""Reading tokenizer folders: a round trip, the parity with transformers, and damaged folders."""
+"""Reading tokenizer folders: a round trip, templates as transformers renders them, damage."""
 
 import json
 
@@ -13,12 +13,7 @@ TEXT = "you see a red door, click[buy now] — 42"
 
 @pytest.fixture
 def folder(tmp_path):
-    toys.tokenizer()._backend.save(str(tmp_path / "tokenizer.json"))
-    config = {
-        "eos_token": {"__type": "AddedToken", "content": "<|end|>"},
-        "chat_template": toys.CHATML,
-    }
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    toys.tokenizer(toys.CHATML)._backend.save_pretrained(tmp_path)
     return tmp_path
 
 
@@ -26,7 +21,7 @@ def test_a_folder_loads_and_round_trips(folder):
     loaded = tokenizer_lib.load(folder)
     assert loaded.encode(TEXT) == toys.tokenizer().encode(TEXT)
     assert loaded.decode(loaded.encode(TEXT)) == TEXT
-    assert loaded.eos_id in loaded.special_ids
+    assert loaded.eos_id in loaded.special
 
 
 def test_the_template_file_comes_before_the_config(folder):
@@ -37,27 +32,31 @@ def test_the_template_file_comes_before_the_config(folder):
     assert loaded.fingerprint != by_config
 
 
-def test_blocks_of_hugging_face_templates_render(folder):
-    marked = (
-        "{% for m in messages %}{% generation %}{{ m['content'] }}{% endgeneration %}{% endfor %}"
+def test_a_date_is_the_same_every_day():
+    written = toys.tokenizer("{{ strftime_now('%d %b %Y') }}").template(
+        [{"role": "user", "content": "x"}], generate=False
     )
-    (folder / "chat_template.jinja").write_text(marked)
-    assert (
-        tokenizer_lib.load(folder).template([{"role": "user", "content": "x"}], generate=True)
-        == "x"
-    )
+    assert written == "1 Jan 2025"
 
 
-def test_ids_equal_those_of_transformers(folder):
-    transformers = pytest.importorskip("transformers")
-    theirs = transformers.PreTrainedTokenizerFast.from_pretrained(str(folder))
-    messages = [{"role": "user", "content": TEXT}, {"role": "assistant", "content": "go left"}]
-    ours = tokenizer_lib.load(folder)
-    rendered = ours.template(messages, generate=True)
-    assert rendered == theirs.apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=False
-    )
-    assert list(ours.encode(rendered, special=True)) == theirs.encode(rendered)
+def test_no_tools_are_none_as_in_transformers():
+    template = "{{ 'none' if tools is none else 'some' }}"
+    said = [{"role": "user", "content": "x"}]
+    assert toys.tokenizer(template).template(said, generate=False) == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "same"), [("a\ud83d b", "a\ufffd b"), ("\ude00\ud83d\ude00", "\ufffd\U0001f600")]
+)
+def test_half_an_emoji_is_a_replacement_character(text, same):
+    tokenizer = toys.tokenizer()
+    assert tokenizer.encode(text) == tokenizer.encode(same)
+    assert tokenizer.decode(tokenizer.encode(text)) == same
+
+
+def test_spaces_before_punctuation_are_kept():
+    tokenizer = toys.tokenizer()
+    assert tokenizer.decode(tokenizer.encode("go left . now , ok")) == "go left . now , ok"
 
 
 @pytest.mark.parametrize(("named", "stops"), [(7, (7,)), ([7, 2], (7, 2)), (None, ())])
@@ -69,18 +68,23 @@ def test_stop_tokens_come_from_the_generation_config(folder, named, stops):
 @pytest.mark.parametrize(
     ("file", "content", "what"),
     [
-        ("tokenizer_config.json", None, "tokenizer_config.json"),
-        ("tokenizer_config.json", "{", "tokenizer_config.json"),
-        ("tokenizer_config.json", "{}", "no chat template"),
+        ("tokenizer_config.json", "{", "cannot be read as a tokenizer"),
+        ("chat_template.jinja", None, "no chat template"),
         ("generation_config.json", '{"eos_token_id": [1, 99999]}', "stop token 99999"),
         ("generation_config.json", "{", "generation_config.json"),
-        ("tokenizer.json", None, "is missing"),
-        ("tokenizer.json", "{}", "cannot be read"),
+        ("tokenizer.json", None, "cannot be read as a tokenizer"),
+        ("tokenizer.json", "{}", "cannot be read as a tokenizer"),
     ],
 )
 def test_damaged_folders_are_named(folder, file, content, what):
     (folder / file).unlink(missing_ok=True)
     if content is not None:
         (folder / file).write_text(content)
-    with pytest.raises(DataError, match=what):
+    with pytest.raises(DataError, match=what) as raised:
         tokenizer_lib.load(folder)
+    assert str(folder) in str(raised.value)
+
+
+def test_a_folder_that_is_missing_is_not_looked_for_elsewhere(tmp_path):
+    with pytest.raises(DataError, match="is not a folder"):
+        tokenizer_lib.load(tmp_path / "org" / "name")

@@ -1,6 +1,7 @@
 """Small tokenizers for tests: byte-level BPE under several chat templates."""
 
 import tokenizers
+import transformers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from eef_jax.text.tokenizer import Tokenizer
@@ -100,7 +101,7 @@ _SPECIAL = (
 _TEXT = ("hello world go left go right click buy now red shoes", "you see a door and a red key")
 
 
-def tokenizer(template: str = NANO) -> Tokenizer:
+def tokenizer(template: str = NANO, *, stop_ids: tuple[int, ...] = ()) -> Tokenizer:
     """A byte-level BPE of about 300 ids."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -114,4 +115,12 @@ def tokenizer(template: str = NANO) -> Tokenizer:
     backend.train_from_iterator(_TEXT, trainer)
     ends = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "[/INST]")
     eos = next((end for end in ends if end in template), "<|end|>").replace("[/INST]", "</s>")
-    return Tokenizer(backend, template=template, special={"eos_token": eos, "bos_token": "<s>"})
+    wrapped = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, chat_template=template, eos_token=eos, bos_token="<s>"
+    )
+    return Tokenizer(wrapped, stop_ids=stop_ids)
+
+
+def spelled(tokenizer: Tokenizer, ids) -> str:
+    """The text of ids, control tokens included."""
+    return tokenizer._backend.decode(list(map(int, ids)), clean_up_tokenization_spaces=False)

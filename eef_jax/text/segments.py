@@ -1,0 +1,115 @@
+"""Pieces of a rendered conversation to ids: the template's text and contents, in their context.
+
+The ids of a piece are those it has in the whole rendered conversation: how text is divided into
+tokens depends on what is before it, and some tokenizers put a space before the text that they are
+given. Contents come from others, and never become control tokens whatever they spell.
+"""
+
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from eef_jax.text.tokenizer import Tokenizer
+
+Piece = tuple[str, bool]  # a text, and whether it is a content
+_WORD = "go"  # ordinary text, which no template or vocabulary treats apart
+_REPLACEMENT = "\ufffd"
+
+
+class Segments:
+    """Encodes pieces, for one tokenizer and its control tokens.
+
+    Args:
+        tokenizer: text to ids.
+        control: from id to text, the tokens that contents must not become.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, control: Mapping[int, str]):
+        self._tokenizer = tokenizer
+        self._control = dict(control)
+        longest_first = sorted(control.values(), key=len, reverse=True)
+        self._spelled = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        # Conversations grow, and the forks of one trajectory share their beginning.
+        self.encode = functools.lru_cache(maxsize=8192)(self._encode)
+        self._stand_in = functools.lru_cache(maxsize=256)(self._find_stand_in)
+
+    def _encode(self, before: str, pieces: tuple[Piece, ...]) -> tuple[int, ...]:
+        """Encode pieces as they follow a text.
+
+        Args:
+            before: the conversation before them, at least from its last control token on; "" at
+                the head of a conversation.
+            pieces: the template's texts and contents, in their order.
+        """
+        whole = "".join(text for text, _ in pieces)
+        ids = self._following(before, whole, special=True)
+        # The template contains control tokens, so they are searched; contents may add none.
+        plain = "".join(_WORD if content else text for text, content in pieces)
+        expected = self._controls(self._tokenizer.encode(plain, special=True))
+        if ids is not None and self._controls(ids) == expected:
+            return ids
+        return self._one_by_one(before, pieces)
+
+    def from_last_control(self, text: str) -> str | None:
+        """The end of a text, from its last control token on; None without one."""
+        found = list(self._spelled.finditer(text))
+        return text[found[-1].start() :] if found else None
+
+    def _controls(self, ids: Iterable[int]) -> list[int]:
+        return [i for i in ids if i in self._control]
+
+    def _following(self, before: str, text: str, *, special: bool) -> tuple[int, ...] | None:
+        """The ids of a text after another; None where tokens reach over the border."""
+        head = self._tokenizer.encode(before, special=special)
+        ids = self._tokenizer.encode(before + text, special=special)
+        return ids[len(head) :] if ids[: len(head)] == head else None
+
+    def _one_by_one(self, before: str, pieces: Sequence[Piece]) -> tuple[int, ...]:
+        """Encode each piece apart: contents that spell control tokens, or tokens over a border."""
+        ids: list[int] = []
+        for text, content in pieces:
+            ids += self._content(before, text) if content else self._apart(before, text, True)
+            before = text or before
+        return tuple(ids)
+
+    def _content(self, before: str, text: str) -> list[int]:
+        """Encode a content; where it becomes a control token it is cut in the token's middle."""
+        ids: list[int] = []
+        rest = [text]
+        while rest:
+            text = rest.pop(0)
+            now = self._apart(before, text, False)
+            controls = self._controls(now)
+            if controls:
+                rest = [*_cut(text, self._control[controls[0]]), *rest]
+            else:
+                ids += now
+                before = text or before
+        return ids
+
+    def _apart(self, before: str, text: str, special: bool) -> tuple[int, ...]:
+        """The ids of a text after another, without tokens that reach over the border."""
+        stand_in = self._stand_in(before)
+        ids = self._following(stand_in, text, special=special)
+        return self._tokenizer.encode(text, special=special) if ids is None else ids
+
+    def _find_stand_in(self, before: str) -> str:
+        """A text without control tokens, after which words have the ids that they have here.
+
+        Some tokenizers put a space before the head of a text, which there is none of after a line.
+        """
+        here = self._following(before, _WORD, special=True)
+        same = [c for c in ("", "\n") if self._following(c, _WORD, special=False) == here]
+        return same[0] if same else "\n"
+
+
+def _cut(text: str, token: str) -> list[str]:
+    """Cut a text so that no part spells a token; a text of one character becomes U+FFFD."""
+    middle = len(token) // 2
+    if middle and token in text:
+        first, *others = text.split(token)
+        parts = [first, *(token[middle:] + other for other in others)]
+        return [part + token[:middle] for part in parts[:-1]] + parts[-1:]
+    if len(text) > 1:  # the tokenizer's normalizer makes the token out of another spelling
+        return [text[: len(text) // 2], text[len(text) // 2 :]]
+    return [] if text == _REPLACEMENT else [_REPLACEMENT]
