@@ -7,6 +7,7 @@
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
@@ -90,7 +91,7 @@ def sentence_piece(*control: str) -> tokenizers.Tokenizer:
 _SENTENCE_PIECE = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 _LLAMA = {**_SENTENCE_PIECE, "tokenizer_class": "LlamaTokenizer"}
 # For each shape: the tokenizer, its config with the template, further files, the end of a turn.
-SHAPES = {
+SHAPES: dict[str, tuple[Any, dict[str, Any], dict[str, Any], str]] = {
     "byte-level": (byte_level(), {"chat_template": toys.CHATML}, {}, "<|im_end|>"),
     "template that tests tools": (byte_level(), {"chat_template": _TOOLS}, {}, "<|im_end|>"),
     "several ends": (
