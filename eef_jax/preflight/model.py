@@ -13,7 +13,7 @@ from eef_jax import sharding
 from eef_jax.analysis import flops, micro_batch, programs
 from eef_jax.config.sections import EngineConfig, MeshSection
 from eef_jax.engine import config as engine_lib
-from eef_jax.errors import ConfigError, DataError
+from eef_jax.errors import ConfigError
 from eef_jax.models import memory as memory_lib
 from eef_jax.models.model import Model
 from eef_jax.preflight.start import Start
@@ -62,18 +62,12 @@ def check_files(start: Start) -> None:
 
 
 def check_vocabulary(start: Start) -> None:
-    """Check that the model has a row for each of the tokenizer's ids.
+    """Check that the model has a row for each id that a conversation may contain.
 
     Raises:
-        DataError: it has not.
+        ConfigError: it has not.
     """
-    chat, rows = start.placement.chat, start.placement.shape.vocab_size
-    if chat.vocab_size > rows:
-        raise DataError(
-            f"the tokenizer of {start.placement.path} has {chat.vocab_size} ids, but the model "
-            f"only {rows} rows (vocab_size in config.json), so the ids from {rows} on mean nothing "
-            "to it: take the tokenizer that belongs to these weights, or resize the embeddings"
-        )
+    start.placement.chat.check_vocabulary(start.placement.shape.vocab_size)
 
 
 def check_context(start: Start) -> None:

@@ -85,7 +85,7 @@ def test_a_tokenizer_with_more_ids_than_the_model_has_rows(start, base, tmp_path
     token = dict(raw["added_tokens"][0], id=100_000, content="<|more|>")
     raw["added_tokens"].append(token)
     path.write_text(json.dumps(raw))
-    with pytest.raises(DataError, match=r"has \d+ ids, but the model only \d+ rows"):
+    with pytest.raises(ConfigError, match=r"has \d+ ids from \d+ to \d+ for which"):
         model.check_vocabulary(start(("model.path", str(folder))))
 
 
