@@ -128,8 +128,8 @@ def plain_logs() -> None:
     """Log messages to stderr as they are."""
     # absl puts its own handler, which adds a prefix, before every message; force removes it.
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    # jax tells of backends that it did not find; openai and httpx log each request, gcsfs caches.
-    for chatty in ("absl", "jax", "openai", "httpx", "httpcore", "gcsfs"):
+    # jax tells of backends that it did not find; openai and httpx log requests, fsspec each file.
+    for chatty in ("absl", "jax", "openai", "httpx", "httpcore", "fsspec"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -1,12 +1,8 @@
 """Two operating-system processes on loopback make the run that one process makes."""
 
 import json
-import os
 import shutil
 import socket
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
@@ -23,6 +19,8 @@ from eef_jax.models.huggingface import folder as hf
 from eef_jax.storage.trajectories import read_trajectories
 from eef_jax.storage.workdir import CHECKPOINT
 from eef_jax.train import checkpoint
+from tests import emulator
+from tests.cluster.processes import finish, pair, start, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -56,51 +54,6 @@ def base(tmp_path_factory):
     return folder
 
 
-def start(module, *flags, devices=1):
-    """Start a command with a number of virtual devices."""
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "PYTHONUNBUFFERED": "1",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *flags],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def pair(module, *flags, patience=30):
-    """Start a command as two processes that find each other on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return [
-        start(
-            module,
-            f"--coordinator=127.0.0.1:{port}",
-            "--processes=2",
-            f"--process={number}",
-            f"--peer_timeout_s={patience}",
-            *flags,
-        )
-        for number in range(2)
-    ]
-
-
-def finish(processes, limit=120):
-    """Exit codes and outputs; nothing is left running."""
-    outputs = []
-    for process in processes:
-        try:
-            outputs.append(process.communicate(timeout=limit)[0])
-        except subprocess.TimeoutExpired:
-            process.kill()
-            outputs.append(f"{process.communicate()[0]}\nstill running after {limit} s")
-    return [process.returncode for process in processes], outputs
-
-
 def flags_of(base, workdir):
     settings = {"model.path": base} | SETTINGS
     overrides = [f"--config.{name}={value}" for name, value in settings.items()]
@@ -131,14 +84,6 @@ def together(base, tmp_path_factory):
     codes, outputs = finish(pair("eef_jax.main", *flags_of(base, workdir)))
     assert codes == [0, 0], outputs
     return workdir, outputs, last_words
-
-
-def wait_for(path, processes, limit=120):
-    end = time.monotonic() + limit
-    while not path.exists():
-        if time.monotonic() > end or any(process.poll() is not None for process in processes):
-            pytest.fail(f"{path} was not made: {finish(processes, limit=1)}")
-        time.sleep(0.05)
 
 
 def test_trajectories_are_equal_bit_for_bit(alone, together):
@@ -208,3 +153,18 @@ def test_half_given_flags_are_refused():
 def test_without_flags_there_is_one_process():
     with connect() as hosts:
         assert hosts.is_lead and hosts.process_count == 1 and hosts.broadcast("mine") == "mine"
+
+
+def test_a_finished_run_works_where_it_is_copied_to(alone, base, bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    texts = [p for p in alone.rglob("*") if p.suffix in (".json", ".jsonl", ".md")]
+    assert texts and not [p for p in texts if str(alone) in p.read_text()]
+    copy = emulator.upload(alone, f"{bucket}/copy")
+    commands = [
+        start("eef_jax.main", *flags_of(base, copy), devices=2),
+        start("eef_jax.evaluate", f"--checkpoint={copy}/round_1/tune", devices=2),
+    ]
+    codes, (again, evaluated) = finish(commands)
+    assert codes == [0, 0], (again, evaluated)
+    assert "round_1/evaluate" not in again and "win rate" in again  # nothing was done again
+    assert f"{copy}/round_1/tune/checkpoint on the test tasks" in evaluated
