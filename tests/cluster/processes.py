@@ -10,7 +10,7 @@ import pytest
 
 
 def start(module, *flags, devices=1):
-    """Start a command on so many virtual devices."""
+    """Start a command with a number of virtual devices."""
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONUNBUFFERED": "1",
