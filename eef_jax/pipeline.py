@@ -179,8 +179,8 @@ def check(
     Args:
         config: the run's config.
         workdir: folder of the run.
-        stages: as for `run`.
-        overwrite: as for `run`.
+        stages: kinds of stages that would run, out of `storage.stages.KINDS`.
+        overwrite: whether what another config left in `workdir` would be deleted.
         source: where the config comes from, for the text.
         devices: number of devices of the planned run; 0: those that are here.
         processes: number of processes of the planned run.

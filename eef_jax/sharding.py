@@ -52,11 +52,11 @@ def plan_mesh(sizes: Mapping[str, int], count: int) -> AbstractMesh:
     """The mesh of `count` devices that need not be here: enough for shapes and shardings.
 
     Args:
-        sizes: as for `make_mesh`.
+        sizes: size of each axis; a missing one is 1, and one of them may be -1 (all remaining).
         count: number of devices.
 
     Raises:
-        ConfigError: as `make_mesh`.
+        ConfigError: for an unknown axis, or sizes that do not give the number of devices.
     """
     shape = tuple(mesh_shape(sizes, count))
     return AbstractMesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))

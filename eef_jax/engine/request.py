@@ -55,7 +55,7 @@ class GenerationRequest:
         cursor: next position whose cache entry is to be computed.
         admission: running number of its last admission.
         skips: prefill dispatches in a row that left it out.
-        prefilled: as in `GenerationResult`.
+        prefilled: tokens of the conversation that were not in the cache, so far.
     """
 
     adapter: int

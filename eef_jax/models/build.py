@@ -72,7 +72,8 @@ def from_sources(
         mesh: devices that the parameters are sharded over; None for the default device.
 
     Raises:
-        ConfigError: see `init`.
+        ConfigError: an adapter that matches no projection, layers that cannot be stacked, or an
+            unknown attention.
     """
     decoder = _abstract_decoder(config, options, mesh)
     leaves = parameter_leaves(decoder)

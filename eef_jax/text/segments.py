@@ -59,13 +59,13 @@ class Segments:
         return [i for i in ids if i in self._control]
 
     def _following(self, before: str, text: str, *, special: bool) -> tuple[int, ...] | None:
-        """The ids of a text after another; None where tokens reach over the border."""
+        """The ids of a text after another; None where tokens cross the boundary."""
         head = self._tokenizer.encode(before, special=special)
         ids = self._tokenizer.encode(before + text, special=special)
         return ids[len(head) :] if ids[: len(head)] == head else None
 
     def _one_by_one(self, before: str, pieces: Sequence[Piece]) -> tuple[int, ...]:
-        """Encode each piece apart: contents that spell control tokens, or tokens over a border."""
+        """Encode each piece apart: contents that spell control tokens, or tokens across a boundary."""
         ids: list[int] = []
         for text, content in pieces:
             ids += self._content(before, text) if content else self._apart(before, text, True)
@@ -88,7 +88,7 @@ class Segments:
         return ids
 
     def _apart(self, before: str, text: str, special: bool) -> tuple[int, ...]:
-        """The ids of a text after another, without tokens that reach over the border."""
+        """The ids of a text after another, without tokens that cross the boundary."""
         stand_in = self._stand_in(before)
         ids = self._following(stand_in, text, special=special)
         return self._tokenizer.encode(text, special=special) if ids is None else ids

@@ -29,7 +29,7 @@ def one_device():
 
 @functools.cache
 def model(lora: LoraConfig | None = LORA, scan: bool = False) -> Model:
-    if scan:  # what pods train: stacked layers that are computed again on the way back
+    if scan:  # what pods train: stacked layers that are computed again in the backward pass
         stacked = build.init(CONFIG, ModelOptions(lora=lora, scan_layers=True, remat="block"))
         trainable = stacking.restack_state(model(lora).trainable, stacked.trainable)
         return dataclasses.replace(stacked, trainable=trainable)

@@ -16,7 +16,7 @@ class Pace:
     Args:
         per_minute: requests are spaced to this rate; 0: no limit.
         clock: seconds, monotonic.
-        sleep: waits for so many seconds.
+        sleep: waits for a number of seconds.
     """
 
     def __init__(

@@ -186,5 +186,5 @@ def _seconds(duration: str) -> float:
 
 
 def shortened(text: str, most: int = 500) -> str:
-    """At most so many characters of a text."""
+    """The first characters of a text."""
     return text if len(text) <= most else text[:most] + " ..."
