@@ -65,7 +65,7 @@ class Segments:
         return ids[len(head) :] if ids[: len(head)] == head else None
 
     def _one_by_one(self, before: str, pieces: Sequence[Piece]) -> tuple[int, ...]:
-        """Encode each piece apart: contents that spell control tokens, or tokens across a boundary."""
+        """Encode each piece apart: contents that spell control tokens, tokens across boundaries."""
         ids: list[int] = []
         for text, content in pieces:
             ids += self._content(before, text) if content else self._apart(before, text, True)
