@@ -44,7 +44,7 @@ def make_model(folder):
     """A Qwen2.5 of one narrow layer with random weights; the shipped tokenizer."""
     size = tokenizers.Tokenizer.from_file(f"{bases.WEBSHOP}/tokenizer.json").get_vocab_size()
     raw = architectures.QWEN2_5_1_5B | {
-        "vocab_size": size,
+        "vocab_size": size + 8,  # more rows than ids, as the real one has: its class adds a token
         "hidden_size": 16,
         "intermediate_size": 16,
         "num_hidden_layers": 1,

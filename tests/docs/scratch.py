@@ -60,7 +60,7 @@ def make_model(folder: Path, family: str, template: str) -> None:
     config = registry.family(family).config_from_hf(
         tiny(
             family,
-            vocab_size=tokenizer.get_vocab_size(),
+            vocab_size=tokenizer.get_vocab_size() + 8,  # a family's tokenizer may add its own
             max_position_embeddings=32_768,
             use_sliding_window=False,
         )

@@ -82,7 +82,7 @@ def test_a_tokenizer_with_more_ids_than_the_model_has_rows(start, base, tmp_path
     shutil.copytree(base, folder)
     path = folder / "tokenizer.json"
     raw = json.loads(path.read_text())
-    token = dict(raw["added_tokens"][0], id=100_000, content="<|more|>")
+    token = dict(raw["added_tokens"][0], id=100_000, content="<|more|>", special=False)
     raw["added_tokens"].append(token)
     path.write_text(json.dumps(raw))
     with pytest.raises(ConfigError, match=r"has \d+ ids from \d+ to \d+ for which"):
