@@ -31,10 +31,10 @@ SIZES = {
     "explore.max_new_tokens": 2,
     "evaluate.max_new_tokens": 2,
     "engine.max_num_seqs": 2,
-    "engine.max_context": 1536,
+    "engine.max_context": 2048,
     "engine.page_size": 64,
     "engine.num_pages": 128,
-    "train.seq_len": 1024,
+    "train.seq_len": 2048,
     "train.batch_size": 2,
     "train.epochs": 1,
 }
