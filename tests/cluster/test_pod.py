@@ -68,9 +68,9 @@ def finished(bucket_server, tmp_path_factory):
         flags += [f"--config.{name}={value}" for name, value in SIZES.items()]
         flags += [f"--config.model.path={bucket}/model"]
         killed = pair("eef_jax.main", *flags, patience=12)
-        wait_for(files.to_path(f"{bucket}/run/round_0/tune/manifest.json"), killed)
+        wait_for(files.to_path(f"{bucket}/run/round_0/tune/manifest.json"), killed, limit=400)
         killed[1].kill()
-        assert finish(killed, limit=60)[0][0] == PEER_DIED
+        assert finish(killed, limit=180)[0][0] == PEER_DIED
         assert not files.to_path(f"{bucket}/run/report.md").exists()
         codes, outputs = finish(pair("eef_jax.main", *flags), limit=600)
         assert codes == [0, 0], "\n".join(outputs)
@@ -90,7 +90,7 @@ def test_the_run_goes_on_and_is_reported(finished):
 def test_one_process_evaluates_its_checkpoint(finished):
     bucket, _ = finished
     codes, outputs = finish(
-        [start("eef_jax.evaluate", f"--checkpoint={bucket}/run/round_1/tune")], limit=120
+        [start("eef_jax.evaluate", f"--checkpoint={bucket}/run/round_1/tune")], limit=300
     )
     assert codes == [0], outputs
     assert f"{bucket}/run/round_1/tune/checkpoint on the test tasks" in outputs[0]
