@@ -49,24 +49,9 @@ def one_gpu(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     A training step computes as many rows at a time as memory holds; the cache of the rollouts takes
     what is left.
     """
-    config.model.dtype = "bfloat16"
-    config.model.param_dtype = "bfloat16"
-    config.model.scan_layers = True
     config.train.batch_size = 4
     config.train.micro_batch = "auto"
-    config.train.remat = "block"
-    config.engine.update(
-        {
-            "max_num_seqs": 32,
-            "page_size": 128,
-            "num_pages": 0,
-            "prefill_tokens": 1024,
-            "prefill_seqs": 4,
-            "prefill_chunk": 512,
-            "decode_steps": 8,
-        }
-    )
-    return config
+    return _accelerated(config)
 
 
 def sharded(
@@ -80,12 +65,17 @@ def sharded(
         rows: packed rows of the global batch: the number of chips.
     """
     config.model.architecture = architecture
-    config.model.dtype = "bfloat16"
-    config.model.param_dtype = "bfloat16"
-    config.model.scan_layers = True
     config.mesh.update({"data": 1, "fsdp": -1})
     config.train.batch_size = rows
     config.train.micro_batch = 1
+    return _accelerated(config)
+
+
+def _accelerated(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """Set bfloat16, rematerialization and the rollout engine's sizes for an accelerator."""
+    config.model.dtype = "bfloat16"
+    config.model.param_dtype = "bfloat16"
+    config.model.scan_layers = True
     config.train.remat = "block"
     # Prefills so long that their matrix products take longer than reading the weights.
     config.engine.update(

@@ -1,25 +1,21 @@
 """Two operating-system processes on loopback make the run that one process makes."""
 
 import json
-import shutil
 import socket
 
 import jax
 import numpy as np
 import pytest
-import tokenizers
 
-from eef_jax import bases
 from eef_jax.cluster.distributed import connect
 from eef_jax.cluster.heartbeat import FAILED, PEER_DIED
 from eef_jax.errors import ConfigError
-from eef_jax.models import build
-from eef_jax.models.config import ModelConfig, ModelOptions
+from eef_jax.models.config import ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.storage.trajectories import read_trajectories
 from eef_jax.storage.workdir import CHECKPOINT
 from eef_jax.train import checkpoint
-from tests import emulator
+from tests import emulator, toybase
 from tests.cluster.processes import finish, pair, start, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
@@ -42,16 +38,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """A random base of one narrow layer with the shipped tokenizer."""
-    folder = tmp_path_factory.mktemp("base")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(f"{bases.WEBSHOP}/{name}", folder)
-    size = tokenizers.Tokenizer.from_file(f"{bases.WEBSHOP}/tokenizer.json").get_vocab_size()
-    shape = ModelConfig(
-        vocab_size=size, d_model=16, n_layers=1, n_heads=2, n_kv_heads=2, head_dim=8, d_ff=16
-    )
-    hf.save(build.init(shape), folder)
-    return folder
+    return toybase.make(tmp_path_factory.mktemp("base"))
 
 
 def flags_of(base, workdir):

@@ -231,11 +231,11 @@ def test_reading_needs_no_accelerator_library():
 
 
 def test_a_path_may_begin_at_home(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/users/me")
     config = config_lib.load(TINY, [("model.path", "~/base"), ("env.prompt", "~/prompt.txt")])
-    assert config.model.path == "/home/me/base"
-    assert config.env.options.prompt == "/home/me/prompt.txt"
-    assert config_lib.plain(config)["model"]["path"] == "/home/me/base"
+    assert config.model.path == "/users/me/base"
+    assert config.env.options.prompt == "/users/me/prompt.txt"
+    assert config_lib.plain(config)["model"]["path"] == "/users/me/base"
 
 
 def test_a_path_in_a_store_that_cannot_be_read_is_a_problem_like_others(monkeypatch):

@@ -44,8 +44,8 @@ def test_the_entries_of_a_folder(tmp_path, bucket):
 
 
 def test_a_path_of_a_user(monkeypatch, bucket):
-    monkeypatch.setenv("HOME", "/home/me")
-    assert files.to_path("~/runs/x") == epath.Path("/home/me/runs/x")
+    monkeypatch.setenv("HOME", "/users/me")
+    assert files.to_path("~/runs/x") == epath.Path("/users/me/runs/x")
     assert files.expand("runs/~x") == "runs/~x" and files.expand("") == ""
     assert str(files.to_path(f"{bucket}/run/")) == f"{bucket}/run"
 
