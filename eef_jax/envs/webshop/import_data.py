@@ -29,7 +29,7 @@ def main() -> None:
         return
     for name in ("products", "attributes"):
         if not FLAGS[name].value:
-            raise ConfigError(f"--{name} is not given; the README says where to get the files")
+            raise ConfigError(f"--{name} is not given; docs/webshop.md says where to get the files")
     names = [field.name for field in dataclasses.fields(importer.Sources)]
     sources = importer.Sources(**{name: getattr(FLAGS, name) for name in names})
     manifest = importer.import_dataset(sources, FLAGS.out)
