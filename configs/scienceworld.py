@@ -14,8 +14,8 @@ Other experts' trajectories: `--config.expert.trajectories=FOLDER`.
 
 from ml_collections import config_dict
 
-from configs import architectures, common
 from eef_jax import config as config_lib
+from eef_jax.configs import architectures, common
 
 
 def get_config(preset: str | None = None) -> config_dict.ConfigDict:

@@ -10,8 +10,8 @@ The expert knows the games' own solutions and does not always keep to them. Othe
 
 from ml_collections import config_dict
 
-from configs import common
 from eef_jax import config as config_lib
+from eef_jax.configs import common
 
 
 def get_config(preset: str | None = None) -> config_dict.ConfigDict:

@@ -1,38 +1,41 @@
 """What all command lines share: flags, the config, log lines, and errors as one message."""
 
-import functools
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from absl import app, flags
 
 from eef_jax import config as config_lib
-from eef_jax.cluster import stopping
 from eef_jax.errors import ConfigError, EefError
 from eef_jax.storage import files
+
+INTERRUPTED = 130  # exit code after Ctrl-C, as of shells
+_GRACE_S = 1.5  # in which the main thread may end by itself after Ctrl-C
 
 _overrides: list[config_lib.Override] = []
 
 
 def define_config(default: str | None = None) -> None:
-    """Define the flags `--config=FILE[:PRESET]` and `--config_help`.
+    """Define the flags `--config=NAME[:PRESET]` and `--config_help`.
 
     Fields of the config (`--config.SECTION.FIELD=VALUE`) are read by `run`, before absl reads the
     flags that are left.
 
     Args:
-        default: the config file to take where none is given.
+        default: the config to take where none is given.
     """
     flags.DEFINE_string(
         "config",
         default,
-        "Config file, with a preset after a colon: configs/webshop.py:tiny. Every field of it is a "
-        "flag as well: --config.train.epochs=2 (--config_help lists them).",
+        "A config that ships, or a file, with a preset after a colon: webshop:tiny, "
+        "my_config.py:large. Every field of it is a flag as well: --config.train.epochs=2 "
+        "(--config_help lists them).",
     )
     flags.DEFINE_bool("config_help", False, "Print every field of the config and exit.")
 
@@ -134,16 +137,14 @@ def plain_logs() -> None:
 def run(command: Callable[[], None], *, interrupted: str = "nothing was kept") -> None:
     """Parse the flags and run a command.
 
-    An `EefError` is printed without a traceback, and the exit code is 1; after Ctrl-C it is 130,
-    after SIGTERM 143.
+    An `EefError` is printed without a traceback, and the exit code is 1; after Ctrl-C it is 130.
 
     Args:
         command: what to run.
-        interrupted: what is left after such a signal, and how to go on.
+        interrupted: what is left after Ctrl-C, and how to go on.
     """
     ended = threading.Event()
-    end = functools.partial(_end, left=interrupted, ended=ended)
-    stopping.install(end, ended)
+    end_soon_after_interrupt(interrupted, ended)
 
     def main(argv: list[str]) -> None:
         if len(argv) > 1:
@@ -151,32 +152,54 @@ def run(command: Callable[[], None], *, interrupted: str = "nothing was kept") -
         plain_logs()
         command()
 
-    show_in_help()
+    show_in_help(command)
+    if os.getcwd() not in sys.path:  # plug-ins of the current folder, as `python -m` finds them
+        sys.path.append(os.getcwd())
     try:
         rest, _overrides[:] = split(sys.argv)
         app.run(main, argv=rest)
-    except KeyboardInterrupt as error:
-        end(error.signal if isinstance(error, stopping.Stopped) else signal.SIGINT)
+    except KeyboardInterrupt:
+        _end_interrupted(interrupted)
     except EefError as error:
         ended.set()
         sys.exit(f"{type(error).__name__}: {error}")
 
 
-def show_in_help() -> None:
-    """Show all of the package's flags in --help, not only those of the command's own file."""
+def show_in_help(command: Callable[[], None]) -> None:
+    """Show all of the package's flags in --help, and what the command's own file says it does."""
+    program = sys.modules["__main__"]  # of a console command: a file without a docstring
+    program.__doc__ = program.__doc__ or sys.modules[command.__module__].__doc__
     for module, defined in flags.FLAGS.flags_by_module_dict().items():
         if module.startswith("eef_jax"):
             for flag in defined:
                 flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
-def _end(number: signal.Signals, left: str, ended: threading.Event) -> NoReturn:
+def end_soon_after_interrupt(left: str, ended: threading.Event) -> None:
+    """End the process soon after SIGINT where no KeyboardInterrupt does.
+
+    Args:
+        left: as `interrupted` of `run`.
+        ended: set where the process ends for another reason.
+    """
+    # Python raises KeyboardInterrupt between two instructions of the main thread, which may be
+    # compiling a program for minutes. The signal's number arrives at this pipe at once.
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.detach())  # open as long as the process lives
+
+    def watch() -> None:
+        while reader.recv(1) != bytes([signal.SIGINT]):
+            pass
+        if not ended.wait(_GRACE_S):
+            _end_interrupted(left)
+
+    threading.Thread(target=watch, name="eef-interrupt", daemon=True).start()
+
+
+def _end_interrupted(left: str) -> None:
     """Say in one line what is left, and end the process."""
-    ended.set()
-    sys.stdout.flush()
-    said = "interrupted" if number is signal.SIGINT else f"ended by {number.name}"
-    print(f"\n{said}: {left}", file=sys.stderr, flush=True)
-    stopping.farewell()
+    print(f"\ninterrupted: {left}", file=sys.stderr, flush=True)
     # Without the handlers of the interpreter's end, which wait for the device. Stages are committed
     # by their last file, and locks of dead processes are taken over: this is as safe as a crash.
-    os._exit(stopping.Stopped(number).exit_code)
+    os._exit(INTERRUPTED)

@@ -1,6 +1,6 @@
 """Compile a run's programs ahead of time for a TPU slice, no TPU attached.
 
-`python -m eef_jax.compile --config=configs/webshop.py:llama3_8b --topology=v5e:4x4` needs a CPU and
+`python -m eef_jax.compile --config=webshop:llama3_8b --topology=v5e:4x4` needs a CPU and
 the extra `tpu-aot`, but no weights: the fields of a config.json are enough. It prints each
 program's memory, FLOPs, HBM traffic and collectives per chip, the bounds of its time, and its MFU.
 A program that does not fit, or a run whose programs do not fit together, is an error that says why
@@ -41,7 +41,8 @@ def main() -> None:
         )
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run the command."""
     cli.define_config()
     flags.DEFINE_string("topology", "", "TPU slice, such as v5e:4x4.")
     flags.DEFINE_list("programs", "train,prefill,decode", "What to compile.")
@@ -53,3 +54,7 @@ if __name__ == "__main__":
     )
     flags.mark_flag_as_required("config")
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

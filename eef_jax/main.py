@@ -1,4 +1,4 @@
-"""The main job: `python -m eef_jax.main --config=configs/webshop.py --workdir=runs/demo`.
+"""The main job: `python -m eef_jax.main --config=webshop --workdir=runs/demo`.
 
 Reads flags, calls `pipeline.run`, prints its table.
 """
@@ -39,7 +39,7 @@ def main() -> None:
     """Run the config that the flags name."""
     config = cli.read_config()
     if config is None:
-        raise ConfigError("no --config was given; the demo's is --config=configs/webshop.py")
+        raise ConfigError("no --config was given; the demo's is --config=webshop")
     # Not at the top: --help and a wrong field are answered before anything heavy is imported.
     from eef_jax import pipeline
 
@@ -70,5 +70,10 @@ def _default_workdir(config: Config) -> str:
     return f"runs/{config.env.name}-{method}-{config.seed}"
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run the command."""
     cli.run(main, interrupted="the same command goes on: finished stages are kept")
+
+
+if __name__ == "__main__":
+    run()

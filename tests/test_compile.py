@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from configs import architectures, webshop
 from eef_jax import config as config_lib
 from eef_jax.analysis import flops, plan, table
 from eef_jax.analysis.programs import Memory
+from eef_jax.configs import architectures, webshop
 from eef_jax.errors import ConfigError
 from eef_jax.models import build
 from eef_jax.models.config import ModelOptions

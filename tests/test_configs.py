@@ -6,9 +6,9 @@ import importlib
 
 import pytest
 
-from configs import scienceworld, textworld_express, webshop
 from eef_jax import config as config_lib
 from eef_jax import pipeline
+from eef_jax.configs import scienceworld, textworld_express, webshop
 from eef_jax.errors import ConfigError, EnvError
 
 JAVA = [
@@ -46,12 +46,12 @@ def test_a_java_preset_makes_its_environment_and_expert(preset):
 @pytest.mark.parametrize("module", ["scienceworld", "textworld_express", "webshop"])
 def test_an_unknown_preset_names_the_near_ones(module):
     with pytest.raises(ConfigError, match="no preset 'smolm' in this config"):
-        importlib.import_module(f"configs.{module}").get_config("smolm")
+        importlib.import_module(f"eef_jax.configs.{module}").get_config("smolm")
 
 
 @pytest.mark.parametrize("module", ["scienceworld", "textworld_express", "webshop"])
 def test_every_preset_is_valid(module):
-    made = importlib.import_module(f"configs.{module}")
+    made = importlib.import_module(f"eef_jax.configs.{module}")
     with pytest.raises(ConfigError) as error:
         made.get_config("?")
     names = str(error.value).rpartition("known: ")[2].split(", ")

@@ -7,6 +7,8 @@ inside functions and under `if TYPE_CHECKING:` too.
 import ast
 import pathlib
 import re
+import subprocess
+import tomllib
 
 import pytest
 
@@ -116,18 +118,43 @@ def test_arrays_are_annotated_with_shape_and_dtype(modules):
     assert plain == []
 
 
-def test_the_map_lists_the_package():
+def map_of_the_workspace():
     text = (ROOT / "WORKSPACE.md").read_text("utf-8")
-    listing = text.split("## Map")[1].split("```text")[1].split("```")[0]
+    return text.split("## Map")[1].split("```text")[1].split("```")[0]
+
+
+def test_the_map_lists_the_package():
+    listing = map_of_the_workspace()
     mapped = re.findall(r"^  (\w+(?:\.py|/))", listing, re.MULTILINE)
     here = [
         f"{path.name}/" if path.is_dir() else path.name
         for path in (ROOT / "eef_jax").iterdir()
-        if path.name not in ("__init__.py", "__pycache__")
+        if path.name not in ("__init__.py", "__pycache__", "py.typed")
     ]
     assert sorted(mapped) == sorted(here)
-    top = re.findall(r"^(\w+)/", listing, re.MULTILINE)
-    assert [name for name in top if not (ROOT / name).is_dir()] == []
+
+
+def test_the_map_lists_the_top_folders():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: data folders cannot be told from the project's")
+    command = ["git", "ls-tree", "-d", "--name-only", "HEAD"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    here = [name for name in done.stdout.split() if not name.startswith(".")]
+    assert sorted(re.findall(r"^(\w+)/", map_of_the_workspace(), re.MULTILINE)) == here
+
+
+def test_every_command_line_is_a_console_command(modules):
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+    commands = [
+        f"{each.name}:run"
+        for each in modules
+        if 'if __name__ == "__main__":\n    run()' in each.document.text
+    ]
+    assert sorted(scripts.values()) == sorted(commands)
+
+
+def test_the_configs_of_the_checkout_are_those_of_the_package():
+    assert (ROOT / "eef_jax" / "configs").resolve() == ROOT / "configs"
 
 
 def name_of(path):

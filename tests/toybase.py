@@ -4,9 +4,9 @@ import shutil
 
 import tokenizers
 
-from configs import webshop as configs
 from eef_jax import bases
 from eef_jax import config as config_lib
+from eef_jax.configs import webshop as configs
 from eef_jax.models import build
 from eef_jax.models.config import ModelConfig
 from eef_jax.models.huggingface import folder as hf

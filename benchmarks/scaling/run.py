@@ -75,9 +75,9 @@ def measure(row: Row) -> dict[str, Any]:
         What the tables need, as JSON values.
     """
     os.environ["JAX_PLATFORMS"] = "cpu"
-    from configs import webshop
     from eef_jax import config as config_lib
     from eef_jax.analysis import plan, table
+    from eef_jax.configs import webshop
 
     config = webshop.get_config(row.preset)
     config.train.batch_size, config.mesh.data = row.rows, row.data

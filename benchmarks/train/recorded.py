@@ -3,8 +3,8 @@
 Deterministic and without network access: the catalogue ships with the package.
 """
 
-from configs import webshop
 from eef_jax import config as config_lib
+from eef_jax.configs import webshop
 from eef_jax.data import encode
 from eef_jax.rollout import play
 from eef_jax.text.chat import ChatTokenizer

@@ -1,8 +1,8 @@
 """The config of a run: declared once, read from a file and flags, validated at the start.
 
-`sections` holds the fields and their defaults, `fields` how one is declared and checked, `reading`
-turns files, flags and stored JSON into a `Config`, `plugin` adds the sections of environments,
-experts and methods, `reference` says it all in words.
+`sections` holds the fields and their defaults, `fields` how one is declared and checked, `source`
+runs a config by its name or file, `reading` turns values, flags and stored JSON into a `Config`,
+`plugin` adds the sections of environments, experts and methods, `reference` says it all in words.
 """
 
 from eef_jax.config.fields import field as field

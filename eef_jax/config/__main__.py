@@ -2,5 +2,11 @@
 
 from eef_jax.config import reference
 
-if __name__ == "__main__":
+
+def run() -> None:
+    """Run the command."""
     print(reference.markdown(), end="")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,15 +1,12 @@
-"""From a config file and flags to a validated `Config`, and back to plain values.
+"""From a config's values and flags to a validated `Config`, and back to plain values.
 
 A config file is a Python file with `get_config(preset)`, which returns the `ConfigDict` of `new`
-with its own values set. Flags `--config.SECTION.FIELD=VALUE` come on top. Everything that is wrong
-is reported at once.
+with its own values set (`source` finds and runs it). Flags `--config.SECTION.FIELD=VALUE` come on
+top. Everything that is wrong is reported at once.
 """
 
 import copy
 import dataclasses
-import importlib.util
-import pathlib
-import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,6 +16,7 @@ from ml_collections import config_dict
 from eef_jax.config import fields, plugin
 from eef_jax.config.names import RENAMED
 from eef_jax.config.sections import Config
+from eef_jax.config.source import values_of
 from eef_jax.errors import ConfigError, did_you_mean
 from eef_jax.storage import files
 
@@ -49,17 +47,17 @@ def new(*, env: str = "", expert: str = "", method: str = "eef") -> config_dict.
     return made
 
 
-def load(file: str, overrides: Sequence[Override] = ()) -> Config:
+def load(source: str, overrides: Sequence[Override] = ()) -> Config:
     """Read a config file, with flags on top.
 
     Args:
-        file: `FILE[:PRESET]`.
+        source: `NAME[:PRESET]` of a config that ships, `FILE.py[:PRESET]` of any other.
         overrides: (dotted field, value as text) pairs, applied in their order.
 
     Raises:
         ConfigError: naming every problem: unknown fields, types, ranges.
     """
-    return override(of_file(file), overrides)
+    return override(values_of(source), overrides)
 
 
 def override(values: Mapping[str, Any], overrides: Sequence[Override] = ()) -> Config:
@@ -174,41 +172,6 @@ def switched(section: str, name: str, values: Mapping[str, Any]) -> dict[str, An
     before, after = _defaults(section, values.get("name", "")), _defaults(section, name)
     changed = {one: value for one, value in values.items() if value != before.get(one)}
     return after | {one: value for one, value in changed.items() if one in after} | {"name": name}
-
-
-def of_file(file: str) -> dict[str, Any]:
-    """What a config file's `get_config` returns, as plain values.
-
-    Args:
-        file: `FILE[:PRESET]`.
-
-    Raises:
-        ConfigError: there is no such file, or it is not a config file.
-    """
-    name, _, preset = file.partition(":")
-    path = pathlib.Path(name).expanduser()
-    if not path.is_file():
-        raise ConfigError(f"there is no config file {name!r}: expected --config=FILE.py[:PRESET]")
-    # A config file imports its neighbours as `configs.common`, wherever the command is started.
-    root = str(path.resolve().parent.parent)
-    added = root not in sys.path
-    if added:
-        sys.path.insert(0, root)
-    try:
-        spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
-        assert spec is not None and spec.loader is not None, path
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        if not callable(getattr(module, "get_config", None)):
-            raise ConfigError(f"{name} has no function get_config(preset)")
-        made = module.get_config(preset or None)
-    except (AttributeError, KeyError) as error:  # a field that a preset sets and nothing declares
-        raise ConfigError(f"{file}: {error.args[0] if error.args else error}") from error
-    finally:
-        if added:
-            sys.path.remove(root)
-    values: dict[str, Any] = made.to_dict() if hasattr(made, "to_dict") else dict(made)
-    return values
 
 
 def _set(values: dict[str, Any], path: str, text: str) -> list[str]:

@@ -44,7 +44,8 @@ def _tasks_flag(section: object) -> str:
     return f"--config.env.imported_tasks={FLAGS.out}" if hasattr(section, "imported_tasks") else ""
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run the command."""
     cli.define_config()
     flags.DEFINE_string("format", "", "Format of the files.")
     flags.DEFINE_multi_string("file", [], "A file; give it once for each one.")
@@ -52,3 +53,7 @@ if __name__ == "__main__":
     flags.DEFINE_enum("messages", "render", ["render", "as_is"], "How replies are said.")
     flags.DEFINE_bool("unverified", False, "Write attempts that diverged too.")
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -11,9 +11,9 @@ import pytest
 import safetensors.numpy
 import tokenizers
 
-from configs import architectures
 from eef_jax import bases, export
 from eef_jax.cluster.heartbeat import PEER_DIED
+from eef_jax.configs import architectures
 from eef_jax.models import build
 from eef_jax.models.families.registry import family
 from eef_jax.models.huggingface import folder as hf

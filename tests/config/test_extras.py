@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from configs import scienceworld, textworld_express, webshop
 from eef_jax import config as config_lib
 from eef_jax.config.extras import extras
+from eef_jax.configs import scienceworld, textworld_express, webshop
 
 DECLARED = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 

@@ -173,36 +173,6 @@ def test_config_help_prints_every_field_with_its_value_and_default():
         assert f"--config.{path}=" in shown
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "there is no config file"),
-        ("x = 1", "no function get_config"),
-        (
-            "from eef_jax import config\n"
-            "def get_config(preset):\n"
-            "    made = config.new(method='eef')\n"
-            "    made.train.epoch = 3\n"
-            "    return made\n",
-            "epochs",
-        ),
-    ],
-)
-def test_a_file_that_is_not_a_config_says_so(tmp_path, content, message):
-    path = tmp_path / "mine.py"
-    if content is not None:
-        path.write_text(content)
-    assert message in refuse(file=str(path))
-
-
-def test_a_config_file_is_found_from_another_folder(tmp_path, monkeypatch):
-    from pathlib import Path
-
-    file = Path("configs/webshop.py").resolve()
-    monkeypatch.chdir(tmp_path)
-    assert config_lib.load(f"{file}:tiny").env.options.train_tasks == 40
-
-
 def test_sections_are_frozen():
     config = config_lib.load(TINY)
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -111,7 +111,7 @@ def presets() -> list[str]:
     """
     found = []
     for file in sorted((ROOT / "configs").glob("*.py")):
-        module = importlib.import_module(f"configs.{file.stem}")
+        module = importlib.import_module(f"eef_jax.configs.{file.stem}")
         if not hasattr(module, "get_config"):
             continue
         try:

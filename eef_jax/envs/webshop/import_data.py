@@ -38,7 +38,8 @@ def main() -> None:
     print(f"dataset {manifest['dataset_id']}; use it with --config.env.data_dir={FLAGS.out}")
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run the command."""
     cli.define_path("products", "", "Path of items_shuffle*.json.")
     cli.define_path("attributes", "", "Path of items_ins_v2*.json.")
     cli.define_path(
@@ -50,3 +51,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("max_products", 0, "Only this many first rows of the products; 0: all.")
     flags.DEFINE_bool("verify", False, "Only check the dataset in --out against its manifest.")
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -111,8 +111,14 @@ def main() -> None:
 
 FLAGS = flags.FLAGS
 
-if __name__ == "__main__":
+
+def run() -> None:
+    """Run the command."""
     cli.define_path("products", "", "Path of items_shuffle*.json.")
     flags.DEFINE_string("model", "en_core_web_sm", "spaCy pipeline: its name, or a folder.")
     cli.define_path("out", "", "File to write, e.g. title_nouns.json.", local=True)
     cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

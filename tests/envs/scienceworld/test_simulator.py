@@ -11,8 +11,8 @@ import sys
 
 import pytest
 
-from configs import scienceworld as configs
 from eef_jax import config as config_lib
+from eef_jax.configs import scienceworld as configs
 from eef_jax.envs import scienceworld
 from eef_jax.envs._jvm.game import EPISODE_OVER
 from eef_jax.envs.scienceworld.simulator import parse_payload

@@ -5,9 +5,9 @@ import contextlib
 import numpy as np
 import pytest
 
-from configs import scienceworld
 from eef_jax import bases
 from eef_jax import config as config_lib
+from eef_jax.configs import scienceworld
 from eef_jax.errors import ConfigError, EnvError
 from eef_jax.learner.placement import Placement
 from eef_jax.learner.sampling import Sampler
