@@ -71,6 +71,7 @@ class _Run:
         self.seed = config.seed
         self.max_steps = config.rollout.max_steps or env.max_steps
         self.provenance = collect_provenance(config_lib.of_kind(config, "results"), config.seed)
+        self._verified: set[str] = set()
 
     # The learner is imported on first use: stages that need no accelerator load no JAX.
 
@@ -96,6 +97,16 @@ class _Run:
     def tasks(self) -> Sequence[Task]:
         """The train tasks."""
         return self.env.tasks("train")
+
+    def verify(self, names: Collection[str]) -> None:
+        """Check the files of finished stages against their manifests, each stage once.
+
+        Raises:
+            DataError: a file is not as it was written.
+        """
+        for name in sorted(set(names) - self._verified):
+            self.work.stage(name).verify()
+            self._verified.add(name)
 
     def attempts(self, rounds: int) -> Attempts:
         """The trajectories of the expert and of the first `rounds` explore stages."""
@@ -278,6 +289,7 @@ def _stage(
     stage, hosts = this.work.stage(name), this.hosts
     begun = time.monotonic()
     if hosts.is_lead:
+        this.verify(stages_lib.needs(name))
         stage.start()
     hosts.barrier()  # no process writes into a folder that is still to be cleared
     counts = make(stage) if together or hosts.is_lead else {}

@@ -97,6 +97,17 @@ def test_a_stage_that_infrastructure_ended_is_not_kept(config, tmp_path, monkeyp
     assert not (tmp_path / "run/expert/manifest.json").exists()
 
 
+def test_a_changed_file_is_found_before_a_stage_reads_it(finished, config, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(finished[0], copy)
+    shutil.rmtree(copy / "round_1/select")
+    changed_file = copy / "expert/trajectories.jsonl"
+    changed_file.write_text(changed_file.read_text().replace("a", "e", 1))
+    with pytest.raises(DataError, match=r"trajectories\.jsonl was changed; move .*expert away"):
+        pipeline.run(config, str(copy))
+    assert not (copy / "round_1/select").exists()
+
+
 def test_a_lost_stage_is_made_again_and_comes_out_the_same(finished, config, tmp_path):
     workdir, _ = finished
     copy = tmp_path / "copy"

@@ -179,3 +179,13 @@ def test_in_a_bucket(bucket):
     work = toyrun.make(f"{bucket}/run")
     report.write(read_workdir(f"{bucket}/run"))
     assert "eef, round 2" in (work.root / "report.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["selections.jsonl", "trajectories.jsonl", "scores.json"])
+def test_a_changed_file_is_not_reported(tmp_path, name):
+    work = toyrun.make(tmp_path)
+    path = next(path for path in work.root.glob("round_*/*/*") if path.name == name)
+    data = path.read_bytes()
+    path.write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
+    with pytest.raises(DataError, match=f"{name} was changed; move .* away"):
+        report.write(work)

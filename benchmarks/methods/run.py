@@ -22,9 +22,9 @@ from eef_jax import cli
 from eef_jax import config as config_lib
 from eef_jax.config import Config
 from eef_jax.errors import ConfigError, DataError, did_you_mean
-from eef_jax.storage.files import write_json
+from eef_jax.storage import manifest, sealed
 from eef_jax.storage.provenance import json_values
-from eef_jax.storage.workdir import CONFIG, MANIFEST, Stage, open_workdir, read_workdir
+from eef_jax.storage.workdir import CONFIG, Stage, open_workdir, read_workdir
 
 # Fields of the section `method` that each variant sets; EEF takes the config's own K.
 METHODS: Mapping[str, Mapping[str, Any]] = {
@@ -65,7 +65,7 @@ def share(source: Stage, target: Stage) -> None:
     if not source.done() or target.done():
         return
     _copy(source.folder, target.start())
-    write_json(target.folder / MANIFEST, source.manifest())
+    sealed.write(target.folder / manifest.NAME, source.manifest())
 
 
 def run_seed(
@@ -136,7 +136,7 @@ def _copy(source: epath.Path, target: epath.Path) -> None:
     for path in source.iterdir():
         if path.is_dir():
             _copy(path, target / path.name)
-        elif path.name != MANIFEST:
+        elif path.name != manifest.NAME:
             path.copy(target / path.name, overwrite=True)
 
 

@@ -103,7 +103,7 @@ def read(work: Workdir) -> Run:
     """Read a run, finished or not.
 
     Raises:
-        DataError: a manifest is damaged.
+        DataError: a manifest or a file is not as it was written.
         ConfigError: the run's method is not known here.
     """
     config = config_lib.read(work.config)
@@ -112,6 +112,7 @@ def read(work: Workdir) -> Run:
     for name in stage_names(method.rounds):
         stage = work.stage(name)
         if stage.done():
+            stage.verify()
             manifests[name] = stage.manifest()
         else:
             missing.append(name)

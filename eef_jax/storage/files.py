@@ -127,12 +127,18 @@ def write_text(path: epath.PathLike, text: str) -> None:
 
 def write_json(path: epath.PathLike, value: Any) -> None:
     """Write a JSON file atomically, indented and as UTF-8."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """The text of a JSON file: indented, with a line break at its end."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def rerun(folder: epath.PathLike) -> str:
     """The remedy for a damaged file in a stage's folder: the stage has to run again."""
-    return f"delete {folder}, so that its stage runs again"
+    # Not "delete": it may hold answers that were paid for.
+    return f"move {folder} away, so that its stage runs again"
 
 
 def read_json(path: epath.PathLike, expected: type = dict, *, remedy: str, what: str = "") -> Any:

@@ -12,28 +12,27 @@ cleared when its stage starts again. Works on local disks and in object stores, 
 
 import contextlib
 import dataclasses
-import hashlib
 import json
-import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from etils import epath
 
 from eef_jax.errors import ConfigError, DataError
-from eef_jax.storage import lock
-from eef_jax.storage.files import TEMP_SUFFIX, entries, reach, read_json, rerun, write_json
+from eef_jax.storage import lock, manifest, sealed
+from eef_jax.storage.files import TEMP_SUFFIX, entries, reach
 from eef_jax.storage.provenance import json_values
 
-SCHEMA = 1  # version of the manifest's layout
-MANIFEST = "manifest.json"
 CONFIG = "config.json"
 LOCK = "lock"
 COMPILED = "compiled"
 CHECKPOINT = "checkpoint"  # of a tune stage
 
 _REMEDY = "name the --workdir of a run, or start one in another --workdir"
+_DAMAGED = "bring it back from a copy, or take another --workdir; the stages' folders are untouched"
 _ABSENT = "(absent)"
+# TFRecords have a checksum a record, a checkpoint has a manifest of its own.
+_CHECKED_BY_READERS = ("dataset/*.tfrecord-*", f"{CHECKPOINT}/*")
 _SHOWN = 12  # differing keys that an error lists
 
 
@@ -51,14 +50,14 @@ class Stage:
 
     def done(self) -> bool:
         """Whether the stage was committed."""
-        return (self.folder / MANIFEST).exists()
+        return (self.folder / manifest.NAME).exists()
 
     def start(self) -> epath.Path:
         """Clear what an interrupted or earlier run left, and return the empty folder."""
         if self.folder.exists():
             # The manifest goes first: a crash in between must not leave a finished stage that
             # lacks files.
-            (self.folder / MANIFEST).unlink(missing_ok=True)
+            (self.folder / manifest.NAME).unlink(missing_ok=True)
             self.folder.rmtree(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder
@@ -73,53 +72,26 @@ class Stage:
             provenance: commit, config hash, seed and versions (`provenance.collect_provenance`).
 
         Returns:
-            The manifest: `schema`, `stage`, `counts`, `provenance` and `files`, which gives `bytes`
-            and `sha256` of every file by its path in the folder.
+            The manifest: that of `storage.manifest`, with `stage`, `counts` and `provenance`.
         """
-        manifest = {
-            "schema": SCHEMA,
-            "stage": self.name,
-            "counts": dict(counts),
-            "provenance": dict(provenance or {}),
-            "files": {
-                name: {"bytes": size, "sha256": digest}
-                for name, size, digest in _digests(self.folder)
-            },
-        }
-        write_json(self.folder / MANIFEST, manifest)
-        return manifest
+        facts = {"stage": self.name, "counts": dict(counts), "provenance": dict(provenance or {})}
+        return manifest.write(self.folder, facts)
 
     def manifest(self) -> dict[str, Any]:
         """The manifest of a committed stage.
 
         Raises:
-            DataError: there is none, it is damaged, or another version of this package wrote it.
+            DataError: there is none, it was changed, or another version of this package wrote it.
         """
-        path = self.folder / MANIFEST
-        value: dict[str, Any] = read_json(path, remedy=rerun(self.folder))
-        if value.get("schema") != SCHEMA:
-            raise DataError(
-                f"{path} has schema {value.get('schema')!r}, this version of eef_jax reads "
-                f"{SCHEMA}; {rerun(self.folder)}"
-            )
-        return value
+        return manifest.read(self.folder)
 
     def verify(self) -> None:
-        """Check every file against the manifest.
+        """Check the stage's files against its manifest, but those whose readers check them.
 
         Raises:
             DataError: a file is missing, new or changed; the message names all of them.
         """
-        wanted = {name: entry["sha256"] for name, entry in self.manifest()["files"].items()}
-        found = {name: digest for name, _, digest in _digests(self.folder)}
-        wrong = [f"{name} is missing" for name in wanted if name not in found]
-        wrong += [f"{name} is not in the manifest" for name in found if name not in wanted]
-        wrong += [f"{n} was changed" for n in wanted if n in found and wanted[n] != found[n]]
-        if wrong:
-            raise DataError(
-                f"{self.folder} is not as it was committed: {'; '.join(wrong)}; "
-                f"{rerun(self.folder)}"
-            )
+        manifest.verify(self.folder, skip=_CHECKED_BY_READERS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +149,7 @@ def open_workdir(
             check_workdir(root, values, may_differ=may_differ, overwrite=overwrite)
             if overwrite:
                 _clear(root)
-        write_json(root / CONFIG, values)
+        sealed.write(root / CONFIG, values)
         yield Workdir(root=root, config=values)
 
 
@@ -204,7 +176,7 @@ def check_workdir(
     _refuse_foreign(root)
     if overwrite or not (root / CONFIG).exists():
         return
-    before = read_json(root / CONFIG, remedy=_REMEDY)
+    before = sealed.read(root / CONFIG, remedy=_DAMAGED)
     found = _differences(before, json_values(config))
     if changes := [row for row in found if row[0] not in may_differ]:
         raise _other_config(root, changes)
@@ -217,7 +189,9 @@ def read_workdir(path: epath.PathLike) -> Workdir:
         DataError: there is no run at `path`.
     """
     root = reach(path)
-    return Workdir(root=root, config=read_json(root / CONFIG, remedy=_REMEDY))
+    if not (root / CONFIG).exists():
+        raise DataError(f"{root / CONFIG} is missing; {_REMEDY}")
+    return Workdir(root=root, config=sealed.read(root / CONFIG, remedy=_DAMAGED))
 
 
 def find_checkpoint(path: epath.PathLike) -> epath.Path:
@@ -242,28 +216,6 @@ def find_checkpoint(path: epath.PathLike) -> epath.Path:
     )
 
 
-def _digests(folder: epath.Path) -> Iterator[tuple[str, int, str]]:
-    """Path, size and hash of all files below `folder`, the manifest left out, sorted by path."""
-    for path in sorted(_files(folder)):
-        name = os.fspath(path.relative_to(folder))
-        if name != MANIFEST:
-            with path.open("rb") as file:
-                digest = hashlib.sha256()
-                size = 0
-                while block := file.read(1 << 20):
-                    digest.update(block)
-                    size += len(block)
-            yield name, size, digest.hexdigest()
-
-
-def _files(folder: epath.Path) -> Iterator[epath.Path]:
-    for path in entries(folder):
-        if path.is_dir():
-            yield from _files(path)
-        else:
-            yield path
-
-
 def _refuse_foreign(root: epath.Path) -> None:
     """Refuse a file, and a folder that holds things but no run."""
     if root.exists() and not root.is_dir():
@@ -279,8 +231,8 @@ def _refuse_foreign(root: epath.Path) -> None:
 
 def _clear(root: epath.Path) -> None:
     """Delete a run, in an order that leaves no stage committed without its files."""
-    for path in list(_files(root)):
-        if path.name == MANIFEST:
+    for path in list(manifest.walk(root)):
+        if path.name == manifest.NAME:
             path.unlink()
     for path in entries(root):
         if path.is_dir():

@@ -93,18 +93,16 @@ def test_the_manifest_is_the_last_upload(monkeypatch):
     assert bucket.uploads[-1] == "gs://bucket/run/expert/manifest.json"
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"schema": 0}'])
-def test_a_damaged_manifest(tmp_path, content):
-    stage = Stage(name="expert", folder=epath.Path(tmp_path))
-    (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(DataError, match=r"manifest\.json .*delete"):
-        stage.manifest()
-
-
-def test_a_missing_manifest(tmp_path):
-    stage = Stage(name="expert", folder=epath.Path(tmp_path))
-    with pytest.raises(DataError, match="is missing"):
-        stage.manifest()
+def test_a_changed_config_is_refused_and_nothing_is_deleted(root):
+    with open_workdir(root, CONFIG) as workdir:
+        workdir.stage("expert").start()
+        workdir.stage("expert").commit({})
+    path = root / "config.json"
+    path.write_text(path.read_text().replace('"states": 5', '"states": 6'))
+    for attempt in (lambda: read_workdir(root), lambda: open_workdir(root, CONFIG).__enter__()):
+        with pytest.raises(DataError, match=r"config\.json was changed .* from a copy"):
+            attempt()
+    assert workdir.stage("expert").done()
 
 
 def test_the_same_config_continues(root):
