@@ -136,14 +136,6 @@ def test_a_method_without_rounds(tmp_path):
     assert "The method plays nothing." in text
 
 
-def test_a_damaged_line_is_named(tmp_path):
-    work = toyrun.make(tmp_path / "run")
-    path = work.root / "round_1" / "select" / "selections.jsonl"
-    path.write_text(path.read_text().replace("{", "", 1))
-    with pytest.raises(DataError, match=r"selections\.jsonl, line 1 is damaged"):
-        report.write(work)
-
-
 def test_kinds_of_action():
     test = toyrun.tasks("test", 20)
     clicks = ["click[next >]"] * 2 + ["click[< prev]"]
