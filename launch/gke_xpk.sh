@@ -9,9 +9,11 @@
 # --build builds the image from launch/Dockerfile, with everything in the checkout's folder (data and plug-ins
 # too), and pushes it; --extras are further extras in it (`python -m eef_jax.config.extras --config=...` prints
 # those of a config; a simulator's brings Java). --env passes a variable of this terminal, such as
-# OPENAI_API_KEY. The cluster restarts a preempted workload, and one whose exit code asks for it: 42, another
-# process died; 143 and 137, it was told to end. It resumes from its work folder. The run does not need this
+# OPENAI_API_KEY; its value is in the workload's description, which whoever may list the cluster's jobs can
+# read. The cluster restarts a preempted workload, and one whose exit code asks for it: 42, another process
+# died; 143 and 137, it was told to end or killed. It resumes from its work folder. The run does not need this
 # terminal: `xpk workload list` and the cluster's logs follow it. --dry-run prints the commands.
+# Options as of xpk 1.x.
 set -euo pipefail
 
 dry_run=false cluster='' zone='' type='' image='' name='' workdir='' project=''
@@ -56,17 +58,18 @@ if $build; then
     --tag="$image" "$root"
   act docker push "$image"
 fi
-run=$(printf '%q ' python -m eef_jax.main --cluster --workdir="$workdir" "$@")
+# exec: xpk sends SIGTERM to the shell that it starts the command in.
+run=$(printf '%q ' exec python -m eef_jax.main --cluster --workdir="$workdir" "$@")
 options=(--zone="$zone")
 [ -z "$project" ] || options+=(--project="$project")
 if [ "${#variables[@]}" -gt 0 ]; then
-  # A file: what is on a command line is in every list of processes.
+  # Names alone: xpk takes the values from this terminal, so that none is on a command line or on the disk.
   folder=$(mktemp -d)
   trap 'rm -rf "$folder"' EXIT
-  (umask 077; for variable in "${variables[@]}"; do printf '%s=%s\n' "$variable" "${!variable}"; done >"$folder/env")
+  printf '%s\n' "${variables[@]}" >"$folder/env"
   options+=(--env-file="$folder/env")
 fi
-# Its defaults (42 and 127-255) include these; other releases may differ.
+# xpk restarts on 42 and 127-255 anyway; named here, these hold if its defaults change.
 act xpk workload create --cluster="$cluster" "${options[@]}" --workload="$name" --tpu-type="$type" \
   --num-slices="$slices" --docker-image="$image" --max-restarts="$restarts" \
   --restart-on-exit-codes=42,137,143 --command="$run"

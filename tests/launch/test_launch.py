@@ -244,9 +244,18 @@ def test_xpk_builds_pushes_and_creates_a_workload():
     assert "APT=openjdk-17-jre-headless" in lines[0] and "hush" not in str(lines)
     command = shlex.split(lines[2][-1].removeprefix("--command="))
     assert command == [
-        *("python", "-m", "eef_jax.main", "--cluster", "--workdir=gs://b/run"),
+        *("exec", "python", "-m", "eef_jax.main", "--cluster", "--workdir=gs://b/run"),
         *RUN,
     ]
+
+
+def test_xpk_gets_the_names_of_variables_not_their_values(tmp_path):
+    stub(tmp_path, "xpk", 'for word; do case "$word" in --env-file=*) cat "${word#*=}";; esac; done')
+    code, lines, _ = launch(
+        "gke_xpk.sh", *XPK, "--env=SOME_KEY", "--", *RUN, path=tmp_path, SOME_KEY="hush"
+    )
+    assert code == 0 and lines == [["SOME_KEY"]]
+    assert "hush" not in (tmp_path / "calls").read_text()
 
 
 @pytest.mark.parametrize(("script", "given"), [("tpu_vm.sh", TPU), ("gke_xpk.sh", XPK)])
@@ -298,7 +307,9 @@ def test_slurm_tells_the_run_that_its_time_is_up(tmp_path):
 def test_skypilot_starts_a_process_a_node(tmp_path):
     task = yaml.safe_load(read("skypilot.yaml"))
     assert task["num_nodes"] == 2 and {"WORKDIR", "FLAGS"} == set(task["envs"])
-    assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [42, 137, 143]
+    # It gives 137 to nodes that it ends because another one failed.
+    assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [42, 143]
+    assert set(task["envs"].values()) == {None}  # which SkyPilot refuses, unlike an empty string
     assert "launch/worker.sh setup gpu,gcs $FLAGS" in task["setup"]
     (tmp_path / ".venv/bin").mkdir(parents=True)
     stub(tmp_path / ".venv/bin", "python")
