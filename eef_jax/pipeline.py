@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from eef_jax import config as config_lib
-from eef_jax import plugins, preflight, report
+from eef_jax import preflight, report
 from eef_jax import scores as scores_lib
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.config import Config
-from eef_jax.config.sections import EvaluateSection, Expert
+from eef_jax.config.sections import EvaluateSection
 from eef_jax.data import encode, tfrecord
 from eef_jax.data.stored import StoredExamples
 from eef_jax.envs.base import Env
 from eef_jax.errors import ConfigError
+from eef_jax.experts import plays_held_out
 from eef_jax.methods.base import Attempts, Method
 from eef_jax.policies.base import Policy
 from eef_jax.preflight import forecast
@@ -316,7 +317,7 @@ def _expert(this: _Run, _: int) -> None:
         try:
             trajectories = _expert_plays(this, expert, "train")
             write_trajectories(stage.folder, trajectories)
-            if is_evaluated(section):
+            if plays_held_out(section):
                 held_out = _expert_plays(this, expert, this.config.evaluate.split)
                 write_json(stage.folder / "scores.json", scores_lib.score_summary(held_out))
         finally:
@@ -324,13 +325,6 @@ def _expert(this: _Run, _: int) -> None:
         return play.counts(trajectories) | {"spent": expert.spent()}
 
     _stage(this, "expert", make)
-
-
-def is_evaluated(expert: Expert) -> bool:
-    """Whether the expert plays the evaluation split: not on somebody's bill without being asked."""
-    if expert.evaluate == "auto":
-        return not getattr(plugins.load("experts", expert.name), "PAID", False)
-    return expert.evaluate == "yes"
 
 
 def _expert_plays(this: _Run, expert: Policy, split: str) -> list[Trajectory]:
@@ -366,12 +360,11 @@ def _select(this: _Run, number: int) -> None:
     def make(stage: Stage) -> dict[str, Any]:
         attempts, tasks = this.attempts(number), this.tasks
         selections = this.method.select(attempts, tasks, number)
+        length = this.config.train.seq_len
         examples, counts = encode.encode_all(
-            selections,
-            this.env.prompt,
-            this.placement.chat,
-            max_length=this.config.train.seq_len,
+            selections, this.env.prompt, this.placement.chat, max_length=length
         )
+        encode.check_learnable(counts, name=f"round_{number}/select", max_length=length)
         write_selections(stage.folder, selections)
         tfrecord.write(
             stage.folder / "dataset",

@@ -7,9 +7,9 @@ import importlib
 import pytest
 
 from eef_jax import config as config_lib
-from eef_jax import pipeline
 from eef_jax.configs import scienceworld, textworld_express, webshop
 from eef_jax.errors import ConfigError, EnvError
+from eef_jax.experts import plays_held_out
 
 JAVA = [
     (scienceworld, "demo", (96, 48, 96)),
@@ -70,7 +70,7 @@ def test_presets_of_real_models_are_as_the_paper(name):
 def test_only_an_expert_that_costs_nothing_plays_the_test_split_unasked():
     for name, evaluated in {"demo": True, "served": False}.items():
         config = config_lib.read(webshop.get_config(name).to_dict())
-        assert pipeline.is_evaluated(config.expert) == evaluated
+        assert plays_held_out(config.expert) == evaluated
         asked = dataclasses.replace(config.expert, evaluate="yes")
         refused = dataclasses.replace(config.expert, evaluate="no")
-        assert pipeline.is_evaluated(asked) and not pipeline.is_evaluated(refused)
+        assert plays_held_out(asked) and not plays_held_out(refused)

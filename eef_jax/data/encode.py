@@ -192,6 +192,31 @@ def encode_all(
     return examples, counts
 
 
+def check_learnable(counts: Counts, *, name: str, max_length: int) -> None:
+    """Refuse to go on without an example.
+
+    Args:
+        counts: of `encode_all`.
+        name: of the stage, for the message.
+        max_length: as of `encode_all`.
+
+    Raises:
+        DataError: nothing is left to learn; with what the selections were lost to.
+    """
+    if counts.examples:
+        return
+    if counts.too_long:
+        raise DataError(
+            f"{name}: nothing is left to learn: all {counts.too_long} trajectories with a step to "
+            f"learn are longer than a row of {max_length} tokens: raise config.train.seq_len"
+        )
+    raise DataError(
+        f"{name}: there is nothing to learn: {counts.selections} trajectories were selected, and "
+        "none of them has a step with a weight; a clone learns the expert's wins, so an expert "
+        "that wins no train task leaves it without any"
+    )
+
+
 def _id(selection: Selection) -> str:
     """A trajectory may be selected in several roles and from several states: the id has both."""
     return f"{selection.trajectory.id}:{selection.role}@{selection.state}"

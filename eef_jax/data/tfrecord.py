@@ -58,10 +58,7 @@ def write(
         DataError: there is no example, or examples differ in their columns.
     """
     if not examples:
-        raise DataError(
-            f"no example to write to {folder}; the selection before this stage kept no step "
-            "(see its counts)"
-        )
+        raise DataError(f"no example to write to {folder}: a data set has one at least")
     columns = tuple(sorted(examples[0].columns))
     for example in examples:
         if tuple(sorted(example.columns)) != columns:

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from eef_jax.config import Config
 from eef_jax.methods.base import Attempts
 from eef_jax.preflight.start import Start
+from eef_jax.report import markdown
 from eef_jax.storage.stages import Schedule, kind_of, round_of
 from eef_jax.types import Outcome, Step, Task, Trajectory
 
@@ -38,7 +39,7 @@ def header(start: Start, *, source: str) -> str:
             ("done", _stages(schedule.done)),
             ("to do", _stages(schedule.todo)),
         ]
-    return "\n".join(f"{name:<{_WIDTH}}{text}" for name, text in rows)
+    return _lines(rows)
 
 
 def next_stages(schedule: Schedule) -> str:
@@ -55,8 +56,7 @@ def next_stages(schedule: Schedule) -> str:
 
 def forecast(start: Start) -> str:
     """Bounds on episodes, tokens, optimizer steps, memory and disk of the stages to run."""
-    rows = list(_rows(start))
-    return "\n".join(f"{name:<{_WIDTH}}{text}" for name, text in rows)
+    return _lines(_rows(start))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,8 @@ def loads(start: Start) -> dict[str, Load]:
     found: dict[str, Load] = {}
     for stage in start.schedule.todo:
         if stage == "expert" and start.expert_plays:
-            turns = [task.cap(_max_steps(start)) for task in env.tasks("train")]
+            splits = ["train", *[config.evaluate.split] * start.expert_plays_held_out]
+            turns = [task.cap(_max_steps(start)) for split in splits for task in env.tasks(split)]
             found[stage] = Load(
                 episodes=len(turns), least=len(turns), turns=sum(turns), tokens=0, context=0
             )
@@ -103,6 +104,15 @@ def optimizer_steps(start: Start, stage: str) -> int:
     )
     train = start.config.train
     return train.epochs * math.ceil(trajectories / train.batch_size)
+
+
+def _lines(rows: Iterable[tuple[str, str]]) -> str:
+    """Names and texts in two columns."""
+    return "\n".join(
+        line
+        for name, text in rows
+        for line in markdown.wrapped(f"{name:<{_WIDTH}}{text}", indent=_WIDTH)
+    )
 
 
 def _rows(start: Start) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from etils import epath
 
 from eef_jax.config import Config
 from eef_jax.envs.base import Env
+from eef_jax.experts import plays_held_out
 from eef_jax.methods.base import Method
 from eef_jax.rollout import loop, play
 from eef_jax.storage.stages import Schedule
@@ -53,6 +54,11 @@ class Start:
         return "expert" in self.schedule.kinds() and not self.config.expert.trajectories
 
     @property
+    def expert_plays_held_out(self) -> bool:
+        """Whether the expert plays the evaluation split too."""
+        return self.expert_plays and plays_held_out(self.config.expert)
+
+    @property
     def splits(self) -> Mapping[str, str]:
         """The splits whose tasks are played or learned: what for, in words."""
         kinds, held_out = self.schedule.kinds(), self.config.evaluate.split
@@ -61,6 +67,8 @@ class Start:
             found["train"] = "its tasks are explored and learned"
         if "evaluate" in kinds:
             found[held_out] = f"policies are evaluated on it (config.evaluate.split={held_out})"
+        elif self.expert_plays_held_out:
+            found[held_out] = f"the expert is evaluated on it (config.evaluate.split={held_out})"
         return found
 
     @functools.cached_property

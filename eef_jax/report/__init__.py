@@ -56,7 +56,8 @@ def table(work: Workdir) -> str:
     lines = [_title(run), "", *markdown.columns(*results.terminal(run)), ""]
     if run.missing:
         lines += [f"not finished: {len(run.missing)} stages, the first is {run.missing[0]}", ""]
-    lines += [f"warning: {line}" for line in warnings.warnings(run)]
+    for warning in warnings.warnings(run):
+        lines += markdown.wrapped(f"warning: {warning}", indent=len("warning: "))
     facts = run.facts(run.rounds)
     if "solved_only_through_failure" in facts:
         count = facts["solved_only_through_failure"]

@@ -1,10 +1,12 @@
 """Format tables and numbers: Markdown for reports, aligned columns for a terminal."""
 
+import textwrap
 from collections.abc import Sequence
 
 from eef_jax.scores import Score
 
 NONE = "-"  # a cell for which there is no value
+_TERMINAL = 100  # columns
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, texts: int = 1) -> list[str]:
@@ -29,6 +31,17 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str
     formats = [f"<{widths[0]}", *(f">{width}" for width in widths[1:])]
     lines = ["  ".join(map(format, line, formats)) for line in cells]
     return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+def wrapped(text: str, *, indent: int) -> list[str]:
+    """A text in lines that fit a terminal, the second and later ones indented."""
+    return textwrap.wrap(
+        text,
+        _TERMINAL,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def number(value: object) -> str:

@@ -250,7 +250,9 @@ def test_xpk_builds_pushes_and_creates_a_workload():
 
 
 def test_xpk_gets_the_names_of_variables_not_their_values(tmp_path):
-    stub(tmp_path, "xpk", 'for word; do case "$word" in --env-file=*) cat "${word#*=}";; esac; done')
+    stub(
+        tmp_path, "xpk", 'for word; do case "$word" in --env-file=*) cat "${word#*=}";; esac; done'
+    )
     code, lines, _ = launch(
         "gke_xpk.sh", *XPK, "--env=SOME_KEY", "--", *RUN, path=tmp_path, SOME_KEY="hush"
     )

@@ -1,5 +1,7 @@
 """What a run is said to do before it begins."""
 
+import dataclasses
+
 import pytest
 
 from eef_jax import pipeline
@@ -20,11 +22,18 @@ def start(tmp_path_factory):
 def test_bounds_of_what_is_played(start):
     loads = forecast.loads(start)
     assert list(loads) == ["expert", "round_0/evaluate", "round_1/explore", "round_1/evaluate"]
-    assert (loads["expert"].episodes, loads["expert"].turns) == (6, 24)
+    assert (loads["expert"].episodes, loads["expert"].turns) == (8, 32)  # on held-out tasks too
     explored = loads["round_1/explore"]
     # From s_0 and from three states of a failure of four steps: 4, 3, 2 and 1 turns are left.
     assert (explored.least, explored.episodes, explored.turns) == (6, 24, 60)
     assert explored.tokens == 2 * explored.turns
+
+
+@pytest.mark.parametrize(("evaluate", "episodes"), [("auto", 8), ("yes", 8), ("no", 6)])
+def test_an_expert_plays_held_out_tasks_where_it_is_evaluated(start, evaluate, episodes):
+    expert = dataclasses.replace(start.config.expert, evaluate=evaluate)
+    asked = dataclasses.replace(start, config=dataclasses.replace(start.config, expert=expert))
+    assert forecast.loads(asked)["expert"].episodes == episodes
 
 
 def test_optimizer_steps_are_bounded_by_the_trajectories(start):

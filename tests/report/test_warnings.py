@@ -35,7 +35,8 @@ def test_what_length_cost_is_shown_with_its_share(tmp_path):
     set_counts(work, "round_1/explore", outcomes={"won": 6, "max_context": 2})
     report.write(work)
     text, table = (tmp_path / report.FILE).read_text(), report.table(work)
-    for shown in (text, table):
+    assert max(map(len, table.splitlines())) <= 100
+    for shown in (text, " ".join(table.split())):
         assert "1 of 4 selected trajectories (25.0 %) are longer than a row of 1,024" in shown
         assert "2 of 8 episodes (25.0 %) ended where the context of" in shown
     assert text.index("## Warnings") < text.index("## Results")
