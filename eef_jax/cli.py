@@ -1,22 +1,20 @@
 """What all command lines share: flags, the config, log lines, and errors as one message."""
 
+import functools
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags
 
 from eef_jax import config as config_lib
+from eef_jax.cluster import stopping
 from eef_jax.errors import ConfigError, EefError
 from eef_jax.storage import files
-
-INTERRUPTED = 130  # exit code after Ctrl-C, as of shells
-_GRACE_S = 1.5  # in which the main thread may end by itself after Ctrl-C
 
 _overrides: list[config_lib.Override] = []
 
@@ -137,14 +135,16 @@ def plain_logs() -> None:
 def run(command: Callable[[], None], *, interrupted: str = "nothing was kept") -> None:
     """Parse the flags and run a command.
 
-    An `EefError` is printed without a traceback, and the exit code is 1; after Ctrl-C it is 130.
+    An `EefError` is printed without a traceback, and the exit code is 1; after Ctrl-C it is 130,
+    after SIGTERM 143.
 
     Args:
         command: what to run.
-        interrupted: what is left after Ctrl-C, and how to go on.
+        interrupted: what is left after such a signal, and how to go on.
     """
     ended = threading.Event()
-    end_soon_after_interrupt(interrupted, ended)
+    end = functools.partial(_end, left=interrupted, ended=ended)
+    stopping.install(end, ended)
 
     def main(argv: list[str]) -> None:
         if len(argv) > 1:
@@ -158,8 +158,8 @@ def run(command: Callable[[], None], *, interrupted: str = "nothing was kept") -
     try:
         rest, _overrides[:] = split(sys.argv)
         app.run(main, argv=rest)
-    except KeyboardInterrupt:
-        _end_interrupted(interrupted)
+    except KeyboardInterrupt as error:
+        end(error.signal if isinstance(error, stopping.Stopped) else signal.SIGINT)
     except EefError as error:
         ended.set()
         sys.exit(f"{type(error).__name__}: {error}")
@@ -175,31 +175,14 @@ def show_in_help(command: Callable[[], None]) -> None:
                 flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
-def end_soon_after_interrupt(left: str, ended: threading.Event) -> None:
-    """End the process soon after SIGINT where no KeyboardInterrupt does.
-
-    Args:
-        left: as `interrupted` of `run`.
-        ended: set where the process ends for another reason.
-    """
-    # Python raises KeyboardInterrupt between two instructions of the main thread, which may be
-    # compiling a program for minutes. The signal's number arrives at this pipe at once.
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.detach())  # open as long as the process lives
-
-    def watch() -> None:
-        while reader.recv(1) != bytes([signal.SIGINT]):
-            pass
-        if not ended.wait(_GRACE_S):
-            _end_interrupted(left)
-
-    threading.Thread(target=watch, name="eef-interrupt", daemon=True).start()
-
-
-def _end_interrupted(left: str) -> None:
+def _end(number: signal.Signals, left: str, ended: threading.Event) -> NoReturn:
     """Say in one line what is left, and end the process."""
-    print(f"\ninterrupted: {left}", file=sys.stderr, flush=True)
+    ended.set()
+    sys.stdout.flush()
+    if logging.getLogger("eef_jax").level <= logging.INFO:  # else the run's lead says it for all
+        said = "interrupted" if number is signal.SIGINT else f"ended by {number.name}"
+        print(f"\n{said}: {left}", file=sys.stderr, flush=True)
+    stopping.farewell()
     # Without the handlers of the interpreter's end, which wait for the device. Stages are committed
     # by their last file, and locks of dead processes are taken over: this is as safe as a crash.
-    os._exit(INTERRUPTED)
+    os._exit(stopping.Stopped(number).exit_code)

@@ -6,6 +6,7 @@ its coordinator (process 0).
 
 import contextlib
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.errors import ConfigError, EefError
 
 PEER_TIMEOUT_S = 60.0  # seconds without a heartbeat after which a process counts as dead
+_STATUS = re.compile(r"[A-Z]{2,}(_[A-Z]+)*: ")
 _DAY_MS = 24 * 3600 * 1000
 
 
@@ -94,9 +96,10 @@ def connect(
         yield hosts
         hosts.barrier()
     except BaseException as error:
-        _print(error)
         if _from_runtime(error):
+            print(f"{first_line(error)}: did another process die?", file=sys.stderr)
             heartbeat.wait_for_verdict()
+        _print(error)
         heartbeat.report_failure(f"{type(error).__name__}: {error}")
         end(FAILED)
     finally:
@@ -107,7 +110,10 @@ def _from_runtime(error: BaseException) -> bool:
     """Whether a collective or the coordination service raised it, as both do when a peer dies."""
     import jax
 
-    return isinstance(error, jax.errors.JaxRuntimeError)
+    # JAX's fast path raises a ValueError with the runtime's status, as "UNKNOWN: Gloo AllGather ...".
+    return isinstance(error, jax.errors.JaxRuntimeError) or (
+        isinstance(error, ValueError | RuntimeError) and bool(_STATUS.match(str(error)))
+    )
 
 
 class _ProcessGroup:

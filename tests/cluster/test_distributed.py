@@ -1,6 +1,7 @@
 """Two operating-system processes on loopback make the run that one process makes."""
 
 import json
+import signal
 import socket
 
 import jax
@@ -130,6 +131,31 @@ def test_a_failure_is_told_to_the_others(base, tmp_path):
     assert codes == [FAILED, FAILED]
     assert "start all processes with the same command" in other
     assert "process 0 of 2 ends: process 1 failed" in lead and "ConfigError" in lead
+
+
+def together_of(wait):
+    """Two processes that have met, and wait for each other."""
+    processes = pair("tests.cluster.member", f"--wait={wait}", patience=3)
+    for process in processes:
+        lines = iter(process.stdout.readline, "")
+        assert any(line == "together\n" for line in lines), finish(processes, limit=1)
+    return processes
+
+
+def test_a_collective_that_loses_its_peer_asks_for_a_restart():
+    lead, other = together_of("collective")
+    other.kill()
+    codes, (said, _) = finish([lead, other], limit=60)
+    assert codes[0] == PEER_DIED, said
+    assert "process 1 has given no sign of life" in said
+
+
+def test_an_interrupt_ends_all_processes_and_the_lead_says_how_to_go_on():
+    lead, other = together_of("sleep")
+    lead.send_signal(signal.SIGINT)
+    codes, (said, silent) = finish([lead, other], limit=60)
+    assert codes == [130, 143]
+    assert (said.strip(), silent.strip()) == ("interrupted: start it again", "")
 
 
 def test_half_given_flags_are_refused():

@@ -7,6 +7,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from eef_jax.errors import ConfigError
 
@@ -50,6 +51,8 @@ class Row:
         environment: variables to set.
         makes: files that must exist afterwards.
         prints: a regular expression that the output must match.
+        group: rows of one group are played in their order, in one folder, because later ones use
+            what earlier ones made.
         not_run: why it is not played: one of `REASONS`; "" if it is.
     """
 
@@ -61,6 +64,7 @@ class Row:
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     makes: tuple[str, ...] = ()
     prints: str = ""
+    group: str = ""
     not_run: str = ""
 
 
@@ -138,15 +142,33 @@ def preset_of(command: str) -> str:
     return next(p for p in own if get_config(p.partition(":")[2]).to_dict() == default)
 
 
+def _table() -> dict[str, Any]:
+    with open(Path(__file__).with_name("commands.toml"), "rb") as file:
+        return tomllib.load(file)
+
+
 def table() -> tuple[list[Row], dict[str, list[str]]]:
     """The rows of `commands.toml`, and its lists of flags by name."""
-    with open(Path(__file__).with_name("commands.toml"), "rb") as file:
-        content = tomllib.load(file)
-    rows = []
+    content, rows = _table(), []
     for row in content["command"]:
         lists = {name: tuple(row[name]) for name in ("small", "flags", "makes") if name in row}
         rows.append(Row(**{**row, **lists}))
     return rows, content["small"]
+
+
+def played_programs() -> list[Shown]:
+    """Every program as it is played."""
+    found = programs()
+    for row in _table()["program"]:
+        here = [shown for shown in found if shown.place.startswith(f"{row['document']}:")]
+        for word, replacement in row["words"].items():
+            changed = [shown for shown in here if word in shown.text]
+            if not changed:
+                raise ConfigError(f"no program of {row['document']} has {word!r} to replace")
+            for shown in changed:
+                text = shown.text.replace(word, replacement)
+                found[found.index(shown)] = Shown(place=shown.place, text=text)
+    return found
 
 
 def played(row: Row, small: dict[str, list[str]]) -> str:

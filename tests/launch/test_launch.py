@@ -6,6 +6,7 @@ Small scripts on the PATH stand in for the clouds' commands and record their arg
 import os
 import re
 import shlex
+import signal
 import stat
 import subprocess
 import sys
@@ -78,6 +79,40 @@ def test_local_fails_with_its_processes(tmp_path):
         got, _, _ = launch("local.sh", "--", *RUN, path=tmp_path, PYTHON="python-stub")
         assert got == code, body
     assert len(calls(tmp_path)) == 2 * len(bodies)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_local_passes_a_signal_on_and_waits_for_the_processes(tmp_path, number, code):
+    program = (
+        "import pathlib, signal, sys, time\n"
+        "number = next(word[-1] for word in sys.argv if word.startswith('--process='))\n"
+        "mark = pathlib.Path('told')\n"
+        "def told(*_): mark.touch()\n"
+        "if number == '0':\n"
+        "    for name in (signal.SIGINT, signal.SIGTERM):\n"
+        "        assert signal.getsignal(name) is not signal.SIG_IGN\n"
+        "        signal.signal(name, told)\n"
+        "pathlib.Path(f'up{number}').touch()\n"
+        "while not mark.exists(): time.sleep(0.05)\n"
+        "time.sleep(0.3)\n"
+        "pathlib.Path(f'ended{number}').touch()\n"
+    )
+    (tmp_path / "run.py").write_text(program)
+    stub(tmp_path, "python-stub", f'exec {sys.executable} run.py "$@"')
+    launcher = subprocess.Popen(
+        ["bash", str(LAUNCH / "local.sh"), "--", *RUN],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": "python-stub"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while not all((tmp_path / f"up{process}").exists() for process in range(2)):
+        time.sleep(0.05)
+    launcher.send_signal(number)
+    output = launcher.communicate(timeout=30)[0]
+    assert (launcher.returncode, output) == (code, "")
+    assert all((tmp_path / f"ended{process}").exists() for process in range(2))
 
 
 def test_tpu_vm_creates_sets_up_and_runs_on_all_workers(tmp_path):
