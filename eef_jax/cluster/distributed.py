@@ -110,7 +110,7 @@ def _from_runtime(error: BaseException) -> bool:
     """Whether a collective or the coordination service raised it, as both do when a peer dies."""
     import jax
 
-    # JAX's fast path raises a ValueError with the runtime's status, as "UNKNOWN: Gloo AllGather ...".
+    # JAX's fast path raises a ValueError with the runtime's status: "UNKNOWN: Gloo AllGather ...".
     return isinstance(error, jax.errors.JaxRuntimeError) or (
         isinstance(error, ValueError | RuntimeError) and bool(_STATUS.match(str(error)))
     )
