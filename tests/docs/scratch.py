@@ -53,8 +53,8 @@ def make(folder: Path) -> Path:
         make_tokenizer(folder / name, template)
     for name, base in BASES.items():
         make_weights(folder / name, "llama")
-        for file in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(Path(bases.find(base)) / file, folder / name)
+        for part in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(Path(bases.find(base)) / part, folder / name)
     for file in (_GOLDEN / "data").iterdir():
         shutil.copy(file, folder)
     shutil.copy(_GOLDEN / "nouns_ref.json", folder / "title_nouns.json")
