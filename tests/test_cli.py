@@ -71,17 +71,21 @@ def test_a_field_without_a_value():
 
 
 @pytest.mark.parametrize("wait", ["time.sleep(60)", BLOCKING])
-def test_an_interrupt_is_one_line_that_says_how_to_go_on(wait):
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")],
+)
+def test_a_signal_is_one_line_that_says_how_to_go_on(wait, number, code, said):
     command = [sys.executable, "-c", SLEEPER.format(wait=wait)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=10)
-    assert process.returncode == cli.INTERRUPTED
-    assert errors.strip() == "interrupted: start it again"
+    assert process.returncode == code
+    assert errors.strip() == f"{said}: start it again"
 
 
 def test_an_error_that_an_interrupt_turns_into_is_told_instead():

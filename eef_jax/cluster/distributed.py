@@ -14,6 +14,7 @@ from typing import Any
 
 from absl import flags
 
+from eef_jax.cluster import stopping
 from eef_jax.cluster.heartbeat import FAILED, Heartbeat, end, first_line
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.errors import ConfigError, EefError
@@ -62,7 +63,8 @@ def connect(
     """Join a multi-process run as a context; without arguments, a run of one process.
 
     An exception in the context ends this process at once, after the others are notified: they
-    cannot continue without it, and an orderly shutdown would wait for them.
+    cannot continue without it, and an orderly shutdown would wait for them. `stopping.Stopped`
+    alone leaves the context: the command line ends the process then.
 
     Args:
         coordinator: address of process 0, `HOST:PORT`.
@@ -92,9 +94,13 @@ def connect(
     if not hosts.is_lead:
         logging.getLogger("eef_jax").setLevel(logging.WARNING)  # the lead logs for all
     heartbeat = Heartbeat(client, hosts, timeout_s)
+    stopping.set_peers(heartbeat)
     try:
         yield hosts
         hosts.barrier()
+        stopping.set_peers(None)
+    except stopping.Stopped:
+        raise  # the command line says farewell
     except BaseException as error:
         if _from_runtime(error):
             print(f"{first_line(error)}: did another process die?", file=sys.stderr)
@@ -177,7 +183,5 @@ def _connect(
 def _print(error: BaseException) -> None:
     if isinstance(error, EefError):
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-    elif isinstance(error, KeyboardInterrupt):
-        print("interrupted: start all processes again, finished stages are kept", file=sys.stderr)
     else:
         traceback.print_exception(error)

@@ -3,10 +3,13 @@
 If a process reports a failure or its heartbeat stops, the other processes exit with a message that
 names it, whatever they are blocked in (a collective, a barrier, a checkpoint). The exit code tells
 a launcher what to do: `PEER_DIED` asks for a restart, 1 is an error that a restart would repeat.
+
+A process that is told to end (`stopping`) tells the others, which end as well.
 """
 
 import contextlib
 import os
+import signal
 import socket
 import sys
 import threading
@@ -14,12 +17,17 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from eef_jax.cluster import stopping
 from eef_jax.cluster.hosts import Hosts
 
 # Launchers restart on it: xpk does by default, since 42 is the code that JAX users agreed on.
 PEER_DIED = 42
 FAILED = 1
 _FAREWELL_S = 5.0  # a failing lead keeps the key-value store up this long, for the others to read
+_LAST_S = 10.0  # a process goes on this long after another one was told to end, and has ended
+# Where JAX notes in the key-value store that a process has got SIGTERM, whose handler is JAX's own
+# in a run of several processes: all of them then reach `reached_preemption_sync_point` at one step.
+_NOTICE = "RECEIVED_PREEMPTION_NOTICE"
 _REMEDY = "start all processes again with the same --workdir: finished stages are kept"
 
 
@@ -69,6 +77,8 @@ class Heartbeat:
         # Each process reads the heartbeats of all: more processes, fewer reads per process.
         self._pause_s = min(max(1.0, hosts.process_count / 64), timeout_s / 4)
         self._closing = threading.Event()
+        self._noticed = False
+        self._peer_stopped: float | None = None
         self._stale = StaleHeartbeats(timeout_s)
         self._thread = threading.Thread(target=self._run, name="eef-heartbeat", daemon=True)
         self._thread.start()
@@ -98,6 +108,21 @@ class Heartbeat:
         """
         self._thread.join(self._timeout_s + 2 * self._pause_s)
 
+    def announce_stop(self, number: signal.Signals) -> None:
+        """Tell the other processes that this one was asked to end (see `stopping.Peers`)."""
+        if not self._noticed and number is not signal.SIGTERM:
+            os.kill(os.getpid(), signal.SIGTERM)  # to JAX, which notes it for all
+
+    def farewell(self) -> None:
+        """Tell the other processes that this one ends now; the lead waits for theirs."""
+        with contextlib.suppress(Exception):
+            self._client.key_value_set(f"eef/stopped/{self._hosts.process_index}", "")
+            until = time.monotonic() + _LAST_S
+            while self._hosts.is_lead and time.monotonic() < until:
+                if len(self._client.key_value_dir_get("eef/stopped/")) >= self._hosts.process_count:
+                    break
+                time.sleep(0.1)
+
     def close(self) -> None:
         """End the thread."""
         self._closing.set()
@@ -124,12 +149,36 @@ class Heartbeat:
         self._client.key_value_set(f"eef/alive/{me}", str(beat), allow_overwrite=True)
         for key, reason in self._client.key_value_dir_get("eef/failed/"):
             return f"process {key.rpartition('/')[2]} failed on {reason}", ""
+        self._look_for_stops()
         alive = self._client.key_value_dir_get("eef/alive/")
         beats = {int(key.rpartition("/")[2]): beat for key, beat in alive}
         stale = self._stale.find(beats, time.monotonic())
         if stale is None:
             return "", ""
         return "", f"process {stale} has given no sign of life for {self._timeout_s:g} s"
+
+    def _look_for_stops(self) -> None:
+        """Ask this process to end if another one was; end it if it does not after that one has."""
+        if not self._noticed and (
+            self._has(_NOTICE) or self._client.key_value_dir_get("eef/stopped/")
+        ):
+            self._noticed = True
+            stopping.request(signal.SIGTERM)
+        if self._noticed and self._client.key_value_dir_get("eef/stopped/"):
+            since = self._peer_stopped = self._peer_stopped or time.monotonic()
+            if time.monotonic() - since > _LAST_S:
+                self._exit(
+                    "another process was told to end", stopping.Stopped(signal.SIGTERM).exit_code
+                )
+
+    def _has(self, key: str) -> bool:
+        try:
+            self._client.key_value_try_get(key)
+        except Exception as error:
+            if "NOT_FOUND" in str(error):
+                return False
+            raise
+        return True
 
     def _exit(self, trouble: str, code: int) -> None:
         me, count = self._hosts.process_index, self._hosts.process_count

@@ -130,7 +130,9 @@ def test_a_selection_that_cannot_be_encoded_is_refused(weights, reasons, message
 def test_having_nothing_to_learn_is_refused_with_what_it_was_lost_to():
     selections = [selection([1.0, 1.0, 1.0]), selection([0.0, 0.0, 0.0])]
     _, counts = encode_all(selections, lambda task: PROMPT, ToyChat(), max_length=5)
-    with pytest.raises(DataError, match=r"all 1 .* longer than a row of 5 .* train\.seq_len"):
+    with pytest.raises(
+        DataError, match=r"all 1 .* longer than a row of 5 .*config\.train\.seq_len"
+    ):
         check_learnable(counts, name="round_0/select", max_length=5)
     _, counts = encode_all(selections[1:], lambda task: PROMPT, ToyChat(), max_length=5)
     with pytest.raises(DataError, match="1 trajectories were selected, and none of them has"):
