@@ -156,19 +156,27 @@ def table() -> tuple[list[Row], dict[str, list[str]]]:
     return rows, content["small"]
 
 
-def played_programs() -> list[Shown]:
-    """Every program as it is played."""
-    found = programs()
+def played_program(shown: Shown) -> str:
+    """The program that is played: as shown, but for the words that the table replaces."""
+    text = shown.text
     for row in _table()["program"]:
-        here = [shown for shown in found if shown.place.startswith(f"{row['document']}:")]
-        for word, replacement in row["words"].items():
-            changed = [shown for shown in here if word in shown.text]
-            if not changed:
-                raise ConfigError(f"no program of {row['document']} has {word!r} to replace")
-            for shown in changed:
-                text = shown.text.replace(word, replacement)
-                found[found.index(shown)] = Shown(place=shown.place, text=text)
-    return found
+        if shown.place.startswith(f"{row['document']}:"):
+            for word, replacement in row["words"].items():
+                text = text.replace(word, replacement)
+    return text
+
+
+def unused_words() -> list[str]:
+    """What the table replaces in programs that do not say it."""
+    found = programs()
+    return [
+        f"{row['document']}: {word}"
+        for row in _table()["program"]
+        for word in row["words"]
+        if not any(
+            shown.place.startswith(f"{row['document']}:") and word in shown.text for shown in found
+        )
+    ]
 
 
 def played(row: Row, small: dict[str, list[str]]) -> str:

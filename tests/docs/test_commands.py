@@ -11,7 +11,7 @@ from tests import emulator
 from tests.docs import documents, scratch
 
 ROWS, SMALL = documents.table()
-PROGRAMS = documents.played_programs()
+PROGRAMS = documents.programs()
 LIMIT_S = 600  # for a machine that is busy with other things
 pytestmark = pytest.mark.docs
 
@@ -69,7 +69,7 @@ def test_a_command_runs(row, clone, server, shared_bucket):
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.place)
 def test_a_program_runs(program, clone):
     done = subprocess.run(
-        [sys.executable, "-c", program.text],
+        [sys.executable, "-c", documents.played_program(program)],
         cwd=clone,
         env=scratch.environment(clone),
         capture_output=True,

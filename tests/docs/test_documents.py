@@ -32,6 +32,10 @@ def test_no_row_outlives_its_command():
     assert len(texts) == len(set(texts))
 
 
+def test_what_is_replaced_in_programs_is_there():
+    assert documents.unused_words() == []
+
+
 def test_every_preset_is_played_from_expert_to_report():
     played = {documents.preset_of(documents.played(row, SMALL)) for row in ROWS if not row.not_run}
     assert set(documents.presets()) - played == set()
