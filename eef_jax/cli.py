@@ -128,7 +128,7 @@ def plain_logs() -> None:
     # absl puts its own handler, which adds a prefix, before every message; force removes it.
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     # jax tells of backends that it did not find; openai and httpx log requests, fsspec each file.
-    for chatty in ("absl", "jax", "openai", "httpx", "httpcore", "fsspec"):
+    for chatty in ("absl", "jax", "openai", "httpx", "httpx2", "httpcore", "fsspec"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -26,7 +26,6 @@ from eef_jax.envs.base import Env
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.rollout import play
 from eef_jax.storage import files
-from eef_jax.storage.provenance import collect_provenance
 from eef_jax.storage.stages import Schedule
 from eef_jax.storage.workdir import CONFIG, find_checkpoint, read_workdir
 from eef_jax.types import Trajectory
@@ -70,6 +69,7 @@ def evaluate(
         )
     if checkpoint is not None:
         checkpoints.read_metadata(checkpoint)  # fails early, before products and models are loaded
+    config = pipeline.pinned(config, hosts=hosts)
     env: Env = config_lib.make("env", config.env)
     try:
         start = preflight.Start(
@@ -90,7 +90,7 @@ def evaluate(
                 config.rollout,
                 hosts=hosts,
                 folder=epath.Path(scratch or "") / "parts",
-                provenance=collect_provenance(config_lib.of_kind(config, "results"), config.seed),
+                provenance=pipeline.provenance_of(config),
                 label=f"evaluate, {config.evaluate.split} tasks",
             )
     finally:

@@ -51,7 +51,7 @@ def export(
         checkpoint: a finished tune stage's folder, or the folder `checkpoint` in it.
         out: the folder to make.
         format: `peft` or `merged`.
-        base: folder of the base model; "" takes the one that the checkpoint names.
+        base: the base model, as `bases.find` takes it; "" takes the one that the checkpoint names.
         dtype: type of a merged model's tensors; "" keeps that of the base's parameters.
         max_shard: bytes of weights in one file of a merged model.
 
@@ -81,7 +81,8 @@ def export(
         raise ConfigError(
             f"{source} tuned all parameters, so there is no adapter: use --format=merged"
         )
-    folder = files.to_path(bases.find(base or note.base))
+    name = base or note.base
+    folder = files.to_path(bases.find(name))
     options = ModelOptions(
         lora=note.lora, param_dtype=note.param_dtype, quantization=note.quantization
     )
@@ -95,7 +96,13 @@ def export(
     model = dataclasses.replace(model, trainable=trainable)
     with _whole(target) as growing:
         if format == "peft":
-            peft.save(model, growing, base=os.fspath(folder))
+            repository = bases.on_hub(name)
+            peft.save(
+                model,
+                growing,
+                base=repository.id if repository else os.fspath(folder),
+                revision=repository.revision if repository else "",
+            )
         else:
             _copy_tokenizer(folder, growing)
             raw = files.read_json(folder / hf.CONFIG, remedy=hf.REMEDY)

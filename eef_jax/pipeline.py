@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
+from eef_jax import bases, preflight, report
 from eef_jax import config as config_lib
-from eef_jax import preflight, report
 from eef_jax import scores as scores_lib
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.config import Config
@@ -39,7 +39,7 @@ from eef_jax.storage.provenance import collect_provenance, config_hash, json_val
 from eef_jax.storage.selections import write_selections
 from eef_jax.storage.stages import Schedule
 from eef_jax.storage.trajectories import read_given, read_trajectories, write_trajectories
-from eef_jax.storage.workdir import Stage, Workdir, open_workdir
+from eef_jax.storage.workdir import CONFIG, Stage, Workdir, open_workdir
 from eef_jax.types import Episode, Task, Trajectory
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class _Run:
         self.hosts = hosts
         self.seed = config.seed
         self.max_steps = config.rollout.max_steps or env.max_steps
-        self.provenance = collect_provenance(config_lib.of_kind(config, "results"), config.seed)
+        self.provenance = provenance_of(config)
         self._verified: set[str] = set()
 
     # The learner is imported on first use: stages that need no accelerator load no JAX.
@@ -159,6 +159,7 @@ def run(
         DataError: when a file that a stage needs is missing or damaged.
         RolloutError: too many episodes of a stage ended in an infrastructure failure.
     """
+    config = pinned(config, _earlier_base(workdir, overwrite=overwrite), hosts=hosts)
     start = plan(config, workdir, stages=stages, overwrite=overwrite, is_lead=hosts.is_lead)
     try:
         preflight.check(start)
@@ -200,6 +201,7 @@ def check(
     Raises:
         EefError: a check failed; with all of them where several did.
     """
+    config = pinned(config, _earlier_base(workdir, overwrite=overwrite))
     start = plan(config, workdir, stages=stages, overwrite=overwrite)
     start = dataclasses.replace(start, devices=devices, processes=processes)
     try:
@@ -230,6 +232,42 @@ def plan(
         overwrite=overwrite,
         is_lead=is_lead,
     )
+
+
+def pinned(config: Config, earlier: str = "", *, hosts: Hosts = SINGLE_PROCESS) -> Config:
+    """The config with the commit of a base on the Hugging Face hub in the base's name.
+
+    Args:
+        config: a run's config.
+        earlier: the base's name that an earlier start of the run recorded, "" without one.
+        hosts: the processes of the run, which all take the commit that the lead has found.
+
+    Raises:
+        DataError: the commit cannot be found out.
+    """
+    given = config.model.path
+    found = [given, bases.pinned(given, earlier) if hosts.is_lead else ""]
+    leads, path = json.loads(hosts.broadcast(json.dumps(found)))
+    if leads != given:  # started by another command, which is refused later
+        return config
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, path=path))
+
+
+def provenance_of(config: Config) -> dict[str, Any]:
+    """The provenance of what a run makes."""
+    results = config_lib.of_kind(config, "results")
+    return collect_provenance(results, config.seed, base=config.model.path)
+
+
+def _earlier_base(workdir: str, *, overwrite: bool) -> str:
+    """The base's name in the config that a work folder holds; "" without one."""
+    file = files.to_path(workdir) / CONFIG
+    if overwrite or not file.exists():
+        return ""
+    try:
+        return str(json.loads(file.read_bytes())["model"]["path"])
+    except (ValueError, KeyError, TypeError):  # the config of something else, refused later
+        return ""
 
 
 def _schedule(

@@ -38,7 +38,7 @@ for module in sys.argv[1:]:
     loaded[module], seen = sorted(now - seen), now
 print(json.dumps(loaded))
 """
-HEAVY = {"flax", "jax", "jaxlib", "tensorflow", "torch", "transformers"}
+HEAVY = {"flax", "huggingface_hub", "jax", "jaxlib", "tensorflow", "torch", "transformers"}
 
 
 def host_modules():

@@ -9,14 +9,14 @@ import pytest
 from etils import epath
 
 from eef_jax import config as config_lib
-from eef_jax import pipeline
+from eef_jax import export, pipeline
 from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import ConfigError, DataError, RolloutError
 from eef_jax.policies.scripted import ScriptedPolicy
 from eef_jax.storage import lock
 from eef_jax.storage.trajectories import read_trajectories
 from eef_jax.storage.workdir import LOCK, read_workdir
-from tests import toybase
+from tests import hub, toybase
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +158,39 @@ def test_a_folder_in_use_is_refused(finished, config):
         pytest.raises(ConfigError, match="in use by process"),
     ):
         pipeline.run(config, str(workdir))
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    with hub.serve() as made:
+        hub.use(monkeypatch, made.url, tmp_path / "cache")
+        yield made
+
+
+def test_a_base_on_the_hub_is_checked_before_anything_is_played(config, tmp_path, server):
+    there = changed(config, ("model.path", "org/toy"))
+    with pytest.raises(DataError, match="org/toy is neither a folder here nor a model on the"):
+        pipeline.run(there, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_records_the_commit_of_its_base_and_stays_with_it(base, config, tmp_path, server):
+    commit = server.push_folder("org/toy", base)
+    there, work = changed(config, ("model.path", "org/toy")), str(tmp_path / "run")
+    assert f"org/toy@{commit}: " in pipeline.check(there, work)
+    stages = ("expert", "select", "tune")
+    pipeline.run(there, work, stages=stages)
+    server.push("org/toy", {"config.json": b"of another model"})
+    pipeline.run(there, work, stages=(*stages, "evaluate"))
+    run = read_workdir(work)
+    assert run.config["model"]["path"] == f"org/toy@{commit}"
+    for stage in ("expert", "round_0/tune", "round_0/evaluate"):
+        assert run.stage(stage).manifest()["provenance"]["base"] == f"org/toy@{commit}"
+    with pytest.raises(ConfigError, match=rf"model\.path: 'org/toy@{commit}' there, 'org/toy@"):
+        pipeline.run(changed(config, ("model.path", "org/toy@main")), work)
+    out = export.export(f"{work}/round_0/tune", tmp_path / "adapter", format="peft")
+    written = json.loads((out / "adapter_config.json").read_text())
+    assert written["base_model_name_or_path"] == "org/toy" and written["revision"] == commit
 
 
 def test_free_fields_may_differ_when_a_run_goes_on(finished, config):

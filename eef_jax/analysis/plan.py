@@ -14,7 +14,7 @@ from typing import Any
 from etils import epath
 from jax.sharding import Mesh
 
-from eef_jax import kernels, sharding
+from eef_jax import bases, kernels, sharding
 from eef_jax.analysis import flops, micro_batch, programs
 from eef_jax.analysis.chips import Chip, chip_spec
 from eef_jax.config.sections import Config, EngineConfig, ModelSection
@@ -294,12 +294,13 @@ def model_config(section: ModelSection) -> ModelConfig:
         ConfigError: the config names neither.
     """
     if section.path:
-        return hf.read_config(epath.Path(section.path))
+        return hf.read_config(epath.Path(bases.find(section.path, weights=False)))
     raw = dict(section.architecture)
     if not raw:
         raise ConfigError(
             "the config names no model to compile: set config.model.path to a Hugging Face folder "
-            "(its config.json is enough), or take a preset with config.model.architecture"
+            "(its config.json is enough) or a model on the hub, or take a preset with "
+            "config.model.architecture"
         )
     return family(raw["model_type"]).config_from_hf(raw)
 

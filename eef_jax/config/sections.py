@@ -106,7 +106,8 @@ class ModelSection:
 
     path: str = field(
         "",
-        "Hugging Face folder of the base; nano:NAME for one that ships; empty: WebShop's",
+        "Hugging Face folder of the base, or ORG/NAME[@REVISION] on the hub; nano:NAME for one "
+        "that ships; empty: WebShop's",
         path=True,
     )
     architecture: Mapping[str, Any] = section(

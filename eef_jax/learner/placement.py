@@ -54,15 +54,16 @@ class Placement:
 
     @functools.cached_property
     def path(self) -> str:
-        """Folder of the base model.
+        """Folder of the base model; one on the Hugging Face hub is downloaded first.
 
         Raises:
             ConfigError: the config names none.
+            DataError: it can neither be downloaded nor is in the cache.
         """
         if self._section.architecture and not self._section.path:
             raise ConfigError(
-                "this preset ships no weights: name its Hugging Face folder with "
-                "--config.model.path=FOLDER (eef_jax.compile alone needs none)"
+                "this preset ships no weights: name a Hugging Face folder, or a model on the hub, "
+                "with --config.model.path=FOLDER (eef_jax.compile alone needs none)"
             )
         return bases.find(self._section.path)
 

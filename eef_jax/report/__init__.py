@@ -87,9 +87,10 @@ def _provenance(run: Run) -> list[str]:
     lines = []
     for maker, names in makers.values():
         versions = ", ".join(f"{k} {v}" for k, v in maker.get("versions", {}).items())
+        base = f", base {maker['base']}" if maker.get("base") else ""
         lines.append(
             f"- {_names(names)}: commit {maker.get('commit')}, config {maker.get('config_hash')}, "
-            f"seed {maker.get('seed')}; {versions}"
+            f"seed {maker.get('seed')}{base}; {versions}"
         )
     return lines or ["- nothing was made yet"]
 

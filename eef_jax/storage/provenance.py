@@ -12,7 +12,9 @@ from typing import Any
 
 from eef_jax import __version__
 
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
+_LIBRARIES = (
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers", "transformers"),
+)
 
 
 def json_values(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,8 +29,17 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def collect_provenance(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Collect commit (None outside a checkout), config hash, seed and library versions."""
+def collect_provenance(
+    config: Mapping[str, Any], seed: int, *, base: str | None = None
+) -> dict[str, Any]:
+    """Collect commit (None outside a checkout), config hash, seed and library versions.
+
+    Args:
+        config: what is hashed.
+        seed: of the run.
+        base: name of the base model, one on the Hugging Face hub with its commit; None where there
+            is none.
+    """
     versions = {"eef_jax": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -37,6 +48,7 @@ def collect_provenance(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
         "commit": _commit(),
         "config_hash": config_hash(config),
         "seed": seed,
+        **({} if base is None else {"base": base}),
         "versions": versions,
     }
 

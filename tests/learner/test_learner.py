@@ -79,13 +79,6 @@ def test_rows_that_do_not_divide_over_the_devices_are_refused(folder, tmp_path):
         tune(settings, tmp_path / "tune")
 
 
-def test_bases_that_ship_are_found_by_name():
-    assert bases.find("") == bases.find("nano:webshop") == bases.WEBSHOP
-    assert bases.find("some/folder") == "some/folder"
-    with pytest.raises(ConfigError, match=r"'nano:webshap'.* did you mean webshop.*pretrain\.main"):
-        bases.find("nano:webshap")
-
-
 def test_stacked_layers_are_stored_and_exported_like_any_others(folder, tmp_path):  # noqa: F811
     sharded = [("train.remat", "block"), ("mesh.data", "2"), ("mesh.fsdp", "4")]
     plain, scanned = config(folder), config(folder, changes=sharded, scan_layers=True)

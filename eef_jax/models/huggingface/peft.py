@@ -64,13 +64,14 @@ _OTHERS = {
 }
 
 
-def save(model: Model, path: epath.PathLike, *, base: str) -> None:
+def save(model: Model, path: epath.PathLike, *, base: str, revision: str = "") -> None:
     """Write a model's adapter.
 
     Args:
         model: a model with an adapter.
         path: folder, created if missing. adapter_config.json is written last.
         base: folder or hub name of the base, stored for those who load the adapter.
+        revision: its commit on the hub; "" for a folder.
 
     Raises:
         ConfigError: the model has no adapter.
@@ -98,7 +99,7 @@ def save(model: Model, path: epath.PathLike, *, base: str) -> None:
     # Always names: PEFT takes a regular expression only as a single string.
     known = hf_names.projection_names(model.config).values()
     targets = _targets({_module(name) for name in stored}, known)
-    files.write_json(folder / CONFIG, _config_to_peft(model.lora, targets, base))
+    files.write_json(folder / CONFIG, _config_to_peft(model.lora, targets, base, revision))
 
 
 def read_config(path: epath.PathLike, config: ModelConfig) -> LoraConfig:
@@ -232,11 +233,14 @@ def _targets(adapted: Collection[str], known: Collection[str]) -> tuple[str, ...
     return tuple(sorted(adapted))
 
 
-def _config_to_peft(lora: LoraConfig, targets: Sequence[str], base: str) -> dict[str, Any]:
+def _config_to_peft(
+    lora: LoraConfig, targets: Sequence[str], base: str, revision: str
+) -> dict[str, Any]:
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
+        "revision": revision or None,
         "r": lora.rank,
         "lora_alpha": int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
         "lora_dropout": lora.dropout,
