@@ -6,8 +6,8 @@ import pytest
 from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
-from eef_jax import bases, export
 from eef_jax import config as config_lib
+from eef_jax import export
 from eef_jax.config.sections import SamplingSection
 from eef_jax.engine.engine import Engine
 from eef_jax.engine.programs import Programs
