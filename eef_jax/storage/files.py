@@ -121,8 +121,12 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
-    """Write a text file atomically, as UTF-8."""
-    write_bytes(path, text.encode())
+    """Write a text file atomically, as UTF-8.
+
+    Halves of surrogate pairs, which some web shops' texts hold and UTF-8 lacks, become JSON's
+    escapes, so that JSON is read back equal.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:

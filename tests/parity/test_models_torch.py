@@ -1,6 +1,7 @@
-"""Variants within families against torch, gradients, and SmolLM2-135M where it is.
+"""Variants within families against torch, gradients, and real models where they are.
 
-`EEF_SMOLLM2` names a Hugging Face folder of SmolLM2-135M-Instruct; without it that part is skipped.
+`EEF_SMOLLM2` and `EEF_GEMMA3` name Hugging Face folders of SmolLM2-135M-Instruct and Gemma 3 270M,
+which `tests/parity/gguf_to_hf.py` makes; without one its tests are skipped.
 """
 
 import functools
@@ -123,24 +124,36 @@ def test_gradients_equal_torch(tmp_path):
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def smollm2():
-    folder = os.environ.get("EEF_SMOLLM2", "")
-    if not pathlib.Path(folder, "config.json").is_file():
-        pytest.skip("EEF_SMOLLM2 names no Hugging Face folder of SmolLM2-135M-Instruct")
-    torch_model = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return folder, hf.load(folder), torch_model.eval()
-
-
-def test_smollm2_logits_equal_torch(smollm2):
-    _, model, torch_model = smollm2
-    tokens = tokens_of(model.config.vocab_size, (2, 64))
+# Real models: the variable that names the folder, what it holds, and by how much logits may differ.
+REAL = {
     # 30 layers, scores up to 33: the measured difference is 1.1e-4.
-    np.testing.assert_allclose(ours(model, tokens), theirs(torch_model, tokens), rtol=0, atol=4e-4)
+    "smollm2": ("EEF_SMOLLM2", "SmolLM2-135M-Instruct", 4e-4),
+    "gemma3": ("EEF_GEMMA3", "Gemma 3 270M", 4e-4),
+}
 
 
-def test_smollm2_continues_prompts_as_torch_does(smollm2):
-    folder, model, torch_model = smollm2
+@pytest.fixture(scope="module", params=REAL)
+def real(request):
+    """A real model: its folder, here and in torch, and the tolerance of its logits."""
+    variable, name, tolerance = REAL[request.param]
+    folder = os.environ.get(variable, "")
+    if not pathlib.Path(folder, "config.json").is_file():
+        pytest.skip(
+            f"{variable} names no Hugging Face folder of {name}: tests/parity/gguf_to_hf.py"
+        )
+    torch_model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return folder, hf.load(folder), torch_model.eval(), tolerance
+
+
+def test_a_real_models_logits_equal_torch(real):
+    _, model, torch_model, tolerance = real
+    tokens = tokens_of(model.config.vocab_size, (2, 64))
+    expected = theirs(torch_model, tokens)
+    np.testing.assert_allclose(ours(model, tokens), expected, rtol=0, atol=tolerance)
+
+
+def test_a_real_model_continues_prompts_as_torch_does(real):
+    folder, model, torch_model, _ = real
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     # Cut to one length, so that no row needs padding.
     prompts = [tokenizer(text).input_ids for text in PROMPTS]
@@ -175,7 +188,7 @@ def torch_greedy(model, tokens: np.ndarray, count: int) -> np.ndarray:
     new, past, found = torch.from_numpy(tokens).long(), None, []
     with torch.no_grad():
         for _ in range(count):
-            out = model(new, past_key_values=past, use_cache=True)
+            out = model(new, cache=past, use_cache=True)
             new, past = out.logits[:, -1:].argmax(-1), out.past_key_values
             found.append(new.numpy())
     return np.concatenate(found, axis=1)

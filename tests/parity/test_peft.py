@@ -12,6 +12,7 @@ transformers = pytest.importorskip("transformers")
 peft_library = pytest.importorskip("peft")
 
 from eef_jax.config.sections import LoraConfig  # noqa: E402
+from eef_jax.errors import DataError  # noqa: E402
 from eef_jax.models.config import ModelOptions  # noqa: E402
 from eef_jax.models.huggingface import folder as hf  # noqa: E402
 from eef_jax.models.huggingface import peft  # noqa: E402
@@ -115,6 +116,37 @@ def test_an_adapter_made_by_peft_gives_its_logits_here(folder, tmp_path):
     model = dataclasses.replace(model, trainable=peft.load(tmp_path, model))
     assert model.lora is not None and model.lora.dropout == 0.1
     np.testing.assert_allclose(ours(model), theirs(made), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*changes the base weights:UserWarning")
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_an_adapter_that_changed_its_base_is_refused_until_peft_converts_it(
+    folder, tmp_path, start
+):
+    config = peft_library.LoraConfig(
+        r=4, target_modules=["q_proj"], init_lora_weights=start, task_type="CAUSAL_LM"
+    )
+    made = peft_library.get_peft_model(torch_base(folder), config)
+    made.save_pretrained(tmp_path / "start")
+    with torch.no_grad():  # a step of training
+        for name, value in made.named_parameters():
+            if "lora_" in name:
+                value.add_(0.1)
+    made.save_pretrained(tmp_path / "tuned")
+    with pytest.raises(DataError, match="path_initial_model_for_weight_conversion"):
+        peft.read_config(tmp_path / "tuned", hf.read_config(folder))
+    expected = theirs(made)
+    rewritten = json.loads((tmp_path / "start" / peft.CONFIG).read_text())
+    (tmp_path / "start" / peft.CONFIG).write_text(
+        json.dumps(rewritten | {"init_lora_weights": True})
+    )
+    made.save_pretrained(
+        tmp_path / "plain", path_initial_model_for_weight_conversion=str(tmp_path / "start")
+    )
+    lora = peft.read_config(tmp_path / "plain", hf.read_config(folder))
+    model = hf.load(folder, ModelOptions(lora=lora))
+    model = dataclasses.replace(model, trainable=peft.load(tmp_path / "plain", model))
+    np.testing.assert_allclose(ours(model), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("max_shard", [20_000, 10**9])

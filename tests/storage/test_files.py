@@ -8,8 +8,8 @@ from eef_jax.storage import buckets, files
 
 
 def test_a_json_file_comes_back(tmp_path):
-    files.write_json(tmp_path / "x.json", {"é": [1, None]})
-    assert files.read_json(tmp_path / "x.json", remedy="") == {"é": [1, None]}
+    files.write_json(tmp_path / "x.json", {"é \ud83d": [1, None]})
+    assert files.read_json(tmp_path / "x.json", remedy="") == {"é \ud83d": [1, None]}
 
 
 @pytest.mark.parametrize(

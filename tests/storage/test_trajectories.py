@@ -58,6 +58,17 @@ def test_round_trip_through_shards(tmp_path, count):
     assert first == attempts[:3]
 
 
+def test_half_an_emoji_in_a_title_or_an_answer_comes_back(tmp_path):
+    whole = attempt(0)
+    step = dataclasses.replace(whole.steps[0], observation="a \ud83d red", message="\udc00 buy")
+    task = dataclasses.replace(TASK, goal="\ud83d\udd11 and \ud83d")
+    halves = dataclasses.replace(whole, steps=(step,), task=task)
+    write_trajectories(tmp_path, [halves])
+    assert read_trajectories(tmp_path) == (
+        dataclasses.replace(halves, task=dataclasses.replace(task, goal="🔑 and \ud83d")),
+    )
+
+
 def test_round_trip_through_an_object_store(monkeypatch):
     object_store.install(monkeypatch)
     folder = epath.Path("gs://bucket/run/expert")
