@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from eef_jax.errors import DataError, PolicyError
-from eef_jax.storage import files
+from eef_jax.storage import files, git_lfs
 from eef_jax.text import trial
 
 # Of a model folder, without its weights.
@@ -155,6 +155,7 @@ def load(path: str | Path) -> Tokenizer:
         raise DataError(
             f"{folder} is not a folder: expected a Hugging Face folder with a tokenizer"
         )
+    _refuse_pointers(folder)
     with _quiet():
         from transformers import AutoTokenizer
     try:
@@ -172,6 +173,13 @@ def load(path: str | Path) -> Tokenizer:
         raise DataError(f"{folder}: {error}") from error
     tokenizer.try_template()
     return tokenizer
+
+
+def _refuse_pointers(folder: Path) -> None:
+    for file in (one for pattern in _FILES for one in sorted(folder.glob(pattern))):
+        with file.open("rb") as opened:
+            if git_lfs.is_pointer(opened.read(git_lfs.HEAD_BYTES)):
+                raise DataError(git_lfs.explained(file))
 
 
 def without_surrogates(text: str) -> str:

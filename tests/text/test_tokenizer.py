@@ -85,6 +85,13 @@ def test_damaged_folders_are_named(folder, file, content, what):
     assert str(folder) in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model"])
+def test_a_git_lfs_pointer_is_no_damaged_tokenizer(folder, name):
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n")
+    with pytest.raises(DataError, match=rf"{name} is a git-lfs pointer.*git lfs pull"):
+        tokenizer_lib.load(folder)
+
+
 def test_a_folder_that_is_missing_is_not_looked_for_elsewhere(tmp_path):
     with pytest.raises(DataError, match="is not a folder"):
         tokenizer_lib.load(tmp_path / "org" / "name")

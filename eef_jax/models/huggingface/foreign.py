@@ -6,9 +6,6 @@ from typing import Any
 
 from etils import epath
 
-# The first line of the text that git keeps in place of a large file.
-_LFS = b"version https://git-lfs.github.com/spec/"
-
 # Pattern of a file's name -> what it is, and how to get safetensors from it.
 _CONVERT = (
     "read it where its library runs, and save it as safetensors (save_pretrained of transformers "
@@ -59,20 +56,6 @@ def missing(file: epath.Path) -> str:
         if found:
             return f"{file} is missing; the folder has {found[0]} ({what}): {remedy}"
     return f"{file} is missing: copy the whole folder again, or name a Hugging Face folder"
-
-
-def is_lfs_pointer(head: bytes) -> bool:
-    """Whether a file that begins so is git's pointer to a large file that was not fetched."""
-    return head.startswith(_LFS)
-
-
-def lfs_pointer(file: epath.Path) -> str:
-    """Say what to do about such a pointer."""
-    return (
-        f"{file} is a git-lfs pointer, a text that stands for the file: fetch the files with "
-        "`git lfs install && git lfs pull` in the clone, or download the folder with "
-        "`hf download`"
-    )
 
 
 def unreadable_type(file: epath.Path, tensor: str, dtype: str) -> str | None:

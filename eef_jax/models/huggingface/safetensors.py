@@ -24,11 +24,10 @@ from jaxtyping import Shaped
 
 from eef_jax.errors import DataError
 from eef_jax.models.huggingface import foreign
-from eef_jax.storage import files
+from eef_jax.storage import files, git_lfs
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_HEAD = 64  # bytes that tell a file's form
 MAX_SHARD = 5 * 10**9  # bytes per file of weights, the default of transformers
 
 _DTYPES = {
@@ -147,9 +146,9 @@ def open_file(file: epath.Path) -> tuple[dict[str, StoredTensor], dict[str, str]
         with file.open("rb") as opened:
             size = opened.seek(0, os.SEEK_END)
             opened.seek(0)
-            head = opened.read(_HEAD)
-            if foreign.is_lfs_pointer(head):
-                raise DataError(foreign.lfs_pointer(file))
+            head = opened.read(git_lfs.HEAD_BYTES)
+            if git_lfs.is_pointer(head):
+                raise DataError(git_lfs.explained(file))
             (length,) = struct.unpack("<Q", head[:8])
             if length > size - 8:
                 raise ValueError(f"its header of {length} bytes exceeds the file")
