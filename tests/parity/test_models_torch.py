@@ -124,36 +124,38 @@ def test_gradients_equal_torch(tmp_path):
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
 
 
-# Real models: the variable that names the folder, what it holds, and by how much logits may differ.
+# Real models: the variable that names the folder, and what it holds.
 REAL = {
-    # 30 layers, scores up to 33: the measured difference is 1.1e-4.
-    "smollm2": ("EEF_SMOLLM2", "SmolLM2-135M-Instruct", 4e-4),
-    "gemma3": ("EEF_GEMMA3", "Gemma 3 270M", 4e-4),
+    "smollm2": ("EEF_SMOLLM2", "SmolLM2-135M-Instruct"),
+    "gemma3": ("EEF_GEMMA3", "Gemma 3 270M"),
 }
 
 
 @pytest.fixture(scope="module", params=REAL)
 def real(request):
-    """A real model: its folder, here and in torch, and the tolerance of its logits."""
-    variable, name, tolerance = REAL[request.param]
+    """A real model: its folder, here and in torch."""
+    variable, name = REAL[request.param]
     folder = os.environ.get(variable, "")
     if not pathlib.Path(folder, "config.json").is_file():
         pytest.skip(
             f"{variable} names no Hugging Face folder of {name}: tests/parity/gguf_to_hf.py"
         )
     torch_model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return folder, hf.load(folder), torch_model.eval(), tolerance
+    return folder, hf.load(folder), torch_model.eval()
 
 
 def test_a_real_models_logits_equal_torch(real):
-    _, model, torch_model, tolerance = real
+    _, model, torch_model = real
     tokens = tokens_of(model.config.vocab_size, (2, 64))
     expected = theirs(torch_model, tokens)
+    # Sums over tens of layers, of which float32 keeps seven digits: measured are differences of
+    # 1.1e-4 where SmolLM2's scores reach 33, and of 3.4e-4 where Gemma's reach 131.
+    tolerance = 1e-5 * np.abs(expected).max()
     np.testing.assert_allclose(ours(model, tokens), expected, rtol=0, atol=tolerance)
 
 
 def test_a_real_model_continues_prompts_as_torch_does(real):
-    folder, model, torch_model, _ = real
+    folder, model, torch_model = real
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     # Cut to one length, so that no row needs padding.
     prompts = [tokenizer(text).input_ids for text in PROMPTS]
