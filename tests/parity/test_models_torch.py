@@ -191,6 +191,6 @@ def torch_greedy(model, tokens: np.ndarray, count: int) -> np.ndarray:
     with torch.no_grad():
         for _ in range(count):
             out = model(new, cache=past, use_cache=True)
-            new, past = out.logits[:, -1:].argmax(-1), out.past_key_values
+            new, past = out.logits[:, -1:].argmax(-1), out.cache
             found.append(new.numpy())
     return np.concatenate(found, axis=1)
