@@ -59,7 +59,7 @@ def theirs(folder):
 @pytest.fixture(scope="module")
 def episodes():
     """Played episodes of the shop that ships: the expert's, with their prompts."""
-    config = toybase.config("", ("env.prompt", "actions"))
+    config = toybase.config("", ("env.prompt", "react"))
     env = config_lib.make("env", config.env)
     expert = config_lib.make("expert", config.expert, env=env)
     tasks = env.tasks("train")
@@ -80,12 +80,17 @@ def conversation(prompt, trajectory):
     )
 
 
+def check_whole(ids, whole):
+    """Ids end with the last turn, after which the template writes a line's end."""
+    assert ids.tolist() == whole[: len(ids)] and len(whole) == len(ids) + 1
+
+
 @pytest.mark.parametrize("system", [(), SYSTEM])
 def test_every_turn_of_a_conversation_has_the_ids_of_apply_chat_template(chat, theirs, system):
     messages = (*system, *CONVERSATION)
     for turn in range(len(system) + 1, len(messages) + 1, 2):
         assert chat.prompt(messages[:turn]).tolist() == theirs(messages[:turn], generate=True)
-    assert chat.example(messages)[0].tolist() == theirs(messages, generate=False)
+    check_whole(chat.example(messages[:-1])[0], theirs(messages[:-1], generate=False))
 
 
 def test_every_turn_of_an_episode_has_the_ids_of_apply_chat_template(chat, theirs, episodes):
@@ -112,9 +117,6 @@ def test_an_example_is_the_conversation_of_apply_chat_template(chat, theirs, epi
             trajectory=trajectory, weights=(1.0,) * count, reasons=("",) * count, role="expert"
         )
         example = encode(selection, prompt, chat)
-        # The template writes a line's end after the last turn, which nobody samples.
-        whole = theirs(conversation(prompt, trajectory), generate=False)
-        assert example.tokens.tolist() == whole[: len(example.tokens)]
-        assert len(whole) - len(example.tokens) <= 1
+        check_whole(example.tokens, theirs(conversation(prompt, trajectory), generate=False))
         learned = example.tokens[example.weights > 0].tolist()
         assert learned.count(chat.stop_ids[0]) == count
