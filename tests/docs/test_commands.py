@@ -1,6 +1,7 @@
 """Every documented command, program and preset, as a new user runs it (`make test-docs`)."""
 
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,11 +17,10 @@ LIMIT_S = 600  # for a machine that is busy with other things
 pytestmark = pytest.mark.docs
 
 
-def parameters():
-    """The rows; those of a group are for one worker."""
-    for row in ROWS:
-        marks = [pytest.mark.xdist_group(row.group)] if row.group else []
-        yield pytest.param(row, id=row.text or row.play, marks=marks)
+def parameter(row):
+    """A row; those of a group are for one worker."""
+    marks = [pytest.mark.xdist_group(row.group)] if row.group else []
+    return pytest.param(row, id=row.text or row.play, marks=marks)
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,12 @@ def shared_bucket(bucket_server):
     return emulator.new_bucket().removeprefix("gs://")
 
 
-@pytest.mark.parametrize("row", parameters())
+@pytest.mark.parametrize("row", [*map(parameter, ROWS)])
 def test_a_command_runs(row, clone, server, shared_bucket):
     if row.not_run:
         pytest.skip(f"not run, {row.not_run}: {row.text}")
+    if "java" in row.small and shutil.which("java") is None:
+        pytest.skip(f"NO JAVA: not run: {row.text or row.play}")
     command = documents.played(row, SMALL)
     for name, value in {"server": server, "bucket": shared_bucket, "port": free_port()}.items():
         command = command.replace(f"{{{name}}}", value)
