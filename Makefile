@@ -15,7 +15,7 @@ PYTEST := -m pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal
 # Imports write bytecode into the environments; without it each process compiles JAX anew, in seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast test-load test-docs test-parity check clean
+.PHONY: demo docs test test-fast test-load test-docs test-parity check clean
 
 # EEF from expert trajectories to runs/demo/report.md; a stopped run resumes.
 demo: $(VENV)/.installed
@@ -50,6 +50,13 @@ check: $(VENV)/.installed-check
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck launch/*.sh launch/slurm.sbatch .ci/run
 
+# The documentation as a site, build/docs/site/index.html; a warning is an error. The two variables silence what
+# mkdocs' plugins say about each other.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/pages.py build/docs
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict --config-file=build/docs/mkdocs.yml
+	EEF_SITE=build/docs/site $(BIN)/python -m pytest tests/docs/test_site.py
+
 clean:
 	rm -rf $(VENV) $(PARITY_VENV)
 
@@ -68,6 +75,10 @@ $(VENV)/.installed-test: $(DECLARED) | $(BIN)/python
 
 $(VENV)/.installed-check: $(DECLARED) | $(BIN)/python
 	$(BIN)/python $(PIP) --editable '.[test,check]'
+	touch $@ $(VENV)/.installed $(VENV)/.installed-test
+
+$(VENV)/.installed-docs: $(DECLARED) | $(BIN)/python
+	$(BIN)/python $(PIP) --editable '.[test,docs]'
 	touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
 $(PARITY_VENV)/.installed: $(DECLARED)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import re
 import shlex
 import tomllib
@@ -88,10 +89,14 @@ def commands() -> list[Shown]:
 
 
 def programs() -> list[Shown]:
-    """Every Python program of the documents."""
-    return [
-        Shown(place=place, text=text) for place, language, text in blocks() if language == PROGRAM
-    ]
+    """Every Python program of the documents, and the cells of every notebook as one."""
+    shown = [Shown(place=place, text=text) for place, language, text in blocks()
+             if language == PROGRAM]  # fmt: skip
+    for file in sorted((ROOT / "examples").glob("**/*.ipynb")):
+        cells = json.loads(file.read_text("utf-8"))["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        shown.append(Shown(place=str(file.relative_to(ROOT)), text="\n".join(code)))
+    return shown
 
 
 def typed(block: str, *, prompt: str = "") -> Iterator[str]:

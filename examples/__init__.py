@@ -1,0 +1,1 @@
+"""Examples: what a user writes outside the package."""

@@ -1,0 +1,1 @@
+"""An environment, an expert's file and a method outside the package; docs/tutorial.md explains."""
