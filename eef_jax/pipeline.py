@@ -322,14 +322,27 @@ def hash_of(config: Config) -> str:
 
 
 def _stage(
-    this: _Run, name: str, make: Callable[[Stage], dict[str, Any]], *, together: bool = False
+    this: _Run,
+    name: str,
+    make: Callable[[Stage], dict[str, Any]],
+    *,
+    together: bool = False,
+    keep: Collection[str] = (),
 ) -> None:
-    """Run one stage: on the lead, or on all processes together."""
+    """Run one stage: on the lead, or on all processes together.
+
+    Args:
+        this: the run.
+        name: of the stage.
+        make: fills the stage's folder, and returns its counts.
+        together: whether all processes call `make`.
+        keep: what `make` goes on from where an interrupted run left it in the folder.
+    """
     stage, hosts = this.work.stage(name), this.hosts
     begun = time.monotonic()
     if hosts.is_lead:
         this.verify(stages_lib.needs(name))
-        stage.start()
+        stage.start(keep=keep)
     hosts.barrier()  # no process writes into a folder that is still to be cleared
     counts = make(stage) if together or hosts.is_lead else {}
     hosts.barrier()
@@ -417,10 +430,11 @@ def _select(this: _Run, number: int) -> None:
 
 def _tune(this: _Run, number: int) -> None:
     """The policy of this round: the base (or the previous policy) tuned on the round's data."""
+    from eef_jax.learner import tuning
+
+    name = f"round_{number}/tune"
 
     def make(stage: Stage) -> dict[str, Any]:
-        from eef_jax.learner import tuning
-
         this.sampler.release()
         return tuning.tune(
             this.placement,
@@ -431,10 +445,11 @@ def _tune(this: _Run, number: int) -> None:
             number=number,
             previous=this.tuned(number - 1) if number else None,
             config_hash=hash_of(this.config),
+            made_from={need: this.work.stage(need).content() for need in stages_lib.needs(name)},
             hosts=this.hosts,
         )
 
-    _stage(this, f"round_{number}/tune", make, together=True)
+    _stage(this, name, make, together=True, keep=tuning.UNFINISHED)
 
 
 def _evaluate(this: _Run, number: int) -> None:

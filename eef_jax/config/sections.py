@@ -328,6 +328,19 @@ class TrainSection:
     remat: Literal["none", "dots", "block", "offload"] = field(
         "none", "rematerialization: what the backward pass computes again", kind="numerics"
     )
+    save_every_s: float = field(
+        600.0,
+        "time between two saves of an unfinished training; 0: none by time",
+        unit="seconds",
+        at_least=0,
+        kind="free",
+    )
+    save_every_steps: int = field(
+        0,
+        "steps between two saves of an unfinished training; 0: none by number",
+        at_least=0,
+        kind="free",
+    )
     optimizer: OptimizerConfig = section(OptimizerConfig, "the optimizer")
 
 

@@ -164,6 +164,19 @@ class Batches:
             tokens=tokens, weighted_tokens=learned, capacity=self.batch_size * self.seq_len
         )
 
+    def before(self, position: Position) -> BatchStats:
+        """Counts of all global batches before a position."""
+        sizes: Int64[np.ndarray, "n 2"] = self._sizes  # type: ignore[attr-defined]
+        rows = self._packing(position.epoch).rows[: position.index * self.batch_size]
+        part = sizes[[number for row in rows for number in row]].sum(axis=0)
+        tokens, learned = (position.epoch * sizes.sum(axis=0) + part).tolist()
+        count = self.steps(position.epoch) + position.index
+        return BatchStats(
+            tokens=tokens,
+            weighted_tokens=learned,
+            capacity=count * self.batch_size * self.seq_len,
+        )
+
     def _normalized(self, position: Position) -> Position:
         """The same place; the end of an epoch becomes the start of the next."""
         ended = position.index * self.batch_size >= len(self._packing(position.epoch).rows)

@@ -1,8 +1,10 @@
 """From examples to a checkpoint: the training run of one round."""
 
+import contextlib
 import dataclasses
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -13,14 +15,21 @@ from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.config.sections import TrainSection
 from eef_jax.data.batches import Batches
 from eef_jax.data.stored import StoredExamples
+from eef_jax.errors import DataError
 from eef_jax.learner.placement import Placement
 from eef_jax.models import stacking
 from eef_jax.models.model import Model
 from eef_jax.storage import metrics
 from eef_jax.storage.workdir import CHECKPOINT
 from eef_jax.train import checkpoint, loop
+from eef_jax.train.saves import Saves
 from eef_jax.train.step import check_batch_size
 from eef_jax.types import Example
+
+METRICS = "metrics.jsonl"
+TRAINING = "training"  # the saves of an unfinished training
+_COUNTS = "counts"  # of the metadata's facts
+UNFINISHED = (METRICS, TRAINING, CHECKPOINT)  # what a stage that starts again goes on from
 
 
 def tune(
@@ -33,19 +42,23 @@ def tune(
     number: int,
     previous: epath.Path | None,
     config_hash: str,
+    made_from: Mapping[str, str] | None = None,
     hosts: Hosts = SINGLE_PROCESS,
 ) -> dict[str, Any]:
     """Tune the base on examples and store a checkpoint. All processes call this together.
 
+    What an interrupted call left in `folder` is continued if it was made from the same.
+
     Args:
         placement: the base.
         examples: the examples to learn; of stored ones, a process reads only those in its rows.
-        folder: gets `checkpoint/` and `metrics.jsonl`.
+        folder: gets `checkpoint/` and `metrics.jsonl`, and while it trains `training/`.
         train: the config's section `train`.
         seed: of the run.
         number: the round; together with the seed it decides the order of the data.
         previous: the previous round's tune folder; read with `train.init_from = "previous"`.
         config_hash: of the run's config; stored with the checkpoint.
+        made_from: hashes of what `examples` and `previous` hold, by their names.
         hosts: the processes of the run.
 
     Returns:
@@ -64,7 +77,24 @@ def tune(
         seed=key,
         process_rows=sharding.process_rows(mesh, train.batch_size),
     )
-    with metrics.MetricsWriter(folder / "metrics.jsonl" if hosts.is_lead else None) as log:
+    metadata = checkpoint.Metadata(
+        **placement.metadata(model),
+        config_hash=config_hash,
+        facts={"round": number, "seed": seed, "examples": len(examples), "from": made_from or {}},
+    )
+    if stored := _stored(folder, metadata, hosts):
+        return stored
+    with (
+        metrics.MetricsWriter(folder / METRICS if hosts.is_lead else None) as log,
+        Saves(
+            folder / TRAINING,
+            metadata,
+            every_s=train.save_every_s,
+            every_steps=train.save_every_steps,
+            metrics=log,
+            hosts=hosts,
+        ) as saves,
+    ):
         trainable, facts = loop.fit(
             model,
             batches,
@@ -76,16 +106,29 @@ def tune(
             progress=hosts.is_lead and sys.stderr.isatty(),
             label=f"tune round {number}",
             log=log.log,
+            saves=saves,
         )
-    metadata = checkpoint.Metadata(
-        **placement.metadata(model),
-        config_hash=config_hash,
-        step=facts["steps"],
-        facts={"round": number, "seed": seed, "examples": len(examples)},
-    )
-    # Each layer is stored under its own name, so that any layout can load the checkpoint.
-    checkpoint.save(folder / CHECKPOINT, stacking.unstack_state(trainable), metadata)
-    return {"examples": len(examples), "learning_rate": optimizer.learning_rate, **facts}
+        facts = {"examples": len(examples), "learning_rate": optimizer.learning_rate, **facts}
+        said = dataclasses.replace(
+            metadata, step=facts["steps"], facts={**metadata.facts, _COUNTS: facts}
+        )
+        # Each layer is stored under its own name, so that any layout can load the checkpoint.
+        checkpoint.save(folder / CHECKPOINT, stacking.unstack_state(trainable), said)
+        saves.remove()
+    return facts
+
+
+def _stored(folder: epath.Path, metadata: checkpoint.Metadata, hosts: Hosts) -> dict[str, Any]:
+    """The counts of a training whose checkpoint was stored before the process died; else {}."""
+    counts: dict[str, Any] = {}
+    if hosts.is_lead and (folder / CHECKPOINT).exists():
+        with contextlib.suppress(DataError):  # half written, or of other data: written again
+            found = checkpoint.verified(folder / CHECKPOINT)
+            if not metadata.differences(found):
+                counts = found.facts[_COUNTS]
+                (folder / TRAINING).rmtree(missing_ok=True)
+    agreed: dict[str, Any] = json.loads(hosts.broadcast(json.dumps(counts)))
+    return agreed
 
 
 def _accumulation_steps(

@@ -37,35 +37,40 @@ def write(folder: epath.Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def read(folder: epath.Path) -> dict[str, Any]:
+def read(folder: epath.Path, *, remedy: str = "") -> dict[str, Any]:
     """Read the manifest of a folder; its files are not looked at.
+
+    Args:
+        folder: the folder.
+        remedy: the end of the error message; by default that its stage is to run again.
 
     Raises:
         DataError: there is none, it was changed, or another version of this package wrote it.
     """
-    path = folder / NAME
-    value = sealed.read(path, remedy=files.rerun(folder))
+    path, remedy = folder / NAME, remedy or files.rerun(folder)
+    value = sealed.read(path, remedy=remedy)
     if value.get("schema") != SCHEMA:
         raise DataError(
             f"{path} has schema {value.get('schema')!r}, this version of eef_jax reads "
-            f"{SCHEMA}; {files.rerun(folder)}"
+            f"{SCHEMA}; {remedy}"
         )
     return value
 
 
-def verify(folder: epath.Path, *, skip: Collection[str] = ()) -> None:
+def verify(folder: epath.Path, *, skip: Collection[str] = (), remedy: str = "") -> None:
     """Read the files of a folder and check them against its manifest.
 
     Args:
         folder: the folder.
         skip: patterns of paths that are not read, because readers of them check a checksum a
             record; they must exist with the right size all the same.
+        remedy: as for `read`.
 
     Raises:
         DataError: the manifest cannot be read, or a file is missing, new or changed; the message
             names all of them.
     """
-    wanted = read(folder)["files"]
+    wanted = read(folder, remedy=remedy)["files"]
     found = _digests(folder, skip)
     wrong = [f"{name} is missing" for name in wanted if name not in found]
     wrong += [f"{name} is not in the manifest" for name in found if name not in wanted]
@@ -76,7 +81,8 @@ def verify(folder: epath.Path, *, skip: Collection[str] = ()) -> None:
     ]
     if wrong:
         raise DataError(
-            f"{folder} is not as it was written: {'; '.join(wrong)}; {files.rerun(folder)}"
+            f"{folder} is not as it was written: {'; '.join(wrong)}; "
+            f"{remedy or files.rerun(folder)}"
         )
 
 

@@ -1,21 +1,24 @@
 """Training metrics as JSON lines: `log(step, scalars)` appends one line."""
 
+import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
-from typing import Any, SupportsFloat, TextIO
+from typing import Any, BinaryIO, SupportsFloat
 
 from etils import epath
 
+from eef_jax.errors import DataError
 from eef_jax.storage import files
 
 
 class MetricsWriter:
     """Writes scalars to a JSONL file; use it as a context manager or close it.
 
-    On a local disk each line is written at once, after the existing ones. An object store cannot
-    append: there all lines are written on closing, after the existing ones. Without a path nothing
-    is written (only the lead of a run writes metrics).
+    On a local disk each line is written at once. An object store cannot append: there all lines are
+    written by `mark` and on closing. Without a path nothing is written (only the lead of a run
+    writes metrics). A new writer replaces what is at the path, unless `rewind` keeps a part.
 
     Example:
         >>> with MetricsWriter(folder / "metrics.jsonl") as metrics:
@@ -24,12 +27,9 @@ class MetricsWriter:
 
     def __init__(self, path: epath.PathLike | None):
         self._path = None if path is None else epath.Path(path)
-        self._lines: list[str] = []
-        self._file: TextIO | None = None
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            if files.is_local(self._path):
-                self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
+        self._data = bytearray()  # all lines: those of an object store are written together
+        self._stored = 0  # bytes of them
+        self._file: BinaryIO | None = None
 
     def log(self, step: int, scalars: Mapping[str, SupportsFloat]) -> None:
         """Write one line: the step and the scalars (Python, NumPy or JAX numbers).
@@ -38,20 +38,66 @@ class MetricsWriter:
         numbers.
         """
         row = json.dumps({"step": int(step)} | {name: _number(x) for name, x in scalars.items()})
-        if self._file:
-            self._file.write(row + "\n")
-            self._file.flush()
-        else:
-            self._lines.append(row + "\n")
+        self._data += f"{row}\n".encode()
+        if self._path is not None and files.is_local(self._path):
+            self._append()
+
+    def mark(self) -> dict[str, Any]:
+        """Make all lines so far durable, and return what `rewind` goes back to."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+        self._write()
+        return {"bytes": len(self._data), "sha256": hashlib.sha256(self._data).hexdigest()}
+
+    def check(self, mark: Mapping[str, Any]) -> None:
+        """Check that the file begins with what it held at a mark.
+
+        Raises:
+            DataError: it does not.
+        """
+        self._kept(mark)
+
+    def rewind(self, mark: Mapping[str, Any] | None) -> None:
+        """Continue the file of an earlier writer from a mark; None: from the start.
+
+        Raises:
+            DataError: the file is not as it was at the mark.
+        """
+        self._data = bytearray(b"" if mark is None else self._kept(mark))
+        if self._path is not None:
+            self._replace()
 
     def close(self) -> None:
         """Write the remaining lines; closing twice is allowed."""
-        if self._file:
+        self._write()
+        if self._file is not None:
             self._file.close()
-        elif self._lines and self._path is not None:
-            before = self._path.read_text() if self._path.exists() else ""
-            files.write_text(self._path, before + "".join(self._lines))
-            self._lines = []
+
+    def _kept(self, mark: Mapping[str, Any]) -> bytes:
+        if self._path is None:
+            return b""
+        data = self._path.read_bytes()[: mark["bytes"]] if self._path.exists() else b""
+        if hashlib.sha256(data).hexdigest() != mark["sha256"]:
+            raise DataError(f"{self._path} is not as it was when training was saved")
+        return data
+
+    def _append(self) -> None:
+        if self._file is None:
+            self._replace()
+            self._file = open(os.fspath(self._path or ""), "ab")  # noqa: SIM115
+        self._file.write(self._data[self._stored :])
+        self._file.flush()
+        self._stored = len(self._data)
+
+    def _write(self) -> None:
+        if self._path is not None and self._stored < len(self._data):
+            self._replace()
+
+    def _replace(self) -> None:
+        assert self._path is not None, "without a path nothing is written"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(self._path, bytes(self._data))
+        self._stored = len(self._data)
 
     def __enter__(self) -> "MetricsWriter":
         return self

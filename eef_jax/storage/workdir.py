@@ -21,7 +21,7 @@ from etils import epath
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.storage import lock, manifest, sealed
 from eef_jax.storage.files import TEMP_SUFFIX, entries, reach
-from eef_jax.storage.provenance import json_values
+from eef_jax.storage.provenance import config_hash, json_values
 
 CONFIG = "config.json"
 LOCK = "lock"
@@ -52,13 +52,18 @@ class Stage:
         """Whether the stage was committed."""
         return (self.folder / manifest.NAME).exists()
 
-    def start(self) -> epath.Path:
-        """Clear what an interrupted or earlier run left, and return the empty folder."""
-        if self.folder.exists():
-            # The manifest goes first: a crash in between must not leave a finished stage that
-            # lacks files.
-            (self.folder / manifest.NAME).unlink(missing_ok=True)
-            self.folder.rmtree(missing_ok=True)
+    def start(self, *, keep: Collection[str] = ()) -> epath.Path:
+        """Clear what an interrupted or earlier run left, and return the folder.
+
+        Args:
+            keep: names of files and folders in it that the stage goes on from.
+        """
+        # The manifest goes first: a crash in between must not leave a finished stage that lacks
+        # files.
+        (self.folder / manifest.NAME).unlink(missing_ok=True)
+        for path in entries(self.folder):
+            if path.name not in keep:
+                path.rmtree() if path.is_dir() else path.unlink()
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder
 
@@ -76,6 +81,14 @@ class Stage:
         """
         facts = {"stage": self.name, "counts": dict(counts), "provenance": dict(provenance or {})}
         return manifest.write(self.folder, facts)
+
+    def content(self) -> str:
+        """A hash of the stage's files, which what is made from them can keep.
+
+        Raises:
+            DataError: the manifest cannot be read.
+        """
+        return config_hash(self.manifest()["files"])
 
     def manifest(self) -> dict[str, Any]:
         """The manifest of a committed stage.

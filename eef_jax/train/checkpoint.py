@@ -1,9 +1,9 @@
 """Checkpoints with Orbax: the trained parameters, and metadata that identify the frozen ones.
 
-A checkpoint folder holds `trainable` (the adapter, or all parameters), optionally `training` (step,
-optimizer state, key: what an interrupted run needs to continue) and JSON metadata. Frozen weights
-are never saved: the metadata have their folder and their hash, and loading onto other weights is an
-error. Orbax writes a folder atomically: an interrupted save leaves no checkpoint.
+A checkpoint folder holds `trainable` (the adapter, or all parameters), JSON metadata, and a
+manifest that is written last. A save of an unfinished run (`saves`) holds `training` instead: the
+whole state. Frozen weights are never saved: the metadata have their folder and their hash, and
+loading onto other weights is an error. All files are checked against the manifest before use.
 """
 
 import dataclasses
@@ -18,10 +18,14 @@ from orbax.checkpoint.experimental import v1 as ocp
 from eef_jax.config.sections import LoraConfig
 from eef_jax.data.batches import Position
 from eef_jax.errors import DataError
-from eef_jax.storage import files
+from eef_jax.storage import files, manifest
 from eef_jax.train.state import TrainState
 
 FORMAT = 1  # version of this layout
+
+_TRAINABLE, _TRAINING = "trainable", "training"
+_ARRAYS = ("*/d/*", "*/ocdbt.process_*")  # Orbax's files of values
+_REMEDY = "move the folder of its stage away, so that the stage runs again"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +41,7 @@ class Metadata:
         config_hash: of the config that made it.
         step: number of updates done.
         position: position of the next batch; None when training is over.
-        facts: anything else for the report (scores, seed, commit); JSON values only.
+        facts: anything else, as JSON values.
     """
 
     base: str
@@ -50,54 +54,91 @@ class Metadata:
     position: Position | None = None
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    def differences(self, other: "Metadata") -> list[str]:
+        """What another checkpoint was made from otherwise: the base, or any of these facts."""
+        mine = {"base": self.base_hash, "config": self.config_hash, **self.facts}
+        its = {"base": other.base_hash, "config": other.config_hash, **other.facts}
+        return [name for name, value in mine.items() if its.get(name) != value]
+
 
 def save(
     path: epath.PathLike,
     trainable: nnx.State,
     metadata: Metadata,
-    *,
-    training: TrainState | None = None,
 ) -> None:
-    """Write a checkpoint, replacing one that is there.
+    """Write a checkpoint, replacing one that is there. All processes call this together.
 
     Args:
         path: folder of the checkpoint.
         trainable: the trained parameters.
         metadata: what the checkpoint says about itself.
-        training: state of an unfinished run, so that it can continue exactly; None if it is over.
     """
-    parts = {"trainable": _named(trainable)}
-    if training is not None:
-        parts["training"] = _named(training)
-    note = {"format": FORMAT, **dataclasses.asdict(metadata)}
-    ocp.save_checkpointables(files.absolute(path), parts, overwrite=True, custom_metadata=note)
+    folder, parts = files.absolute(path), {_TRAINABLE: named(trainable)}
+    ocp.save_checkpointables(folder, parts, overwrite=True, custom_metadata=note(metadata))
+    if jax.process_index() == 0:
+        manifest.write(folder, {})
+
+
+def training_parts(state: TrainState) -> dict[str, Any]:
+    """What a save of an unfinished run stores, for Orbax."""
+    return {_TRAINING: named(state)}
+
+
+def note(metadata: Metadata) -> dict[str, Any]:
+    """The metadata of a checkpoint as JSON values."""
+    return {"format": FORMAT, **dataclasses.asdict(metadata)}
 
 
 def read_metadata(path: epath.PathLike) -> Metadata:
-    """Read what a checkpoint says about itself, without its arrays.
+    """Read what a checkpoint says about itself; its arrays are not looked at.
 
     Raises:
         DataError: when there is no checkpoint, or it is damaged or of another format.
     """
+    folder = _found(path)
+    manifest.verify(folder, skip=_ARRAYS, remedy=_REMEDY)
+    return _metadata(folder)
+
+
+def verified(path: epath.PathLike, *, remedy: str = "") -> Metadata:
+    """Check all files of a checkpoint against its manifest, and read its metadata.
+
+    Args:
+        path: the checkpoint.
+        remedy: the end of the error message; by default that its stage is to run again.
+
+    Raises:
+        DataError: when there is no checkpoint, or it is damaged or of another format.
+    """
+    folder = _found(path)
+    manifest.verify(folder, remedy=remedy or _REMEDY)
+    return _metadata(folder)
+
+
+def _found(path: epath.PathLike) -> epath.Path:
     folder = files.absolute(path)
     if not folder.exists():
         raise DataError(
             f"there is no checkpoint at {folder}; name one that a tune stage finished, such as "
             "<workdir>/round_0/tune/checkpoint"
         )
-    note = dict(
+    return folder
+
+
+def _metadata(folder: epath.Path) -> Metadata:
+    said = dict(
         _guarded(folder, lambda: ocp.checkpointables_metadata(folder).custom_metadata) or {}
     )
-    if note.pop("format", None) != FORMAT:
+    if said.pop("format", None) != FORMAT:
         raise DataError(
             f"{folder} is not a checkpoint of this package's format {FORMAT}; make it again with "
             "this version"
         )
-    if note["lora"]:
-        note["lora"] = LoraConfig(**{**note["lora"], "targets": tuple(note["lora"]["targets"])})
-    if note["position"]:
-        note["position"] = Position(**note["position"])
-    return Metadata(**note)
+    if said["lora"]:
+        said["lora"] = LoraConfig(**{**said["lora"], "targets": tuple(said["lora"]["targets"])})
+    if said["position"]:
+        said["position"] = Position(**said["position"])
+    return Metadata(**said)
 
 
 def load_trainable(
@@ -115,35 +156,45 @@ def load_trainable(
         DataError: when the checkpoint is missing or damaged, belongs to other frozen weights, or
             has other parameters than `like`.
     """
-    metadata = _checked(path, base_hash)
-    return _load(files.absolute(path), "trainable", like), metadata
+    metadata = verified(path)
+    if metadata.base_hash != base_hash:
+        raise DataError(
+            f"checkpoint {path} was tuned on the frozen weights {metadata.base} "
+            f"(hash {metadata.base_hash[:12]}), the loaded ones have hash {base_hash[:12]}; load "
+            "the base it names (config.model.path)"
+        )
+    return _load(files.absolute(path), _TRAINABLE, like), metadata
 
 
-def load_training(
-    path: epath.PathLike, like: TrainState, *, base_hash: str
-) -> tuple[TrainState, Metadata]:
-    """Read the state of an interrupted run, which then continues bit for bit.
+def load_training(path: epath.PathLike, like: TrainState) -> tuple[TrainState, Metadata]:
+    """Read the state of an unfinished run from a save that was `verified`.
 
     Args:
-        path: a checkpoint that was saved with `training`.
-        like: a state of the same run (`train.state.create`); its structure, shapes, types and
-            sharding are those of the result.
-        base_hash: hash of the frozen weights.
+        path: the save.
+        like: a state of the same run (`train.state.abstract_state`); its structure, shapes, types
+            and sharding are those of the result.
 
     Raises:
-        DataError: the checkpoint is missing or damaged, belongs to other frozen weights, has other
-            parameters than `like`, or holds no training state.
+        DataError: the save is damaged, or has other parameters than `like`.
     """
-    metadata = _checked(path, base_hash)
-    return _load(files.absolute(path), "training", like), metadata
+    folder = files.absolute(path)
+    return _load(folder, _TRAINING, like), _metadata(folder)
 
 
-def _named(tree: Any) -> dict[str, Any]:
+def named(tree: Any) -> dict[str, Any]:
     """Leaves by the names of their paths."""
     # Names instead of the tree itself: reading then needs none of our types or of optax's, and a
     # new version of either can read old checkpoints.
     leaves = jax.tree.leaves_with_path(tree)
-    return {_name(at): jax.random.key_data(x) if _is_key(x) else x for at, x in leaves}
+    return {_name(at): _key_data(x) if _is_key(x) else x for at, x in leaves}
+
+
+def _key_data(key: Any) -> Any:
+    """The numbers of a random key, of an abstract one their shape."""
+    if isinstance(key, jax.Array):
+        return jax.random.key_data(key)
+    data = jax.eval_shape(jax.random.key_data, key)
+    return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=key.sharding)
 
 
 def _name(path: Any) -> str:
@@ -154,28 +205,17 @@ def _is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _checked(path: epath.PathLike, base_hash: str) -> Metadata:
-    metadata = read_metadata(path)
-    if metadata.base_hash != base_hash:
-        raise DataError(
-            f"checkpoint {path} was tuned on the frozen weights {metadata.base} "
-            f"(hash {metadata.base_hash[:12]}), the loaded ones have hash {base_hash[:12]}; load "
-            "the base it names (config.model.path)"
-        )
-    return metadata
-
-
 def _load(folder: epath.Path, part: str, like: Any) -> Any:
     """Read one part of a checkpoint with the structure and the sharding of `like`."""
     stored = _guarded(folder, lambda: ocp.checkpointables_metadata(folder).metadata)
     if part not in stored:
         raise DataError(
-            f"checkpoint {folder} holds {', '.join(sorted(stored))} but no {part!r}; it was saved "
-            "at the end of a stage, not in the middle of training"
+            f"checkpoint {folder} holds {', '.join(sorted(stored))} but no {part!r}; a finished "
+            "tune stage's holds 'trainable', a save of an unfinished one 'training'"
         )
     if stored[part] is None:  # Orbax logs why it cannot read a part, and goes on
         raise _damaged(folder, f"its part {part!r} cannot be read")
-    wanted = _named(like)
+    wanted = named(like)
     _check_shapes(folder, wanted, stored[part])
     abstract = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), wanted
@@ -226,7 +266,4 @@ def _guarded(folder: epath.Path, call: Any) -> Any:
 
 
 def _damaged(folder: epath.Path, why: str) -> DataError:
-    return DataError(
-        f"checkpoint {folder} is damaged or unfinished ({why}); move the folder of its stage away "
-        "to run the stage again"
-    )
+    return DataError(f"checkpoint {folder} is damaged or unfinished ({why}); {_REMEDY}")

@@ -1,19 +1,23 @@
 """The training loop: steps over packed batches, with progress, logging and saving.
 
-Deterministic: the parameters depend only on the model, the data and the arguments.
+Deterministic: the parameters depend only on the model, the data and the arguments; a run that was
+interrupted and goes on from a save ends in the same bits.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import optax
 from flax import nnx
 from jax.sharding import Mesh
 from tqdm import tqdm
 
 from eef_jax import sharding
+from eef_jax.cluster import stopping
 from eef_jax.config.sections import OptimizerConfig
 from eef_jax.data.batches import Batches, BatchStats, Position
 from eef_jax.errors import ConfigError
@@ -21,12 +25,11 @@ from eef_jax.models.model import Model
 from eef_jax.train import state as state_lib
 from eef_jax.train import step as step_lib
 from eef_jax.train.optim import make_optimizer
-from eef_jax.train.state import TrainState
+from eef_jax.train.saves import Progress, Saves
 from eef_jax.train.step import Scalars
 
 _log = logging.getLogger(__name__)
 
-Save = Callable[[TrainState, Position], None]
 Log = Callable[[int, Mapping[str, float]], None]
 
 
@@ -43,9 +46,7 @@ def fit(
     progress: bool = True,
     label: str = "train",
     log: Log | None = None,
-    resume_from: tuple[TrainState, Position] | None = None,
-    on_save: Save | None = None,
-    save_every: int = 0,
+    saves: Saves | None = None,
 ) -> tuple[nnx.State, dict[str, Any]]:
     """Train a model's trainable parameters.
 
@@ -61,19 +62,17 @@ def fit(
         progress: show a bar with loss, tokens per second and time left.
         label: name of the bar.
         log: called with (step, scalars) after each step.
-        resume_from: a state and the position of its next batch; None starts from the model.
-        on_save: called with the state and the position of the next batch. The next step donates the
-            state, so the function must not keep it.
-        save_every: steps between two saves; 0 for none.
+        saves: where the run is saved, and goes on from; None saves nothing.
 
     Returns:
-        The parameters, and JSON facts: `steps` (updates in total), `loss` (mean over the last tenth
-        of the steps), and for the steps of this call `tokens`, `weighted_tokens`, `padding` (share
-        of the batches' capacity, 0-1), `seconds` and `tokens_per_s`.
+        The parameters, and JSON facts: `steps`, `loss` (mean over the last tenth of the steps),
+        `tokens`, `weighted_tokens`, `padding` (share of the batches' capacity, 0-1), and for the
+        steps of this call alone `seconds` and `tokens_per_s`.
 
     Raises:
         ConfigError: not exactly one of `steps` and `epochs` is given, or rows cannot be sharded
             evenly.
+        Stopped: the process was told to end, after a save.
     """
     if (steps is None) == (epochs is None):
         raise ConfigError(f"got steps={steps} and epochs={epochs}: set exactly one of the two")
@@ -82,28 +81,47 @@ def fit(
     transform = make_optimizer(optimizer, total)
     step = step_lib.make_step(model, transform, mesh=mesh, accumulation_steps=accumulation_steps)
     frozen = sharding.place_tree(model.frozen, mesh)
-    if resume_from is None:
-        resume_from = state_lib.create(model, transform, mesh=mesh, seed=seed), Position()
-    state, here = resume_from
-    done = int(state.step)
-    meter = _Meter(total=total, done=done, label=label, progress=progress, log=log)
+    start = _start(model, transform, mesh=mesh, seed=seed, saves=saves)
+    state, here, done = start.state, start.position, int(start.state.step)
+    meter = _Meter(batches, start, total=total, label=label, progress=progress, log=log)
     compiled = False
 
-    for batch, position in batches.iterate(here):
-        if done >= total:
-            break
-        on_device = step_lib.put_batch(batch, mesh, batch_size=batches.batch_size)
-        began = time.monotonic()
-        state, scalars = step(state, frozen, on_device)
-        if not compiled:  # the call returns when it is compiled, before it is computed
-            meter.compiled(time.monotonic() - began)
-            compiled = True
-        done += 1
-        meter.add(done, batches.stats(here), scalars)
-        here = position
-        if on_save and save_every and done % save_every == 0:
-            on_save(state, position)
+    with contextlib.ExitStack() as stack:
+        for batch, position in batches.iterate(here):
+            if done >= total:
+                break
+            on_device = step_lib.put_batch(batch, mesh, batch_size=batches.batch_size)
+            began = time.monotonic()
+            state, scalars = step(state, frozen, on_device)
+            if not compiled:  # the call returns when it is compiled, before it is computed
+                meter.compiled(time.monotonic() - began)
+                compiled = True
+                if saves:  # from now on there is something that a signal would lose
+                    stack.enter_context(stopping.cooperative())
+            done += 1
+            meter.add(done, batches.stats(here), scalars)
+            here = position
+            if saves and done < total and saves.due(done):
+                losses = meter.recent_losses()  # waits for this step
+                saves.save(Progress(state=state, position=position, losses=losses))
     return state.trainable, meter.close()
+
+
+def _start(
+    model: Model,
+    transform: optax.GradientTransformation,
+    *,
+    mesh: Mesh,
+    seed: int,
+    saves: Saves | None,
+) -> Progress:
+    """Where training goes on, or its beginning."""
+    if saves:
+        like = state_lib.abstract_state(model, transform, mesh=mesh)
+        if found := saves.restore(like):
+            return found
+    fresh = state_lib.create(model, transform, mesh=mesh, seed=seed)
+    return Progress(state=fresh, position=Position())
 
 
 class _Meter:
@@ -113,18 +131,31 @@ class _Meter:
     # leave the device idle while the host prepares the next batch.
 
     def __init__(
-        self, *, total: int, done: int, label: str, progress: bool, log: Log | None
+        self,
+        batches: Batches,
+        start: Progress,
+        *,
+        total: int,
+        label: str,
+        progress: bool,
+        log: Log | None,
     ) -> None:
         self._label = label
+        self._total, self._done = total, int(start.state.step)
         self._bar = tqdm(
-            total=total, initial=done, desc=label, unit="step", smoothing=0, disable=not progress
+            total=total,
+            initial=self._done,
+            desc=label,
+            unit="step",
+            smoothing=0,
+            disable=not progress,
         )
         self._bar.set_postfix_str("compiling ...")
         self._log = log
-        self._done = done
         self._began = time.monotonic()
-        self._losses: list[float] = []
-        self._tokens = self._capacity = self._weighted_tokens = 0
+        self._losses = list(start.losses)
+        self._before = batches.before(start.position)
+        self._tokens = self._capacity = self._weighted_tokens = 0  # of this call's steps
         self._pending: tuple[int, Scalars] | None = None
 
     def compiled(self, seconds: float) -> None:
@@ -140,17 +171,24 @@ class _Meter:
         self._capacity += stats.capacity
         self._weighted_tokens += stats.weighted_tokens
 
+    def recent_losses(self) -> list[float]:
+        """The losses of the last tenth of all steps, as far as they are done."""
+        self._flush()
+        return self._losses[-max(self._total // 10, 1) :]
+
     def close(self) -> dict[str, Any]:
         self._flush()
         self._bar.close()
-        tail = self._losses[-max(len(self._losses) // 10, 1) :]
+        tail = self._losses[-max(self._done // 10, 1) :]
         seconds = time.monotonic() - self._began
+        tokens = self._before.tokens + self._tokens
+        capacity = self._before.capacity + self._capacity
         return {
             "steps": self._done,
             "loss": float(np.mean(tail)) if tail else None,
-            "tokens": self._tokens,
-            "weighted_tokens": self._weighted_tokens,
-            "padding": 1 - self._tokens / max(self._capacity, 1),
+            "tokens": tokens,
+            "weighted_tokens": self._before.weighted_tokens + self._weighted_tokens,
+            "padding": 1 - tokens / max(capacity, 1),
             "seconds": seconds,
             "tokens_per_s": self._tokens / max(seconds, 1e-9),
         }

@@ -1,17 +1,17 @@
 """Checkpoints: exact round trips, onto the mesh, and errors with the next action."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
 
 from eef_jax.config.sections import LoraConfig
-from eef_jax.data.batches import Position
 from eef_jax.errors import DataError
 from eef_jax.models.model import content_hash
 from eef_jax.sharding import make_mesh
 from eef_jax.train import checkpoint
 from eef_jax.train import state as state_lib
-from eef_jax.train.loop import fit
 from eef_jax.train.optim import make_optimizer
 from tests import emulator
 from tests.train import toy
@@ -85,26 +85,6 @@ def test_parameters_are_restored_onto_a_mesh(saved):
         assert got.sharding == expected.sharding
 
 
-def test_a_killed_run_continues_bit_for_bit(tmp_path):
-    mesh, model, base_hash = toy.one_device(), toy.model(), note().base_hash
-    settings = {"mesh": mesh, "optimizer": toy.OPTIMIZER, "steps": 5, "progress": False}
-
-    def keep(state, position):
-        metadata = note(step=int(state.step), position=position)
-        checkpoint.save(tmp_path / "last", state.trainable, metadata, training=state)
-
-    batches = toy.batches(batch_size=4)
-    whole, _ = fit(model, batches, **settings, on_save=keep, save_every=3)
-    blank = state_lib.create(model, make_optimizer(toy.OPTIMIZER, 5), mesh=mesh, seed=99)
-    state, metadata = checkpoint.load_training(tmp_path / "last", blank, base_hash=base_hash)
-    assert metadata.step == int(state.step) == 3
-    assert isinstance(metadata.position, Position)
-    resumed, _ = fit(
-        model, toy.batches(batch_size=4), **settings, resume_from=(state, metadata.position)
-    )
-    assert_same_bits(whole, resumed)
-
-
 def test_other_frozen_weights_are_refused(saved):
     with pytest.raises(DataError, match=r"tuned on the frozen weights nano .* load the base"):
         checkpoint.load_trainable(saved[0], toy.model().trainable, base_hash="0" * 64)
@@ -126,12 +106,26 @@ def test_another_adapter_is_refused_with_all_differences(saved):
     assert "got [16, 4], expected [16, 2]" in message
 
 
-def test_a_checkpoint_without_training_state_cannot_be_resumed(saved):
-    blank = state_lib.create(
-        toy.model(), make_optimizer(toy.OPTIMIZER, 1), mesh=toy.one_device(), seed=0
+def test_a_checkpoint_without_training_state_cannot_be_continued(saved):
+    like = state_lib.abstract_state(
+        toy.model(), make_optimizer(toy.OPTIMIZER, 1), mesh=toy.one_device()
     )
     with pytest.raises(DataError, match="holds trainable but no 'training'"):
-        checkpoint.load_training(saved[0], blank, base_hash=saved[1])
+        checkpoint.load_training(saved[0], like)
+
+
+def test_every_file_is_checked_before_the_arrays_are_loaded(saved, tmp_path):
+    path, base_hash = saved
+    like = jax.device_put(toy.model().trainable, jax.devices()[0])
+    for victim in sorted(one for one in path.rglob("*") if one.is_file()):
+        copy = tmp_path / "copy"
+        shutil.copytree(path, copy)
+        changed = copy / victim.relative_to(path)
+        data = changed.read_bytes()
+        changed.write_bytes(data[:-1] + bytes([data[-1] ^ 1]) if data else b"x")
+        with pytest.raises(DataError, match=r"(was changed|not valid JSON).*move the folder"):
+            checkpoint.load_trainable(copy, like, base_hash=base_hash)
+        shutil.rmtree(copy)
 
 
 @pytest.mark.parametrize("victim", ["arrays", "array metadata", "folder metadata"])
