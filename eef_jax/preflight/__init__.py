@@ -12,7 +12,7 @@ from eef_jax.errors import ConfigError, EefError
 from eef_jax.preflight import episodes, expert, workdir
 from eef_jax.preflight.start import Start as Start
 
-Check = Callable[[Start], None]
+Check = Callable[[Start], object]
 
 
 def check(start: Start) -> None:
@@ -56,6 +56,11 @@ def checks(start: Start) -> Iterator[Check]:
         return
     from eef_jax.preflight import model  # not at the top: it loads JAX
 
+    yield model.find_folder
+    try:
+        model.find_folder(start)
+    except EefError:
+        return  # no more can be said of the model
     yield model.check_files
     yield model.check_vocabulary
     if kinds & {"explore", "evaluate"}:

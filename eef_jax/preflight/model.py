@@ -51,6 +51,23 @@ class Memory:
         return self.training + self.rollouts + max(self.optimizer, self.cache)
 
 
+def find_folder(start: Start) -> epath.Path:
+    """Find the model's folder.
+
+    Raises:
+        ConfigError: there is none of that name, or the config names none.
+        DataError: it cannot be downloaded from the hub.
+    """
+    folder = files.to_path(start.placement.path)
+    if not folder.is_dir():
+        raise ConfigError(
+            f"config.model.path is {start.config.model.path!r}, and there is no such folder: "
+            "expected a Hugging Face folder, with config.json, weights and a tokenizer, or a model "
+            "on the hub (ORG/NAME)"
+        )
+    return folder
+
+
 def check_files(start: Start) -> None:
     """Check the model's folder, and the adapter's, by config files and headers.
 

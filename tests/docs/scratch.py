@@ -117,12 +117,15 @@ def served_expert() -> Iterator[str]:
 
     def answer(body: dict[str, Any]) -> Any:
         messages = tuple(Message(role=m["role"], content=m["content"]) for m in body["messages"])
-        first, task = next(
+        found = (
             (number, task)
             for number, message in enumerate(messages)
             for goal, task in tasks.items()
             if goal in message.content
         )
+        first, task = next(found, (0, None))
+        if task is None:  # the check before a run asks for one word
+            return chatserver.reply("ok")
         request = ChatRequest(
             episode="",
             messages=messages,

@@ -68,6 +68,11 @@ def test_checks_are_those_of_the_stages_to_run(start):
         preflight.check(everything)
 
 
+def test_a_model_folder_that_is_not_there_is_one_failure(start):
+    with pytest.raises(ConfigError, match=r"^config\.model\.path is 'nowhere', and there is no"):
+        preflight.check(start(("model.path", "nowhere")))
+
+
 @pytest.mark.parametrize(("devices", "fits"), [(8, True), (16, False)])
 def test_a_batch_is_checked_against_the_planned_devices(start, devices, fits):
     planned = start(("mesh.data", "-1"), devices=devices)

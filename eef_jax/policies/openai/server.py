@@ -44,7 +44,10 @@ class Server:
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise ConfigError("model='' of a served policy: name the model as the server does")
+            raise ConfigError(
+                "no model is named for the served policy: set config.expert.model to the name that "
+                "the server has for it"
+            )
         if self.timeout_s <= 0 or self.concurrency < 1:
             raise ConfigError(
                 f"timeout_s={self.timeout_s}, concurrency={self.concurrency}: expected more than 0"
