@@ -13,7 +13,7 @@ from absl import app, flags
 
 from eef_jax import config as config_lib
 from eef_jax.cluster import stopping
-from eef_jax.errors import ConfigError, EefError
+from eef_jax.errors import ConfigError, sentence
 from eef_jax.storage import files
 
 _overrides: list[config_lib.Override] = []
@@ -128,15 +128,17 @@ def plain_logs() -> None:
     # absl puts its own handler, which adds a prefix, before every message; force removes it.
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     # jax tells of backends that it did not find; openai and httpx log requests, fsspec each file.
-    for chatty in ("absl", "jax", "openai", "httpx", "httpx2", "httpcore", "fsspec"):
+    for chatty in ("jax", "openai", "httpx", "httpx2", "httpcore", "fsspec"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Orbax logs the traceback of an error that it raises, too.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 def run(command: Callable[[], None], *, interrupted: str = "nothing was kept") -> None:
     """Parse the flags and run a command.
 
-    An `EefError` is printed without a traceback, and the exit code is 1; after Ctrl-C it is 130,
-    after SIGTERM 143.
+    An error of this package or of the operating system is printed as one sentence, and the exit
+    code is 1; after Ctrl-C it is 130, after SIGTERM 143.
 
     Args:
         command: what to run.
@@ -160,9 +162,11 @@ def run(command: Callable[[], None], *, interrupted: str = "nothing was kept") -
         app.run(main, argv=rest)
     except KeyboardInterrupt as error:
         end(error.signal if isinstance(error, stopping.Stopped) else signal.SIGINT)
-    except EefError as error:
+    except Exception as error:
         ended.set()
-        sys.exit(f"{type(error).__name__}: {error}")
+        if not (said := sentence(error)):
+            raise
+        sys.exit(said)
 
 
 def show_in_help(command: Callable[[], None]) -> None:

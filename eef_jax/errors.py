@@ -5,6 +5,8 @@ the extra to install, the closest known names).
 """
 
 import difflib
+import errno
+import os
 from collections.abc import Collection, Iterable
 
 
@@ -34,6 +36,45 @@ class RolloutError(EefError):
 
 class DataError(EefError):
     """A file (trajectories, TFRecords, checkpoint, model folder) that is missing or damaged."""
+
+
+_NO_ROOM = "make room, and start the same command again"
+_NOT_ALLOWED = "name another folder, or mend its permissions"
+_NOT_THERE = "look at the path: it, or a folder above it, is missing"
+_WRONG_KIND = "look at the path: a file is where a folder is expected, or the other way round"
+_REMEDIES = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), and start the same command again",
+    errno.EROFS: _NOT_ALLOWED,
+    errno.EACCES: _NOT_ALLOWED,
+    errno.EPERM: _NOT_ALLOWED,
+    errno.ENOENT: _NOT_THERE,
+    errno.ENOTDIR: _WRONG_KIND,
+    errno.EISDIR: _WRONG_KIND,
+    errno.EEXIST: _WRONG_KIND,
+    errno.ENAMETOOLONG: "name a shorter path",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.EPIPE: "what read this command's output has ended",
+}
+
+
+def sentence(error: BaseException) -> str:
+    """What a command line says instead of a traceback; "" for an error of the program itself.
+
+    Args:
+        error: an error of this package, of the operating system, or a group of such errors.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        found = [sentence(one) for one in error.exceptions]
+        return found[0] if all(found) else ""
+    if isinstance(error, EefError):
+        return f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.strerror:
+        where = " ".join(os.fsdecode(x) for x in (error.filename, error.filename2) if x is not None)
+        remedy = _REMEDIES.get(error.errno or 0, "mend that, and start the same command again")
+        return f"{where or 'the operating system'}: {error.strerror}; {remedy}"
+    return ""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

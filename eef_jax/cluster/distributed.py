@@ -17,7 +17,7 @@ from absl import flags
 from eef_jax.cluster import stopping
 from eef_jax.cluster.heartbeat import FAILED, Heartbeat, end, first_line
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
-from eef_jax.errors import ConfigError, EefError
+from eef_jax.errors import ConfigError, sentence
 
 PEER_TIMEOUT_S = 60.0  # seconds without a heartbeat after which a process counts as dead
 _STATUS = re.compile(r"[A-Z]{2,}(_[A-Z]+)*: ")
@@ -181,7 +181,7 @@ def _connect(
 
 
 def _print(error: BaseException) -> None:
-    if isinstance(error, EefError):
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    if said := sentence(error):
+        print(said, file=sys.stderr)
     else:
         traceback.print_exception(error)

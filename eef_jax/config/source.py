@@ -70,7 +70,11 @@ def _run_file(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
     assert spec is not None and spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:  # also for bytes that are not UTF-8
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise ConfigError(f"{error.filename or name}{line} is not Python: {error.msg}") from error
     return module
 
 

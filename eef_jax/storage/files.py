@@ -1,8 +1,9 @@
 """Atomic file writes and JSON files, on local disks and in object stores."""
 
+import contextlib
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,17 @@ def entries(folder: epath.PathLike) -> list[epath.Path]:
         return []
 
 
+@contextlib.contextmanager
+def naming(path: epath.PathLike) -> Iterator[None]:
+    """Errors of the operating system name a file; those of an open file do not by themselves."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
     """Write a file atomically: a reader sees the old content or the new one, never a part."""
     # On a local disk: temporary file, fsync, rename. An object store shows an object only when it
@@ -106,7 +118,7 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
         return
     temporary = Path(f"{os.fspath(path)}.{os.getpid()}{TEMP_SUFFIX}")
     try:
-        with temporary.open("wb") as file:
+        with naming(path), temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -85,8 +85,9 @@ class MetricsWriter:
         if self._file is None:
             self._replace()
             self._file = open(os.fspath(self._path or ""), "ab")  # noqa: SIM115
-        self._file.write(self._data[self._stored :])
-        self._file.flush()
+        with files.naming(self._path or ""):
+            self._file.write(self._data[self._stored :])
+            self._file.flush()
         self._stored = len(self._data)
 
     def _write(self) -> None:

@@ -72,9 +72,18 @@ def save(
         path: folder of the checkpoint.
         trainable: the trained parameters.
         metadata: what the checkpoint says about itself.
+
+    Raises:
+        DataError: it cannot be written.
     """
     folder, parts = files.absolute(path), {_TRAINABLE: named(trainable)}
-    ocp.save_checkpointables(folder, parts, overwrite=True, custom_metadata=note(metadata))
+    try:
+        ocp.save_checkpointables(folder, parts, overwrite=True, custom_metadata=note(metadata))
+    except Exception as error:  # Orbax and TensorStore raise many types
+        raise DataError(
+            f"checkpoint {folder} cannot be written ({str(error).partition(chr(10))[0]}): make "
+            "room or mend that, and start the same command again"
+        ) from error
     if jax.process_index() == 0:
         manifest.write(folder, {})
 

@@ -94,7 +94,7 @@ class Saves:
         Raises:
             DataError: the save has other parameters than `like`.
         """
-        step = int(self._hosts.broadcast(str(self._newest() if self._hosts.is_lead else 0)))
+        step = int(self._hosts.broadcast(str(self.newest() if self._hosts.is_lead else 0)))
         self._open()
         if not step:
             self._metrics.rewind(None)
@@ -107,6 +107,20 @@ class Saves:
             position=metadata.position or Position(),
             losses=metadata.facts["losses"],
         )
+
+    def newest(self) -> int:
+        """The step of the newest save that can be used; the lead drops those after it. 0: none."""
+        found = [int(path.name) for path in files.entries(self._folder) if path.name.isdigit()]
+        for step in sorted(found, reverse=True):
+            try:
+                self._check(step)
+                return step
+            except DataError as error:
+                _log.warning(
+                    "the save of step %d is not used, but the one before, if any: %s", step, error
+                )
+                self._at(step).rmtree()
+        return 0
 
     def due(self, step: int) -> bool:
         """Whether to call `save` after this update: it is time, or the process is told to end."""
@@ -200,20 +214,6 @@ class Saves:
             raise _OrbaxError(error) from error
         if self._hosts.is_lead:
             manifest.write(self._at(step), {})
-
-    def _newest(self) -> int:
-        """The newest save that can be used; those after it are dropped. 0: there is none."""
-        found = [int(path.name) for path in files.entries(self._folder) if path.name.isdigit()]
-        for step in sorted(found, reverse=True):
-            try:
-                self._check(step)
-                return step
-            except DataError as error:
-                _log.warning(
-                    "the save of step %d is not used, but the one before, if any: %s", step, error
-                )
-                self._at(step).rmtree()
-        return 0
 
     def _check(self, step: int) -> None:
         """Check that a save is as it was written, and of this run.

@@ -1,5 +1,6 @@
 """Where a config comes from: names of those that ship, and files."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,12 @@ def test_an_unknown_name_lists_the_near_ones():
     assert "no config 'websop' ships: did you mean webshop" in refuse("websop:tiny")
     assert "no preset 'tinny'" in refuse("webshop:tinny")
     assert "or the name of one that ships: scienceworld, " in refuse("webshop.py")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe = 1", b"def get_config(:"])
+def test_a_file_that_is_not_python_is_named(tmp_path, content):
+    (tmp_path / "mine.py").write_bytes(content)
+    assert re.search(r"mine\.py, line 1 is not Python", refuse(f"{tmp_path}/mine.py"))
 
 
 def test_a_file_imports_its_neighbours_by_their_folder(tmp_path, monkeypatch):

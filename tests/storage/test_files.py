@@ -1,5 +1,8 @@
 """Files, folders and paths, on disks and in buckets; what errors of reading JSON say."""
 
+import errno
+import os
+
 import pytest
 from etils import epath
 
@@ -57,3 +60,14 @@ def test_the_folders_above_a_path(tmp_path, monkeypatch, bucket):
     assert list(map(str, files.parents("run/tune")))[:2] == [f"{tmp_path}/run", str(tmp_path)]
     assert str(files.absolute("run")) == f"{tmp_path}/run"
     assert str(files.absolute(f"{bucket}/run")) == f"{bucket}/run"
+
+
+def test_an_error_while_writing_names_the_file(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        files.write_bytes(tmp_path / "a", b"data")
+    assert error.value.filename == str(tmp_path / "a")
+    assert not list(tmp_path.iterdir())

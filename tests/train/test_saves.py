@@ -152,7 +152,7 @@ def usable(folder, *, made_from="data"):
     """The save that a run would go on from."""
     metadata = checkpoint.Metadata(base="toy", base_hash="0", facts={"from": made_from})
     metrics = MetricsWriter(folder / "metrics.jsonl")
-    return Saves(folder / "training", metadata, metrics=metrics)._newest()
+    return Saves(folder / "training", metadata, metrics=metrics).newest()
 
 
 def test_every_file_of_a_save_is_checked(copy, caplog):
