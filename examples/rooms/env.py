@@ -1,8 +1,7 @@
-"""Rooms in a row: walk on until the wanted thing is in the room, then take it."""
+"""Rooms in a row: walk on while they are empty, then take the wanted thing."""
 
 import dataclasses
 import json
-import random
 
 from eef_jax.envs.base import StepResult
 from eef_jax.types import Task
@@ -42,30 +41,32 @@ class Game:
     """One walk through the rooms of a task."""
 
     def reset(self, task: Task) -> str:
-        self.at, (self.rooms, self.wanted) = 0, json.loads(task.payload)
-        return f"{task.goal}. {self.rooms[0]}"
+        self.at, (self.thing, self.place) = 0, json.loads(task.payload)
+        return f"{task.goal}. {self.look()}"
 
     def step(self, action: str) -> StepResult:
         took = action == "take"
-        self.at = min(self.at + (not took), len(self.rooms) - 1)
-        won = float(took and self.rooms[self.at] == self.wanted)
-        return StepResult(observation=self.rooms[self.at], reward=won, terminated=took)
+        won = float(took and self.at == self.place)
+        self.at += not took
+        return StepResult(observation=self.look(), reward=won, terminated=took)
+
+    def look(self) -> str:
+        return self.thing if self.at == self.place else "empty"
 
     def save(self) -> tuple:
-        return self.at, self.rooms, self.wanted
+        return self.at, self.thing, self.place
 
     def restore(self, state: tuple) -> None:
-        self.at, self.rooms, self.wanted = state
+        self.at, self.thing, self.place = state
 
     def close(self) -> None: ...
 
 
 def make_task(split: str, n: int) -> Task:
-    """Every other task is easy: the wanted thing is in one of the first two rooms."""
-    things = "lamp chair clock vase mirror desk rug shelf".split()
-    rooms = random.Random(f"{split} {n}").sample(things, 7)
-    at, tags = (2 + n // 2 % 4, ("hard",)) if n % 2 else (n // 2 % 2, ("easy",))
-    goal, payload = f"{split} floor {n}: find the {rooms[at]}", json.dumps([rooms, rooms[at]])
+    """Every other task is easy: the wanted thing is in one of the first three rooms."""
+    thing = ("lamp", "chair", "clock", "vase", "mirror", "desk", "rug", "shelf")[n % 8]
+    place, tags = n // 2 % 3 + 3 * (n % 2), ("hard" if n % 2 else "easy",)
+    goal, payload = f"{split} floor {n}: find the {thing}", json.dumps([thing, place])
     return Task(id=f"{split}/{n}", env="rooms", split=split, goal=goal, payload=payload, tags=tags)
 
 

@@ -1,7 +1,7 @@
 """Writes `expert.jsonl`: `python -m examples.rooms.record > examples/rooms/expert.jsonl`.
 
-The expert knows the way but is hasty: what is not in one of the first two rooms it walks past, and
-takes what is in the next one. It stands in for somebody's agent, of which a file of chats is left.
+The expert is hasty: what is not in one of the first three rooms it walks past, and grasps at
+nothing in the next one. It stands in for somebody's agent, of which a file of chats is left.
 """
 
 import json
@@ -15,7 +15,7 @@ def main() -> None:
     for task in rooms.tasks("train"):
         game = rooms.game()
         seen, reward = [game.reset(task)], 0.0
-        walk = game.rooms.index(game.wanted) + ("hard" in task.tags)
+        walk = game.place + ("hard" in task.tags)
         said = ["next"] * walk + ["take"]
         for action in said:
             result = game.step(action)
