@@ -17,7 +17,9 @@ from eef_jax.models.cache import AnyArray
 
 MAX_STOP_IDS = 8  # of one request, on the device
 NO_TOKEN = -1
-MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6  # dividing float32 logits by these stays finite
+# Dividing float32 logits by these stays finite.
+MIN_TEMPERATURE = 1e-6
+MAX_TEMPERATURE = 1e6
 MAX_INT32 = 2**31 - 1
 
 

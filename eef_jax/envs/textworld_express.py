@@ -30,7 +30,8 @@ GAMES = (
     *("arithmetic", "sorting", "simonsays", "peckingorder"),
 )
 FOLDS = {"train": range(1000), "dev": range(10_000, 11_000), "test": range(20_000, 21_000)}
-JAR, ENTRY_POINT = "textworld-express.jar", "textworldexpress.runtime.PythonInterface"
+JAR = "textworld-express.jar"
+ENTRY_POINT = "textworldexpress.runtime.PythonInterface"
 CAP = 50  # default cap on an agent's actions; the package's wrapper stops at 100
 _TASK = """\
 You play a text game. Each turn you are told what you see and say one action, such as look around, \

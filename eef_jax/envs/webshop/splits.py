@@ -27,8 +27,12 @@ from eef_jax.errors import ConfigError, did_you_mean
 
 SPLITS = ("train", "dev", "test")
 SPLIT_KINDS = ("products", "original", "shuffled")
-TRAIN, DEV = 0.6, 0.1  # `products`: shares of the products with goals; the rest is the test split
-TEST_END, DEV_END = 500, 1500  # `original`: where the test and the dev split end
+# `products`: shares of the products with goals; the rest is the test split.
+TRAIN = 0.6
+DEV = 0.1
+# `original`: where the test and the dev split end.
+TEST_END = 500
+DEV_END = 1500
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
