@@ -29,7 +29,7 @@ test: $(VENV)/.installed-test
 test-fast: $(VENV)/.installed-test
 	$(BIN)/python $(PYTEST) -m 'not (docs or java or load or processes or slow)' $(ARGS)
 
-# The full sizes of tests that `test` runs smaller.
+# The long versions of tests that `test` runs shorter.
 test-load: $(VENV)/.installed-test
 	$(BIN)/python $(PYTEST) -m load $(ARGS)
 

@@ -49,7 +49,7 @@ emulator.announce()  # each worker has its own
 
 import jax  # noqa: E402  (reads the environment)
 
-from tests import strict  # noqa: E402
+from tests import jvms, strict  # noqa: E402
 
 strict.install()
 
@@ -59,6 +59,26 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Choose how XLA compiles, and how strict JAX is, before the test's fixtures are made."""
     jax.config.update(UNOPTIMIZED, item.get_closest_marker("optimized") is None)
     strict.choose(item.path)
+
+
+@pytest.fixture(scope="session")
+def stopped_jvms():
+    yield
+    jvms.stop_all()
+
+
+@pytest.fixture(scope="module")
+def recycled_jvms(stopped_jvms):
+    """Simulators of this module's environments run on JVMs that earlier ones have left."""
+    with pytest.MonkeyPatch.context() as patch:
+        jvms.use(jvms.RecycledJvm, patch)
+        yield
+
+
+@pytest.fixture
+def own_jvms(monkeypatch):
+    """JVMs that start for this test and end with it."""
+    jvms.use(jvms.Jvm, monkeypatch)
 
 
 @pytest.fixture(scope="session")

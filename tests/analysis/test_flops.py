@@ -20,8 +20,6 @@ from eef_jax.sharding import make_mesh
 from eef_jax.train import step
 from eef_jax.train.optim import make_optimizer
 
-pytestmark = pytest.mark.optimized
-
 CONFIG = ModelConfig(
     vocab_size=512, d_model=128, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=32, d_ff=512
 )
@@ -100,7 +98,7 @@ def accumulate(micro_batch, batch_size=16, **options):
         model(remat="block"),
         mesh=make_mesh({"data": 8}),
         batch_size=batch_size,
-        seq_len=LENGTH,
+        seq_len=32,
         max_loss_positions=16,
         optimizer=OptimizerConfig(),
         **options,

@@ -21,7 +21,8 @@ from eef_jax.storage import files, lock
 from tests import emulator
 from tests.cluster.processes import finish, pair, start, wait_for
 
-pytestmark = [pytest.mark.processes, pytest.mark.slow]
+# `test_distributed` has the shorter test of two processes.
+pytestmark = [pytest.mark.load, pytest.mark.processes]
 
 SIZES = {
     "env.train_tasks": 3,

@@ -5,6 +5,7 @@ An environment whose `make()` needs files or packages that are missing is skippe
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import importlib
 import json
@@ -26,25 +27,42 @@ GARBAGE = (
     *("", " ", "\n", "[", "]", "[]", "click", "click[]", "search[", "click[[x]]", "a" * 10_000),
     *("Action:", "Action: \n", "\x00\ud7ff\ufffe", "🙂[🙂]", "-1", "None", "{}", '{"action": 1}'),
 )
-STEPS = 12
 
 
 def marked(name: str):
     """The name as a parameter; an environment whose section counts JVMs starts them."""
+    return pytest.param(name, marks=pytest.mark.java if uses_java(name) else ())
+
+
+def uses_java(name: str) -> bool:
     section = importlib.import_module(f"eef_jax.envs.{name}").Config
-    uses_java = "jvms" in {field.name for field in dataclasses.fields(section)}
-    return pytest.param(name, marks=pytest.mark.java if uses_java else ())
+    return "jvms" in {field.name for field in dataclasses.fields(section)}
+
+
+def make(name: str) -> Env:
+    """The environment; simulators share one JVM, so that games side by side need replays."""
+    module = importlib.import_module(f"eef_jax.envs.{name}")
+    return module.make(module.Config(**({"jvms": 1} if uses_java(name) else {})))
 
 
 @pytest.fixture(scope="module", params=map(marked, NAMES))
-def env(request):
-    module = importlib.import_module(f"eef_jax.envs.{request.param}")
+def env(request, recycled_jvms):
     try:
-        made = module.make(module.Config())
+        made = make(request.param)
     except (ConfigError, EnvError) as error:
         pytest.skip(f"{request.param}: {error}")
     yield made
     made.close()
+
+
+def steps(env: Env) -> int:
+    """How far a walk goes: a simulator takes a tenth of a second for a step."""
+    return 5 if hasattr(env, "pool") else 12
+
+
+def cuts(actions: list[str]) -> list[int]:
+    """Where to cut a walk in two."""
+    return sorted({0, 1, len(actions) // 2, len(actions) - 1, len(actions)})
 
 
 def propose(game: Game, observation: str, rng: random.Random) -> str:
@@ -58,11 +76,12 @@ def propose(game: Game, observation: str, rng: random.Random) -> str:
     return rng.choice(possible) if possible else " ".join(words)
 
 
+@functools.cache
 def walk(env: Env, task: Task, seed: int) -> tuple[list[str], list[StepResult]]:
-    """Play at random until the end; returns the actions and what came of each."""
+    """Play at random up to the end; returns the actions and what came of each."""
     rng, game, actions, results = random.Random(seed), env.game(), [], []
     observation = game.reset(task)
-    while len(actions) < STEPS and not (
+    while len(actions) < steps(env) and not (
         results and (results[-1].terminated or results[-1].truncated)
     ):
         actions.append(propose(game, observation, rng))
@@ -77,7 +96,8 @@ def replay(game: Game, actions: list[str]) -> list[StepResult]:
 
 
 def some_tasks(env: Env) -> list[Task]:
-    return [task for split in ("train", "dev", "test") for task in list(env.tasks(split))[:2]]
+    count = 1 if hasattr(env, "pool") else 2
+    return [task for split in ("train", "dev", "test") for task in list(env.tasks(split))[:count]]
 
 
 def test_tasks_are_named_once_and_keep_their_order(env):
@@ -90,8 +110,7 @@ def test_tasks_are_named_once_and_keep_their_order(env):
 
 
 def test_made_again_it_is_the_same(env):
-    module = importlib.import_module(f"eef_jax.envs.{env.name}")
-    again = module.make(module.Config())
+    again = make(env.name)
     assert again.dataset_id == env.dataset_id
     assert list(again.tasks("train")) == list(env.tasks("train"))
     again.close()
@@ -139,8 +158,8 @@ def test_equal_actions_give_equal_results(env):
 
 def test_any_prefix_can_be_replayed_and_gone_on_from(env):
     task = some_tasks(env)[0]
-    actions, results = walk(env, task, 7)
-    for cut in range(len(actions) + 1):
+    actions, results = walk(env, task, 0)
+    for cut in cuts(actions):
         game = env.game()
         game.reset(task)
         replay(game, actions[:cut])
@@ -150,10 +169,11 @@ def test_any_prefix_can_be_replayed_and_gone_on_from(env):
 
 def test_a_fork_is_no_different_from_no_fork(env):
     task = some_tasks(env)[0]
-    actions, results = walk(env, task, 11)
+    actions, results = walk(env, task, 0)
     game, other = env.game(), env.game()
-    game.reset(task)
-    for cut in range(len(actions) + 1):
+    for cut in cuts(actions):
+        game.reset(task)
+        replay(game, actions[:cut])
         try:
             state = game.save()
         except NotImplementedError:
@@ -166,7 +186,7 @@ def test_a_fork_is_no_different_from_no_fork(env):
 
 def test_many_actions_in_one_go_are_no_different(env):
     task = some_tasks(env)[0]
-    actions, results = walk(env, task, 13)
+    actions, results = walk(env, task, 0)
     game = env.game()
     game.reset(task)
     assert base.replay(game, [*actions, "look"])[: len(actions)] == results
@@ -179,7 +199,7 @@ def test_games_side_by_side_do_not_meet(env):
     games = [env.game() for _ in tasks]
     for game, task in zip(games, tasks, strict=True):
         game.reset(task)
-    for turn in range(STEPS):
+    for turn in range(steps(env)):
         for game, (actions, results) in zip(games, walks, strict=True):
             if turn < len(actions):
                 assert game.step(actions[turn]) == results[turn]
@@ -233,10 +253,9 @@ def children() -> set[int]:
 
 
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "forgotten"])
-def test_no_process_and_no_thread_is_left(env, closed):
+def test_no_process_and_no_thread_is_left(env, closed, own_jvms):
     before, threads = children(), set(threading.enumerate())
-    module = importlib.import_module(f"eef_jax.envs.{env.name}")
-    again = module.make(module.Config())
+    again = make(env.name)
     game = again.game()
     game.reset(some_tasks(env)[0])
     if closed:

@@ -17,7 +17,7 @@ if shutil.which("java") is None:
 
 
 @pytest.fixture(scope="module")
-def env():
+def env(recycled_jvms):
     env = twx.make(twx.Config(games="all", jvms=1, timeout_s=600))
     yield env
     env.close()

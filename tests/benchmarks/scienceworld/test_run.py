@@ -13,8 +13,11 @@ if shutil.which("java") is None:
     pytest.skip("there is no java on the path", allow_module_level=True)
 
 
+pytestmark = pytest.mark.java
+
+
 @pytest.fixture(autouse=True)
-def short(monkeypatch):
+def short(recycled_jvms, monkeypatch):
     """Only task types with short solutions."""
     make = run.make
     few = {"tasks": "lifespan-*"}

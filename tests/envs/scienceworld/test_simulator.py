@@ -30,7 +30,7 @@ if shutil.which("java") is None:
 
 
 @pytest.fixture(scope="module")
-def env():
+def env(recycled_jvms):
     kinds = "find-plant,find-animal,find-living-thing,lifespan-*"
     env = scienceworld.make(scienceworld.Config(tasks=kinds, jvms=1, max_steps=20, timeout_s=600))
     yield env

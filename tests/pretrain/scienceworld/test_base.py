@@ -15,6 +15,9 @@ from eef_jax.rollout import loop
 from eef_jax.types import Episode
 from pretrain import probe
 
+# Both compute for longer than they compile.
+pytestmark = [pytest.mark.optimized, pytest.mark.slow]
+
 TURNS = 3
 # Lower bounds on the share of right answers; the model card has the shares over more questions.
 LOWER_BOUNDS = {"a room": 0.6, "a goal": 0.85, "an order": 0.8}
@@ -29,7 +32,7 @@ def demo():
 
 
 @pytest.fixture
-def env(demo):
+def env(demo, recycled_jvms):
     try:
         made = config_lib.make("env", demo.env)
     except (ConfigError, EnvError) as error:
@@ -40,7 +43,7 @@ def env(demo):
 
 def test_it_answers_unseen_questions():
     reader = probe.Reader(bases.find("nano:scienceworld"))
-    asked = probe.questions("scienceworld", 32)
+    asked = probe.questions("scienceworld", 16)
     for skill, bound in LOWER_BOUNDS.items():
         right = reader.gives([(question.text, question.accepted[0]) for question in asked[skill]])
         assert np.mean(right) >= bound, skill
