@@ -74,7 +74,7 @@ def export(
     check_one_of("--dtype", dtype, DTYPES)
     target = files.to_path(out)
     if target.exists():
-        raise ConfigError(f"{target} exists: name a folder that does not, or delete it (--out)")
+        raise ConfigError(f"{target} exists: name a folder that does not (--out)")
     source = find_checkpoint(checkpoint)
     note = checkpoints.read_metadata(source)
     if format == "peft" and note.lora is None:

@@ -1,5 +1,6 @@
 """What the command lines share: fields, flags that name files, help, and Ctrl-C."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from absl import flags
 
 from eef_jax import cli
 from eef_jax.errors import ConfigError
+from tests import toyrun
 
 SLEEPER = """
 import sys, time
@@ -116,3 +118,76 @@ def test_help_says_how_to_list_the_configs_fields(module):
     text = " ".join(done.stdout.split())
     assert "--config_help lists them" in text and "--cluster" in text.replace("[no]", "")
     assert "--workdir" in text
+
+
+# What each command line is given, and what it says; FILE is a file, BINARY one that is not UTF-8.
+TINY = "--config=webshop:tiny"
+SYSTEM_ERRORS = [
+    (
+        "eef_jax.main",
+        [TINY, "--workdir=FILE/run"],
+        "FILE/run cannot be written .*another --workdir",
+    ),
+    ("eef_jax.main", ["--config=BINARY.py"], "BINARY.py, line 1 is not Python"),
+    ("eef_jax.main", [TINY, "--config.model.path=FILE"], "FILE is not a folder"),
+    ("eef_jax.evaluate", ["--checkpoint=FILE"], "there is no checkpoint at FILE"),
+    (
+        "eef_jax.export",
+        ["--checkpoint=NONE", "--format=peft", "--out=FILE/adapter"],
+        "there is no checkpoint at NONE",
+    ),
+    ("eef_jax.report", ["--workdir=FILE"], "FILE/config.json is missing; name the --workdir"),
+    ("eef_jax.compile", ["--config=FOLDER", "--topology=v5e:2x2"], "no config file 'FOLDER'"),
+    (
+        "eef_jax.importers",
+        ["--format=eto", TINY, "--file=BINARY.py", "--out=FOLDER"],
+        "BINARY.py is not UTF-8",
+    ),
+    ("eef_jax.importers", ["--format=eto", TINY, "--file=FOLDER", "--out=x"], "FOLDER .*directory"),
+    (
+        "eef_jax.envs.webshop.nouns",
+        ["--products=NONE", "--out=FILE/n"],
+        "FILE/n.*Not a directory; look at the path",
+    ),
+]
+
+
+def run_command(module, *words, before=""):
+    """Exit code and error output of a command in a process of its own."""
+    program = f"{before}\nimport runpy\nrunpy.run_module({module!r}, run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=120
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+@pytest.mark.parametrize(("module", "words", "said"), SYSTEM_ERRORS)
+def test_errors_of_the_operating_system_are_one_sentence(tmp_path, module, words, said):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "binary.py").write_bytes(b"\xff\xfe = 1\n")
+    (tmp_path / "folder").mkdir()
+
+    def real(text):
+        for name in ("FILE", "BINARY", "FOLDER", "NONE"):
+            text = text.replace(name, str(tmp_path / name.lower()))
+        return text
+
+    before = sorted(tmp_path.rglob("*"))
+    code, errors = run_command(module, *map(real, words))
+    assert code == 1 and "Traceback" not in errors, errors
+    assert re.search(real(said), errors), errors
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+def test_no_room_is_said_and_nothing_is_half_written(tmp_path):
+    work = toyrun.make(tmp_path / "run")
+    before = sorted((tmp_path / "run").rglob("*"))
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
+    code, errors = run_command("eef_jax.report", f"--workdir={work.root}", before=limit)
+    assert code == 1 and "Traceback" not in errors, errors
+    assert re.search(r"report\.md: File too large; raise the limit", errors), errors
+    assert sorted((tmp_path / "run").rglob("*")) == before

@@ -19,7 +19,7 @@ from eef_jax.errors import DataError
 from eef_jax.storage import files
 from eef_jax.types import Example
 
-_REMEDY = "delete the data folder (or start with --overwrite) so that its stage writes it again"
+_REMEDY = "move the folder of its stage away, so that the stage writes it again"
 
 
 class StoredExamples:

@@ -238,8 +238,9 @@ def _started(pid: int) -> str | None:
 
 def _in_use(path: epath.Path, record: dict[str, Any]) -> ConfigError:
     return ConfigError(
-        f"{path.parent} is {_holding(record)}: wait for it or take another --workdir. If that "
-        f"process is surely gone, delete {path}"
+        # Not "delete the lock": a dead process has none on a disk, and loses one in a bucket.
+        f"{path.parent} is {_holding(record)}: wait until that process has ended (in a bucket "
+        f"{_STALE_S:g} s longer), or take another --workdir"
     )
 
 

@@ -272,5 +272,5 @@ def _other_config(root: epath.Path, changes: list[tuple[str, Any, Any]]) -> Conf
     return ConfigError(
         f"{root} was made by another config. These keys differ:\n"
         + "\n".join(rows)
-        + "\nTake another --workdir, or give --overwrite to delete what is there"
+        + "\nTake another --workdir (--overwrite would delete what is there, paid answers too)"
     )

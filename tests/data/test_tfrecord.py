@@ -89,7 +89,9 @@ def test_any_flipped_byte_names_file_and_record(tmp_path):
         damaged = bytearray(whole)
         damaged[second + offset if second + offset < len(whole) else -1] ^= 0x40
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match=rf"{path.name}: record [12] .*delete the data folder"):
+        with pytest.raises(
+            DataError, match=rf"{path.name}: record [12] .*move the folder of its stage away"
+        ):
             list(StoredExamples(tmp_path))
 
 

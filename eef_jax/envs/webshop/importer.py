@@ -91,7 +91,7 @@ def import_dataset(sources: Sources, out: str | pathlib.Path) -> dict[str, Any]:
     """
     out = pathlib.Path(out)
     if (out / stored.MANIFEST).exists():
-        raise ConfigError(f"{out} holds a dataset already; delete it or name another folder")
+        raise ConfigError(f"{out} holds a dataset already: name another folder")
     out.mkdir(parents=True, exist_ok=True)
     for left in out.glob(f"{_SCRATCH}*"):
         shutil.rmtree(left)
