@@ -6,7 +6,7 @@ from eef_jax import config as config_lib
 
 
 def get_config(preset: str | None = None) -> config_dict.ConfigDict:
-    """EEF on `examples.rooms.env`, with WebShop's nano base, for a minute on two CPU cores."""
+    """EEF with WebShop's nano base, for one to two minutes on two CPU cores."""
     config = config_lib.new(env="examples.rooms.env", method="eef")
     config.expert.trajectories = "runs/rooms_expert"
     config.method.rounds = 1
