@@ -244,7 +244,9 @@ def main() -> None:
         "split": given.split,
         "rows": [dataclasses.asdict(row) for row in rows],
     }
-    write_json(pathlib.Path(given.results) / f"webshop-expert-{given.split}.json", figures | played)
+    results = pathlib.Path(given.results)
+    results.mkdir(parents=True, exist_ok=True)
+    write_json(results / f"webshop-expert-{given.split}.json", figures | played)
     print("\n".join(markdown.table(HEADER, [row.row() for row in rows])))
 
 

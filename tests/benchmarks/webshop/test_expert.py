@@ -1,6 +1,8 @@
 """The careful shopper's figures: by hand, on a small catalogue, as documented, on real data."""
 
+import json
 import os
+import pathlib
 
 import pytest
 
@@ -10,6 +12,7 @@ from eef_jax.errors import ConfigError
 from eef_jax.experts import webshop_careful as expert
 from tests.experts import goldenshop
 
+ROOT = pathlib.Path(__file__).parents[3]
 DATA = "EEF_WEBSHOP_1K"  # a folder that import_data made from the official 1,000 products
 
 
@@ -54,6 +57,13 @@ def test_plays_on_from_the_states_of_failures():
     for one in found:
         assert (one.states == 0) is one.win and one.words > 100
         assert one.from_start <= 1 and one.from_states <= one.states <= 5
+
+
+def test_the_documented_table_is_that_of_the_stored_figures():
+    stored = json.loads((benchmark.RESULTS / "webshop-expert-train.json").read_text("utf-8"))
+    rows = [benchmark.Figures(**row) for row in stored["rows"]]
+    table = benchmark.markdown.table(benchmark.HEADER, [row.row() for row in rows])
+    assert "\n".join(table) in (ROOT / "docs/experts.md").read_text("utf-8")
 
 
 def test_on_the_official_products_its_failures_hold_something_to_learn():
