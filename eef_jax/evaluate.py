@@ -7,10 +7,12 @@ nothing, but several processes need a folder that all see to put their results t
 (`--scratch`). Errors that a user can mend are printed without a traceback, with exit code 1.
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -28,7 +30,7 @@ from eef_jax.rollout import play
 from eef_jax.storage import files
 from eef_jax.storage.stages import Schedule
 from eef_jax.storage.workdir import CONFIG, find_checkpoint, read_workdir
-from eef_jax.types import Trajectory
+from eef_jax.types import Attempt
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ def evaluate(
     hosts: Hosts = SINGLE_PROCESS,
     scratch: str | None = None,
     source: str = "",
-) -> list[Trajectory]:
+) -> Sequence[Attempt]:
     """Play the split `config.evaluate.split` with a checkpoint.
 
     Args:
@@ -56,7 +58,7 @@ def evaluate(
         RolloutError: too many episodes ended in an infrastructure failure.
     """
     # Not at the top: --help and a wrong path need no accelerator library.
-    from eef_jax import pipeline, preflight
+    from eef_jax import pipeline, preflight, starting
     from eef_jax.learner.placement import Placement
     from eef_jax.learner.sampling import Sampler
     from eef_jax.preflight import forecast
@@ -69,7 +71,7 @@ def evaluate(
         )
     if checkpoint is not None:
         checkpoints.read_metadata(checkpoint)  # fails early, before products and models are loaded
-    config = pipeline.pinned(config, hosts=hosts)
+    config = starting.pinned(config, hosts=hosts)
     env: Env = config_lib.make("env", config.env)
     try:
         start = preflight.Start(
@@ -82,20 +84,39 @@ def evaluate(
         _log.info("%s\n", forecast.header(start, source=source))
         max_steps = config.rollout.max_steps or env.max_steps
         sampler = Sampler(Placement(config, hosts), config.engine)
-        with pipeline.evaluated(sampler, checkpoint, config.evaluate, seed=config.seed) as policy:
-            played, _ = play.play_together(
+        with (
+            _parts(scratch, hosts) as parts,
+            pipeline.evaluated(sampler, checkpoint, config.evaluate, seed=config.seed) as policy,
+        ):
+            played, _ = play.play_stage(
                 env,
                 policy,
                 pipeline.held_out(env, config.evaluate.split, max_steps),
                 config.rollout,
                 hosts=hosts,
-                folder=epath.Path(scratch or "") / "parts",
-                provenance=pipeline.provenance_of(config),
+                parts=parts,
+                provenance=starting.provenance_of(config),
                 label=f"evaluate, {config.evaluate.split} tasks",
             )
     finally:
         env.close()
     return played
+
+
+@contextlib.contextmanager
+def _parts(scratch: str | None, hosts: Hosts) -> Iterator[epath.Path]:
+    """A folder for episodes as they end, which all processes see; empty before and after."""
+    if scratch is None:
+        with tempfile.TemporaryDirectory(prefix="eef-evaluate-") as folder:
+            yield epath.Path(folder)
+        return
+    parts = epath.Path(scratch) / "parts"
+    if hosts.is_lead:
+        parts.rmtree(missing_ok=True)
+    hosts.barrier()
+    yield parts
+    if hosts.is_lead:
+        parts.rmtree(missing_ok=True)
 
 
 def config_of(checkpoint: epath.Path) -> Mapping[str, Any]:
@@ -123,7 +144,7 @@ def describe_policy(checkpoint: epath.Path | None, config: Config) -> str:
     return f"the untuned base ({base})"
 
 
-def describe(trajectories: list[Trajectory]) -> str:
+def describe(trajectories: Sequence[Attempt]) -> str:
     """Scores in all and by tag, a line each."""
     scores = {"all": scores_lib.score(trajectories), **scores_lib.by_tag(trajectories)}
     width = max(map(len, scores))

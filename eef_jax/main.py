@@ -41,7 +41,7 @@ def main() -> None:
     if config is None:
         raise ConfigError("no --config was given; the demo's is --config=webshop")
     # Not at the top: --help and a wrong field are answered before anything heavy is imported.
-    from eef_jax import pipeline
+    from eef_jax import pipeline, starting
 
     workdir = _WORKDIR.value or _default_workdir(config)
     stages = tuple(_STAGES.value or KINDS)
@@ -53,7 +53,7 @@ def main() -> None:
     if _CHECK.value:
         processes = flags.FLAGS.processes or 1
         print(
-            pipeline.check(config, workdir, devices=_DEVICES.value, processes=processes, **common)
+            starting.check(config, workdir, devices=_DEVICES.value, processes=processes, **common)
         )
         print("all checks passed")
         return
@@ -72,7 +72,7 @@ def _default_workdir(config: Config) -> str:
 
 def run() -> None:
     """Run the command."""
-    cli.run(main, interrupted="the same command goes on: finished stages are kept")
+    cli.run(main, interrupted="the same command goes on: finished stages and episodes are kept")
 
 
 if __name__ == "__main__":

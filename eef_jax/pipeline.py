@@ -12,41 +12,38 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
-from eef_jax import bases, preflight, report
 from eef_jax import config as config_lib
+from eef_jax import experts, preflight, report, starting
 from eef_jax import scores as scores_lib
+from eef_jax.cluster import stopping
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.config import Config
 from eef_jax.config.sections import EvaluateSection
 from eef_jax.data import encode, tfrecord
 from eef_jax.data.stored import StoredExamples
 from eef_jax.envs.base import Env
-from eef_jax.errors import ConfigError
-from eef_jax.experts import plays_held_out
 from eef_jax.methods.base import Attempts, Method
 from eef_jax.policies.base import Policy
 from eef_jax.preflight import forecast
-from eef_jax.rollout import play
-from eef_jax.storage import files
+from eef_jax.rollout import keeping, play
+from eef_jax.storage import manifest
 from eef_jax.storage import stages as stages_lib
-from eef_jax.storage.files import rerun, write_json
-from eef_jax.storage.provenance import collect_provenance, config_hash, json_values
+from eef_jax.storage.files import write_json
+from eef_jax.storage.index import StoredAttempt
 from eef_jax.storage.selections import write_selections
-from eef_jax.storage.stages import Schedule
-from eef_jax.storage.trajectories import read_given, read_trajectories, write_trajectories
-from eef_jax.storage.workdir import CONFIG, Stage, Workdir, open_workdir
-from eef_jax.types import Episode, Task, Trajectory
+from eef_jax.storage.trajectories import index_trajectories, read_given, write_trajectories
+from eef_jax.storage.workdir import Stage, Workdir
+from eef_jax.types import Attempt, Episode, Task
 
 if TYPE_CHECKING:
     from eef_jax.learner.placement import Placement
     from eef_jax.learner.sampling import Sampler
 
-_PARTS = "parts"  # of a stage's folder: what each process played, until it is merged
 _LOGGED = ("episodes", "outcomes", "win_rate", "examples", "steps", "loss", "seconds")
 
 _log = logging.getLogger(__name__)
@@ -71,7 +68,7 @@ class _Run:
         self.hosts = hosts
         self.seed = config.seed
         self.max_steps = config.rollout.max_steps or env.max_steps
-        self.provenance = provenance_of(config)
+        self.provenance = starting.provenance_of(config)
         self._verified: set[str] = set()
 
     # The learner is imported on first use: stages that need no accelerator load no JAX.
@@ -89,6 +86,11 @@ class _Run:
         from eef_jax.learner.sampling import Sampler
 
         return Sampler(self.placement, self.config.engine)
+
+    def origin(self, name: str) -> dict[str, Any]:
+        """What a stage is made from: its episodes are played again where that is another."""
+        inputs = {need: self.work.stage(need).content() for need in stages_lib.needs(name)}
+        return {"config": starting.hash_of(self.config), "env": self.env.dataset_id, **inputs}
 
     def tuned(self, number: int) -> epath.Path:
         """Folder of a round's tune stage."""
@@ -110,7 +112,7 @@ class _Run:
             self._verified.add(name)
 
     def attempts(self, rounds: int) -> Attempts:
-        """The trajectories of the expert and of the first `rounds` explore stages."""
+        """The attempts of the expert and of the first `rounds` explore stages."""
         explored = [self._played[f"round_{number}/explore"] for number in range(1, rounds + 1)]
         return Attempts(
             experts=self._played["expert"], rollouts=tuple(t for each in explored for t in each)
@@ -121,16 +123,15 @@ class _Run:
         return _Played(self.work)
 
 
-class _Played(dict[str, tuple[Trajectory, ...]]):
-    """The trajectories of finished stages by the stage's name, each read once."""
+class _Played(dict[str, tuple[Attempt, ...]]):
+    """The attempts of finished stages by the stage's name, each index read once."""
 
     def __init__(self, work: Workdir):
         super().__init__()
         self._work = work
 
-    def __missing__(self, stage: str) -> tuple[Trajectory, ...]:
-        folder = self._work.stage(stage).folder
-        self[stage] = read_trajectories(folder, remedy=rerun(folder))
+    def __missing__(self, stage: str) -> tuple[Attempt, ...]:
+        self[stage] = index_trajectories(self._work.stage(stage).folder)
         return self[stage]
 
 
@@ -159,15 +160,22 @@ def run(
         DataError: when a file that a stage needs is missing or damaged.
         RolloutError: too many episodes of a stage ended in an infrastructure failure.
     """
-    config = pinned(config, _earlier_base(workdir, overwrite=overwrite), hosts=hosts)
-    start = plan(config, workdir, stages=stages, overwrite=overwrite, is_lead=hosts.is_lead)
+    config = starting.pinned(
+        config, starting.earlier_base(workdir, overwrite=overwrite), hosts=hosts
+    )
+    start = starting.plan(
+        config, workdir, stages=stages, overwrite=overwrite, is_lead=hosts.is_lead
+    )
     try:
         preflight.check(start)
-        with _open(hosts, workdir, config, stages, overwrite) as work:
+        with starting.open_run(hosts, workdir, config, stages, overwrite) as work:
             if start.schedule.todo:
                 _log.info("%s\n", forecast.header(start, source=source))
-            schedule = _agreed(hosts, _schedule(work.root, start.method, stages))
+            schedule = starting.agree(hosts, starting.schedule(work.root, start.method, stages))
             this = _Run(config, work, start.env, start.method, hosts=hosts)
+            if hosts.is_lead:
+                for name in schedule.done:
+                    work.stage(name).clear_parts()
             for name in schedule.todo:
                 _MAKERS[stages_lib.kind_of(name)](this, stages_lib.round_of(name))
             if "report" in stages and hosts.is_lead:
@@ -175,150 +183,6 @@ def run(
             return report.table(work) + forecast.next_stages(schedule)
     finally:
         start.env.close()
-
-
-def check(
-    config: Config,
-    workdir: str,
-    *,
-    stages: Collection[str] = stages_lib.KINDS,
-    overwrite: bool = False,
-    source: str = "",
-    devices: int = 0,
-    processes: int = 1,
-) -> str:
-    """Make the checks of `run` alone; returns what the run would do, in lines of text.
-
-    Args:
-        config: the run's config.
-        workdir: folder of the run.
-        stages: kinds of stages that would run, out of `storage.stages.KINDS`.
-        overwrite: whether what another config left in `workdir` would be deleted.
-        source: where the config comes from, for the text.
-        devices: number of devices of the planned run; 0: those that are here.
-        processes: number of processes of the planned run.
-
-    Raises:
-        EefError: a check failed; with all of them where several did.
-    """
-    config = pinned(config, _earlier_base(workdir, overwrite=overwrite))
-    start = plan(config, workdir, stages=stages, overwrite=overwrite)
-    start = dataclasses.replace(start, devices=devices, processes=processes)
-    try:
-        preflight.check(start)
-        parts = [forecast.header(start, source=source), forecast.forecast(start)]
-        return "\n\n".join(filter(None, parts))
-    finally:
-        start.env.close()
-
-
-def plan(
-    config: Config,
-    workdir: str,
-    *,
-    stages: Collection[str],
-    overwrite: bool = False,
-    is_lead: bool = True,
-) -> preflight.Start:
-    """Make environment and method, and find the stages to run; its environment is to be closed."""
-    root = files.to_path(workdir)
-    method: Method = config_lib.make("method", config.method)
-    return preflight.Start(
-        config=config,
-        schedule=_schedule(root, method, stages, overwrite=overwrite),
-        env=config_lib.make("env", config.env),
-        method=method,
-        root=root,
-        overwrite=overwrite,
-        is_lead=is_lead,
-    )
-
-
-def pinned(config: Config, earlier: str = "", *, hosts: Hosts = SINGLE_PROCESS) -> Config:
-    """The config with the commit of a base on the Hugging Face hub in the base's name.
-
-    Args:
-        config: a run's config.
-        earlier: the base's name that an earlier start of the run recorded, "" without one.
-        hosts: the processes of the run, which all take the commit that the lead has found.
-
-    Raises:
-        DataError: the commit cannot be found out.
-    """
-    given = config.model.path
-    found = [given, bases.pinned(given, earlier) if hosts.is_lead else ""]
-    leads, path = json.loads(hosts.broadcast(json.dumps(found)))
-    if leads != given:  # started by another command, which is refused later
-        return config
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, path=path))
-
-
-def provenance_of(config: Config) -> dict[str, Any]:
-    """The provenance of what a run makes."""
-    results = config_lib.of_kind(config, "results")
-    return collect_provenance(results, config.seed, base=config.model.path)
-
-
-def _earlier_base(workdir: str, *, overwrite: bool) -> str:
-    """The base's name in the config that a work folder holds; "" without one."""
-    file = files.to_path(workdir) / CONFIG
-    if overwrite or not file.exists():
-        return ""
-    try:
-        return str(json.loads(file.read_bytes())["model"]["path"])
-    except (ValueError, KeyError, TypeError):  # the config of something else, refused later
-        return ""
-
-
-def _schedule(
-    root: epath.Path, method: Method, kinds: Collection[str], *, overwrite: bool = False
-) -> Schedule:
-    names = stages_lib.stage_names(method.rounds)
-    done = [name for name in names if Stage(name=name, folder=root / name).done()]
-    return stages_lib.schedule(method.rounds, kinds, () if overwrite else done)
-
-
-def _agreed(hosts: Hosts, schedule: Schedule) -> Schedule:
-    """The lead's schedule, on all processes."""
-    return Schedule(**json.loads(hosts.broadcast(json.dumps(dataclasses.asdict(schedule)))))
-
-
-@contextlib.contextmanager
-def _open(
-    hosts: Hosts, workdir: str, config: Config, stages: Collection[str], overwrite: bool
-) -> Iterator[Workdir]:
-    """The work folder: locked by the lead, used by all processes."""
-    mine = json.dumps([hash_of(config), sorted(stages), overwrite])
-    if (leads := hosts.broadcast(mine)) != mine:
-        raise ConfigError(
-            f"process {hosts.process_index} was started with {mine} (config hash, stages, "
-            f"overwrite), process 0 with {leads}: start all processes with the same command"
-        )
-    if hosts.is_lead:
-        with open_workdir(
-            workdir,
-            config_lib.plain(config),
-            may_differ=config_lib.of_kind(config, "free"),
-            overwrite=overwrite,
-        ) as work:
-            hosts.broadcast(work.holder())
-            yield work
-            hosts.barrier()
-        return
-    work = Workdir(root=epath.Path(workdir), config=json_values(config_lib.plain(config)))
-    holder = hosts.broadcast("")  # waits until the lead holds it
-    if work.holder() != holder:
-        raise ConfigError(
-            f"{workdir} is not the same folder for process {hosts.process_index} as for process "
-            "0: take a --workdir in storage that all machines share, or gs://"
-        )
-    yield work
-    hosts.barrier()
-
-
-def hash_of(config: Config) -> str:
-    """Hash of the fields that decide a run's results."""
-    return config_hash(config_lib.of_kind(config, "results"))
 
 
 def _stage(
@@ -338,6 +202,7 @@ def _stage(
         together: whether all processes call `make`.
         keep: what `make` goes on from where an interrupted run left it in the folder.
     """
+    stopping.raise_if_requested()
     stage, hosts = this.work.stage(name), this.hosts
     begun = time.monotonic()
     if hosts.is_lead:
@@ -359,37 +224,51 @@ def _expert(this: _Run, _: int) -> None:
     def make(stage: Stage) -> dict[str, Any]:
         section = this.config.expert
         if section.trajectories:
-            trajectories: Sequence[Trajectory] = read_given(
-                section.trajectories, this.env.tasks("train")
+            write_trajectories(
+                stage.folder, read_given(section.trajectories, this.env.tasks("train"))
             )
-            write_trajectories(stage.folder, trajectories)
-            return play.counts(trajectories)
+            return play.counts(index_trajectories(stage.folder))
         expert = config_lib.make("expert", section, env=this.env)
         try:
-            trajectories = _expert_plays(this, expert, "train")
-            write_trajectories(stage.folder, trajectories)
-            if plays_held_out(section):
-                held_out = _expert_plays(this, expert, this.config.evaluate.split)
+            attempts, spent = _expert_plays(this, expert, stage, "train", into=stage.folder)
+            if experts.plays_held_out(section):
+                split = this.config.evaluate.split
+                held_out, more = _expert_plays(this, expert, stage, split)
                 write_json(stage.folder / "scores.json", scores_lib.score_summary(held_out))
+                spent = {name: spent.get(name, 0) + count for name, count in more.items()}
         finally:
             asyncio.run(expert.close())
-        return play.counts(trajectories) | {"spent": expert.spent()}
+        return play.counts(attempts) | {"spent": spent}
 
-    _stage(this, "expert", make)
+    _played_stage(this, "expert", make)
 
 
-def _expert_plays(this: _Run, expert: Policy, split: str) -> list[Trajectory]:
+def _expert_plays(
+    this: _Run, expert: Policy, stage: Stage, split: str, into: epath.Path | None = None
+) -> tuple[list[StoredAttempt], dict[str, float]]:
+    """The expert's episodes on a split, played by the lead alone, and what they cost."""
     tasks = this.env.tasks(split)
     episodes = play.from_start(tasks, this.max_steps, prefix=f"expert/{expert.name}")
-    return play.play(
-        this.env,
+    return _play(
+        this,
         expert,
         episodes,
-        this.config.rollout,
-        source="expert",
-        provenance=this.provenance,
+        parts=stage.parts / split,
         label="expert" if split == "train" else f"expert, {split} tasks",
+        into=into,
+        hosts=SINGLE_PROCESS,
+        source="expert",
+        paid=experts.is_paid(this.config.expert),
     )
+
+
+def _played_stage(
+    this: _Run, name: str, make: Callable[[Stage], dict[str, Any]], *, together: bool = False
+) -> None:
+    """Run a stage that plays episodes: those that an interrupted run has played are kept."""
+    if this.hosts.is_lead:
+        keeping.claim(this.work.stage(name).parts, this.origin(name))
+    _stage(this, name, make, together=together, keep=(manifest.PARTS,))
 
 
 def _explore(this: _Run, number: int) -> None:
@@ -402,7 +281,7 @@ def _explore(this: _Run, number: int) -> None:
         with this.sampler.policy(this.tuned(number - 1), sampling, seed=seed) as policy:
             return _play_and_store(this, policy, episodes, stage, f"explore round {number}")[1]
 
-    _stage(this, f"round_{number}/explore", make, together=True)
+    _played_stage(this, f"round_{number}/explore", make, together=True)
 
 
 def _select(this: _Run, number: int) -> None:
@@ -444,7 +323,7 @@ def _tune(this: _Run, number: int) -> None:
             seed=this.seed,
             number=number,
             previous=this.tuned(number - 1) if number else None,
-            config_hash=hash_of(this.config),
+            config_hash=starting.hash_of(this.config),
             made_from={need: this.work.stage(need).content() for need in stages_lib.needs(name)},
             hosts=this.hosts,
         )
@@ -465,7 +344,7 @@ def _evaluate(this: _Run, number: int) -> None:
             write_json(stage.folder / "scores.json", scores_lib.score_summary(trajectories))
         return counts
 
-    _stage(this, f"round_{number}/evaluate", make, together=True)
+    _played_stage(this, f"round_{number}/evaluate", make, together=True)
 
 
 _MAKERS: dict[str, Callable[[_Run, int], None]] = {
@@ -491,18 +370,16 @@ def evaluated(
 
 def _play_and_store(
     this: _Run, policy: Policy, episodes: Sequence[Episode], stage: Stage, label: str
-) -> tuple[list[Trajectory], dict[str, Any]]:
-    """Play a stage's episodes on all processes; the lead stores them. Trajectories and counts."""
-    trajectories, tokens = play.play_together(
-        this.env,
-        policy,
-        episodes,
-        this.config.rollout,
-        hosts=this.hosts,
-        folder=stage.folder / _PARTS,
-        provenance=this.provenance,
-        label=label,
-    )
-    if this.hosts.is_lead:
-        write_trajectories(stage.folder, trajectories)
-    return trajectories, play.counts(trajectories) | {"tokens": tokens}
+) -> tuple[list[StoredAttempt], dict[str, Any]]:
+    """Play a stage's episodes on all processes; the lead stores them. Attempts and counts."""
+    options = {"hosts": this.hosts, "parts": stage.parts, "into": stage.folder, "label": label}
+    attempts, tokens = _play(this, policy, episodes, **options)
+    return attempts, play.counts(attempts) | {"tokens": tokens}
+
+
+def _play(
+    this: _Run, policy: Policy, episodes: Sequence[Episode], **options: Any
+) -> tuple[list[StoredAttempt], dict[str, float]]:
+    """Play the episodes that are not kept yet (`rollout.play.play_stage`)."""
+    rollout, provenance = this.config.rollout, this.provenance
+    return play.play_stage(this.env, policy, episodes, rollout, provenance=provenance, **options)

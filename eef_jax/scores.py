@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from eef_jax.types import Trajectory
+from eef_jax.types import Attempt
 
 Z = 1.959964  # two-sided 95 % of the normal distribution
 
@@ -41,7 +41,7 @@ class Score:
         )
 
 
-def score(trajectories: Iterable[Trajectory]) -> Score:
+def score(trajectories: Iterable[Attempt]) -> Score:
     """Score episodes; a share of nothing is 0 with the interval (0, 1)."""
     everything = list(trajectories)
     played = [t for t in everything if t.outcome.completed]
@@ -58,27 +58,24 @@ def score(trajectories: Iterable[Trajectory]) -> Score:
     )
 
 
-def rewards_by_convention(played: Sequence[Trajectory]) -> dict[str, float]:
+def rewards_by_convention(played: Sequence[Attempt]) -> dict[str, float]:
     """Mean final reward in each convention that steps name in `info["rewards"]`; 0 without steps.
 
     A step tells what the episode is worth up to it: with ScienceWorld the score as it stands
     (`final`) and the highest one so far (`best`).
     """
-    last: list[Mapping[str, float]] = [
-        next((step.info["rewards"] for step in reversed(t.steps) if "rewards" in step.info), {})
-        for t in played
-    ]
+    last = [attempt.rewards for attempt in played]
     names = sorted({name for found in last for name in found})
     return {n: math.fsum(found.get(n, 0.0) for found in last) / len(last) for n in names}
 
 
-def by_tag(trajectories: Sequence[Trajectory]) -> dict[str, Score]:
+def by_tag(trajectories: Sequence[Attempt]) -> dict[str, Score]:
     """Scores of the tasks that carry each tag, in the tags' order."""
     tags = sorted({tag for t in trajectories for tag in t.task.tags})
     return {tag: score(t for t in trajectories if tag in t.task.tags) for tag in tags}
 
 
-def score_summary(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
+def score_summary(trajectories: Sequence[Attempt]) -> dict[str, Any]:
     """Scores in all and by tag as JSON values."""
     scores = {"all": score(trajectories), **by_tag(trajectories)}
     return {name: dataclasses.asdict(value) for name, value in scores.items()}

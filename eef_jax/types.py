@@ -4,14 +4,17 @@ All are frozen, slotted, keyword-only dataclasses of plain values, so that they 
 turn into JSON.
 """
 
+import abc
 import dataclasses
 import enum
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 SCHEMA_VERSION = 1
+DIGEST_BYTES = 8  # collisions matter among the few states of one task alone
 
 Source = Literal["expert", "policy"]
 Role = Literal["system", "user", "assistant"]
@@ -104,17 +107,15 @@ class Step:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Trajectory:
-    """One attempt at a task, from the task's first state to its outcome.
+class Attempt(abc.ABC):
+    """What is known of one attempt without reading its text.
 
-    A fork carries its parent's steps too: `steps[:fork_step]` are the parent's own, the rest is
-    new.
+    A run has hundreds of thousands of attempts. What is decided by outcomes (labels, choices,
+    scores) looks at these fields alone; steps are read one attempt at a time, by `load`.
 
     Attributes:
         id: unique within a run; equal inputs give equal ids.
         task: what was attempted.
-        steps: all turns from the task's initial state s_0.
-        final_observation: text after the last action.
         reward: final reward (0-1).
         win: whether the reward is maximal.
         outcome: how it ended.
@@ -124,15 +125,10 @@ class Trajectory:
         attempt: number among the task's episodes of its round, from 0.
         parent: id of the trajectory it was forked from, else None.
         fork_step: number of steps taken over from the parent.
-        tokenizer: fingerprint of the tokenizer behind `Step.tokens`, else "".
-        provenance: who made it: commit, config hash, seed, versions.
-        schema: version of this record's layout.
     """
 
     id: str
     task: Task
-    steps: tuple[Step, ...]
-    final_observation: str
     reward: float
     win: bool
     outcome: Outcome
@@ -142,9 +138,80 @@ class Trajectory:
     attempt: int = 0
     parent: str | None = None
     fork_step: int = 0
+
+    @property
+    @abc.abstractmethod
+    def length(self) -> int:
+        """Number of steps."""
+
+    @abc.abstractmethod
+    def prefix(self, count: int) -> bytes:
+        """Identifies the first `count` messages: equal where agents said the same."""
+
+    @property
+    @abc.abstractmethod
+    def rewards(self) -> Mapping[str, float]:
+        """Final reward in each convention that its last step names; {} if it names none."""
+
+    @property
+    @abc.abstractmethod
+    def reason(self) -> str:
+        """Why it ended so, where the loop says; else ""."""
+
+    @abc.abstractmethod
+    def load(self) -> "Trajectory":
+        """The whole trajectory, read anew at each call where it is stored."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectory(Attempt):
+    """One attempt at a task, from the task's first state to its outcome.
+
+    A fork carries its parent's steps too: `steps[:fork_step]` are the parent's own, the rest is
+    new.
+
+    Attributes:
+        steps: all turns from the task's initial state s_0.
+        final_observation: text after the last action.
+        tokenizer: fingerprint of the tokenizer behind `Step.tokens`, else "".
+        provenance: who made it: commit, config hash, seed, versions; and the `reason` of its end.
+        schema: version of this record's layout.
+    """
+
+    steps: tuple[Step, ...]
+    final_observation: str
     tokenizer: str = ""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     schema: int = SCHEMA_VERSION
+
+    @property
+    def length(self) -> int:
+        return len(self.steps)
+
+    def prefix(self, count: int) -> bytes:
+        return message_digests(step.message for step in self.steps[:count])[-DIGEST_BYTES:]
+
+    @property
+    def rewards(self) -> Mapping[str, float]:
+        named = (step.info["rewards"] for step in reversed(self.steps) if "rewards" in step.info)
+        return next(named, {})
+
+    @property
+    def reason(self) -> str:
+        return str(self.provenance.get("reason", ""))
+
+    def load(self) -> "Trajectory":
+        return self
+
+
+def message_digests(messages: Iterable[str]) -> bytes:
+    """For each message `DIGEST_BYTES` that identify it together with all those before it."""
+    digests, last = [], b""
+    for message in messages:
+        data = last + message.encode("utf-8", "surrogatepass")
+        last = hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+        digests.append(last)
+    return b"".join(digests)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +233,7 @@ class Episode:
     round: int
     attempt: int
     max_steps: int
-    parent: Trajectory | None = None
+    parent: Attempt | None = None
     fork_step: int = 0
 
 
@@ -225,7 +292,7 @@ class Selection:
     """A method's verdict on one trajectory: which steps to learn, and why.
 
     Attributes:
-        trajectory: what is trained on (all its steps are context).
+        trajectory: what is trained on (all its steps are context); read when it is encoded.
         weights: loss weight of each step's message.
         reasons: why, for each step: one of the constants `KEPT_*` and `MASKED_*` below.
         role: which part of the data set it belongs to: `expert_win`, `s0`, `recovery`, ...
@@ -233,7 +300,7 @@ class Selection:
         pair: id shared by the two sides of a preference pair, else None.
     """
 
-    trajectory: Trajectory
+    trajectory: Attempt
     weights: tuple[float, ...]
     reasons: tuple[str, ...]
     role: str

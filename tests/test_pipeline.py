@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 
 from eef_jax import config as config_lib
-from eef_jax import export, pipeline
+from eef_jax import export, pipeline, starting
 from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import ConfigError, DataError, RolloutError
 from eef_jax.policies.scripted import ScriptedPolicy
@@ -133,7 +133,7 @@ def test_an_early_part_of_the_stages_ends_well_and_says_what_is_next(config, tmp
 
 
 def test_checks_alone_write_nothing_and_tell_what_a_run_does(config, tmp_path):
-    text = pipeline.check(config, str(tmp_path / "run"), source="here")
+    text = starting.check(config, str(tmp_path / "run"), source="here")
     assert not (tmp_path / "run").exists()
     assert "round_1/explore   6 to 24 episodes" in text and "here, seed 0" in text
 
@@ -178,7 +178,7 @@ def test_a_base_on_the_hub_is_checked_before_anything_is_played(config, tmp_path
 def test_a_run_records_the_commit_of_its_base_and_stays_with_it(base, config, tmp_path, server):
     commit = server.push_folder("org/toy", base)
     there, work = changed(config, ("model.path", "org/toy")), str(tmp_path / "run")
-    assert f"org/toy@{commit}: " in pipeline.check(there, work)
+    assert f"org/toy@{commit}: " in starting.check(there, work)
     pipeline.run(there, work, stages=("expert",))
     server.push("org/toy", {"config.json": b"of another model"})
     pipeline.run(there, work, stages=("select", "tune"))

@@ -81,7 +81,7 @@ def collect(work: Workdir, method: str) -> Figures:
     run = read(work)
     if run.missing:
         raise DataError(f"{work.root} is not finished: {', '.join(run.missing)} are missing")
-    played = run.trajectories(f"round_{run.rounds}/evaluate")
+    played = run.attempts(f"round_{run.rounds}/evaluate")
     tune = run.total("tune", "tokens", "steps")
     counts = [run.counts(name) for name in run.manifests]
     config = run.config

@@ -82,11 +82,11 @@ def run_seed(
         results: folder of the figures files.
         pool: executor with a fresh process for each run, which frees its memory when it ends.
     """
-    from eef_jax import pipeline
+    from eef_jax import pipeline, starting
 
     for method, config in configs.items():
         path = results / name_of(config, method)
-        if path.exists() and comparison.load(path).config_hash == pipeline.hash_of(config):
+        if path.exists() and comparison.load(path).config_hash == starting.hash_of(config):
             _log.info("%s exists already", path)
             continue
         with open_workdir(folder / method, config_lib.plain(config)) as work:

@@ -200,7 +200,7 @@ def measure_soak(episodes: int, kills: int) -> list[Measurement]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(rng.choice(pids), 9)
 
-        played = loop.play_episodes_sync(
+        loop.run_episodes_sync(
             env,
             gold.make(gold.Config(), env=env),
             _episodes(env, episodes, max_steps=30),
@@ -210,13 +210,13 @@ def measure_soak(episodes: int, kills: int) -> list[Measurement]:
             on_done=on_done,
         )
         stats = env.pool.stats
-    outcomes = collections.Counter(str(trajectory.outcome) for trajectory in played)
+    outcomes = collections.Counter(str(trajectory.outcome) for trajectory in ended)
     print(f"soak: {dict(outcomes)}, {stats}", file=sys.stderr)
     quarter = max(1, len(memory) // 4)
     growth = statistics.median(memory[-quarter:]) / statistics.median(memory[quarter : 2 * quarter])
-    broken = sum(not trajectory.outcome.completed for trajectory in played)
+    broken = sum(not trajectory.outcome.completed for trajectory in ended)
     return [
-        _share(f"of {episodes} episodes are accounted for", len(played), episodes),
+        _share(f"of {episodes} episodes are accounted for", len(ended), episodes),
         Measurement(name="of them ended by infrastructure", value=broken, unit="", bound=kills),
         _share("JVMs were killed meanwhile", stats.lost, kills),
         Measurement(

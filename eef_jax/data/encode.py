@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from eef_jax.errors import DataError
-from eef_jax.types import Example, Message, Selection, Task
+from eef_jax.types import Example, Message, Selection, Task, Trajectory
 
 
 class Chat(Protocol):
@@ -82,8 +82,10 @@ def encode(selection: Selection, prompt: Sequence[Message], chat: Chat) -> Examp
             weighted step, or a weighted message renders to no token at all.
     """
     _check(selection)
-    trajectory = selection.trajectory
-    messages, sampled, weights = _conversation(selection, prompt, chat.fingerprint)
+    trajectory = selection.trajectory.load()
+    messages, sampled, weights = _conversation(
+        trajectory, selection.weights, prompt, chat.fingerprint
+    )
     ids, message_of_token = chat.example(messages, sampled)
     message_indices = np.asarray(message_of_token).tolist()
     _check_rendered(selection, messages, weights, set(message_indices))
@@ -95,7 +97,7 @@ def encode(selection: Selection, prompt: Sequence[Message], chat: Chat) -> Examp
             "role": selection.role,
             "task": trajectory.task.id,
             "trajectory": trajectory.id,
-            "steps": json.dumps(_verdicts(selection)),
+            "steps": json.dumps(_verdicts(trajectory, selection)),
         },
     )
 
@@ -103,10 +105,10 @@ def encode(selection: Selection, prompt: Sequence[Message], chat: Chat) -> Examp
 def _check(selection: Selection) -> None:
     """Refuse a selection without one weight and reason per step, or without any weight."""
     trajectory, weights = selection.trajectory, selection.weights
-    if not len(weights) == len(selection.reasons) == len(trajectory.steps):
+    if not len(weights) == len(selection.reasons) == trajectory.length:
         raise DataError(
             f"selection of trajectory {trajectory.id!r} has {len(weights)} weights and "
-            f"{len(selection.reasons)} reasons for {len(trajectory.steps)} steps; a method's "
+            f"{len(selection.reasons)} reasons for {trajectory.length} steps; a method's "
             "select() must give one of each for every step"
         )
     if not any(weights):
@@ -117,17 +119,19 @@ def _check(selection: Selection) -> None:
 
 
 def _conversation(
-    selection: Selection, prompt: Sequence[Message], fingerprint: str
+    trajectory: Trajectory,
+    step_weights: Sequence[float],
+    prompt: Sequence[Message],
+    fingerprint: str,
 ) -> tuple[list[Message], list[tuple[int, ...]], dict[int, float]]:
     """Messages up to the last weighted step, their sampled ids, and weights by message index."""
-    trajectory = selection.trajectory
-    last = max(index for index, weight in enumerate(selection.weights) if weight)
+    last = max(index for index, weight in enumerate(step_weights) if weight)
     messages = list(prompt)
     sampled: list[tuple[int, ...]] = [()] * len(messages)
     weights = {}
     # Ids are valid only under the tokenizer and template that they were sampled with.
     reuse = trajectory.tokenizer == fingerprint
-    for step, weight in zip(trajectory.steps[: last + 1], selection.weights, strict=False):
+    for step, weight in zip(trajectory.steps[: last + 1], step_weights, strict=False):
         messages.append(Message(role="user", content=step.observation))
         weights[len(messages)] = weight  # index of the assistant's message, appended next
         messages.append(Message(role="assistant", content=step.message))
@@ -222,8 +226,8 @@ def _id(selection: Selection) -> str:
     return f"{selection.trajectory.id}:{selection.role}@{selection.state}"
 
 
-def _verdicts(selection: Selection) -> list[dict[str, object]]:
-    pairs = zip(selection.trajectory.steps, selection.weights, selection.reasons, strict=True)
+def _verdicts(trajectory: Trajectory, selection: Selection) -> list[dict[str, object]]:
+    pairs = zip(trajectory.steps, selection.weights, selection.reasons, strict=True)
     return [
         {"source": step.source, "weight": weight, "reason": reason}
         for step, weight, reason in pairs

@@ -10,6 +10,9 @@ def plays_held_out(expert: Expert) -> bool:
     Args:
         expert: the config's section; one that names no file of trajectories.
     """
-    if expert.evaluate == "auto":
-        return not getattr(plugins.load("experts", expert.name), "PAID", False)
-    return expert.evaluate == "yes"
+    return not is_paid(expert) if expert.evaluate == "auto" else expert.evaluate == "yes"
+
+
+def is_paid(expert: Expert) -> bool:
+    """Whether an expert's answers may cost money: its module says `PAID = True`."""
+    return bool(getattr(plugins.load("experts", expert.name), "PAID", False))

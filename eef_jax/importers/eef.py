@@ -1,10 +1,10 @@
-"""Our own files (`eef_jax/storage/trajectories.py`), made with another prompt, view or seed."""
+"""Our own files (`eef_jax/storage/records.py`), made with another prompt, view or seed."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from eef_jax.importers.base import Conversation, Reader, Said
-from eef_jax.storage.trajectories import from_json
+from eef_jax.storage.records import from_json
 from eef_jax.types import Step
 
 

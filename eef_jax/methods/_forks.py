@@ -9,15 +9,15 @@ every method that plays such states or counts them.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from eef_jax.types import Episode, Task, Trajectory
+from eef_jax.types import Attempt, Episode, Task
 
 Explore = Literal["failed", "all"]
 
-# A state as the policy sees it: the task's id and all messages before it. Two experts whose first
-# messages are equal share their first states, which are then explored only once.
-State = tuple[str, tuple[str, ...]]
+# A state as the policy sees it: the task's id and a digest of all messages before it. Two experts
+# whose first messages are equal share their first states, which are then explored only once.
+State = tuple[str, bytes]
 # Where an episode starts: the trajectory whose first actions are replayed, and how many of them.
-Start = tuple[Trajectory | None, int]
+Start = tuple[Attempt | None, int]
 FIRST: Start = (None, 0)
 
 
@@ -44,30 +44,28 @@ def fork_steps(actions: int, states: int, max_steps: int | None = None) -> tuple
     return tuple(k * length for k in range(1, states + 1) if k * length < end)
 
 
-def state(trajectory: Trajectory, step: int) -> State:
+def state(trajectory: Attempt, step: int) -> State:
     """The state after a trajectory's first `step` actions."""
-    return trajectory.task.id, tuple(said.message for said in trajectory.steps[:step])
+    return trajectory.task.id, trajectory.prefix(step)
 
 
-def by_task(
-    trajectories: Iterable[Trajectory], tasks: Sequence[Task]
-) -> dict[str, list[Trajectory]]:
+def by_task(trajectories: Iterable[Attempt], tasks: Sequence[Task]) -> dict[str, list[Attempt]]:
     """Group trajectories by task id; trajectories of other tasks are left out."""
-    found: dict[str, list[Trajectory]] = {task.id: [] for task in tasks}
+    found: dict[str, list[Attempt]] = {task.id: [] for task in tasks}
     for trajectory in trajectories:
         if trajectory.task.id in found:
             found[trajectory.task.id].append(trajectory)
     return found
 
 
-def explored(experts: Iterable[Trajectory], explore: Explore) -> list[Trajectory]:
+def explored(experts: Iterable[Attempt], explore: Explore) -> list[Attempt]:
     """The experts' trajectories to explore: completed failures, or all completed trajectories."""
     # Infrastructure errors (a timeout, a crash) say nothing about the expert's actions.
     return [t for t in experts if t.outcome.completed and (explore == "all" or not t.win)]
 
 
 def starts(
-    experts: Iterable[Trajectory], *, states: int, explore: Explore, max_steps: int
+    experts: Iterable[Attempt], *, states: int, explore: Explore, max_steps: int
 ) -> tuple[Start, ...]:
     """All states of one task to start episodes from, s_0 first; equal prefixes count once.
 
@@ -80,7 +78,7 @@ def starts(
     found: dict[State, Start] = {}
     for expert in explored(experts, explore):
         cap = expert.task.cap(max_steps)
-        for step in fork_steps(len(expert.steps), states, cap):
+        for step in fork_steps(expert.length, states, cap):
             found.setdefault(state(expert, step), (expert, step))
     return FIRST, *found.values()
 
@@ -116,9 +114,9 @@ def episodes(
     return orders
 
 
-def origin(rollout: Trajectory, experts: Mapping[str, Trajectory]) -> State:
+def origin(rollout: Attempt, experts: Mapping[str, Attempt]) -> State:
     """The state that a rollout started from."""
     # Taken from the parent: a rollout that diverged during the replay lacks some of the steps.
     if rollout.parent is None:
-        return rollout.task.id, ()
+        return rollout.task.id, b""
     return state(experts[rollout.parent], rollout.fork_step)

@@ -19,9 +19,9 @@ from eef_jax.types import (
     KEPT_OWN_WIN,
     MASKED_CONTEXT,
     MASKED_HARMFUL,
+    Attempt,
     Selection,
     Task,
-    Trajectory,
 )
 
 Choice = Literal["shortest", "random", "newest"]
@@ -41,13 +41,13 @@ class Solution:
         step: index of the solved state; the steps from it to the win are learned.
     """
 
-    rollout: Trajectory
+    rollout: Attempt
     step: int = 0
 
     @property
     def length(self) -> int:
         """Environment steps from the solved state to the win."""
-        return len(self.rollout.steps) - self.step
+        return self.rollout.length - self.step
 
     def expert_actions(self) -> Iterable[_forks.State]:
         """The expert actions that are learned, each identified by the state that it leads to."""
@@ -109,7 +109,7 @@ def select_expert_wins(
         if expert.win and expert.task.id in known:
             reasons = tuple(
                 MASKED_HARMFUL if _forks.state(expert, step + 1) in harmful else KEPT_EXPERT_WIN
-                for step in range(len(expert.steps))
+                for step in range(expert.length)
             )
             selections.append(_selection(expert, reasons, EXPERT_WIN))
     return [selection for selection in selections if any(selection.weights)]
@@ -119,9 +119,9 @@ def select_experts(attempts: Attempts, tasks: Sequence[Task]) -> list[Selection]
     """Select every action of every expert trajectory, failures included."""
     known = {task.id for task in tasks}
     return [
-        _selection(expert, (KEPT_ALL,) * len(expert.steps), EXPERT)
+        _selection(expert, (KEPT_ALL,) * expert.length, EXPERT)
         for expert in attempts.experts
-        if expert.steps and expert.task.id in known
+        if expert.length and expert.task.id in known
     ]
 
 
@@ -147,7 +147,7 @@ def select_solution(
             return KEPT_BENEFICIAL
         return MASKED_HARMFUL if _forks.state(rollout, step + 1) in harmful else MASKED_CONTEXT
 
-    reasons = tuple(reason(step) for step in range(len(rollout.steps)))
+    reasons = tuple(reason(step) for step in range(rollout.length))
     return _selection(rollout, reasons, role, solution.step)
 
 
@@ -192,7 +192,7 @@ def summarize(
 def _yield_by_state(
     attempts: Attempts, tasks: Sequence[Task], round: int, states: int
 ) -> dict[str, Mapping[str, int]]:
-    lengths = {t.id: _forks.skip_length(len(t.steps), states) for t in attempts.experts}
+    lengths = {t.id: _forks.skip_length(t.length, states) for t in attempts.experts}
     rows: dict[int, Counter[str]] = {}
     for found in _forks.by_task(attempts.rollouts, tasks).values():
         for rollout in found:
@@ -204,7 +204,7 @@ def _yield_by_state(
 
 
 def _selection(
-    trajectory: Trajectory, reasons: tuple[str, ...], role: str, state: int = 0
+    trajectory: Attempt, reasons: tuple[str, ...], role: str, state: int = 0
 ) -> Selection:
     weights = tuple(float(reason.startswith("kept")) for reason in reasons)
     return Selection(

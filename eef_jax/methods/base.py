@@ -9,20 +9,20 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from eef_jax.types import Episode, Selection, Task, Trajectory
+from eef_jax.types import Attempt, Episode, Selection, Task
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Attempts:
-    """All trajectories that a method may use, in a fixed order.
+    """All attempts that a method may use, in a fixed order; their steps are read by `load`.
 
     Attributes:
-        experts: the experts' trajectories.
-        rollouts: the policy's trajectories of all rounds so far (see `Trajectory.round`).
+        experts: the experts' attempts.
+        rollouts: the policy's attempts of all rounds so far (see `Attempt.round`).
     """
 
-    experts: tuple[Trajectory, ...]
-    rollouts: tuple[Trajectory, ...] = ()
+    experts: tuple[Attempt, ...]
+    rollouts: tuple[Attempt, ...] = ()
 
 
 class Method(Protocol):

@@ -24,7 +24,7 @@ from eef_jax.config.fields import check, field
 from eef_jax.methods import _forks, _solutions
 from eef_jax.methods._solutions import Solution
 from eef_jax.methods.base import Attempts
-from eef_jax.types import Episode, Selection, Task, Trajectory
+from eef_jax.types import Attempt, Episode, Selection, Task
 
 Recovery = Literal["previous", "any_earlier"]
 
@@ -42,7 +42,7 @@ class Labels:
             rollout has no label and is absent, so that its two neighbours become adjacent.
     """
 
-    expert: Trajectory
+    expert: Attempt
     passed: Mapping[int, bool]
 
     def harmful(self) -> Iterator[int]:
@@ -168,7 +168,7 @@ class Eef:
     def _label_round(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Round:
         """Label the expert states by one round of rollouts; find solutions and harmful actions."""
         experts = {expert.id: expert for expert in attempts.experts}
-        rollouts: dict[_forks.State, list[Trajectory]] = {}
+        rollouts: dict[_forks.State, list[Attempt]] = {}
         for rollout in attempts.rollouts:
             if rollout.round == round:
                 rollouts.setdefault(_forks.origin(rollout, experts), []).append(rollout)
@@ -196,12 +196,10 @@ class Eef:
                         )
         return Round(important=important, found=found, harmful=harmful)
 
-    def _label(
-        self, expert: Trajectory, rollouts: Mapping[_forks.State, Sequence[Trajectory]]
-    ) -> Labels:
+    def _label(self, expert: Attempt, rollouts: Mapping[_forks.State, Sequence[Attempt]]) -> Labels:
         passed = {}
         # No cap on the steps here: states beyond it were not played and so get no label.
-        for step in (0, *_forks.fork_steps(len(expert.steps), self.states)):
+        for step in (0, *_forks.fork_steps(expert.length, self.states)):
             played = rollouts.get(_forks.state(expert, step), ())
             completed = [rollout for rollout in played if rollout.outcome.completed]
             if completed:

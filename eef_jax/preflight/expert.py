@@ -9,7 +9,7 @@ from eef_jax.errors import ConfigError, DataError, PolicyError
 from eef_jax.policies.base import Policy
 from eef_jax.preflight.start import OPENINGS, Start, read_openings, spread
 from eef_jax.rollout import failures, loop, play
-from eef_jax.types import Step, Task, Trajectory
+from eef_jax.types import Attempt, Step, Task, Trajectory
 
 TRIAL_TASKS = 2
 TRIAL_TURNS = 3
@@ -73,7 +73,7 @@ def check_file(start: Start) -> None:
         )
     _check_goals(path, known, tasks)
     _check_observations(start, path, known, tasks)
-    _check_messages(start, [step for t in known[:OPENINGS] for step in t.steps])
+    _check_messages(start, [step for t in known[:OPENINGS] for step in t.load().steps])
 
 
 def _try(start: Start, expert: Policy) -> list[Trajectory]:
@@ -108,7 +108,7 @@ def _check_messages(start: Start, steps: Sequence[Step]) -> None:
             )
 
 
-def _check_goals(path: str, trajectories: Sequence[Trajectory], tasks: Mapping[str, Task]) -> None:
+def _check_goals(path: str, trajectories: Sequence[Attempt], tasks: Mapping[str, Task]) -> None:
     other = [t for t in trajectories if t.task.goal != tasks[t.task.id].goal]
     if other:
         first = other[0]
@@ -121,15 +121,16 @@ def _check_goals(path: str, trajectories: Sequence[Trajectory], tasks: Mapping[s
 
 
 def _check_observations(
-    start: Start, path: str, trajectories: Sequence[Trajectory], tasks: Mapping[str, Task]
+    start: Start, path: str, trajectories: Sequence[Attempt], tasks: Mapping[str, Task]
 ) -> None:
-    first = {t.task.id: t.steps[0].observation for t in reversed(trajectories) if t.steps}
+    first = {t.task.id: t for t in reversed(trajectories) if t.length}
     sampled = spread([tasks[name] for name in first], OPENINGS)
     for task, messages in read_openings(start, sampled).messages.items():
-        if messages[-1].content != first[task]:
+        there = first[task].load().steps[0].observation
+        if messages[-1].content != there:
             raise DataError(
                 f"{path} was made in another environment: the first observation of {task} there is "
-                f"{_quoted(first[task])}; here it is {_quoted(messages[-1].content)}. Set "
+                f"{_quoted(there)}; here it is {_quoted(messages[-1].content)}. Set "
                 "config.env (data, prompt, observation mode) as it was when they were played"
             )
 

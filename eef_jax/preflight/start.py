@@ -13,8 +13,8 @@ from eef_jax.experts import plays_held_out
 from eef_jax.methods.base import Method
 from eef_jax.rollout import loop, play
 from eef_jax.storage.stages import Schedule
-from eef_jax.storage.trajectories import read_trajectories
-from eef_jax.types import ChatRequest, Completion, Message, Task, Trajectory
+from eef_jax.storage.trajectories import index_given, index_trajectories
+from eef_jax.types import Attempt, ChatRequest, Completion, Message, Task, Trajectory
 
 if TYPE_CHECKING:
     from eef_jax.learner.placement import Placement
@@ -79,21 +79,21 @@ class Start:
         return Placement(self.config)
 
     @functools.cached_property
-    def expert_file(self) -> tuple[Trajectory, ...]:
-        """The trajectories of the expert's file.
+    def expert_file(self) -> tuple[Attempt, ...]:
+        """The attempts of the expert's file.
 
         Raises:
             DataError: it is missing or damaged.
         """
-        return read_trajectories(self.config.expert.trajectories)
+        return index_given(self.config.expert.trajectories)
 
     @functools.cached_property
-    def experts(self) -> tuple[Trajectory, ...] | None:
-        """The expert's trajectories; None where they are still to be played."""
+    def experts(self) -> tuple[Attempt, ...] | None:
+        """The expert's attempts; None where they are still to be played."""
         if self.expert_plays:
             return None
         if self.root is not None and "expert" in self.schedule.done:
-            return read_trajectories(self.root / "expert")
+            return index_trajectories(self.root / "expert")
         return self.expert_file if self.config.expert.trajectories else None
 
     @functools.cached_property

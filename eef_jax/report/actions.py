@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from eef_jax.report import markdown
 from eef_jax.report.results import DIFFICULTY
 from eef_jax.report.run import Run
-from eef_jax.types import Trajectory
+from eef_jax.types import Attempt
 
 COMMON = 0.1  # smallest share of a policy's tasks with which an action is its own kind
 SHOWN = 5  # kinds in the table
@@ -23,7 +23,7 @@ def actions(run: Run) -> list[str]:
     played = {
         run.label(number): attempts
         for number in range(run.rounds + 1)
-        if (attempts := run.trajectories(f"round_{number}/evaluate"))
+        if (attempts := run.attempts(f"round_{number}/evaluate"))
     }
     if not played:
         return ["No policy was evaluated yet.", ""]
@@ -43,7 +43,7 @@ def actions(run: Run) -> list[str]:
 
 
 def _count_kinds(
-    played: Mapping[str, Sequence[Trajectory]],
+    played: Mapping[str, Sequence[Attempt]],
 ) -> dict[tuple[str, str], Counter[str]]:
     """Counts of action kinds by (tag, policy)."""
     common = common_actions(played.values())
@@ -56,12 +56,14 @@ def _count_kinds(
     }
 
 
-def common_actions(policies: Collection[Sequence[Trajectory]]) -> frozenset[str]:
+def common_actions(policies: Collection[Sequence[Attempt]]) -> frozenset[str]:
     """Actions that some policy takes on at least a share `COMMON` of its tasks."""
     found: set[str] = set()
     for attempts in policies:
         tasks = Counter(
-            action for t in attempts for action in {step.action for step in t.steps if step.action}
+            action
+            for attempt in attempts
+            for action in {step.action for step in attempt.load().steps if step.action}
         )
         found.update(a for a, count in tasks.items() if count >= COMMON * len(attempts))
     return frozenset(found)
@@ -76,16 +78,16 @@ def kind(action: str | None, common: Collection[str]) -> str:
     return word if word == action else f"{word} ...".strip()
 
 
-def _tags(attempts: Sequence[Trajectory]) -> list[str]:
+def _tags(attempts: Sequence[Attempt]) -> list[str]:
     known = {tag for t in attempts for tag in t.task.tags}
     # An environment may not grade its tasks: then they are one group.
     return [tag for tag in DIFFICULTY if tag in known] or ["all"]
 
 
-def _actions_of(attempt: Trajectory, tag: str) -> list[str | None]:
+def _actions_of(attempt: Attempt, tag: str) -> list[str | None]:
     if tag != "all" and tag not in attempt.task.tags:
         return []
-    return [step.action for step in attempt.steps]
+    return [step.action for step in attempt.load().steps]
 
 
 def _share(counter: Mapping[str, int], name: str) -> str:

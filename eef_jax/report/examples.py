@@ -7,7 +7,7 @@ from eef_jax import scores, types
 from eef_jax.report import markdown
 from eef_jax.report.exploration import is_rollout
 from eef_jax.report.run import Run
-from eef_jax.types import Trajectory
+from eef_jax.types import Attempt
 
 WORKED = 3
 WORSE = 3
@@ -27,7 +27,7 @@ def worked(run: Run) -> list[str]:
     number = max((i for i in range(run.rounds + 1) if run.selections(i)), default=None)
     if number is None:
         return ["Nothing was selected yet.", ""]
-    goals = {t.task.id: t.task.goal for t in run.trajectories("expert")}
+    goals = {t.task.id: t.task.goal for t in run.attempts("expert")}
     return [
         line
         for selection in _kinds(run.selections(number))[:WORKED]
@@ -57,7 +57,7 @@ def _worked(
         "",
         # Two spaces at the end of a line are Markdown's line break.
         f"Task `{task}`: {markdown.code(goals.get(task, '(goal unknown)'), 400)}  ",
-        f"Trajectory `{selection['trajectory']}`",
+        f"Attempt `{selection['trajectory']}`",
         "",
         *markdown.table(header, rows, texts=len(header)),
     ]
@@ -68,8 +68,8 @@ def worse(run: Run) -> list[str]:
     last = run.last()
     if not last or "round_0/evaluate" in run.missing:
         return ["There are no two evaluated policies to compare yet.", ""]
-    before = _completed(run.trajectories("round_0/evaluate"))
-    after = _completed(run.trajectories(f"round_{last}/evaluate"))
+    before = _completed(run.attempts("round_0/evaluate"))
+    after = _completed(run.attempts(f"round_{last}/evaluate"))
     names = run.label(0), run.label(last)
     # Tasks that infrastructure ended for one of the two policies compare nothing.
     both = [task for task in before if task in after]
@@ -94,12 +94,12 @@ def _change(after: list[float], before: list[float]) -> str:
     return f" Change of the win rate, paired over tasks: {points}."
 
 
-def _lost(attempts: Mapping[str, Trajectory]) -> list[str]:
+def _lost(attempts: Mapping[str, Attempt]) -> list[str]:
     """The actions of both policies on a lost task, by the policies' names."""
     task = next(iter(attempts.values())).task
     lines = [f"**Lost: `{task.id}`** ({', '.join(task.tags)}): {markdown.code(task.goal, 400)}", ""]
     for name, attempt in attempts.items():
-        actions = " → ".join(markdown.code(step.action) for step in attempt.steps)
+        actions = " → ".join(markdown.code(step.action) for step in attempt.load().steps)
         lines.append(f"- {name} ({attempt.outcome}, reward {attempt.reward:.2f}): {actions}")
     return [*lines, ""]
 
@@ -130,5 +130,5 @@ def _describe(selection: Mapping[str, Any]) -> str:
     return f"from {state}, solved {way}"
 
 
-def _completed(attempts: Sequence[Trajectory]) -> dict[str, Trajectory]:
+def _completed(attempts: Sequence[Attempt]) -> dict[str, Attempt]:
     return {t.task.id: t for t in attempts if t.outcome.completed}

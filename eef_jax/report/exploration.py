@@ -7,7 +7,7 @@ from typing import Any
 from eef_jax import scores
 from eef_jax.report import markdown
 from eef_jax.report.run import Run
-from eef_jax.types import Trajectory
+from eef_jax.types import Attempt
 
 # Facts of a round in the table of solved tasks, and their columns.
 _FACTS = {
@@ -26,7 +26,7 @@ def rollout_yield(run: Run) -> list[str]:
         later = [counts for k, counts in by_state.items() if k != "0"]
         if later:
             rows.append(_row(number, "expert states, all k >= 1", _sum(later)))
-            tasks, same = _same_tasks_from_s0(run.trajectories(f"round_{number}/explore"))
+            tasks, same = _same_tasks_from_s0(run.attempts(f"round_{number}/explore"))
             rows.append(_row(number, f"s_0 of their {tasks} tasks", same))
     if not rows:
         return [
@@ -94,7 +94,7 @@ def is_rollout(selection: Mapping[str, Any]) -> bool:
     return any(step["source"] == "policy" for step in selection["steps"])
 
 
-def _same_tasks_from_s0(rollouts: Iterable[Trajectory]) -> tuple[int, Counter[str]]:
+def _same_tasks_from_s0(rollouts: Iterable[Attempt]) -> tuple[int, Counter[str]]:
     """Rollouts from s_0 of the tasks that were also played from expert states."""
     rollouts = list(rollouts)
     tasks = {rollout.task.id for rollout in rollouts if rollout.parent}

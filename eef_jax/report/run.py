@@ -17,9 +17,9 @@ from eef_jax.scores import Score
 from eef_jax.storage.files import read_json, rerun
 from eef_jax.storage.selections import read_selections
 from eef_jax.storage.stages import stage_names
-from eef_jax.storage.trajectories import read_trajectories
+from eef_jax.storage.trajectories import index_trajectories
 from eef_jax.storage.workdir import Workdir
-from eef_jax.types import Trajectory
+from eef_jax.types import Attempt
 
 CLONE = "sft_positive (clone)"
 
@@ -72,12 +72,11 @@ class Run:
             return []
         return read_selections(stage.folder)
 
-    def trajectories(self, stage: str) -> tuple[Trajectory, ...]:
-        """The trajectories of a stage."""
+    def attempts(self, stage: str) -> tuple[Attempt, ...]:
+        """The attempts of a stage; their steps are read by `load`."""
         if stage not in self.manifests:
             return ()
-        folder = self.work.stage(stage).folder
-        return read_trajectories(folder, remedy=rerun(folder))
+        return index_trajectories(self.work.stage(stage).folder)
 
     def label(self, number: int) -> str:
         """A round's name in tables."""

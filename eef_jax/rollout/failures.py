@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from eef_jax.errors import RolloutError
-from eef_jax.types import Outcome, Trajectory
+from eef_jax.types import Attempt, Outcome
 
 _SHOWN = 5  # reasons that an error lists
 _REASON_CHARS = 400
@@ -43,7 +43,7 @@ def allowed_failures(max_failures: float, episodes: int) -> int:
 
 
 def check_failures(
-    trajectories: Iterable[Trajectory], *, episodes: int, max_failures: float, label: str
+    trajectories: Iterable[Attempt], *, episodes: int, max_failures: float, label: str
 ) -> None:
     """Check that few enough episodes ended in an infrastructure failure.
 
@@ -67,16 +67,16 @@ def check_failures(
         f"{label}: {len(failed)} of {episodes} episodes ended in an infrastructure failure, "
         f"{allowed} may (config.rollout.max_failures={max_failures:g}). The commonest reasons:\n"
         + "\n".join(f"  {line}" for line in reasons(failed))
-        + "\nThis stage is not kept, finished ones are. Mend the cause and run the command again:\n"
+        + "\nMend the cause and run the command again, which plays these and the missing ones:\n"
         + "\n".join(f"  {line}" for line in remedies)
     )
 
 
-def reasons(failed: Sequence[Trajectory]) -> list[str]:
+def reasons(failed: Sequence[Attempt]) -> list[str]:
     """The commonest reasons, a line each: count, outcome, and the first one's own words."""
     groups: dict[tuple[Outcome, str], list[str]] = {}
     for trajectory in failed:
-        reason = str(trajectory.provenance.get("reason", "no reason given"))
+        reason = trajectory.reason or "no reason given"
         groups.setdefault((trajectory.outcome, _pattern(reason)), []).append(reason)
     counts = collections.Counter({key: len(found) for key, found in groups.items()})
     lines = [

@@ -1,21 +1,16 @@
-"""Episodes sharded across the processes of a run, and their trajectories gathered on the lead.
+"""Episodes sharded across the processes of a run, and gathered in their order.
 
 Which process plays an episode does not change it (random keys depend on task, attempt and turn
 only), so the gathered trajectories equal those of a single process. They are exchanged through
-storage: each process writes its shard, the lead reads all of them.
+storage: each process keeps what it plays, the lead reads what all have kept.
 """
 
 from collections.abc import Mapping, Sequence
 
-from etils import epath
-
 from eef_jax.cluster.hosts import Hosts
-from eef_jax.storage import files
-from eef_jax.storage.trajectories import read_trajectories, write_trajectories
-from eef_jax.types import Episode, Trajectory
-
-SPENT = "spent.json"
-_REMEDY = "start all processes again with the same --workdir, so that the stage runs again"
+from eef_jax.errors import DataError
+from eef_jax.storage.index import StoredAttempt
+from eef_jax.types import Episode
 
 
 def shard_episodes(episodes: Sequence[Episode], hosts: Hosts) -> list[Episode]:
@@ -42,41 +37,23 @@ def shard_episodes(episodes: Sequence[Episode], hosts: Hosts) -> list[Episode]:
     return [episode for episode in episodes if episode.id in mine]
 
 
-def gather_trajectories(
-    folder: epath.PathLike,
-    episodes: Sequence[Episode],
-    played: list[Trajectory],
-    spent: Mapping[str, float],
-    hosts: Hosts,
-) -> tuple[list[Trajectory], dict[str, float]]:
-    """Gather the trajectories and token counts of all processes on the lead.
+def in_order(
+    kept: Mapping[str, StoredAttempt], episodes: Sequence[Episode], *, label: str
+) -> list[StoredAttempt]:
+    """What was kept of a stage, in the order of its episodes.
 
     Args:
-        folder: temporary folder for the shards, in storage that all processes share; deleted
-            afterwards.
-        episodes: the episodes of all processes.
-        played: this process's trajectories.
-        spent: this process's token counts by name.
-        hosts: the processes of the run.
+        kept: by id, what all processes have played.
+        episodes: of all processes.
+        label: what was played, for the error message.
 
-    Returns:
-        On the lead, one trajectory for each episode in the episodes' order, and the summed counts;
-        on the other processes their own trajectories and counts.
+    Raises:
+        DataError: an episode is missing.
     """
-    if hosts.process_count == 1:
-        return played, dict(spent)
-    parts = [epath.Path(folder) / f"process-{number:05d}" for number in range(hosts.process_count)]
-    own = parts[hosts.process_index]
-    write_trajectories(own, played)
-    files.write_json(own / SPENT, dict(spent))
-    hosts.barrier()  # every shard is written before the lead reads
-    if not hosts.is_lead:
-        return played, dict(spent)
-    found = {t.id: t for part in parts for t in read_trajectories(part, remedy=_REMEDY)}
-    sums: dict[str, float] = {}
-    for part in parts:
-        for name, count in files.read_json(part / SPENT, remedy=_REMEDY).items():
-            sums[name] = sums.get(name, 0) + count
-    # Only the lead is left with these files: the others go on with their own trajectories.
-    epath.Path(folder).rmtree()
-    return [found[episode.id] for episode in episodes], sums
+    missing = [episode.id for episode in episodes if episode.id not in kept]
+    if missing:
+        raise DataError(
+            f"{label}: {len(missing)} of {len(episodes)} episodes are missing, {missing[0]!r} is "
+            "the first: do all processes see the same --workdir? The same command plays the rest"
+        )
+    return [kept[episode.id] for episode in episodes]

@@ -16,6 +16,7 @@ from eef_jax.errors import DataError
 from eef_jax.storage import files, sealed
 
 NAME = "manifest.json"
+PARTS = "parts"  # folder of what an unfinished stage has so far; no part of a complete one
 SCHEMA = 2  # version of the layout
 _BLOCK = 1 << 20  # bytes read at a time
 _READERS = 4  # files hashed at a time; hashing releases Python's lock
@@ -89,7 +90,7 @@ def verify(folder: epath.Path, *, skip: Collection[str] = (), remedy: str = "") 
 def _digests(folder: epath.Path, skip: Collection[str] = ()) -> dict[str, dict[str, Any]]:
     """Size and hash of all files of a folder by their paths, sorted; of skipped ones the size."""
     paths = {os.fspath(path.relative_to(folder)): path for path in walk(folder)}
-    paths.pop(NAME, None)
+    paths = {n: p for n, p in paths.items() if n != NAME and not n.startswith(f"{PARTS}/")}
 
     def facts(name: str) -> dict[str, Any]:
         if any(fnmatch.fnmatch(name, pattern) for pattern in skip):

@@ -46,7 +46,7 @@ def read_selections(folder: epath.PathLike) -> list[dict[str, Any]]:
 
 
 def _to_json(selection: Selection) -> dict[str, Any]:
-    trajectory = selection.trajectory
+    trajectory = selection.trajectory.load()
     steps = zip(trajectory.steps, selection.weights, selection.reasons, strict=True)
     return {
         "trajectory": trajectory.id,

@@ -1,55 +1,71 @@
-"""Trajectories as JSON lines: one attempt a line, in shards, with a schema version.
+"""Trajectories of a stage, or of a file that a user brings: JSON lines, in shards, with an index.
 
-A line is an object with the fields of `types.Trajectory`; `task` and each of `steps` are objects
-with the fields of `types.Task` and `types.Step`. Fields with a default may be missing. Other
-programs may read and write these files:
-
-    {"schema": 1, "id": "...", "task": {"id": "...", "env": "webshop", ...},
-     "steps": [{"observation": "...", "message": "...", "action": "...", ...}, ...],
-     "final_observation": "...", "reward": 0.5, "win": false, "outcome": "failed", ...}
+`records` documents a line and `index` what is known of it without reading it. A folder's order is
+the order it was written in.
 """
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
+import google_crc32c
 from etils import epath
 
 from eef_jax.errors import DataError
-from eef_jax.storage import files
-from eef_jax.types import SCHEMA_VERSION, Outcome, Step, Task, Trajectory
+from eef_jax.storage import files, index, records
+from eef_jax.storage.index import Place, StoredAttempt
+from eef_jax.types import Attempt, Task, Trajectory
 
 FILE = "trajectories.jsonl"
-_CORRECT = (
-    "correct the line, or take another file; eef_jax/storage/trajectories.py documents the format"
-)
+_CORRECT = "correct the line, or take another file; eef_jax/storage/records.py documents the format"
 SHARD_SIZE = 4096  # trajectories a file; about 20-100 MB
+_MARK = b"\xef\xbb\xbf"  # that some editors put first
 
 
 def write_trajectories(
-    folder: epath.PathLike, trajectories: Iterable[Trajectory], *, shard: int = SHARD_SIZE
+    folder: epath.PathLike, attempts: Iterable[Attempt], *, shard: int = SHARD_SIZE
 ) -> int:
-    """Write trajectories in their order, and return how many.
+    """Write trajectories in their order, and their index; returns how many.
 
     Args:
-        folder: gets `trajectories.jsonl`, and above `shard` trajectories `trajectories-00001.jsonl`
-            and so on.
-        trajectories: what to write.
+        folder: gets `trajectories.jsonl`, above `shard` trajectories `trajectories-00001.jsonl` and
+            so on, and `index.jsonl`.
+        attempts: what to write; of stored ones the bytes are copied.
         shard: number of trajectories in a file.
     """
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    lines: list[str] = []
-    written = shards = 0
-    for trajectory in trajectories:
-        if len(lines) == shard:
-            _write_shard(folder, shards, lines)
-            lines, shards = [], shards + 1
-        lines.append(json.dumps(to_json(trajectory), ensure_ascii=False))
-        written += 1
-    _write_shard(folder, shards, lines)
-    return written
+    rows: list[bytes] = []
+    known: set[str] = set()
+    data, names = bytearray(), _shard_names()
+    name = next(names)
+    for attempt in attempts:
+        if len(rows) and len(rows) % shard == 0:
+            files.write_bytes(folder / name, bytes(data))
+            data, name = bytearray(), next(names)
+        line = _line(attempt)
+        row = index.row(attempt)
+        if row["task"]["id"] in known:
+            row["task"] = row["task"]["id"]
+        known.add(attempt.task.id)
+        checksum = google_crc32c.value(line)
+        place = {"file": name, "offset": len(data), "bytes": len(line), "crc32c": checksum}
+        rows.append(records.dump(row | place))
+        data += line + b"\n"
+    files.write_bytes(folder / name, bytes(data))
+    # After the trajectories: a folder with an index has them all.
+    files.write_bytes(folder / index.FILE, b"".join(row + b"\n" for row in rows))
+    return len(rows)
+
+
+def index_trajectories(folder: epath.PathLike) -> tuple[StoredAttempt, ...]:
+    """The attempts of a stage's folder; their steps stay on the disk.
+
+    Raises:
+        DataError: the index is missing or damaged.
+    """
+    return tuple(index.read(epath.Path(folder)))
 
 
 def read_trajectories(path: epath.PathLike, *, remedy: str = "") -> tuple[Trajectory, ...]:
@@ -63,51 +79,54 @@ def read_trajectories(path: epath.PathLike, *, remedy: str = "") -> tuple[Trajec
     Raises:
         DataError: nothing is there, or a line is damaged (file and line are named).
     """
-    path = epath.Path(path)
-    shards = [path]
-    if path.is_dir():
-        stem = FILE.partition(".")[0]
-        found = [p for p in files.entries(path) if p.name.startswith(stem) and p.suffix == ".jsonl"]
-        shards = sorted(found, key=lambda p: (p.name != FILE, p.name))
-    if not shards or not shards[0].exists():
-        raise DataError(f"no trajectories at {path}: expected {FILE} there, or the file's own path")
-    return tuple(
-        trajectory for shard in shards for trajectory in _read_shard(shard, remedy or _CORRECT)
-    )
+    return tuple(trajectory for trajectory, _ in _scan(epath.Path(path), remedy or _CORRECT))
 
 
-def read_given(paths: str, tasks: Iterable[Task]) -> tuple[Trajectory, ...]:
-    """Read an expert's trajectories that a user brings.
+def index_given(paths: str) -> tuple[StoredAttempt, ...]:
+    """The attempts of an expert's files, each line of which is read and checked.
+
+    Args:
+        paths: a folder or file, or several with commas between them.
+
+    Raises:
+        DataError: a file is missing or a line is damaged.
+    """
+    return tuple(index.of_record(trajectory, at) for trajectory, at in _scan_all(paths))
+
+
+def read_given(paths: str, tasks: Iterable[Task]) -> Iterator[Trajectory]:
+    """Read an expert's trajectories that a user brings, one at a time.
 
     Args:
         paths: a folder or file, or several with commas between them.
         tasks: the run's train tasks.
 
-    Returns:
+    Yields:
         The trajectories in the files' order; equal ids are told apart.
 
     Raises:
         DataError: a file cannot be read, or a trajectory's task is not one of `tasks`.
     """
-    read = [one for path in paths.split(",") for one in read_trajectories(path.strip())]
     known = {task.id: task for task in tasks}
-    for trajectory in read:
-        _check_task(trajectory, known.get(trajectory.task.id), paths)
-    return tell_apart(read)
+
+    def checked() -> Iterator[Trajectory]:
+        for trajectory, _ in _scan_all(paths):
+            _check_task(trajectory, known.get(trajectory.task.id), paths)
+            yield trajectory
+
+    return tell_apart(checked())
 
 
-def tell_apart(trajectories: Iterable[Trajectory]) -> tuple[Trajectory, ...]:
+def tell_apart(trajectories: Iterable[Trajectory]) -> Iterator[Trajectory]:
     """Give trajectories whose id was there before a new one: `id#2`, `id#3`, ..."""
     seen: set[str] = set()
-    found = []
     for trajectory in trajectories:
         name, number = trajectory.id, 1
         while name in seen:
             number += 1
             name = f"{trajectory.id}#{number}"
         seen.add(name)
-        found.append(dataclasses.replace(trajectory, id=name))
-    return tuple(found)
+        yield dataclasses.replace(trajectory, id=name)
 
 
 def _check_task(trajectory: Trajectory, task: Task | None, paths: str) -> None:
@@ -129,112 +148,70 @@ def _check_task(trajectory: Trajectory, task: Task | None, paths: str) -> None:
         )
 
 
-def to_json(trajectory: Trajectory) -> dict[str, Any]:
-    """A trajectory as JSON values."""
-    # Not dataclasses.asdict: it copies every token id by itself.
-    record = _shallow(trajectory)
-    return record | {
-        "task": _shallow(trajectory.task),
-        "steps": list(map(_shallow, record["steps"])),
-    }
+def _line(attempt: Attempt) -> bytes:
+    if isinstance(attempt, StoredAttempt):
+        return attempt.place.read()
+    return records.dump(records.to_json(attempt.load()))
 
 
-def from_json(record: Mapping[str, Any]) -> Trajectory:
-    """A trajectory from its JSON values; fields with a default may be missing.
-
-    Raises:
-        ValueError: another version's record, or one with missing, unknown or ill-typed fields.
-    """
-    if record.get("schema") != SCHEMA_VERSION:
-        raise ValueError(f"schema {record.get('schema')!r}, this version reads {SCHEMA_VERSION}")
-    values = dict(record)
-    values["task"] = Task(**_fields(Task, {**values["task"]}, tuples=("tags",)))
-    values["steps"] = tuple(
-        Step(**_fields(Step, {**step}, tuples=("tokens", "logprobs"))) for step in values["steps"]
-    )
-    values["outcome"] = Outcome(values["outcome"])
-    return Trajectory(**_fields(Trajectory, values))
-
-
-def _shallow(value: Task | Step | Trajectory) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-
-
-def _fields(kind: type, values: dict[str, Any], tuples: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Check the values of a dataclass's plain fields; convert lists to tuples."""
-    for field in dataclasses.fields(kind):
-        if field.name not in values:
-            continue
-        value = values[field.name]
-        if field.name in tuples:
-            values[field.name] = tuple(value)
-        elif not _fits(value, field.type):
-            raise ValueError(f"{kind.__name__}.{field.name} is {value!r}, expected {field.type}")
-    return values
-
-
-def _fits(value: object, declared: object) -> bool:
-    """Whether a value has a declared plain type; a float may come as a whole number."""
-    plain = {str: str, int: int, bool: bool, float: (int, float), str | None: (str, type(None))}
-    if declared not in plain:
-        return True
-    if isinstance(value, bool) and declared is not bool:
-        return False
-    return isinstance(value, plain[declared])  # type: ignore[index, arg-type]
-
-
-def _write_shard(folder: epath.Path, number: int, lines: list[str]) -> None:
+def _shard_names() -> Iterator[str]:
+    yield FILE
     stem, _, suffix = FILE.partition(".")
-    name = f"{stem}-{number:05d}.{suffix}" if number else FILE
-    files.write_text(folder / name, "".join(f"{line}\n" for line in lines))
+    number = 0
+    while True:
+        number += 1
+        yield f"{stem}-{number:05d}.{suffix}"
 
 
-def _read_shard(path: epath.Path, remedy: str) -> Iterator[Trajectory]:
-    text = path.read_text().removeprefix("\ufeff")  # the mark that some editors put first
-    lines = text.split("\n")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
+def _scan_all(paths: str) -> Iterator[tuple[Trajectory, Place]]:
+    for path in paths.split(","):
+        yield from _scan(epath.Path(path.strip()), _CORRECT)
+
+
+def _scan(path: epath.Path, remedy: str) -> Iterator[tuple[Trajectory, Place]]:
+    """Each trajectory of a folder or file, with its place."""
+    shards = [path]
+    if path.is_dir():
+        stem = FILE.partition(".")[0]
+        found = [p for p in files.entries(path) if p.name.startswith(stem) and p.suffix == ".jsonl"]
+        shards = sorted(found, key=lambda p: (p.name != FILE, p.name))
+    if not shards or not shards[0].exists():
+        raise DataError(f"no trajectories at {path}: expected {FILE} there, or the file's own path")
+    for shard in shards:
+        with shard.open("rb") as file:
+            yield from _scan_shard(shard, file, remedy)
+
+
+def _scan_shard(
+    path: epath.Path, file: BinaryIO, remedy: str
+) -> Iterator[tuple[Trajectory, Place]]:
+    offset = 0
+    for number, line in enumerate(file, start=1):
+        begin, offset = offset, offset + len(line)
+        if number == 1 and line.startswith(_MARK):
+            begin, line = begin + len(_MARK), line[len(_MARK) :]
+        data = line.rstrip(b"\r\n")
+        if not data.strip():
             continue
         try:
-            yield from_json(json.loads(line))
+            trajectory = records.from_json(json.loads(data))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            if format := foreign_format(text):
-                raise DataError(
-                    f"{path} holds conversations in the format {format}, not trajectories of this "
-                    f"package: import it with python -m eef_jax.importers --format={format} "
-                    f"--file={path} --config=... --out=FOLDER, and give that folder "
-                    "(docs/experts.md)"
-                ) from error
-            if number == len(lines) and isinstance(error, json.JSONDecodeError):
-                raise DataError(f"{path} is cut off in line {number}; {remedy}") from error
-            raise DataError(
-                f"{path}, line {number} is not a trajectory ({_complaint(error)}); {remedy}"
-            ) from error
+            raise _damaged(path, number, error, remedy) from error
+        checksum = google_crc32c.value(data)
+        yield trajectory, Place(path=path, offset=begin, size=len(data), checksum=checksum)
 
 
-def foreign_format(text: str) -> str:
-    """The importer that reads a file of conversations, by its first record; "": none does."""
-    try:
-        record = json.loads(text)
-    except ValueError:
-        try:
-            record = json.loads(text.partition("\n")[0])
-        except ValueError:
-            return ""
-    if isinstance(record, list):
-        record = record[0] if record else None
-    if not isinstance(record, dict):
-        return ""
-    if str(record.get("schema_version", "")).startswith("ATIF"):
-        return "atif"
-    if "messages" in record:
-        return "openai"
-    turns = record.get("conversations")
-    if not isinstance(turns, list) or not turns or not isinstance(turns[0], dict):
-        return ""
-    if "item_id" in record:
-        return "agentgym"
-    return "eto" if "from" in turns[0] else "agentinstruct"
+def _damaged(path: epath.Path, number: int, error: Exception, remedy: str) -> DataError:
+    text = path.read_bytes().decode("utf-8-sig", "replace")
+    if format := records.foreign_format(text):
+        return DataError(
+            f"{path} holds conversations in the format {format}, not trajectories of this "
+            f"package: import it with python -m eef_jax.importers --format={format} "
+            f"--file={path} --config=... --out=FOLDER, and give that folder (docs/experts.md)"
+        )
+    if number == len(text.split("\n")) and isinstance(error, json.JSONDecodeError):
+        return DataError(f"{path} is cut off in line {number}; {remedy}")
+    return DataError(f"{path}, line {number} is not a trajectory ({_complaint(error)}); {remedy}")
 
 
 def _complaint(error: Exception) -> str:

@@ -52,6 +52,11 @@ class Stage:
         """Whether the stage was committed."""
         return (self.folder / manifest.NAME).exists()
 
+    @property
+    def parts(self) -> epath.Path:
+        """Folder of what is finished of a stage that is not; no part of the committed stage."""
+        return self.folder / manifest.PARTS
+
     def start(self, *, keep: Collection[str] = ()) -> epath.Path:
         """Clear what an interrupted or earlier run left, and return the folder.
 
@@ -80,7 +85,14 @@ class Stage:
             The manifest: that of `storage.manifest`, with `stage`, `counts` and `provenance`.
         """
         facts = {"stage": self.name, "counts": dict(counts), "provenance": dict(provenance or {})}
-        return manifest.write(self.folder, facts)
+        made = manifest.write(self.folder, facts)
+        self.clear_parts()
+        return made
+
+    def clear_parts(self) -> None:
+        """Delete the parts of a committed stage, of which it holds everything."""
+        if self.parts.exists():
+            self.parts.rmtree(missing_ok=True)
 
     def content(self) -> str:
         """A hash of the stage's files, which what is made from them can keep.

@@ -40,7 +40,8 @@ class OwnActions:
 
 def own_steps(selection: Selection) -> Selection:
     """The selection with a weight of 0 on every step of the expert."""
-    expert = [step.source == "expert" for step in selection.trajectory.steps]
+    attempt = selection.trajectory  # its steps before the fork are the expert's
+    expert = [step < attempt.fork_step for step in range(attempt.length)]
     return dataclasses.replace(
         selection,
         weights=tuple(0.0 if e else w for e, w in zip(expert, selection.weights, strict=True)),

@@ -59,9 +59,10 @@ def alone(base, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def together(base, tmp_path_factory):
-    """The run of two processes with a device each, killed in the middle and started again.
+    """The run of two processes with a device each, ended twice in the middle and started again.
 
-    One process is killed; the other one has to end by itself.
+    One process is killed, and at the next start the other one is told to end while it explores;
+    each time the process that is left has to end by itself.
     """
     workdir = tmp_path_factory.mktemp("together") / "run"
     killed = pair("eef_jax.main", *flags_of(base, workdir), patience=12)
@@ -69,6 +70,12 @@ def together(base, tmp_path_factory):
     killed[1].kill()
     (code, _), (last_words, _) = finish(killed, limit=60)
     assert code == PEER_DIED and not (workdir / "report.md").exists()
+    told = pair("eef_jax.main", *flags_of(base, workdir))
+    wait_for(workdir / "round_1/explore/parts/episodes", told)
+    told[0].send_signal(signal.SIGTERM)
+    codes, outputs = finish(told, limit=60)
+    assert codes == [143, 143], outputs
+    assert not (workdir / "round_1/explore/manifest.json").exists()
     codes, outputs = finish(pair("eef_jax.main", *flags_of(base, workdir)))
     assert codes == [0, 0], outputs
     return workdir, outputs, last_words

@@ -2,7 +2,7 @@
 
 import json
 
-from eef_jax.storage.trajectories import to_json
+from eef_jax.storage.records import to_json
 
 
 def _turns(trajectory, prompt):

@@ -51,7 +51,7 @@ def expert(actions, *, win=False, name="gpt", of=None, first=()):
 
 def played(episode, win, own=2):
     """What an episode came to: True a win, False a failure, None an infrastructure failure."""
-    before = episode.parent.steps[: episode.fork_step] if episode.parent else ()
+    before = episode.parent.load().steps[: episode.fork_step] if episode.parent else ()
     new = tuple(said(f"{episode.id} does {n}", "policy") for n in range(own))
     outcome = {True: Outcome.WON, False: Outcome.FAILED, None: Outcome.DIVERGED}[win]
     return Trajectory(
@@ -85,7 +85,7 @@ def letters(selection: Selection) -> str:
     """Reasons of a selection's steps, one letter each, after a check against its weights."""
     text = "".join(LETTERS[reason] for reason in selection.reasons)
     assert selection.weights == tuple(float(letter in "obe") for letter in text)
-    assert len(text) == len(selection.trajectory.steps)
+    assert len(text) == selection.trajectory.length
     return text
 
 

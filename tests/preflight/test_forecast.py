@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from eef_jax import pipeline
+from eef_jax import starting
 from eef_jax.preflight import forecast
 from eef_jax.storage.stages import Schedule
 from tests import toybase
@@ -14,7 +14,7 @@ from tests import toybase
 def start(tmp_path_factory):
     base = toybase.make(tmp_path_factory.mktemp("base"))
     root = tmp_path_factory.mktemp("runs") / "run"
-    return pipeline.plan(
+    return starting.plan(
         toybase.config(base), str(root), stages=("expert", "explore", "select", "tune", "evaluate")
     )
 

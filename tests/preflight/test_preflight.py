@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 
 from eef_jax import config as config_lib
-from eef_jax import pipeline, preflight
+from eef_jax import preflight, starting
 from eef_jax.errors import ConfigError, DataError, EefError, EnvError, PolicyError
 from eef_jax.policies.scripted import ScriptedPolicy
 from eef_jax.preflight import model
@@ -32,7 +32,7 @@ def start(base, tmp_path):
 
     def make(*overrides, stages=("expert", "explore", "select", "tune", "evaluate"), **fields):
         config = toybase.config(base, *overrides)
-        made = pipeline.plan(config, str(tmp_path / "run"), stages=stages)
+        made = starting.plan(config, str(tmp_path / "run"), stages=stages)
         return dataclasses.replace(made, **fields)
 
     return make

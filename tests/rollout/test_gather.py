@@ -2,7 +2,10 @@
 
 import threading
 
+import pytest
+
 from eef_jax.cluster.hosts import SINGLE_PROCESS
+from eef_jax.errors import DataError
 from eef_jax.rollout import gather
 from eef_jax.types import Episode
 from tests import toyrun
@@ -44,22 +47,10 @@ def test_shards_are_disjoint_complete_and_keep_tasks_together():
     assert gather.shard_episodes(order, SINGLE_PROCESS) == order
 
 
-def test_the_lead_gathers_all_trajectories_in_episode_order(tmp_path):
-    order, barrier = episodes([3, 2, 1]), threading.Barrier(2)
-    played, results = [toyrun.attempt(e.task, ["look"], True, id=e.id) for e in order], {}
-
-    def process(number):
-        hosts = Threads(number, barrier)
-        ids = {e.id for e in gather.shard_episodes(order, hosts)}
-        mine = [t for t in played if t.id in ids]
-        results[number] = gather.gather_trajectories(
-            tmp_path / "parts", order, mine, {"tokens": len(mine)}, hosts
-        )
-
-    threads = [threading.Thread(target=process, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results[0] == (played, {"tokens": 6})
-    assert not (tmp_path / "parts").exists()
+def test_what_was_kept_is_put_in_order():
+    order = episodes([3, 2, 1])
+    kept = {e.id: toyrun.attempt(e.task, ["look"], True, id=e.id) for e in reversed(order)}
+    assert [t.id for t in gather.in_order(kept, order, label="x")] == [e.id for e in order]
+    del kept[order[2].id]
+    with pytest.raises(DataError, match=f"x: 1 of 6 episodes are missing, '{order[2].id}'"):
+        gather.in_order(kept, order, label="x")

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from eef_jax.envs.base import StepResult
 from eef_jax.errors import DivergedError
 from eef_jax.methods import _forks
 from eef_jax.policies.scripted import ScriptedPolicy
@@ -82,6 +83,30 @@ def test_environment_failures_are_its_own(trouble, outcome, reason, caplog):
     assert (got.outcome, len(got.steps)) == (outcome, 3)
     assert reason in got.provenance["reason"] and reason in caplog.text
     assert not got.outcome.completed and time.monotonic() - start < 2.0
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (None, "step returned None, expected a StepResult"),
+        ("room 1", "step returned 'room 1'"),
+        (StepResult(observation=b"room", reward=0.0), "an observation is b'room', expected text"),
+        (StepResult(observation="room", reward=None), "a reward is None, expected a number"),
+        (StepResult(observation="room", reward="1.0"), "a reward is '1.0'"),
+        (StepResult(observation="room", reward=float("nan")), "a reward of nan makes nan"),
+        (StepResult(observation="room", reward=7, terminated=True), "a reward of 7 makes 7.0"),
+        (StepResult(observation="room", reward=0.0, info=None), "info is None"),
+        (StepResult(observation="room", reward=0.0, info={"seen": {1, 2}}), "info is"),
+    ],
+)
+def test_results_that_are_none_are_the_environments_fault(result, reason, monkeypatch):
+    env = Corridor()
+    game = type(env.game())
+    play = game.step
+    monkeypatch.setattr(game, "step", lambda self, a: result if a == "take" else play(self, a))
+    got = play_one(SOLVER, env=env)
+    assert (got.outcome, len(got.steps), got.win) == (Outcome.ENV_ERROR, 3, False)
+    assert reason in got.reason
 
 
 def test_hanging_games_do_not_starve_the_others():
@@ -215,7 +240,7 @@ def test_there_is_no_turn_barrier():
 
     env = Corridor()
     orders = [episode(task) for task in env.tasks("train")[:4]]
-    loop.play_episodes_sync(
+    loop.run_episodes_sync(
         env, Slow(solve, name="slow"), orders, on_done=lambda t: done.append(t.id)
     )
     assert done[-1].startswith("corridor/train/0") and len(done) == 4

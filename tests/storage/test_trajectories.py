@@ -7,13 +7,15 @@ import pytest
 from etils import epath
 
 from eef_jax.errors import DataError
+from eef_jax.storage.records import to_json
 from eef_jax.storage.trajectories import (
+    index_given,
+    index_trajectories,
     read_given,
     read_trajectories,
-    to_json,
     write_trajectories,
 )
-from eef_jax.types import Outcome, Step, Task, Trajectory
+from eef_jax.types import Attempt, Outcome, Step, Task, Trajectory
 from tests import object_store
 
 TASK = Task(id="toy/train/0", env="toy", split="train", goal="größer\u2028?", tags=("hard",))
@@ -27,7 +29,7 @@ def attempt(number):
         reward=0.5,
         tokens=(1, 2),
         logprobs=(-0.25, -1e-9),
-        info={"asin": "B0", "n": [1, 2]},
+        info={"asin": "B0", "n": [1, 2], "rewards": {"best": 0.5}},
     )
     return Trajectory(
         id=f"round_1/{number}",
@@ -44,7 +46,7 @@ def attempt(number):
         parent="expert/1",
         fork_step=1,
         tokenizer="abc",
-        provenance={"commit": None, "seed": 0},
+        provenance={"commit": None, "seed": 0, "reason": "why"},
     )
 
 
@@ -53,7 +55,7 @@ def test_round_trip_through_shards(tmp_path, count):
     attempts = tuple(attempt(n) for n in range(count))
     assert write_trajectories(tmp_path, iter(attempts), shard=3) == count
     assert read_trajectories(tmp_path) == attempts
-    assert len(list(tmp_path.iterdir())) == max(1, -(-count // 3))
+    assert len(list(tmp_path.glob("trajectories*"))) == max(1, -(-count // 3))
     first = read_trajectories(tmp_path / "trajectories.jsonl")
     assert first == attempts[:3]
 
@@ -69,6 +71,59 @@ def test_half_an_emoji_in_a_title_or_an_answer_comes_back(tmp_path):
     )
 
 
+def test_an_index_knows_all_but_the_text(tmp_path):
+    attempts = [attempt(n) for n in range(5)]
+    write_trajectories(tmp_path, attempts, shard=2)
+    stored = index_trajectories(tmp_path)
+    assert [one.load() for one in stored] == attempts
+    for one, whole in zip(stored, attempts, strict=True):
+        for field in dataclasses.fields(Attempt):
+            assert getattr(one, field.name) == getattr(whole, field.name)
+        assert (one.length, one.rewards, one.reason) == (2, {"best": 0.5}, "why")
+        assert [one.prefix(n) for n in range(4)] == [whole.prefix(n) for n in range(4)]
+    assert stored[0].task is stored[4].task  # once in memory
+
+
+def test_stored_attempts_are_copied_byte_by_byte(tmp_path):
+    write_trajectories(tmp_path / "a", [attempt(n) for n in range(5)], shard=2)
+    write_trajectories(tmp_path / "b", index_trajectories(tmp_path / "a"), shard=2)
+    files = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert files == sorted(p.name for p in (tmp_path / "b").iterdir())
+    assert all(
+        (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        for name in files
+    )
+
+
+def test_a_flipped_byte_of_a_record_is_noticed(tmp_path):
+    write_trajectories(tmp_path, [attempt(0), attempt(1)])
+    path = tmp_path / "trajectories.jsonl"
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"nano")] ^= 1
+    path.write_bytes(bytes(data))
+    first, second = index_trajectories(tmp_path)
+    assert first.load() == attempt(0)
+    with pytest.raises(DataError, match="wrong checksum"):
+        second.load()
+
+
+@pytest.mark.parametrize("damage", ["{", '{"id": "x"}'])
+def test_a_damaged_index_is_named(tmp_path, damage):
+    write_trajectories(tmp_path, [attempt(0)])
+    with (tmp_path / "index.jsonl").open("a") as file:
+        file.write(damage + "\n")
+    with pytest.raises(DataError, match=r"index\.jsonl, line 2 is damaged"):
+        index_trajectories(tmp_path)
+
+
+def test_given_files_are_indexed_where_they_are(tmp_path):
+    write_trajectories(tmp_path, [attempt(0), attempt(1)])
+    path = tmp_path / "trajectories.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n\r\n"))
+    (tmp_path / "index.jsonl").unlink()  # what a user edits is read as it is
+    assert [one.load() for one in index_given(str(tmp_path))] == [attempt(0), attempt(1)]
+
+
 def test_round_trip_through_an_object_store(monkeypatch):
     object_store.install(monkeypatch)
     folder = epath.Path("gs://bucket/run/expert")
@@ -80,8 +135,8 @@ def test_round_trip_through_an_object_store(monkeypatch):
 def test_infos_and_provenance_come_back(tmp_path):
     write_trajectories(tmp_path, [attempt(0)])
     (back,) = read_trajectories(tmp_path)
-    assert back.steps[0].info == {"asin": "B0", "n": [1, 2]}
-    assert back.provenance == {"commit": None, "seed": 0}
+    assert back.steps[0].info == {"asin": "B0", "n": [1, 2], "rewards": {"best": 0.5}}
+    assert back.provenance == {"commit": None, "seed": 0, "reason": "why"}
     assert back.outcome is Outcome.WON
     assert hash(back) == hash(attempt(0))
 
@@ -172,7 +227,7 @@ def test_other_json_is_not_taken_for_a_known_format(tmp_path):
 def test_given_files_are_joined_and_equal_ids_told_apart(tmp_path):
     write_trajectories(tmp_path / "a", [attempt(0), attempt(0)])
     write_trajectories(tmp_path / "b", [attempt(0), attempt(1)])
-    given = read_given(f"{tmp_path / 'a'}, {tmp_path / 'b'}", [TASK])
+    given = list(read_given(f"{tmp_path / 'a'}, {tmp_path / 'b'}", [TASK]))
     names = ["round_1/0", "round_1/0#2", "round_1/0#3", "round_1/1"]
     assert [t.id for t in given] == names
     assert dataclasses.replace(given[1], id="round_1/0") == attempt(0)
@@ -182,10 +237,10 @@ def test_given_files_are_joined_and_equal_ids_told_apart(tmp_path):
 def test_trajectories_made_with_other_data_are_refused(tmp_path, changed):
     write_trajectories(tmp_path, [attempt(0)])
     with pytest.raises(DataError, match="was made with other data: its task toy/train/0 is"):
-        read_given(str(tmp_path), [dataclasses.replace(TASK, **changed)])
+        list(read_given(str(tmp_path), [dataclasses.replace(TASK, **changed)]))
 
 
 def test_trajectories_of_unknown_tasks_are_refused(tmp_path):
     write_trajectories(tmp_path, [attempt(0)])
     with pytest.raises(DataError, match="task 'toy/train/0', not a train task of this run"):
-        read_given(str(tmp_path), [dataclasses.replace(TASK, id="toy/train/1")])
+        list(read_given(str(tmp_path), [dataclasses.replace(TASK, id="toy/train/1")]))

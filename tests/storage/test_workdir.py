@@ -8,7 +8,7 @@ import pytest
 from etils import epath
 
 from eef_jax.errors import ConfigError, DataError
-from eef_jax.storage import files, provenance
+from eef_jax.storage import files, manifest, provenance
 from eef_jax.storage.workdir import Stage, open_workdir, read_workdir
 from tests import object_store
 
@@ -196,3 +196,17 @@ def test_a_work_folder_in_use_is_refused(root):
         assert "another --workdir" in str(error.value)
     with open_workdir(root, CONFIG):
         pass
+
+
+def test_parts_outlive_a_start_and_are_no_part_of_a_committed_stage(root):
+    stage = Stage(name="expert", folder=root / "expert")
+    for _ in range(2):
+        stage.start(keep=(manifest.PARTS,))
+        (stage.parts / "episodes").mkdir(parents=True, exist_ok=True)
+        (stage.parts / "episodes/a").write_text("kept")
+        (stage.folder / "other").write_text("not kept")
+    stage.start(keep=(manifest.PARTS,))
+    assert (stage.parts / "episodes/a").read_text() == "kept"
+    assert not (stage.folder / "other").exists()
+    assert stage.commit({})["files"] == {}
+    assert not stage.parts.exists()

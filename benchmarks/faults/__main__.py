@@ -1,0 +1,5 @@
+"""Runs `python -m benchmarks.faults`."""
+
+from benchmarks.faults.run import main
+
+main()

@@ -1,0 +1,5 @@
+"""Runs `python -m benchmarks.memory`."""
+
+from benchmarks.memory.run import main
+
+main()

@@ -1,0 +1,48 @@
+"""What a stage keeps of an interrupted start, and when it is refused."""
+
+import asyncio
+import dataclasses
+
+import pytest
+from etils import epath
+
+from eef_jax.errors import DataError
+from eef_jax.policies.scripted import ScriptedPolicy
+from eef_jax.rollout import keeping
+from eef_jax.types import ChatRequest, Message, Outcome
+from tests import toyrun
+
+
+def test_parts_that_were_made_from_something_else_are_refused(tmp_path):
+    folder = epath.Path(tmp_path / "parts")
+    for _ in range(2):
+        keeping.claim(folder, {"config": "1", "env": "a"})
+    with pytest.raises(DataError, match=r"\(env differ\): restore these, or move .*parts away"):
+        keeping.claim(folder, {"config": "1", "env": "b"})
+
+
+def test_a_completed_episode_counts_before_and_after_a_failed_one(tmp_path):
+    folder, task = epath.Path(tmp_path), toyrun.tasks("train")[0]
+    won = toyrun.attempt(task, ["look"], True, id="x")
+    failed = dataclasses.replace(won, win=False, outcome=Outcome.ENV_ERROR)
+    policy = ScriptedPolicy(str, name="x")
+    for writer, attempt in enumerate([failed, won, failed]):
+        with keeping.Keeper(folder, policy, writer=writer) as keeper:
+            keeper.keep(attempt)
+    with keeping.kept_episodes(folder) as kept:
+        assert kept["x"].outcome is Outcome.WON and kept["x"].load() == won
+
+
+def request(said):
+    message = Message(role="user", content=said)
+    return ChatRequest(episode="e", messages=(message,), tokens=((),), turn=0, attempt=0, task="t")
+
+
+def test_an_answer_to_another_conversation_is_asked_for(tmp_path):
+    folder, asked = epath.Path(tmp_path), []
+    for said in ("hello \ud83d", "hello \ud83d", "good day"):
+        policy = ScriptedPolicy(lambda r: asked.append(r) or "yes", name="x")
+        answers = keeping.KeptAnswers(policy, folder)
+        with answers.journal:
+            assert asyncio.run(answers.act(request(said))).text == "yes"
+    assert [one.messages[0].content for one in asked] == ["hello \ud83d", "good day"]

@@ -1,0 +1,92 @@
+"""Records that are kept as they come: torn ones are left out, and no two starts share a file."""
+
+import errno
+import io
+
+import pytest
+from etils import epath
+
+from eef_jax.errors import DataError
+from eef_jax.storage import journal
+
+
+def records(folder):
+    return [record for _, _, record in journal.read(epath.Path(folder))]
+
+
+def write(folder, *texts, writer=0):
+    with journal.Journal(folder, writer=writer) as kept:
+        for text in texts:
+            kept.append(text)
+
+
+def test_records_of_all_writers_and_starts_come_back(tmp_path):
+    write(tmp_path, b"a", b"b")
+    write(tmp_path, b"d", writer=1)
+    write(tmp_path, b"c")
+    assert records(tmp_path) == [b"a", b"b", b"c", b"d"]
+    assert records(tmp_path / "none") == []
+
+
+def test_a_record_is_on_the_disk_at_once(tmp_path):
+    with journal.Journal(tmp_path) as kept:
+        kept.append(b"a")
+        assert records(tmp_path) == [b"a"]
+
+
+@pytest.mark.parametrize("left", range(1, 12))
+def test_a_torn_line_is_left_out(tmp_path, left):
+    write(tmp_path, b"first", b"a")
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-left])
+    write(tmp_path, b"later")  # not after the torn line
+    assert records(tmp_path) == [b"first", b"later"]
+
+
+def test_a_flipped_byte_costs_its_record_alone(tmp_path):
+    write(tmp_path, b"first", b"second", b"third")
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    begin = whole.index(b"second")
+    for place in range(begin - 9, begin + 6):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        assert records(tmp_path) == [b"first", b"third"]
+
+
+def test_places_are_those_of_the_records(tmp_path):
+    write(tmp_path, b"first", b"second")
+    for path, offset, record in journal.read(epath.Path(tmp_path)):
+        assert path.read_bytes()[offset : offset + len(record)] == record
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    class Full(io.BytesIO):
+        def flush(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        fileno = flush
+
+    kept = journal.Journal(tmp_path)
+    with pytest.raises(DataError, match=r"No space left .* run the same command again"), kept:
+        kept._file.close()
+        kept._file = Full()
+        kept.append(b"a")
+
+
+def test_an_object_store_gets_numbered_parts(bucket, monkeypatch):
+    monkeypatch.setattr(journal, "_PERIOD_S", 3600)
+    folder = f"{bucket}/journal"
+    with journal.Journal(folder) as kept:
+        kept.append(b"a")
+        kept.append(b"b")
+        kept._sync()
+        kept.append(b"c")
+    write(folder, b"d")
+    names = sorted(p.name for p in epath.Path(folder).iterdir())
+    assert names == [
+        "00000-00000-00000000.journal",
+        "00000-00000-00000001.journal",
+        "00000-00001-00000000.journal",
+    ]
+    with journal.local(folder) as local:
+        assert records(local) == [b"a", b"b", b"c", b"d"]
