@@ -44,6 +44,11 @@ class Repository:
         return f"{self.id}@{self.revision}" if self.revision else self.id
 
     @property
+    def download(self) -> str:
+        """The command that downloads all of it."""
+        return f"hf download {self.id}" + f" --revision {self.revision}" * bool(self.revision)
+
+    @property
     def is_pinned(self) -> bool:
         """Whether the revision is a commit's whole hash, which always means the same files."""
         return _COMMIT.fullmatch(self.revision) is not None
@@ -107,6 +112,11 @@ def _without_safetensors(repository: Repository) -> str:
     with _explained(repository):
         names = HfApi().list_repo_files(repository.id, revision=repository.revision)
     others = [name for name in names if name.endswith(_OTHER_WEIGHTS)]
+    if any(name.startswith("adapter_model") for name in others):
+        return (
+            f"{repository} on the Hugging Face hub is an adapter: name its base as model.path, and "
+            f"as model.adapter the folder that `{repository.download}` prints"
+        )
     return (
         f"{repository} on the Hugging Face hub has no {_WEIGHTS}; its weights are "
         f"{', '.join(others[:3]) or 'missing'}: take a repository or revision with safetensors, or "
@@ -143,8 +153,8 @@ def _explained(repository: Repository) -> Iterator[None]:
     ) as error:
         raise DataError(
             f"{repository} is neither a folder here nor complete in this machine's cache of the "
-            f"Hugging Face hub, which cannot be reached ({_cause(error)}): run `hf download "
-            f"{repository.id}` on this machine while it has a network, or name a folder"
+            f"Hugging Face hub, which cannot be reached ({_cause(error)}): run "
+            f"`{repository.download}` on this machine while it has a network, or name a folder"
         ) from error
     except Exception as error:  # of the network, the disk, the server: it raises many kinds
         raise DataError(

@@ -127,7 +127,7 @@ def test_a_copy_that_lacks_files_is_not_used(server, tmp_path, monkeypatch):
     (folder / "model.safetensors").unlink()
     fake.use(monkeypatch, server.url, tmp_path / "cache", offline=True)
     with pytest.raises(
-        DataError, match=r"nor complete in this machine's cache.*hf download org/toy"
+        DataError, match=r"nor complete in this machine's cache.*hf download org/toy --rev"
     ):
         hub.download(TOY)
 
@@ -157,6 +157,7 @@ def test_gated_models(server):
         ({"pytorch_model.bin": b"pickle"}, r"its weights are pytorch_model\.bin"),
         ({"toy.Q4.gguf": b"GGUF", "original/x.pth": b""}, r"are toy\.Q4\.gguf, original/x\.pth"),
         ({}, "its weights are missing"),
+        ({"adapter_model.safetensors": b""}, r"is an adapter: name its base .*hf download org/toy"),
     ],
 )
 def test_models_without_safetensors(server, others, said):
