@@ -77,9 +77,15 @@ PROMPTS = (
 def ours(model: Model, tokens: np.ndarray) -> np.ndarray:
     """Our scores [b, t, v] of rows without padding."""
     positions = np.tile(np.arange(tokens.shape[1]), (tokens.shape[0], 1))
-    decoder = model.decoder
-    run = jax.jit(lambda *batch: decoder.logits(decoder(*batch)))
-    return np.asarray(run(tokens, positions, np.ones_like(tokens)))
+
+    # Weights are arguments: XLA would fold a real model's constants for minutes.
+    @jax.jit
+    def run(frozen, trainable, *batch):
+        decoder = merge(model.graphdef, frozen, trainable)
+        return decoder.logits(decoder(*batch))
+
+    batch = tokens, positions, np.ones_like(tokens)
+    return np.asarray(run(model.frozen, model.trainable, *batch))
 
 
 def theirs(model, tokens: np.ndarray) -> np.ndarray:
@@ -168,11 +174,11 @@ def test_a_real_model_continues_prompts_as_torch_does(real):
 def greedy(model: Model, tokens: np.ndarray, count: int) -> np.ndarray:
     """Each next token the likeliest, through the cache: i32[b, count]."""
     rows, length = tokens.shape
-    decoder = model.decoder
     cache, table = paged.cache(model.config, rows, length + count)
 
-    @functools.partial(jax.jit, donate_argnums=2)
-    def extend(new, first, cache):
+    @functools.partial(jax.jit, donate_argnames="cache")
+    def extend(frozen, trainable, new, first, cache):
+        decoder = merge(model.graphdef, frozen, trainable)
         positions = first + jnp.tile(jnp.arange(new.shape[1]), (rows, 1))
         hidden, cache = paged.extend(decoder, cache, new, positions, table)
         return jnp.argmax(decoder.logits(hidden[:, -1]), axis=-1)[:, None], cache
@@ -180,7 +186,7 @@ def greedy(model: Model, tokens: np.ndarray, count: int) -> np.ndarray:
     new, found = tokens, []
     for step in range(count):
         first = 0 if step == 0 else length + step - 1
-        new, cache = extend(new, first, cache)
+        new, cache = extend(model.frozen, model.trainable, new, first, cache)
         found.append(np.asarray(new))
     return np.concatenate(found, axis=1)
 
