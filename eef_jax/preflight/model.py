@@ -22,6 +22,7 @@ from eef_jax.storage.stages import kind_of
 from eef_jax.train import state as state_lib
 from eef_jax.train import step as step_lib
 from eef_jax.train.optim import make_optimizer
+from eef_jax.train.saves import KEPT
 from eef_jax.types import Message
 
 _GIB = 2**30
@@ -261,12 +262,21 @@ def parameter_counts(start: Start) -> tuple[int, int]:
 
 
 def checkpoint_bytes(start: Start) -> int:
-    """Bytes of the checkpoints that the stages to run write."""
-    each = sum(
-        math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
-        for leaf in jax.tree.leaves(abstract(start).trainable)
-    )
-    return each * sum(kind_of(stage) == "tune" for stage in start.schedule.todo)
+    """Bytes of the checkpoints of the stages to run, and of one unfinished training's saves."""
+    train, trainable = start.config.train, abstract(start).trainable
+    stages = sum(kind_of(stage) == "tune" for stage in start.schedule.todo)
+    saves = 0
+    if stages and (train.save_every_s or train.save_every_steps):
+        opt_state = jax.eval_shape(make_optimizer(train.optimizer, 1000).init, trainable)
+        # A new save is complete before the oldest one goes.
+        saves = (KEPT + 1) * (_bytes(trainable) + _bytes(opt_state))
+    return stages * _bytes(trainable) + saves
+
+
+def _bytes(tree: object) -> int:
+    """Bytes of a tree of shapes, on all devices together."""
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in leaves)
 
 
 def free_disk_bytes(root: epath.Path | None) -> int | None:

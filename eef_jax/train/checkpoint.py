@@ -256,7 +256,8 @@ def _check_shapes(folder: epath.Path, wanted: dict[str, Any], stored: dict[str, 
         lines = "\n  ".join(problems)
         raise DataError(
             f"checkpoint {folder} holds other parameters than this model trains:\n  {lines}\n"
-            "make the model with the adapter that its metadata describe (lora), or tune again"
+            "make the model with the adapter that its metadata describe (lora) and, to go on from "
+            "a save of an unfinished training, with its config.model.scan_layers; or tune again"
         )
 
 

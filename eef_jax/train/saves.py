@@ -34,7 +34,7 @@ from eef_jax.storage.metrics import MetricsWriter
 from eef_jax.train import checkpoint
 from eef_jax.train.state import TrainState
 
-KEPT = 2
+KEPT = 2  # saves, the newest ones
 
 _log = logging.getLogger(__name__)
 

@@ -142,6 +142,17 @@ def test_stats_are_those_of_the_global_batch():
         here = after
 
 
+def test_counts_before_a_position_are_the_sum_over_its_batches():
+    batches, here, total = make(sizes=(5, 4, 3, 6, 2, 7, 8)), Position(), np.zeros(3, int)
+    for _, after in first(batches, 7):  # two epochs and a bit
+        before = batches.before(here)
+        assert (before.tokens, before.weighted_tokens, before.capacity) == tuple(total)
+        stats = batches.stats(here)
+        total += (stats.tokens, stats.weighted_tokens, stats.capacity)
+        here = after
+    assert here.epoch == 2
+
+
 def test_examples_that_do_not_fit_are_refused():
     with pytest.raises(DataError, match="'4' has 9 tokens, a row holds 8"):
         make(sizes=(5, 4, 3, 9))

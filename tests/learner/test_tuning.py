@@ -14,6 +14,8 @@ from eef_jax.train import checkpoint, loop
 from eef_jax.types import Example
 from tests import toybase
 
+pytestmark = pytest.mark.slow
+
 TIMES = ("seconds", "tokens_per_s")
 
 

@@ -237,3 +237,15 @@ def test_a_run_that_does_not_fit_a_device(start, monkeypatch):
 )
 def test_tasks_are_sampled_from_the_first_to_the_last(count, places):
     assert spread(list(range(count)), 4) == places
+
+
+def test_the_disk_holds_the_checkpoints_and_the_saves_of_one_training(start):
+    def needed(*overrides):
+        return model.checkpoint_bytes(start(*overrides))
+
+    none = needed(("train.save_every_s", "0"))
+    adapter = none / 2  # of two tune stages
+    saves = needed() - none
+    # Three at a time, of the adapter and of Adam's two moments.
+    assert saves == pytest.approx(9 * adapter, rel=0.01)
+    assert needed(("train.save_every_s", "0"), ("train.save_every_steps", "5")) == needed()

@@ -61,6 +61,30 @@ def test_a_stage_that_starts_again_is_empty(root):
         assert not stage.done()
 
 
+def test_a_stage_goes_on_from_what_it_keeps(root):
+    with open_workdir(root, CONFIG) as workdir:
+        stage = workdir.stage("round_0/tune")
+        (stage.start() / "training").mkdir()
+        for name in ("training/saved", "metrics.jsonl", "other"):
+            files.write_text(stage.folder / name, name)
+        stage.commit({})
+        stage.start(keep=("training", "metrics.jsonl", "never there"))
+        assert not stage.done()
+        assert names(stage.folder) == ["metrics.jsonl", "training"]
+        assert (stage.folder / "training/saved").read_text() == "training/saved"
+
+
+def test_the_content_of_a_stage_is_that_of_its_files(root):
+    with open_workdir(root, CONFIG) as workdir:
+        stage = workdir.stage("expert")
+        found = []
+        for text, counts in (("a", {}), ("a", {"seconds": 1}), ("b", {})):
+            files.write_text(stage.start() / "file", text)
+            stage.commit(counts)
+            found.append(stage.content())
+        assert found[0] == found[1] != found[2]
+
+
 def test_changed_files_are_found(root):
     with open_workdir(root, CONFIG) as workdir:
         stage = workdir.stage("expert")

@@ -24,6 +24,8 @@ from eef_jax.train.loop import fit
 from eef_jax.train.saves import Saves
 from tests.train import toy
 
+pytestmark = pytest.mark.slow
+
 LORA = LoraConfig(rank=4, dropout=0.2, targets=("q_proj", "down_proj"))
 STEPS = 9
 
@@ -123,7 +125,6 @@ def test_after_an_exception_it_ends_in_the_same_bits(copy, whole, caplog):
 
 
 @pytest.mark.processes
-@pytest.mark.slow
 def test_after_a_kill_it_ends_in_the_same_bits(tmp_path, whole):
     program = (
         "import os, signal, sys; from tests.train import test_saves\n"
@@ -184,7 +185,6 @@ def test_saves_of_other_data_are_not_used(copy, caplog):
     assert "it was made from another from" in caplog.text
 
 
-@pytest.mark.slow
 def test_another_mesh_goes_on(copy, whole):
     parameters, facts = train(copy, mesh=make_mesh({"data": 2, "fsdp": 2, "tensor": 2}))
     jax.tree.map(
