@@ -111,6 +111,18 @@ def test_an_error_that_an_interrupt_turns_into_is_told_instead():
     assert (process.returncode, errors.strip()) == (1, "ConfigError: lost the lock")
 
 
+def test_a_request_is_no_line_of_the_log():
+    program = (
+        "import logging\nfrom eef_jax import cli\ncli.plain_logs()\n"
+        "for name in ('httpx', 'openai._base_client', 'fsspec', 'absl', 'eef_jax.pipeline'):\n"
+        "    logging.getLogger(name).info('from %s', name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stderr.splitlines() == ["from eef_jax.pipeline"]
+
+
 @pytest.mark.parametrize("module", ["main", "evaluate"])
 def test_help_says_how_to_list_the_configs_fields(module):
     command = [sys.executable, "-m", f"eef_jax.{module}", "--help"]

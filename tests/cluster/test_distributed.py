@@ -112,6 +112,8 @@ def test_losses_and_weights_are_equal(alone, together, base):
 def test_only_the_lead_speaks(together):
     workdir, (lead, other), _ = together
     assert "win rate" in lead and "round_1/evaluate" in lead
+    assert "work folder" in lead and "to do" in lead
+    assert "rollout engine: compiled in" in lead and "tune round 1: compiled in" in lead
     assert "evaluate round 1:" in lead and "evaluate round 1:" not in other
     assert "win rate" not in other and "round_1/evaluate" not in other
     assert (workdir / "report.md").exists()
