@@ -214,9 +214,11 @@ def check_learnable(counts: Counts, *, name: str, max_length: int) -> None:
             f"{name}: nothing is left to learn: all {counts.too_long} trajectories with a step to "
             f"learn are longer than a row of {max_length} tokens: raise config.train.seq_len"
         )
+    found = "no trajectory was selected"
+    if counts.selections:
+        found = f"none of the {counts.selections} selected trajectories has a step with a weight"
     raise DataError(
-        f"{name}: there is nothing to learn: {counts.selections} trajectories were selected, and "
-        "none of them has a step with a weight; a clone learns the expert's wins, so an expert "
+        f"{name}: there is nothing to learn: {found}. A clone learns the expert's wins: an expert "
         "that wins no train task leaves it without any"
     )
 

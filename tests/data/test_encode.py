@@ -135,5 +135,7 @@ def test_having_nothing_to_learn_is_refused_with_what_it_was_lost_to():
     ):
         check_learnable(counts, name="round_0/select", max_length=5)
     _, counts = encode_all(selections[1:], lambda task: PROMPT, ToyChat(), max_length=5)
-    with pytest.raises(DataError, match="1 trajectories were selected, and none of them has"):
+    with pytest.raises(DataError, match="none of the 1 selected trajectories has a step with"):
         check_learnable(counts, name="round_0/select", max_length=5)
+    with pytest.raises(DataError, match="no trajectory was selected"):
+        check_learnable(Counts(), name="round_0/select", max_length=5)
