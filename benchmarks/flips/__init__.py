@@ -1,0 +1,1 @@
+"""Bytes flipped in the files of a run: what notices them."""

@@ -1,0 +1,5 @@
+"""Runs `python -m benchmarks.flips`."""
+
+from benchmarks.flips.run import run
+
+run()
