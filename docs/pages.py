@@ -28,7 +28,7 @@ NAVIGATION = {
     "Start": ("index", "tutorial", "usage", "configs", "extending"),
     "Results": ("results/embedded", "scienceworld", "engine", "log"),
     "Data and models": ("webshop", "experts", "interchange", "models", "metrics", "config"),
-    "Machines": ("scaling", "tpu", "buckets"),
+    "Machines": ("scaling", "tpu", "buckets", "reliability"),
     "Project": ("paper", "design", "workspace", "contributing", "changelog"),
 }
 LANGUAGES = {".py": "python", ".sh": "bash", ".yaml": "yaml", ".json": "json", ".sbatch": "bash"}
