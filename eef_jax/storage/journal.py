@@ -42,7 +42,7 @@ class Journal:
         self._waiting: list[bytes] = []
         self._parts = 0
         self._dirty = False
-        self._failure: OSError | None = None
+        self._failure: Exception | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="eef-journal", daemon=True)
@@ -70,7 +70,7 @@ class Journal:
         line = b"%08x %b\n" % (google_crc32c.value(record), record)
         with self._lock, self._explained():
             if self._failure is not None:
-                raise self._failure
+                raise OSError(str(self._failure)) from self._failure
             self._dirty = True
             if self._file is None:
                 self._waiting.append(line)
@@ -82,9 +82,9 @@ class Journal:
         while not self._closing.wait(_PERIOD_S):
             try:
                 self._sync()
-            except OSError as error:
-                self._failure = error  # the next append tells of it
-                return
+                self._failure = None
+            except Exception as error:  # buckets raise many types
+                self._failure = error  # the next append tells of it, unless a later write works
 
     def _sync(self) -> None:
         """Make what was appended outlive the machine."""

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import threading
 
 import pytest
 from etils import epath
@@ -90,3 +91,22 @@ def test_an_object_store_gets_numbered_parts(bucket, monkeypatch):
     ]
     with journal.local(folder) as local:
         assert records(local) == [b"a", b"b", b"c", b"d"]
+
+
+def test_what_a_bucket_refused_is_written_later(bucket, monkeypatch):
+    monkeypatch.setattr(journal, "_PERIOD_S", 0.01)
+    folder, write_bytes = epath.Path(f"{bucket}/journal"), epath.gpath.PosixGPath.write_bytes
+    refused = threading.Event()
+
+    def refuse(path, data):
+        if not refused.is_set():
+            refused.set()
+            raise ValueError("the bucket is busy")
+        return write_bytes(path, data)
+
+    monkeypatch.setattr(epath.gpath.PosixGPath, "write_bytes", refuse)
+    with journal.Journal(folder) as kept:
+        kept.append(b"a")
+        assert refused.wait(10)
+    with journal.local(folder) as local:
+        assert records(local) == [b"a"]
