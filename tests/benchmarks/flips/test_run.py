@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from benchmarks.flips import run
@@ -35,11 +36,22 @@ def test_every_kind_of_file_is_known_and_flipped(subject):
 
 
 def test_a_reader_that_checks_nothing_would_be_seen(subject, monkeypatch):
-    monkeypatch.setattr(run.Subject, "read", lambda *_: False)
-    assert set(run.measure(subject, 20)["trajectories"]) == {"silent"}
+    path, rng = subject.finished / "config.json", np.random.default_rng(0)
+    before, found = path.read_bytes(), []
 
     def fails(*_):
+        found.append(path.read_bytes())
         raise IndexError
 
+    monkeypatch.setattr(run.Subject, "read", lambda *_: False)
+    assert run.flip(subject, "config.json", path, rng) == "silent"
     monkeypatch.setattr(run.Subject, "read", fails)
-    assert set(run.measure(subject, 20)["trajectories"]) == {"IndexError"}
+    assert run.flip(subject, "config.json", path, rng) == "IndexError"
+    assert sum(a != b for a, b in zip(found[0], before, strict=True)) == 1
+    assert path.read_bytes() == before
+
+
+def test_a_reader_that_refuses_everything_would_be_seen(subject, monkeypatch):
+    monkeypatch.setattr(run.Subject, "read", lambda *_: True)
+    with pytest.raises(AssertionError, match="is refused as it is"):
+        run.measure(subject, 1)
