@@ -1,10 +1,11 @@
 """What tests refuse and runs do not: arrays unlike their annotations, and implicit promotions.
 
-It holds in the tests of engine, models and sharding, for what they call in kernels and train too.
-Runs, and command lines that tests start, are without any of it.
+It holds in the tests of the packages that compute with arrays, but for those of kernels: JAX's own
+attention promotes. Runs, and command lines that tests start, are without any of it.
 """
 
 import functools
+import inspect
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +14,11 @@ import beartype
 import jax
 import jaxtyping
 import numpy as np
+import optax
 
 # What computes with arrays, and tests of it that are strict.
 PACKAGES = ("engine", "kernels", "models", "sharding", "train")
-STRICT_TESTS = ("engine", "models", "sharding", "strict")
+STRICT_TESTS = ("engine", "models", "sharding", "strict", "train")
 TESTS = pathlib.Path(__file__).parent
 
 
@@ -24,6 +26,9 @@ def install() -> None:
     """Prepare this process for `choose`; before the first import of eef_jax."""
     jaxtyping.install_import_hook([f"eef_jax.{name}" for name in PACKAGES], f"{__name__}.check")
     jaxtyping.config.update("jaxtyping_disable", True)  # until a test asks for it
+    for name, make in list(vars(optax).items()):
+        if inspect.isfunction(make) and "learning_rate" in inspect.signature(make).parameters:
+            setattr(optax, name, _promoting(make))
 
 
 def choose(test: pathlib.Path) -> None:
@@ -75,3 +80,19 @@ class _ArraysExcluded(type):
 
 class _NotAnArray(metaclass=_ArraysExcluded):
     """Anything but an array of JAX or numpy."""
+
+
+def _promoting(make: Callable[..., Any]) -> Callable[..., Any]:
+    """An optimizer of optax whose update may promote: optax multiplies floats by step counts."""
+
+    @functools.wraps(make)
+    def made(*args: Any, **kwargs: Any) -> Any:
+        transformation = make(*args, **kwargs)
+
+        def update(*args: Any, **kwargs: Any) -> Any:
+            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+                return transformation.update(*args, **kwargs)
+
+        return transformation._replace(update=update)
+
+    return made

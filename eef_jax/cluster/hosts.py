@@ -5,9 +5,10 @@ writes the run's files. `distributed` connects them; a run of one process uses `
 Loads no JAX.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Hosts(Protocol):
     """The processes of a run, from the point of view of one of them.
 

@@ -268,6 +268,7 @@ class _ByTime(save_decision_policies.ContinuousCheckpointingPolicy):
     Orbax's own saves the first step, and tries a failed save again at every step.
     """
 
+    minimum_interval_secs: float | None = None  # Orbax says int, and compares with seconds
     last: Any
 
     def should_save(self, step: Any, previous_steps: Any, *, context: Any) -> bool:

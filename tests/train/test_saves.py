@@ -75,7 +75,8 @@ def interrupted(folder, **options):
 
 
 def kept(folder):
-    return sorted(int(path.name) for path in (epath.Path(folder) / "training").iterdir())
+    found = (epath.Path(folder) / "training").iterdir()
+    return sorted(int(path.name) for path in found if path.name.isdigit())  # others are unfinished
 
 
 def lines(folder):

@@ -19,12 +19,13 @@ def inputs():
     for row in range(B):
         columns = np.flatnonzero(weights[row])
         loss_positions[row, : columns.size] = columns
-    return {
+    arrays = {
         "hidden": rng.normal(size=(B, T, D)).astype(np.float32),
         "tokens": rng.integers(0, V, (B, T)).astype(np.int32),
         "weights": weights,
         "loss_positions": loss_positions,
-    }, rng.normal(size=(D, V)).astype(np.float32)
+    }
+    return jax.tree.map(jnp.asarray, arrays), rng.normal(size=(D, V)).astype(np.float32)
 
 
 def by_definition(head, inputs):
