@@ -141,7 +141,7 @@ SYSTEM_ERRORS = [
         "FILE/run cannot be written .*another --workdir",
     ),
     ("eef_jax.main", ["--config=BINARY.py"], "BINARY.py, line 1 is not Python"),
-    ("eef_jax.main", [TINY, "--config.model.path=FILE"], "FILE is not a folder"),
+    ("eef_jax.main", [TINY, "--config.model.path=FILE"], "FILE', which is not a folder"),
     ("eef_jax.evaluate", ["--checkpoint=FILE"], "there is no checkpoint at FILE"),
     (
         "eef_jax.export",

@@ -62,7 +62,7 @@ def find_folder(start: Start) -> epath.Path:
     folder = files.to_path(start.placement.path)
     if not folder.is_dir():
         raise ConfigError(
-            f"config.model.path is {start.config.model.path!r}, and there is no such folder: "
+            f"config.model.path is {start.config.model.path!r}, which is not a folder: "
             "expected a Hugging Face folder, with config.json, weights and a tokenizer, or a model "
             "on the hub (ORG/NAME)"
         )

@@ -1,6 +1,7 @@
 """Commands as operating-system processes, alone or as one run of two that meet on loopback."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import pytest
 def start(module, *flags, devices=1):
     """Start a command with a number of virtual devices."""
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": re.sub(
+            r"device_count=\d+", f"device_count={devices}", os.environ["XLA_FLAGS"]
+        ),
         "PYTHONUNBUFFERED": "1",
     }
     return subprocess.Popen(

@@ -61,7 +61,7 @@ def alone(base, tmp_path_factory):
 def together(base, tmp_path_factory):
     """The run of two processes with a device each, ended twice in the middle and started again.
 
-    One process is killed, and at the next start the other one is told to end while it explores;
+    One process is killed, and at the next start the other one is told to end while they explore;
     each time the process that is left has to end by itself.
     """
     workdir = tmp_path_factory.mktemp("together") / "run"
@@ -75,7 +75,7 @@ def together(base, tmp_path_factory):
     told[0].send_signal(signal.SIGTERM)
     codes, outputs = finish(told, limit=60)
     assert codes == [143, 143], outputs
-    assert not (workdir / "round_1/explore/manifest.json").exists()
+    assert not (workdir / "report.md").exists()
     codes, outputs = finish(pair("eef_jax.main", *flags_of(base, workdir)))
     assert codes == [0, 0], outputs
     return workdir, outputs, last_words

@@ -124,7 +124,7 @@ def test_tasks_that_cannot_be_started(start):
         def game(self):
             raise OSError("no Java here")
 
-    with pytest.raises(EnvError, match=r"4 of 4 tasks[\s\S]*4 x env_error: OSError: no Java here"):
+    with pytest.raises(EnvError, match=r"8 of 8 tasks[\s\S]*8 x env_error: OSError: no Java here"):
         preflight.check(start(env=Broken(), stages=("expert",)))
 
 

@@ -247,7 +247,7 @@ def test_episodes_run_concurrently_and_a_failure_is_an_outcome(server, policy):
 @pytest.mark.parametrize(
     ("terms", "said"),
     [
-        ({"model": ""}, "name the model"),
+        ({"model": ""}, "no model is named"),
         ({"model": "m", "timeout_s": 0}, "timeout_s=0"),
         ({"model": "m", "budget": 1.0}, "never reached"),
         ({"model": "m", "input_price": -1.0}, "none is below 0"),
