@@ -11,7 +11,7 @@ from eef_jax.storage.workdir import CHECKPOINT, COMPILED, LOCK
 
 # Tables of report.md whose columns tell seconds, or what the engine computed and reused.
 _MEASURED = re.compile(r"seconds|minutes|tokens (prefilled|reused|generated)")
-_WORK = ("seconds", "tokens", "spent")  # counts of a manifest
+_WORK = ("seconds", "spent", "tokens", "tokens_per_s")  # counts of a manifest
 # Rates of training are in metrics.jsonl, and its losses are compared.
 _LEFT_OUT = (LOCK, "metrics.jsonl")
 
