@@ -34,9 +34,9 @@ test-load: $(VENV)/.installed-test
 	$(BIN)/python $(PYTEST) -m load $(ARGS)
 
 # Every documented command, program and preset with small settings, as tests/docs/commands.toml says.
-# A worker plays all rows of a group; the commands skipped as `not run` are listed with the reason.
+# In their order, since later ones use what earlier ones made; those that are not run are listed.
 test-docs: $(VENV)/.installed-test
-	$(BIN)/python $(PYTEST) -m docs tests/docs --dist=loadgroup $(ARGS)
+	$(BIN)/python -m pytest -m docs tests/docs $(ARGS)
 
 # Compares with torch and TensorFlow in a separate environment; the package never needs them.
 test-parity: $(PARITY_VENV)/.installed

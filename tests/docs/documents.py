@@ -52,8 +52,6 @@ class Row:
         environment: variables to set.
         makes: files that must exist afterwards.
         prints: a regular expression that the output must match.
-        group: rows of one group are played in their order, in one folder, because later ones use
-            what earlier ones made.
         not_run: why it is not played: one of `REASONS`; "" if it is.
     """
 
@@ -65,7 +63,6 @@ class Row:
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     makes: tuple[str, ...] = ()
     prints: str = ""
-    group: str = ""
     not_run: str = ""
 
 

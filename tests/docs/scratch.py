@@ -35,6 +35,7 @@ MODELS = {
 # Folder -> the base that ships, whose tokenizer it has.
 BASES = {"webshop-base": "nano:webshop", "scienceworld-base": "nano:scienceworld"}
 _VOCABULARY = 4096  # rows: more than the ids of any tokenizer here
+_VOCABULARIES = {"SmolLM2-135M-Instruct": 40_960}  # the ids that benchmarks.engine draws
 _ENDS = ("<|im_end|>", "<|eot_id|>")
 _SPECIAL = ["<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 _GOLDEN = ROOT / "tests" / "golden" / "webshop_parity"
@@ -49,7 +50,7 @@ def make(folder: Path) -> Path:
     skipped = shutil.ignore_patterns(".*", "__pycache__", "runs", "*.egg-info")
     shutil.copytree(ROOT, folder, ignore=skipped, dirs_exist_ok=True)
     for name, (family, template) in MODELS.items():
-        make_weights(folder / name, family)
+        make_weights(folder / name, family, _VOCABULARIES.get(name, _VOCABULARY))
         make_tokenizer(folder / name, template)
     for name, base in BASES.items():
         make_weights(folder / name, "llama")
@@ -61,12 +62,12 @@ def make(folder: Path) -> Path:
     return folder
 
 
-def make_weights(folder: Path, family: str) -> None:
+def make_weights(folder: Path, family: str, vocabulary: int = _VOCABULARY) -> None:
     """Write config and random weights of a family, one narrow layer, into a Hugging Face folder."""
     config = registry.family(family).config_from_hf(
         tiny(
             family,
-            vocab_size=_VOCABULARY,
+            vocab_size=vocabulary,
             num_hidden_layers=1,
             max_position_embeddings=32_768,
             use_sliding_window=False,

@@ -17,15 +17,9 @@ LIMIT_S = 600  # for a machine that is busy with other things
 pytestmark = pytest.mark.docs
 
 
-def parameter(row):
-    """A row; those of a group are for one worker."""
-    marks = [pytest.mark.xdist_group(row.group)] if row.group else []
-    return pytest.param(row, id=row.text or row.play, marks=marks)
-
-
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """The folder in which the commands of this worker run, one after the other."""
+    """The folder in which all commands run, one after the other."""
     return scratch.make(tmp_path_factory.mktemp("clone"))
 
 
@@ -37,11 +31,11 @@ def server():
 
 @pytest.fixture(scope="module")
 def shared_bucket(bucket_server):
-    """The name of a bucket that all commands of this worker share."""
+    """The name of a bucket that all commands share."""
     return emulator.new_bucket().removeprefix("gs://")
 
 
-@pytest.mark.parametrize("row", [*map(parameter, ROWS)])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.text or row.play)
 def test_a_command_runs(row, clone, server, shared_bucket):
     if row.not_run:
         pytest.skip(f"not run, {row.not_run}: {row.text}")
