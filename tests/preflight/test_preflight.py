@@ -69,7 +69,9 @@ def test_checks_are_those_of_the_stages_to_run(start):
 
 
 def test_a_model_folder_that_is_not_there_is_one_failure(start):
-    with pytest.raises(ConfigError, match=r"^config\.model\.path is 'nowhere', and there is no"):
+    with pytest.raises(
+        ConfigError, match=r"^config\.model\.path is 'nowhere', which is not a folder"
+    ):
         preflight.check(start(("model.path", "nowhere")))
 
 
