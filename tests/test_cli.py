@@ -45,10 +45,10 @@ def _define_in(values, real=flags.DEFINE):
     return lambda *args, **kwargs: real(*args, flag_values=values, **kwargs)
 
 
-def test_a_path_flag(given, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
+def test_a_path_flag(given, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
     assert given() is None
-    assert given("--folder=~/runs/x") == "/home/me/runs/x"
+    assert given("--folder=~/runs/x") == f"{tmp_path}/runs/x"
     assert given("--folder", "runs/x") == "runs/x"
     assert given("--folder=gs://bucket/run") == "gs://bucket/run"
 

@@ -11,6 +11,18 @@ from eef_jax.models import build
 from eef_jax.models.config import ModelConfig
 from eef_jax.models.huggingface import folder as hf
 
+# The tiny preset as a run of seconds, for command lines.
+SMALL = {
+    "env.train_tasks": 6,
+    "env.test_tasks": 3,
+    "env.max_steps": 4,
+    "engine.max_num_seqs": 4,
+    "engine.max_context": 512,
+    "explore.max_new_tokens": 2,
+    "evaluate.max_new_tokens": 2,
+    "train.batch_size": 4,
+}
+
 
 def make(folder):
     """Write the base into a folder; returns the folder."""

@@ -24,14 +24,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.slow]
 STAGES = ["expert", "round_0/select", "round_0/tune", "round_0/evaluate"]
 STAGES += [f"round_1/{kind}" for kind in ("explore", "select", "tune", "evaluate")]
 SETTINGS = {
-    "env.train_tasks": 6,
-    "env.test_tasks": 3,
-    "env.max_steps": 4,
-    "engine.max_num_seqs": 4,
-    "engine.max_context": 512,
-    "explore.max_new_tokens": 2,
-    "evaluate.max_new_tokens": 2,
-    "train.batch_size": 4,
+    **toybase.SMALL,
     "rollout_mesh.data": -1,  # no sum is split, so that none is taken in another order
     "rollout_mesh.tensor": 1,
 }

@@ -39,26 +39,13 @@ def test_a_report_is_compared_without_what_was_measured():
     assert one == other != compare.untimed(text.format(1, 5, 3))
 
 
-# A run of seconds: the kills are what takes time.
-SMALL = {
-    "env.train_tasks": 6,
-    "env.test_tasks": 3,
-    "env.max_steps": 4,
-    "engine.max_num_seqs": 4,
-    "engine.max_context": 512,
-    "explore.max_new_tokens": 2,
-    "evaluate.max_new_tokens": 2,
-    "train.batch_size": 4,
-}
-
-
 @pytest.mark.load
 @pytest.mark.processes
 def test_a_killed_run_ends_as_if_nobody_had_killed_it(tmp_path, monkeypatch):
     one_device = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
     monkeypatch.setenv("XLA_FLAGS", one_device)
     (tmp_path / "base").mkdir()
-    settings = {"model.path": toybase.make(tmp_path / "base"), **SMALL}
+    settings = {"model.path": toybase.make(tmp_path / "base"), **toybase.SMALL}
     flags = [f"--config.{name}={value}" for name, value in settings.items()]
     reference = run.Command(tmp_path / "reference", flags)
     reference.finish()
