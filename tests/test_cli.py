@@ -1,5 +1,6 @@
 """What the command lines share: fields, flags that name files, help, and Ctrl-C."""
 
+import os
 import re
 import signal
 import subprocess
@@ -88,6 +89,25 @@ def test_a_signal_is_one_line_that_says_how_to_go_on(wait, number, code, said):
         _, errors = process.communicate(timeout=10)
     assert process.returncode == code
     assert errors.strip() == f"{said}: start it again"
+
+
+# The terminal becomes the process's own, so that it turns Ctrl-C into a signal.
+IN_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)" + SLEEPER
+
+
+def test_ctrl_c_on_a_terminal():
+    terminal, side = os.openpty()
+    command = [sys.executable, "-c", IN_TERMINAL.format(wait="time.sleep(60)")]
+    with subprocess.Popen(
+        command, stdin=side, stdout=side, stderr=side, start_new_session=True
+    ) as process:
+        os.close(side)
+        assert os.read(terminal, 100) == b"ready\r\n"
+        os.write(terminal, b"\x03")  # what the key sends
+        assert process.wait(timeout=10) == 130
+    lines = os.read(terminal, 1000).decode().split("\r\n")
+    os.close(terminal)
+    assert lines == ["^C", "interrupted: start it again", ""]
 
 
 def test_an_error_that_an_interrupt_turns_into_is_told_instead():

@@ -1,17 +1,19 @@
 """The command that evaluates a checkpoint: what it finds, what it says, how it refuses."""
 
+import contextlib
 import subprocess
 import sys
 
 import pytest
 from etils import epath
 
-from eef_jax import evaluate
-from eef_jax.errors import DataError
+from eef_jax import evaluate, pipeline
+from eef_jax.errors import DataError, RolloutError
+from eef_jax.policies.scripted import ScriptedPolicy
 from eef_jax.storage import files
 from eef_jax.storage.provenance import json_values
 from eef_jax.storage.workdir import find_checkpoint
-from tests import toyrun
+from tests import toybase, toyrun
 
 
 @pytest.fixture
@@ -59,6 +61,16 @@ def test_describe():
     assert lines[0] == (
         "all   win rate 75.0% [30.1%, 95.4%], mean reward 0.812 [0.445, 1.000], 4 episodes"
     )
+
+
+def test_a_policy_that_fails_is_an_error_and_no_score(tmp_path, monkeypatch):
+    def refuse(request):
+        raise ConnectionError("connection refused")
+
+    policy = ScriptedPolicy(refuse, name="unreachable")
+    monkeypatch.setattr(pipeline, "evaluated", lambda *_, **__: contextlib.nullcontext(policy))
+    with pytest.raises(RolloutError, match=r"2 of 2 episodes(?s:.*)connection refused"):
+        evaluate.evaluate(None, toybase.config(toybase.make(tmp_path)))
 
 
 @pytest.mark.parametrize(

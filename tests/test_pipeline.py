@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import tqdm
 from etils import epath
 
 from eef_jax import config as config_lib
@@ -34,7 +35,22 @@ def changed(config, *overrides):
 
 
 @pytest.fixture(scope="module")
-def finished(config, tmp_path_factory):
+def bars():
+    """The names of all progress bars that runs of this file made so far."""
+    made = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, *args, **kwargs):
+            made.append(kwargs["desc"])
+            super().__init__(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tqdm, "tqdm", Bar)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def finished(config, bars, tmp_path_factory):
     """A finished run and its table."""
     workdir = tmp_path_factory.mktemp("runs") / "run"
     return workdir, pipeline.run(config, str(workdir))
@@ -48,6 +64,13 @@ def test_writes_every_stage_and_a_report(finished):
         assert (workdir / stage / "manifest.json").exists()
         read_workdir(workdir).stage(stage).verify()
     assert "expert" in table and (workdir / "report.md").read_text()
+
+
+def test_each_progress_bar_names_its_stage(finished, bars):
+    experts = {"expert", "expert, test tasks"}
+    clone, round = ({f"{kind} round {n}" for kind in ("tune", "evaluate")} for n in (0, 1))
+    # The check of the start plays without one.
+    assert {*bars} - {""} == {*experts, *clone, "explore round 1", *round}
 
 
 def test_expert_is_kept_with_provenance(finished):

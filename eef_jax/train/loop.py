@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import optax
+import tqdm
 from flax import nnx
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from eef_jax import sharding
 from eef_jax.cluster import stopping
@@ -142,7 +142,7 @@ class _Meter:
     ) -> None:
         self._label = label
         self._total, self._done = total, int(start.state.step)
-        self._bar = tqdm(
+        self._bar = tqdm.tqdm(
             total=total,
             initial=self._done,
             desc=label,
