@@ -3,7 +3,8 @@
 The preset `tiny` is killed (SIGKILL) at moments drawn in each of its stages, and as soon as a stage
 is committed; one restart in a served expert's run, and in a run of two processes one of the two is
 killed. Every byte of what comes out is compared with a run that nobody killed (`compare`), and no
-episode whose line was on the disk may be played again.
+episode whose line was on the disk may be played again. Then the same run is made with an
+environment whose calls hang, crash and return garbage (`faulty`).
 """
 
 import argparse
@@ -26,7 +27,7 @@ from etils import epath
 
 from benchmarks.common import machine
 from benchmarks.common.measurement import Measurement, table
-from benchmarks.faults import served
+from benchmarks.faults import faulty, served
 from benchmarks.faults.compare import differences
 from eef_jax.rollout import keeping
 from eef_jax.storage.files import write_json
@@ -248,7 +249,10 @@ def measure(
         for n, each in enumerate(plan(pair_kills, 1, processes=2))
     ]
     rows = _rows("kills of a process", kills, one) + _rows("kills of one of two", pair_kills, two)
-    return rows + (_measure_served(root, served_kills) if served_kills else [])
+    rows += _measure_served(root, served_kills) if served_kills else []
+    faulty_run = Command(root / "faulty", faulty.FLAGS)
+    faulty_run.finish()
+    return rows + faulty.measure(reference.workdir, faulty_run.workdir)
 
 
 def _rows(name: str, count: int, runs: Sequence[Killed]) -> list[Measurement]:

@@ -239,6 +239,20 @@ class RolloutSection:
     env_timeout_s: float = field(
         60.0, "limit of one environment call", unit="seconds", above=0, kind="free"
     )
+    env_attempts: int = field(
+        3,
+        "how often an environment call that hangs, raises or returns what it may not is tried, on "
+        "a fresh game that repeats the episode's actions",
+        at_least=1,
+        kind="free",
+    )
+    max_observation: int = field(
+        100_000,
+        "largest observation; a longer one is a fault of the environment, never the policy's",
+        unit="characters",
+        at_least=1,
+        kind="free",
+    )
     max_consecutive_invalid: int = field(
         3, "messages in a row without an action that end an episode", at_least=1
     )

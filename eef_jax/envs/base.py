@@ -79,8 +79,8 @@ def replay(game: Game, actions: Sequence[str]) -> list[StepResult]:
         return game.replay(actions)
     results: list[StepResult] = []
     for action in actions:
-        results.append(game.step(action))
-        if results[-1].terminated or results[-1].truncated:
+        results.append(result := game.step(action))
+        if not isinstance(result, StepResult) or result.terminated or result.truncated:
             break
     return results
 

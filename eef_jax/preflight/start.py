@@ -151,8 +151,7 @@ def read_openings(start: Start, tasks: Sequence[Task]) -> Openings:
         start.env,
         reader,
         play.from_start(tasks, 1, prefix="opening"),
-        env_threads=rollout.env_threads,
-        env_timeout_s=rollout.env_timeout_s,
+        **play.calls(rollout),
         label="",
     )
     return Openings(

@@ -1,18 +1,15 @@
 """One running episode: ask the policy, parse the action, step the environment, record the turn."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from eef_jax.cluster import stopping
-from eef_jax.envs import base
-from eef_jax.envs.base import Env, Game
-from eef_jax.errors import DivergedError
+from eef_jax.envs.base import Env, StepResult
 from eef_jax.policies.base import Policy
 from eef_jax.rollout import results
 from eef_jax.rollout.bar import Bar
-from eef_jax.rollout.threads import CallTimeoutError, ThreadPool
+from eef_jax.rollout.simulation import Calls, EnvFault, Simulation
 from eef_jax.types import (
     ChatRequest,
     Completion,
@@ -23,6 +20,7 @@ from eef_jax.types import (
     Step,
     Trajectory,
 )
+from eef_jax.untrusted import joined
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +29,7 @@ class RolloutContext:
 
     env: Env
     policy: Policy
-    threads: ThreadPool
+    calls: Calls
     max_consecutive_invalid: int
     source: Source
     provenance: dict[str, Any]
@@ -61,38 +59,31 @@ class EpisodePlayer:
         self.reward = 0.0
         self.invalid = 0
         self.prompt: tuple[Message, ...] = ()
-        self.game: Game
-        self.playing = False
+        self.simulation = Simulation(context.calls, context.env, episode.task)
 
     async def play(self) -> Trajectory | None:
         """The episode's trajectory; None where the process was told to end before."""
+        ended: _Ended | EnvFault | None = None
         try:
             self._cut_if_told()
             await self._start()
             await self._replay()
             while True:
                 await self._turn()
-        except _Ended as end:
-            outcome, reason = end.outcome, str(end)
+        except (_Ended, EnvFault) as end:
+            ended = end
         except _Cut:
-            if self.playing:
-                with contextlib.suppress(_Ended):
-                    await self._act(self.game.close)
-            return None
+            pass
         finally:
             self.context.policy.finish(self.episode.id)
-        try:
-            return await self._finish(outcome, reason)
-        except _Ended as end:
-            return self._trajectory(end.outcome, str(end), win=False)
+        await self.simulation.close()
+        return None if ended is None else await self._finish(ended.outcome, str(ended))
 
     async def _start(self) -> None:
-        env = self.context.env
-        self.prompt = tuple(self._render(env.prompt, self.episode.task))
-        self.game = await self._act(env.game)
-        self.playing = True
-        self.observation = await self._act(self.game.reset, self.episode.task)
-        self._end_at(results.fault_of_text(self.observation))
+        env, calls = self.context.env, self.context.calls
+        prompt = await calls.ask(env.prompt, self.episode.task, fault=results.fault_of_prompt)
+        self.prompt = tuple(prompt)
+        self.observation = await self.simulation.start()
 
     async def _replay(self) -> None:
         """Replay the parent's actions; every observation must equal the parent's."""
@@ -101,7 +92,7 @@ class EpisodePlayer:
         parent = self.episode.parent.load()
         prefix = parent.steps[: self.episode.fork_step]
         actions = [step.action for step in prefix if step.action is not None]
-        replayed = iter(await self._act(base.replay, self.game, actions))
+        replayed = iter(await self.simulation.do(actions) if actions else ())
         same_tokenizer = parent.tokenizer == self.context.policy.tokenizer
         seen = [step.observation for step in parent.steps] + [parent.final_observation]
         for step in prefix:
@@ -109,7 +100,7 @@ class EpisodePlayer:
             # Recorded token ids are only valid under the tokenizer that produced them.
             if not same_tokenizer:
                 step = dataclasses.replace(step, tokens=(), logprobs=())
-            self._record(step, None if step.action is None else next(replayed))
+            await self._record(step, None if step.action is None else next(replayed))
         self._check_replay(parent, seen)
 
     def _check_replay(self, parent: Trajectory, seen: Sequence[str]) -> None:
@@ -120,11 +111,6 @@ class EpisodePlayer:
                 f"observation {index} of parent {parent.id!r} was "
                 f"{seen[index]!r}, its replay gave {self.observation!r}",
             )
-
-    def _end_at(self, fault: str) -> None:
-        """End the episode at a fault of the environment; "": there is none."""
-        if fault:
-            raise _Ended(Outcome.ENV_ERROR, fault)
 
     def _cut_if_told(self) -> None:
         if stopping.requested():
@@ -139,35 +125,38 @@ class EpisodePlayer:
             raise _Ended(Outcome.MAX_CONTEXT, completion.reason)
         if completion.finish == "quit":
             raise _Ended(Outcome.FAILED, completion.reason)
-        action = self._render(self.context.env.parse, completion.text)
+        message = joined(completion.text)
+        action = await self.context.calls.ask(
+            self.context.env.parse, message, fault=results.fault_of_action
+        )
         self.context.bar.count_turn(completion)
         step = Step(
             observation=self.observation,
-            message=completion.text,
+            message=message,
             action=action,
             source=self.context.source,
             tokens=completion.tokens,
             logprobs=completion.logprobs,
         )
-        result = None if action is None else await self._act(self.game.step, action)
-        self._record(step, result)
+        result = None if action is None else (await self.simulation.do([action]))[0]
+        await self._record(step, result)
         self.invalid = self.invalid + 1 if action is None else 0
         if self.invalid >= self.context.max_consecutive_invalid:
             raise _Ended(Outcome.INVALID_ACTIONS)
 
-    def _record(self, step: Step, result: Any) -> None:
-        """Record a step and its result, if its message held an action.
+    async def _record(self, step: Step, result: StepResult | None) -> None:
+        """Record a step and its result; None: its message held no action.
 
         Raises:
-            _Ended: the episode ends with it, or the result is none.
+            _Ended: the episode ends with it.
         """
-        if step.action is None:
+        if result is None:
             self.steps.append(step)
-            self.observation = self._render(self.context.env.invalid, step.message)
-            self._end_at(results.fault_of_text(self.observation))
+            self.observation = joined(
+                await self.context.calls.text(self.context.env.invalid, step.message)
+            )
             return
-        self._end_at(results.fault_of_step(result, self.reward))
-        self.steps.append(dataclasses.replace(step, reward=result.reward, info=dict(result.info)))
+        self.steps.append(dataclasses.replace(step, reward=result.reward, info=result.info))
         self.observation = result.observation
         self.reward += result.reward
         if len(self.steps) < self.episode.fork_step and (result.terminated or result.truncated):
@@ -198,29 +187,14 @@ class EpisodePlayer:
         except Exception as error:
             raise _Ended(Outcome.POLICY_ERROR, f"{type(error).__name__}: {error}") from error
 
-    def _render(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call one of the environment's pure text functions, in this thread."""
-        try:
-            return function(*args)
-        except Exception as error:
-            raise _Ended(Outcome.ENV_ERROR, f"{type(error).__name__}: {error}") from error
-
-    async def _act(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call the simulator in a thread, with the time limit."""
-        try:
-            return await self.context.threads.call(function, *args)
-        except CallTimeoutError as error:
-            self.playing = False  # the abandoned thread may still use the game: do not close it
-            raise _Ended(Outcome.ENV_TIMEOUT, str(error)) from error
-        except DivergedError as error:
-            raise _Ended(Outcome.DIVERGED, str(error)) from error
-        except Exception as error:
-            raise _Ended(Outcome.ENV_ERROR, f"{type(error).__name__}: {error}") from error
-
     async def _finish(self, outcome: Outcome, reason: str) -> Trajectory:
-        if self.playing:
-            await self._act(self.game.close)
-        win = outcome.completed and bool(self._render(self.context.env.is_win, self.reward))
+        win = False
+        if outcome.completed:
+            env, calls = self.context.env, self.context.calls
+            try:
+                win = bool(await calls.ask(env.is_win, self.reward, fault=results.fault_of_truth))
+            except EnvFault as fault:
+                return self._trajectory(fault.outcome, str(fault), win=False)
         return self._trajectory(Outcome.WON if win else outcome, reason, win=win)
 
     def _trajectory(self, outcome: Outcome, reason: str, *, win: bool) -> Trajectory:

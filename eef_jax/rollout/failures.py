@@ -7,10 +7,11 @@ leave it out. Where they are many, what is left is a biased sample: the stage is
 import collections
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from eef_jax.errors import RolloutError
 from eef_jax.types import Attempt, Outcome
+from eef_jax.untrusted import one_line
 
 _SHOWN = 5  # reasons that an error lists
 _REASON_CHARS = 400
@@ -18,7 +19,10 @@ _REASON_CHARS = 400
 # A replay that diverges is infrastructure, too: the environment does not repeat itself, or the
 # parent was played in another one. Forks of it would be scored from states that never were.
 REMEDIES = {
-    Outcome.ENV_ERROR: "env_error: the simulator raised; check its data and installation",
+    Outcome.ENV_ERROR: (
+        "env_error: the environment raised, or returned what it may not, in each of "
+        "config.rollout.env_attempts attempts; check its data and installation"
+    ),
     Outcome.ENV_TIMEOUT: (
         "env_timeout: raise config.rollout.env_timeout_s, or lower config.rollout.env_threads"
     ),
@@ -74,16 +78,25 @@ def check_failures(
 
 def reasons(failed: Sequence[Attempt]) -> list[str]:
     """The commonest reasons, a line each: count, outcome, and the first one's own words."""
-    groups: dict[tuple[Outcome, str], list[str]] = {}
-    for trajectory in failed:
-        reason = trajectory.reason or "no reason given"
-        groups.setdefault((trajectory.outcome, _pattern(reason)), []).append(reason)
-    counts = collections.Counter({key: len(found) for key, found in groups.items()})
-    lines = [
-        f"{count} x {outcome}: {_shortened(groups[outcome, pattern][0])}"
-        for (outcome, pattern), count in counts.most_common(_SHOWN)
-    ]
-    left = len(failed) - sum(count for _, count in counts.most_common(_SHOWN))
+    return commonest(
+        collections.Counter(f"{one.outcome}: {one.reason or 'no reason given'}" for one in failed)
+    )
+
+
+def commonest(counts: Mapping[str, int]) -> list[str]:
+    """The commonest of some reasons, a line each: how often, and the first one's own words.
+
+    Args:
+        counts: reason -> how often; reasons that differ in names and numbers alone are one.
+    """
+    sums: collections.Counter[str] = collections.Counter()
+    words: dict[str, str] = {}
+    for reason, count in counts.items():
+        sums[pattern := _pattern(reason)] += count
+        words.setdefault(pattern, reason)
+    shown = sums.most_common(_SHOWN)
+    lines = [f"{count} x {_shortened(words[pattern])}" for pattern, count in shown]
+    left = sums.total() - sum(count for _, count in shown)
     return [*lines, f"{left} others"] if left else lines
 
 
@@ -93,5 +106,5 @@ def _pattern(reason: str) -> str:
 
 
 def _shortened(reason: str) -> str:
-    line = " ".join(reason.split())
+    line = one_line(" ".join(reason.split()))
     return line if len(line) <= _REASON_CHARS else f"{line[: _REASON_CHARS - 3]}..."

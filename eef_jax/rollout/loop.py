@@ -22,7 +22,8 @@ from eef_jax.policies.base import Policy
 from eef_jax.rollout import failures
 from eef_jax.rollout.bar import Bar
 from eef_jax.rollout.episode import EpisodePlayer, RolloutContext
-from eef_jax.rollout.threads import ThreadPool
+from eef_jax.rollout.simulation import Calls
+from eef_jax.rollout.threads import ThreadPool, left_behind
 from eef_jax.types import Episode, Source, Trajectory
 
 _log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ async def run_episodes(
     concurrency: int = _DEFAULTS.concurrency,
     env_threads: int = _DEFAULTS.env_threads,
     env_timeout_s: float = _DEFAULTS.env_timeout_s,
+    env_attempts: int = _DEFAULTS.env_attempts,
+    max_observation: int = _DEFAULTS.max_observation,
     max_consecutive_invalid: int = _DEFAULTS.max_consecutive_invalid,
     source: Source = "policy",
     provenance: Mapping[str, Any] | None = None,
@@ -60,6 +63,8 @@ async def run_episodes(
         env_threads: number of threads that run environment calls.
         env_timeout_s: wall-clock limit of one environment call, in seconds; the replay of a fork's
             actions is one call.
+        env_attempts: how often an environment call is tried; on a fresh game where one was at work.
+        max_observation: most characters of an observation; a longer one is the environment's fault.
         max_consecutive_invalid: number of consecutive messages without a valid action that ends an
             episode.
         source: recorded as the source of each new step: `policy` or `expert`.
@@ -77,10 +82,12 @@ async def run_episodes(
         Stopped: the process was told to end; what had ended by then was handed to `on_done`.
     """
     _check_ids(episodes)
+    pool = ThreadPool(env_threads, timeout_s=env_timeout_s)
+    calls = Calls(pool, attempts=env_attempts, max_observation=max_observation)
     context = RolloutContext(
         env=env,
         policy=policy,
-        threads=ThreadPool(env_threads, timeout_s=env_timeout_s),
+        calls=calls,
         max_consecutive_invalid=max_consecutive_invalid,
         source=source,
         provenance=dict(provenance or {}),
@@ -111,12 +118,13 @@ async def run_episodes(
             [player() for _ in range(min(concurrency or policy.concurrency, len(episodes)))]
         )
     finally:
-        context.threads.close()
+        pool.close()
         context.bar.close()
     stopping.raise_if_requested()
     if label:
         # After too many failures the caller raises an error that names them.
         _report(outcomes, failed, label, warn=not gave_up())
+        _report_calls(calls, pool, label)
     return failed
 
 
@@ -201,10 +209,31 @@ def _report(
     played = sum(outcomes.values())
     _log.info("%s: %d episodes, %s", label, played, dict(sorted(outcomes.items())))
     if failed and warn:
+        lines = failures.reasons(failed)
         _log.warning(
-            "%s: %d of %d episodes ended in an infrastructure failure:\n  %s",
+            "%s: %d of %d episodes ended in an infrastructure failure:" + "\n  %s" * len(lines),
             label,
             len(failed),
             played,
-            "\n  ".join(failures.reasons(failed)),
+            *lines,
+        )
+
+
+def _report_calls(calls: Calls, pool: ThreadPool, label: str) -> None:
+    """Log the environment calls that failed and were repeated, and the threads that they cost."""
+    lines = failures.commonest(calls.repeated)
+    if lines:
+        _log.warning(
+            "%s: environment calls that failed and were repeated: %d" + "\n  %s" * len(lines),
+            label,
+            calls.repeated.total(),
+            *lines,
+        )
+    if pool.timeouts:
+        _log.warning(
+            "%s: environment calls that exceeded the time limit: %d; "
+            "threads left behind that are still in one: %d",
+            label,
+            pool.timeouts,
+            left_behind(),
         )

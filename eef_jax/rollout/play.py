@@ -151,12 +151,20 @@ def _play_and_keep(
     return failed
 
 
-def _options(rollout: RolloutSection, total: int) -> dict[str, Any]:
-    """Arguments of the loop, from the config's section `rollout`."""
+def calls(rollout: RolloutSection) -> dict[str, Any]:
+    """The loop's arguments for calls of the environment, from the config's section `rollout`."""
     return {
-        "concurrency": rollout.concurrency,
         "env_threads": rollout.env_threads,
         "env_timeout_s": rollout.env_timeout_s,
+        "env_attempts": rollout.env_attempts,
+        "max_observation": rollout.max_observation,
+    }
+
+
+def _options(rollout: RolloutSection, total: int) -> dict[str, Any]:
+    """Arguments of the loop, from the config's section `rollout`."""
+    return calls(rollout) | {
+        "concurrency": rollout.concurrency,
         "max_consecutive_invalid": rollout.max_consecutive_invalid,
         "max_failures": failures.allowed_failures(rollout.max_failures, total),
     }
