@@ -66,7 +66,7 @@ class EpisodePlayer:
         ended: _Ended | EnvFault | None = None
         try:
             self._cut_if_told()
-            await self._start()
+            self.prompt, self.observation = await self.simulation.start()
             await self._replay()
             while True:
                 await self._turn()
@@ -79,12 +79,6 @@ class EpisodePlayer:
         await self.simulation.close()
         return None if ended is None else await self._finish(ended.outcome, str(ended))
 
-    async def _start(self) -> None:
-        env, calls = self.context.env, self.context.calls
-        prompt = await calls.ask(env.prompt, self.episode.task, fault=results.fault_of_prompt)
-        self.prompt = tuple(prompt)
-        self.observation = await self.simulation.start()
-
     async def _replay(self) -> None:
         """Replay the parent's actions; every observation must equal the parent's."""
         if self.episode.parent is None:
@@ -92,7 +86,7 @@ class EpisodePlayer:
         parent = self.episode.parent.load()
         prefix = parent.steps[: self.episode.fork_step]
         actions = [step.action for step in prefix if step.action is not None]
-        replayed = iter(await self.simulation.do(actions) if actions else ())
+        replayed = iter(await self.simulation.replay(actions))
         same_tokenizer = parent.tokenizer == self.context.policy.tokenizer
         seen = [step.observation for step in parent.steps] + [parent.final_observation]
         for step in prefix:
@@ -100,7 +94,11 @@ class EpisodePlayer:
             # Recorded token ids are only valid under the tokenizer that produced them.
             if not same_tokenizer:
                 step = dataclasses.replace(step, tokens=(), logprobs=())
-            await self._record(step, None if step.action is None else next(replayed))
+            if step.action is None:
+                invalid = self.context.env.invalid
+                self._record(step, joined(await self.context.calls.text(invalid, step.message)))
+            else:
+                self._record(step, next(replayed))
         self._check_replay(parent, seen)
 
     def _check_replay(self, parent: Trajectory, seen: Sequence[str]) -> None:
@@ -126,9 +124,7 @@ class EpisodePlayer:
         if completion.finish == "quit":
             raise _Ended(Outcome.FAILED, completion.reason)
         message = joined(completion.text)
-        action = await self.context.calls.ask(
-            self.context.env.parse, message, fault=results.fault_of_action
-        )
+        action, result = await self.simulation.turn(message)
         self.context.bar.count_turn(completion)
         step = Step(
             observation=self.observation,
@@ -138,23 +134,20 @@ class EpisodePlayer:
             tokens=completion.tokens,
             logprobs=completion.logprobs,
         )
-        result = None if action is None else (await self.simulation.do([action]))[0]
-        await self._record(step, result)
+        self._record(step, result)
         self.invalid = self.invalid + 1 if action is None else 0
         if self.invalid >= self.context.max_consecutive_invalid:
             raise _Ended(Outcome.INVALID_ACTIONS)
 
-    async def _record(self, step: Step, result: StepResult | None) -> None:
-        """Record a step and its result; None: its message held no action.
+    def _record(self, step: Step, result: StepResult | str) -> None:
+        """Record a step and its result; of a message without an action, the observation after it.
 
         Raises:
             _Ended: the episode ends with it.
         """
-        if result is None:
+        if isinstance(result, str):
             self.steps.append(step)
-            self.observation = joined(
-                await self.context.calls.text(self.context.env.invalid, step.message)
-            )
+            self.observation = result
             return
         self.steps.append(dataclasses.replace(step, reward=result.reward, info=result.info))
         self.observation = result.observation

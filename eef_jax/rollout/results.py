@@ -72,23 +72,33 @@ def fault_of_text(observation: Any, *, max_observation: int) -> str:
     return ""
 
 
-def fault_of_game(game: Any) -> str:
-    """What is wrong with a new game; "" if nothing is."""
-    return "game returned None, expected a game" if game is None else ""
+def fault_of_opening(opening: tuple[Any, Any], *, max_observation: int) -> str:
+    """What is wrong with the beginning of a task; "" if nothing is.
+
+    Args:
+        opening: what should be messages, and the first observation.
+        max_observation: most characters of that.
+    """
+    prompt, first = opening
+    if not isinstance(prompt, Sequence) or not all(isinstance(m, Message) for m in prompt):
+        return f"prompt returned {_shown(prompt)}, expected messages"
+    return fault_of_text(first, max_observation=max_observation)
 
 
-def fault_of_prompt(messages: Any) -> str:
-    """What is wrong with the messages before the first observation; "" if nothing is."""
-    if not isinstance(messages, Sequence) or not all(isinstance(m, Message) for m in messages):
-        return f"prompt returned {_shown(messages)}, expected messages"
-    return ""
+def fault_of_turn(turn: tuple[Any, Any], reward: float, *, max_observation: int) -> str:
+    """What is wrong with a turn; "" if nothing is.
 
-
-def fault_of_action(action: Any) -> str:
-    """What is wrong with a parsed action; "" if nothing is."""
-    if action is None or isinstance(action, str):
-        return ""
-    return f"parse returned {_shown(action)}, expected text or None"
+    Args:
+        turn: the action and the result of its step, or None and an observation.
+        reward: the episode's reward before it (0-1).
+        max_observation: most characters of an observation.
+    """
+    action, result = turn
+    if action is None:
+        return fault_of_text(result, max_observation=max_observation)
+    if not isinstance(action, str):
+        return f"parse returned {_shown(action)}, expected text or None"
+    return fault_of_step(result, reward, max_observation=max_observation)
 
 
 def fault_of_truth(value: Any, name: str = "is_win") -> str:

@@ -16,7 +16,7 @@ from eef_jax.envs.base import Env, Game, StepResult
 from eef_jax.errors import DivergedError
 from eef_jax.rollout import results
 from eef_jax.rollout.threads import CallTimeoutError, ThreadPool
-from eef_jax.types import Outcome, Task
+from eef_jax.types import Message, Outcome, Task
 from eef_jax.untrusted import joined
 
 T = TypeVar("T")
@@ -117,33 +117,50 @@ class Simulation:
         self._env = env
         self._task = task
         self._game: Game | None = None
-        self._first: str | None = None  # the first observation
+        self._opening: tuple[tuple[Message, ...], str] | None = None
         self._actions: list[str] = []
         self._results: list[StepResult] = []
 
-    async def start(self) -> str:
+    async def start(self) -> tuple[tuple[Message, ...], str]:
         """Start the task.
 
         Returns:
-            The first observation.
+            The messages before the first observation, and that.
 
         Raises:
-            EnvFault: no attempt gave one.
+            EnvFault: no attempt gave them.
         """
         await self._calls.repeat(self._fresh)
-        assert self._first is not None
-        return self._first
+        assert self._opening is not None
+        return self._opening
 
-    async def do(self, actions: Sequence[str]) -> list[StepResult]:
-        """Do actions one after the other, up to the task's end; several are one call.
+    async def turn(self, message: str) -> tuple[str, StepResult] | tuple[None, str]:
+        """Do what a message says.
+
+        Returns:
+            Its action and what that led to; or None and an observation that says so.
 
         Raises:
-            EnvFault: no attempt gave results, or a fresh game shows something else than before.
+            EnvFault: no attempt gave a result, or a fresh game shows something else than before.
         """
-        found = await self._calls.repeat(functools.partial(self._do, actions))
-        self._actions += actions[: len(found)]
-        self._results += found
-        return found
+        action, result = await self._calls.repeat(functools.partial(self._turn, message))
+        if action is None:
+            return None, joined(result)
+        self._actions.append(action)
+        self._results.append(results.as_stored(result))
+        return action, self._results[-1]
+
+    async def replay(self, actions: Sequence[str]) -> list[StepResult]:
+        """Do the first actions of a task, up to its end, in one call.
+
+        Raises:
+            EnvFault: as `turn`.
+        """
+        if actions:
+            found = await self._calls.repeat(functools.partial(self._replay, actions, 0.0))
+            self._actions += actions[: len(found)]
+            self._results += found
+        return self._results
 
     async def close(self) -> None:
         """Close the game; what goes wrong in it is counted, and is no longer the episode's."""
@@ -155,32 +172,61 @@ class Simulation:
         except EnvFault as fault:
             self._calls.repeated[f"{fault.outcome}: a game could not be closed: {fault}"] += 1
 
-    async def _do(self, actions: Sequence[str]) -> list[StepResult]:
+    async def _turn(self, message: str) -> tuple[Any, Any]:
+        """Parsing and stepping are one call: what costs time is the change of threads."""
         if self._game is None:
             await self._fresh()
-        return await self._play(actions, sum(result.reward for result in self._results))
+        fault = functools.partial(
+            results.fault_of_turn,
+            reward=sum(result.reward for result in self._results),
+            max_observation=self._calls.max_observation,
+        )
+        return await self._on_game(functools.partial(_turn, self._env, message), fault)
 
-    async def _fresh(self) -> None:
-        """A new game in the episode's state."""
-        self._game = await self._calls.once(self._env.game, fault=results.fault_of_game)
-        reset = operator.methodcaller("reset", self._task)
-        first = joined(await self._on_game(reset, self._calls.fault_of_text))
-        self._first = first if self._first is None else self._first
-        again = await self._play(self._actions, 0.0) if self._actions else []
-        shown = [(self._first, 0.0), *((r.observation, r.reward) for r in self._results)]
-        now = [(first, 0.0), *((r.observation, r.reward) for r in again)]
-        if shown != now:
-            raise EnvFault(Outcome.DIVERGED, _difference(shown, now))
-
-    async def _play(self, actions: Sequence[str], reward: float) -> list[StepResult]:
+    async def _replay(self, actions: Sequence[str], reward: float) -> list[StepResult]:
+        if self._game is None:
+            await self._fresh()
         fault = functools.partial(
             results.fault_of_steps,
             actions=len(actions),
             reward=reward,
             max_observation=self._calls.max_observation,
         )
-        found = await self._on_game(functools.partial(_play, actions=actions), fault)
+        found = await self._on_game(lambda game: base.replay(game, actions), fault)
         return [results.as_stored(result) for result in found]
+
+    async def _fresh(self) -> None:
+        """A new game in the episode's state."""
+        made: list[Game] = []  # where a thread that is left behind may write
+
+        def begin() -> tuple[tuple[Message, ...], str]:
+            prompt = self._env.prompt(self._task)
+            made.append(self._env.game())
+            return prompt, made[0].reset(self._task)
+
+        fault = functools.partial(
+            results.fault_of_opening, max_observation=self._calls.max_observation
+        )
+        try:
+            prompt, first = await self._calls.once(begin, fault=fault)
+        except EnvFault as found:
+            if made and found.outcome is not Outcome.ENV_TIMEOUT:
+                self._game = made[0]
+                await self.close()
+            raise
+        self._game = made[0]
+        opening = tuple(prompt), joined(first)
+        self._opening = opening if self._opening is None else self._opening
+        await self._catch_up(opening[1])
+
+    async def _catch_up(self, first: str) -> None:
+        """Bring a new game to the episode's state; it must show what was seen before."""
+        assert self._opening is not None
+        again = await self._replay(self._actions, 0.0) if self._actions else []
+        shown = [(self._opening[1], 0.0), *((r.observation, r.reward) for r in self._results)]
+        now = [(first, 0.0), *((r.observation, r.reward) for r in again)]
+        if shown != now:
+            raise EnvFault(Outcome.DIVERGED, _difference(shown, now))
 
     async def _on_game(self, function: Callable[[Game], T], fault: Callable[[T], str]) -> T:
         """Call the game, which is dropped where that fails."""
@@ -198,8 +244,11 @@ class Simulation:
 _CLOSE = operator.methodcaller("close")
 
 
-def _play(game: Game, actions: Sequence[str]) -> list[StepResult]:
-    return [game.step(*actions)] if len(actions) == 1 else base.replay(game, actions)
+def _turn(env: Env, message: str, game: Game) -> tuple[Any, Any]:
+    action = env.parse(message)
+    if action is None:
+        return None, env.invalid(message)
+    return action, game.step(action) if isinstance(action, str) else None
 
 
 def _difference(shown: Sequence[tuple[str, float]], now: Sequence[tuple[str, float]]) -> str:
