@@ -18,7 +18,7 @@ from typing import Any
 from absl import flags
 from etils import epath
 
-from eef_jax import cli
+from eef_jax import cli, lineage
 from eef_jax import config as config_lib
 from eef_jax import scores as scores_lib
 from eef_jax.cluster import distributed
@@ -81,6 +81,8 @@ def evaluate(
             method=config_lib.make("method", config.method),
         )
         preflight.check(start)
+        if checkpoint is not None:
+            lineage.warn_of_stale(checkpoint, env=env)
         _log.info("%s\n", forecast.header(start, source=source))
         max_steps = config.rollout.max_steps or env.max_steps
         sampler = Sampler(Placement(config, hosts), config.engine)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from absl import flags
 from etils import epath
 
-from eef_jax import bases, cli
+from eef_jax import bases, cli, lineage
 from eef_jax.errors import ConfigError, DataError, check_one_of
 from eef_jax.storage import files
 from eef_jax.storage.workdir import find_checkpoint
@@ -77,6 +77,7 @@ def export(
         raise ConfigError(f"{target} exists: name a folder that does not (--out)")
     source = find_checkpoint(checkpoint)
     note = checkpoints.read_metadata(source)
+    lineage.warn_of_stale(source)
     if format == "peft" and note.lora is None:
         raise ConfigError(
             f"{source} tuned all parameters, so there is no adapter: use --format=merged"

@@ -26,6 +26,12 @@ _STAGES = flags.DEFINE_list(
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Delete what a run with another config left in the work folder."
 )
+_NEW_NUMERICS = flags.DEFINE_bool(
+    "new_numerics",
+    False,
+    "Choose meshes, sizes and kernels (fields of the kind numerics) anew; otherwise a run keeps "
+    "what its first start chose. The last bits of what is made from now on change.",
+)
 _CHECK = flags.DEFINE_bool(
     "check", False, "Make the checks of a start alone, say what the run would do, and exit."
 )
@@ -48,6 +54,7 @@ def main() -> None:
     common: dict[str, Any] = {
         "stages": stages,
         "overwrite": _OVERWRITE.value,
+        "new_numerics": _NEW_NUMERICS.value,
         "source": flags.FLAGS.config,
     }
     if _CHECK.value:

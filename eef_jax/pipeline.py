@@ -12,7 +12,7 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
@@ -22,13 +22,14 @@ from eef_jax import experts, preflight, report, starting
 from eef_jax import scores as scores_lib
 from eef_jax.cluster import stopping
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
-from eef_jax.config import Config
+from eef_jax.config import Config, numerics
 from eef_jax.config.sections import EvaluateSection
 from eef_jax.data import encode, tfrecord
 from eef_jax.data.stored import StoredExamples
 from eef_jax.envs.base import Env
-from eef_jax.methods.base import Attempts, Method
-from eef_jax.policies.base import Policy
+from eef_jax.lineage import Lineage
+from eef_jax.methods.base import Attempts
+from eef_jax.policies.base import Policy, SupportsBudget
 from eef_jax.preflight import forecast
 from eef_jax.rollout import keeping, play
 from eef_jax.storage import manifest
@@ -52,23 +53,16 @@ _log = logging.getLogger(__name__)
 class _Run:
     """What all stages of one run share."""
 
-    def __init__(
-        self,
-        config: Config,
-        work: Workdir,
-        env: Env,
-        method: Method,
-        *,
-        hosts: Hosts,
-    ):
-        self.config = config
+    def __init__(self, start: preflight.Start, work: Workdir, *, hosts: Hosts):
+        self.config = start.config
         self.work = work
-        self.env = env
-        self.method = method
+        self.env = start.env
+        self.method = start.method
         self.hosts = hosts
-        self.seed = config.seed
-        self.max_steps = config.rollout.max_steps or env.max_steps
-        self.provenance = starting.provenance_of(config)
+        self.seed = start.config.seed
+        self.max_steps = start.config.rollout.max_steps or start.env.max_steps
+        self.provenance = starting.provenance_of(start.config)
+        self._record = start.numerics
         self._verified: set[str] = set()
 
     # The learner is imported on first use: stages that need no accelerator load no JAX.
@@ -82,15 +76,40 @@ class _Run:
 
     @functools.cached_property
     def sampler(self) -> "Sampler":
-        """The rollout engine over the base."""
-        from eef_jax.learner.sampling import Sampler
+        """The rollout engine over the base; all processes use it first at the same place."""
+        from eef_jax.learner import sampling
 
-        return Sampler(self.placement, self.config.engine)
+        self.settle(sampling.choose(self.placement, self.config.engine))
+        return sampling.Sampler(self.placement, self.config.engine)
 
-    def origin(self, name: str) -> dict[str, Any]:
-        """What a stage is made from: its episodes are played again where that is another."""
-        inputs = {need: self.work.stage(need).content() for need in stages_lib.needs(name)}
-        return {"config": starting.hash_of(self.config), "env": self.env.dataset_id, **inputs}
+    def release_cache(self) -> None:
+        """Free the engine's cache, if there is one, so that training has the memory."""
+        if "sampler" in vars(self):
+            self.sampler.release()
+
+    def settle(self, found: Mapping[str, Any]) -> None:
+        """Fill open numerics with what they came to on the lead, which records them.
+
+        Args:
+            found: on this process, by field.
+        """
+        agreed = json.loads(self.hosts.broadcast(json.dumps(dict(found))))
+        self.config = numerics.fill(self.config, agreed)
+        if self.hosts.is_lead:
+            values = dict(sorted({**self._record.values, **numerics.chosen(self.config)}.items()))
+            self._record = dataclasses.replace(self._record, values=values)
+            numerics.write(self.work.root, self._record)
+
+    def numerics_of(self, name: str) -> list[Mapping[str, Any]]:
+        """The numerics that a stage was made with; [] for one that computes with no model."""
+        if stages_lib.kind_of(name) not in stages_lib.COMPUTED:
+            return []
+        return self._record.of_stage(name, numerics.chosen(self.config))
+
+    @functools.cached_property
+    def lineage(self) -> Lineage:
+        """What stages are made from."""
+        return Lineage(self.work, self.config, env=self.env, outside=True)
 
     def tuned(self, number: int) -> epath.Path:
         """Folder of a round's tune stage."""
@@ -141,6 +160,7 @@ def run(
     *,
     stages: Collection[str] = stages_lib.KINDS,
     overwrite: bool = False,
+    new_numerics: bool = False,
     hosts: Hosts = SINGLE_PROCESS,
     source: str = "",
 ) -> str:
@@ -152,6 +172,7 @@ def run(
         stages: kinds of stages to run, out of `storage.stages.KINDS`. The run ends before the first
             one that needs a stage which is neither finished nor among them.
         overwrite: delete what a run with another config left in `workdir`.
+        new_numerics: take other numerics than the run's first start has recorded.
         hosts: the processes of the run; all of them make the same call, on one work folder.
         source: where the config comes from, for the header.
 
@@ -167,17 +188,23 @@ def run(
         config, workdir, stages=stages, overwrite=overwrite, is_lead=hosts.is_lead
     )
     try:
+        start = starting.with_recorded(start, new_numerics=new_numerics, hosts=hosts)
         preflight.check(start)
-        with starting.open_run(hosts, workdir, config, stages, overwrite) as work:
+        with starting.open_run(hosts, start, config, stages) as work:
             if start.schedule.todo:
                 _log.info("%s\n", forecast.header(start, source=source))
             schedule = starting.agree(hosts, starting.schedule(work.root, start.method, stages))
-            this = _Run(config, work, start.env, start.method, hosts=hosts)
+            this = _Run(start, work, hosts=hosts)
+            this.settle({})
             if hosts.is_lead:
                 for name in schedule.done:
                     work.stage(name).clear_parts()
             for name in schedule.todo:
                 _MAKERS[stages_lib.kind_of(name)](this, stages_lib.round_of(name))
+                if hosts.is_lead and any(
+                    name in stages_lib.needs(other) for other in schedule.done
+                ):
+                    this.lineage.check(starting.schedule(work.root, start.method, ()).done)
             if "report" in stages and hosts.is_lead:
                 report.write(work)
             return report.table(work) + forecast.next_stages(schedule)
@@ -207,13 +234,21 @@ def _stage(
     begun = time.monotonic()
     if hosts.is_lead:
         this.verify(stages_lib.needs(name))
+        made_from = this.lineage.inputs(name)
         stage.start(keep=keep)
     hosts.barrier()  # no process writes into a folder that is still to be cleared
     counts = make(stage) if together or hosts.is_lead else {}
     hosts.barrier()
     if hosts.is_lead:
         counts["seconds"] = round(time.monotonic() - begun, 2)
-        stage.commit(counts, this.provenance)
+        content = counts.pop("content", "")
+        stage.commit(
+            counts,
+            this.provenance,
+            made_from=made_from,
+            numerics=this.numerics_of(name),
+            content=content,
+        )
         _log.info("%s: %s", name, json.dumps({k: v for k, v in counts.items() if k in _LOGGED}))
     hosts.barrier()  # no process reads what is not committed
 
@@ -229,27 +264,27 @@ def _expert(this: _Run, _: int) -> None:
             )
             return play.counts(index_trajectories(stage.folder))
         expert = config_lib.make("expert", section, env=this.env)
+        if isinstance(expert, SupportsBudget):
+            expert.charge(_spent(this, stage))
         try:
-            attempts, spent = _expert_plays(this, expert, stage, "train", into=stage.folder)
+            attempts = _expert_plays(this, expert, stage, "train", into=stage.folder)
             if experts.plays_held_out(section):
-                split = this.config.evaluate.split
-                held_out, more = _expert_plays(this, expert, stage, split)
+                held_out = _expert_plays(this, expert, stage, this.config.evaluate.split)
                 write_json(stage.folder / "scores.json", scores_lib.score_summary(held_out))
-                spent = {name: spent.get(name, 0) + count for name, count in more.items()}
         finally:
             asyncio.run(expert.close())
-        return play.counts(attempts) | {"spent": spent}
+        return play.counts(attempts) | {"spent": _spent(this, stage)}
 
     _played_stage(this, "expert", make)
 
 
 def _expert_plays(
     this: _Run, expert: Policy, stage: Stage, split: str, into: epath.Path | None = None
-) -> tuple[list[StoredAttempt], dict[str, float]]:
-    """The expert's episodes on a split, played by the lead alone, and what they cost."""
+) -> list[StoredAttempt]:
+    """The expert's episodes on a split, played by the lead alone."""
     tasks = this.env.tasks(split)
     episodes = play.from_start(tasks, this.max_steps, prefix=f"expert/{expert.name}")
-    return _play(
+    attempts, _ = _play(
         this,
         expert,
         episodes,
@@ -260,6 +295,16 @@ def _expert_plays(
         source="expert",
         paid=experts.is_paid(this.config.expert),
     )
+    return attempts
+
+
+def _spent(this: _Run, stage: Stage) -> dict[str, float]:
+    """What all starts of the expert stage have spent so far."""
+    sums: dict[str, float] = {}
+    for split in sorted({"train", this.config.evaluate.split}):
+        for name, count in keeping.spent(stage.parts / split).items():
+            sums[name] = round(sums.get(name, 0) + count, 6)
+    return sums
 
 
 def _played_stage(
@@ -267,7 +312,7 @@ def _played_stage(
 ) -> None:
     """Run a stage that plays episodes: those that an interrupted run has played are kept."""
     if this.hosts.is_lead:
-        keeping.claim(this.work.stage(name).parts, this.origin(name))
+        keeping.claim(this.work.stage(name).parts, this.lineage.inputs(name))
     _stage(this, name, make, together=together, keep=(manifest.PARTS,))
 
 
@@ -314,7 +359,8 @@ def _tune(this: _Run, number: int) -> None:
     name = f"round_{number}/tune"
 
     def make(stage: Stage) -> dict[str, Any]:
-        this.sampler.release()
+        this.release_cache()
+        this.settle(tuning.choose(this.placement, this.config.train))
         return tuning.tune(
             this.placement,
             StoredExamples(this.work.stage(f"round_{number}/select").folder / "dataset"),

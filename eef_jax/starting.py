@@ -6,6 +6,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from etils import epath
 from eef_jax import bases, preflight
 from eef_jax import config as config_lib
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
-from eef_jax.config import Config
+from eef_jax.config import Config, numerics
 from eef_jax.errors import ConfigError
 from eef_jax.methods.base import Method
 from eef_jax.preflight import forecast
@@ -31,6 +32,7 @@ def check(
     *,
     stages: Collection[str] = stages_lib.KINDS,
     overwrite: bool = False,
+    new_numerics: bool = False,
     source: str = "",
     devices: int = 0,
     processes: int = 1,
@@ -42,6 +44,7 @@ def check(
         workdir: folder of the run.
         stages: kinds of stages that would run, out of `storage.stages.KINDS`.
         overwrite: whether what another config left in `workdir` would be deleted.
+        new_numerics: whether other numerics than the recorded ones would be taken.
         source: where the config comes from, for the text.
         devices: number of devices of the planned run; 0: those that are here.
         processes: number of processes of the planned run.
@@ -53,6 +56,7 @@ def check(
     start = plan(config, workdir, stages=stages, overwrite=overwrite)
     start = dataclasses.replace(start, devices=devices, processes=processes)
     try:
+        start = with_recorded(start, new_numerics=new_numerics)
         preflight.check(start)
         parts = [forecast.header(start, source=source), forecast.forecast(start)]
         return "\n\n".join(filter(None, parts))
@@ -80,6 +84,41 @@ def plan(
         overwrite=overwrite,
         is_lead=is_lead,
     )
+
+
+def with_recorded(
+    start: preflight.Start, *, new_numerics: bool, hosts: Hosts = SINGLE_PROCESS
+) -> preflight.Start:
+    """The start with the numerics that its work folder has recorded, where the config's are open.
+
+    Args:
+        start: a start with the numerics that were asked for.
+        new_numerics: take other ones than the recorded.
+        hosts: the processes of the run, which all take what the lead reads.
+
+    Raises:
+        ConfigError: others were asked for, without `new_numerics`.
+        DataError: the record is damaged, or missing in a folder with finished stages.
+    """
+    record = numerics.NOTHING
+    if hosts.is_lead and not start.overwrite:
+        record = _read_record(start, new_numerics=new_numerics)
+    record = numerics.Record(**json.loads(hosts.broadcast(json.dumps(dataclasses.asdict(record)))))
+    assert start.root is not None, "a run has a work folder"
+    numerics.check(start.config, record.values, start.root)
+    return dataclasses.replace(
+        start, config=numerics.fill(start.config, record.values), numerics=record
+    )
+
+
+def _read_record(start: preflight.Start, *, new_numerics: bool) -> numerics.Record:
+    assert start.root is not None, "a run has a work folder"
+    record = numerics.read(start.root)
+    if new_numerics:
+        return (record or numerics.NOTHING).renewed(start.schedule.first_unfinished)
+    if record is None and start.schedule.done:
+        raise numerics.missing(start.root)
+    return record or numerics.NOTHING
 
 
 def pinned(config: Config, earlier: str = "", *, hosts: Hosts = SINGLE_PROCESS) -> Config:
@@ -146,31 +185,40 @@ def agree(hosts: Hosts, schedule: Schedule) -> Schedule:
 
 @contextlib.contextmanager
 def open_run(
-    hosts: Hosts, workdir: str, config: Config, stages: Collection[str], overwrite: bool
+    hosts: Hosts, start: preflight.Start, asked: Config, stages: Collection[str]
 ) -> Iterator[Workdir]:
     """The work folder: locked by the lead, used by all processes.
+
+    Args:
+        hosts: the processes of the run.
+        start: of this process.
+        asked: its config, with open numerics as they were asked for.
+        stages: kinds of stages to run.
 
     Raises:
         ConfigError: it is in use or holds another run, or the processes were started differently.
     """
-    mine = json.dumps([hash_of(config), sorted(stages), overwrite])
+    assert start.root is not None, "a run has a work folder"
+    workdir, hashed = os.fspath(start.root), config_hash(numerics.chosen(start.config))
+    mine = json.dumps([hash_of(asked), hashed, sorted(stages), start.overwrite])
     if (leads := hosts.broadcast(mine)) != mine:
         raise ConfigError(
-            f"process {hosts.process_index} was started with {mine} (config hash, stages, "
-            f"overwrite), process 0 with {leads}: start all processes with the same command"
+            f"process {hosts.process_index} was started with {mine} (hashes of config and "
+            f"numerics, stages, overwrite), process 0 with {leads}: start all processes with the "
+            "same command"
         )
     if hosts.is_lead:
         with open_workdir(
             workdir,
-            config_lib.plain(config),
-            may_differ=config_lib.of_kind(config, "free"),
-            overwrite=overwrite,
+            config_lib.plain(asked),
+            may_differ=config_lib.may_differ(asked),
+            overwrite=start.overwrite,
         ) as work:
             hosts.broadcast(work.holder())
             yield work
             hosts.barrier()
         return
-    work = Workdir(root=epath.Path(workdir), config=json_values(config_lib.plain(config)))
+    work = Workdir(root=epath.Path(workdir), config=json_values(config_lib.plain(asked)))
     holder = hosts.broadcast("")  # waits until the lead holds it
     if work.holder() != holder:
         raise ConfigError(

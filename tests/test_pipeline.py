@@ -1,5 +1,6 @@
 """The whole story on a small random model: what it writes, skips, refuses and counts."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from etils import epath
 
 from eef_jax import config as config_lib
 from eef_jax import export, pipeline, starting
+from eef_jax.config import numerics
 from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import ConfigError, DataError, RolloutError
 from eef_jax.policies.scripted import ScriptedPolicy
@@ -120,6 +122,41 @@ def test_a_stage_that_infrastructure_ended_is_not_kept(config, tmp_path, monkeyp
     assert not (tmp_path / "run/expert/manifest.json").exists()
 
 
+class Server(ScriptedPolicy):
+    """A paid expert that stops when all starts together have spent a budget."""
+
+    def __init__(self, budget):
+        super().__init__(lambda request: "search[shirt]", name="server")
+        self.budget, self.earlier, self.asked = budget, 0, 0
+
+    def charge(self, spent):
+        self.earlier += spent.get("asked", 0)
+
+    async def act(self, request):
+        if self.earlier + self.asked >= self.budget:
+            raise ConnectionError("the budget is spent")
+        self.asked += 1
+        return await super().act(request)
+
+    def spent(self):
+        return {"asked": self.asked}
+
+
+def test_the_budget_counts_what_all_starts_have_spent(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("eef_jax.experts.webshop.PAID", True, raising=False)
+    monkeypatch.setattr("eef_jax.preflight.expert.check_plays", lambda start: None)
+    asked = []
+    for budget in (5, 9, 100):
+        server = Server(budget)
+        monkeypatch.setattr("eef_jax.experts.webshop.make", lambda *_, server=server, **__: server)
+        with contextlib.nullcontext() if budget == 100 else pytest.raises(RolloutError):
+            pipeline.run(config, str(tmp_path / "run"), stages=("expert",))
+        asked.append(server.asked)
+    counts = read_workdir(tmp_path / "run").stage("expert").manifest()["counts"]
+    assert asked[:2] == [5, 4] and counts["spent"] == {"asked": sum(asked)}
+    assert counts["turns"] == sum(asked)  # no answer was paid for twice
+
+
 def test_a_changed_file_is_found_before_a_stage_reads_it(finished, config, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(finished[0], copy)
@@ -139,6 +176,52 @@ def test_a_lost_stage_is_made_again_and_comes_out_the_same(finished, config, tmp
     pipeline.run(config, str(copy))
     name = "round_1/evaluate/scores.json"
     assert (copy / name).read_bytes() == (workdir / name).read_bytes()
+
+
+def test_an_earlier_stage_made_again_with_equal_content_keeps_the_later_ones(
+    finished, config, tmp_path, monkeypatch
+):
+    copy = shutil.copytree(finished[0], tmp_path / "run")
+    shutil.move(copy / "expert", tmp_path / "away")
+    before = {p: p.read_bytes() for p in copy.glob("round_*/*/manifest.json")}
+    pipeline.run(config, str(copy))
+    assert before == {p: p.read_bytes() for p in copy.glob("round_*/*/manifest.json")}
+    shutil.move(copy / "expert", tmp_path / "away_again")
+    otherwise = ScriptedPolicy(lambda request: "search[shirt]", name="other")
+    monkeypatch.setattr("eef_jax.experts.webshop.make", lambda *_, **__: otherwise)
+    for _ in range(2):  # in the start that plays the expert again, and in later ones
+        with pytest.raises(DataError, match=r"round_0/select: expert\n"):
+            pipeline.run(config, str(copy))
+    assert before == {p: p.read_bytes() for p in copy.glob("round_*/*/manifest.json")}
+
+
+def test_numerics_are_recorded_and_others_taken_with_the_flag_alone(finished, config, tmp_path):
+    copy = shutil.copytree(finished[0], tmp_path / "run")
+    recorded = numerics.read(epath.Path(copy)).values
+    assert recorded["engine.num_pages"] > 0 and recorded["engine.attention"]
+    assert recorded["train.micro_batch"] == 1 and recorded["model.attention"] == "xla"
+    made = read_workdir(copy).stage("round_1/tune").manifest()
+    assert made["numerics"] == [recorded]
+    shutil.move(copy / "round_1/evaluate", tmp_path / "away")
+    other = changed(config, ("engine.max_num_seqs", "4"), ("mesh.data", "4"), ("mesh.fsdp", "2"))
+    with pytest.raises(ConfigError, match="max_num_seqs: 8 recorded, 4 asked"):
+        pipeline.run(other, str(copy))
+    pipeline.run(other, str(copy), new_numerics=True)
+    record = numerics.read(epath.Path(copy))
+    assert record.earlier == ({"stage": "round_1/evaluate", "values": recorded},)
+    now = read_workdir(copy).stage("round_1/evaluate").manifest()["numerics"]
+    assert now[0] == recorded and now[1]["engine.max_num_seqs"] == 4 and now[1]["mesh.fsdp"] == 2
+    pipeline.run(other, str(copy))  # what is recorded now
+    (copy / numerics.FILE).unlink()
+    with pytest.raises(DataError, match=r"numerics\.json is missing.*--new_numerics"):
+        pipeline.run(other, str(copy))
+
+
+def test_sizes_that_do_not_fit_the_devices_name_the_record(finished, config, tmp_path):
+    copy = shutil.copytree(finished[0], tmp_path / "run")
+    shutil.move(copy / "round_1/evaluate", tmp_path / "away")
+    with pytest.raises(ConfigError, match=r"mesh .* 4 devices[\s\S]*begun with these sizes.*--new"):
+        starting.check(config, str(copy), devices=4)
 
 
 def test_a_stage_that_is_left_out_must_be_there(config, tmp_path):

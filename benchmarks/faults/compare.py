@@ -52,7 +52,8 @@ def _contents(root: pathlib.Path) -> Iterator[tuple[str, object]]:
 
 def _manifest(manifest: dict[str, dict[str, object]]) -> object:
     counts = {k: v for k, v in manifest["counts"].items() if k not in _WORK or k == "steps"}
-    return counts, manifest["provenance"], manifest["stage"]
+    facts = ("provenance", "stage", "made_from", "numerics", "content")
+    return counts, [manifest.get(name) for name in facts]
 
 
 def untimed(report: str) -> str:

@@ -25,7 +25,7 @@ from etils import epath
 
 from eef_jax import cli, pipeline, report, starting
 from eef_jax import config as config_lib
-from eef_jax.config import Config
+from eef_jax.config import Config, numerics
 from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import EefError
 from eef_jax.learner.placement import Placement
@@ -43,6 +43,7 @@ KINDS: Mapping[str, str] = {
     f"*/{CHECKPOINT}/*/d/*": "arrays of checkpoints",
     f"*/{CHECKPOINT}/*": "metadata of checkpoints",
     "config.json": "config.json",
+    numerics.FILE: "numerics",
     "*/manifest.json": "manifests",
     "*.tfrecord-*": "TFRecords",
     "*/dataset/*": "index and metadata of TFRecords",
@@ -100,6 +101,8 @@ class Subject:
             self.placement.restore(epath.Path(stage), self.placement.trained)
         elif kind == "TFRecords":
             list(StoredExamples(path.parent))
+        elif kind == "numerics":
+            numerics.read(epath.Path(path.parent))
         else:
             report.write(read_workdir(self.finished))
         return False

@@ -18,7 +18,7 @@ from absl import flags
 from etils import epath
 
 from benchmarks.methods import comparison
-from eef_jax import cli
+from eef_jax import cli, lineage
 from eef_jax import config as config_lib
 from eef_jax.config import Config
 from eef_jax.errors import ConfigError, DataError, did_you_mean
@@ -60,12 +60,20 @@ def configure(base: Mapping[str, Any], method: str, seed: int, split: str) -> Co
     return config_lib.read({**base, "seed": seed, "method": section, "evaluate": evaluate})
 
 
-def share(source: Stage, target: Stage) -> None:
-    """Copy a finished stage, its manifest last; does nothing where the target is finished."""
+def share(source: Stage, target: Stage, config: Config) -> None:
+    """Copy a finished stage, its manifest last; does nothing where the target is finished.
+
+    Args:
+        source: a stage of `CLONE`, which all methods here make the same.
+        target: the same stage of another run.
+        config: of the other run, which differs in the section `method` alone.
+    """
     if not source.done() or target.done():
         return
     _copy(source.folder, target.start())
-    sealed.write(target.folder / manifest.NAME, source.manifest())
+    said = source.manifest()
+    made_from = {**said["made_from"], **lineage.sections(config, target.name)}
+    sealed.write(target.folder / manifest.NAME, {**said, "made_from": made_from})
 
 
 def run_seed(
@@ -92,7 +100,7 @@ def run_seed(
         with open_workdir(folder / method, config_lib.plain(config)) as work:
             for other in configs:
                 for name in CLONE if is_run_of(folder / other, configs[other]) else ():
-                    share(Stage(name=name, folder=folder / other / name), work.stage(name))
+                    share(Stage(name=name, folder=folder / other / name), work.stage(name), config)
         _log.info("%s, seed %s", method, config.seed)
         pool.submit(pipeline.run, config, str(folder / method)).result()
         comparison.write(path, comparison.collect(read_workdir(folder / method), method))

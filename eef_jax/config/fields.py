@@ -20,7 +20,8 @@ from typing import Any, Literal
 from eef_jax.errors import ConfigError, did_you_mean
 
 # results: the run's outcome depends on it (hashed). numerics: it changes the last bits of float
-# sums alone. free: it changes neither, and may differ each time a run is started.
+# sums alone; a run keeps what its first start has chosen (`numerics`). free: it changes neither,
+# and may differ each time a run is started.
 Kind = Literal["results", "numerics", "free"]
 
 
@@ -37,6 +38,7 @@ class Spec:
         above: a bound that the value must exceed.
         below: a bound that the value must stay under.
         also: a special value outside the range (-1 for "the rest").
+        open: values of a numerics field that leave the choice to the devices and their memory.
         path: whether it names a file or folder, local or on gs://; `~` is the home folder.
     """
 
@@ -48,6 +50,7 @@ class Spec:
     above: float | None = None
     below: float | None = None
     also: Any = None
+    open: tuple[Any, ...] = ()
     path: bool = False
 
     def range(self) -> str:

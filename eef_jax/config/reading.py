@@ -132,6 +132,11 @@ def of_kind(config: Config, kind: fields.Kind) -> dict[str, Any]:
     return {path: plain(value) for path, one, value in walk(config) if one.spec.kind == kind}
 
 
+def may_differ(config: Config) -> set[str]:
+    """The fields that a work folder's config.json need not have in common with this config."""
+    return {path for path, one, _ in walk(config) if one.spec.kind != "results"}
+
+
 def walk(config: Config) -> Iterator[tuple[str, fields.Field, Any]]:
     """Path, declaration and value of every field, sections in order."""
     for one in fields.fields(Config):

@@ -116,7 +116,10 @@ class ModelSection:
     dtype: Dtype = field("float32", "type that layers compute in")
     param_dtype: Dtype = field("float32", "type that frozen parameters are stored in")
     attention: Literal["auto", "xla", "splash", "cudnn"] = field(
-        "auto", "attention of training; auto: what the devices have", kind="numerics"
+        "auto",
+        "attention of training; auto: what the devices have",
+        kind="numerics",
+        open=("auto",),
     )
     scan_layers: bool = field(
         False, "stack layers, so that training compiles one of them", kind="numerics"
@@ -146,14 +149,18 @@ class ModelSection:
             )
 
 
+def _axis(help: str) -> Any:
+    return field(1, help, at_least=1, also=-1, kind="numerics", open=(-1,))
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class MeshSection:
     """Sizes of a device mesh's axes; one of them may be -1: the remaining devices."""
 
-    data: int = field(1, "copies of the model", at_least=1, also=-1, kind="numerics")
-    fsdp: int = field(1, "parts of the weights' width", at_least=1, also=-1, kind="numerics")
-    tensor: int = field(1, "parts of heads and feed-forward", at_least=1, also=-1, kind="numerics")
-    context: int = field(1, "parts of a row's tokens", at_least=1, also=-1, kind="numerics")
+    data: int = _axis("copies of the model")
+    fsdp: int = _axis("parts of the weights' width")
+    tensor: int = _axis("parts of heads and feed-forward")
+    context: int = _axis("parts of a row's tokens")
 
     def problems(self) -> Iterator[str]:
         """More than one axis that takes the rest."""
@@ -179,6 +186,7 @@ class EngineConfig:
         "rows of a decode dispatch: messages generated at once; 0: what memory holds",
         at_least=0,
         kind="numerics",
+        open=(0,),
     )
     max_context: int = field(1024, "longest conversation", unit="tokens", at_least=1)
     # On CPU a decode's scores of a page are a product [3, 64] x [64, 64], which reads the cache at
@@ -187,7 +195,7 @@ class EngineConfig:
         64, "positions in a page; 128 on accelerators", unit="tokens", at_least=1, kind="numerics"
     )
     num_pages: int = field(
-        0, "pages of the cache; 0: what memory holds", at_least=0, kind="numerics"
+        0, "pages of the cache; 0: what memory holds", at_least=0, kind="numerics", open=(0,)
     )
     # Four whole chunks: 19.2 s for 48 episodes of SmolLM2 on a Zen 5, with three 20.8.
     prefill_tokens: int = field(
@@ -207,7 +215,7 @@ class EngineConfig:
         2, "tokens that a decode dispatch may generate a row", at_least=1, kind="numerics"
     )
     attention: PagedName = field(
-        "", "attention over pages; empty: what suits the device", kind="numerics"
+        "", "attention over pages; empty: what suits the device", kind="numerics", open=("",)
     )
 
     def __post_init__(self) -> None:
@@ -338,6 +346,7 @@ class TrainSection:
         "rows that a device computes at a time; 0: all of its rows; auto: what memory holds",
         at_least=0,
         kind="numerics",
+        open=(0, "auto"),
     )
     remat: Literal["none", "dots", "block", "offload"] = field(
         "none", "rematerialization: what the backward pass computes again", kind="numerics"

@@ -16,6 +16,7 @@ MAX_PREFILL_BUCKETS = 8
 MEMORY_FRACTION = 0.8  # of a device's free memory, for the page pool
 MAX_NUM_SEQS = {"cpu": 64, "": 256}  # rows that `max_num_seqs=0` stops at; "": other platforms
 POOL_FRACTION = 0.8  # of the pages that all rows can fill, where a decode reads the whole pool
+OPEN_SIZES = ("max_num_seqs", "num_pages", "attention")  # what `resolve_config` fills in
 MEMINFO = Path("/proc/meminfo")
 
 

@@ -71,7 +71,7 @@ class Config:
     )
     budget: float = field(
         0.0,
-        "no request is sent after this is spent; 0: no limit",
+        "no request is sent after all starts of the stage together have spent this; 0: no limit",
         unit="dollars",
         at_least=0,
         kind="free",

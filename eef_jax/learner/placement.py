@@ -18,6 +18,7 @@ from eef_jax import bases, sharding
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.config.sections import Config, LoraConfig, ModelSection
 from eef_jax.errors import ConfigError
+from eef_jax.kernels import resolve_attention
 from eef_jax.models import build, memory, stacking
 from eef_jax.models.config import ModelConfig, ModelOptions
 from eef_jax.models.huggingface import folder as hf
@@ -97,6 +98,21 @@ class Placement:
         return sharding.make_mesh(
             dataclasses.asdict(self._config.rollout_mesh), jax.local_devices()
         )
+
+    def mesh_sizes(self) -> dict[str, int]:
+        """Sizes of both meshes' axes by their config fields."""
+        meshes = {"mesh": self.mesh, "rollout_mesh": self.rollout_mesh}
+        return {
+            f"{name}.{axis}": size
+            for name, mesh in meshes.items()
+            for axis, size in mesh.shape.items()
+        }
+
+    @property
+    def attention(self) -> str:
+        """The attention of training on its devices."""
+        section = self._section
+        return resolve_attention(section.attention, self.mesh, section.dtype, self.shape)
 
     @property
     def shared(self) -> bool:

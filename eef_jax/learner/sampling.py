@@ -5,16 +5,31 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from etils import epath
 
 from eef_jax.config.sections import EngineConfig, SamplingSection
+from eef_jax.engine.config import OPEN_SIZES, resolve_config
 from eef_jax.engine.engine import Engine
 from eef_jax.engine.sampling import SamplingParams
 from eef_jax.learner.placement import Placement
 from eef_jax.policies.local import LocalPolicy
 
 _log = logging.getLogger(__name__)
+
+
+def choose(placement: Placement, engine: EngineConfig) -> dict[str, Any]:
+    """What open numerics of rollouts come to on these devices: value by field.
+
+    Args:
+        placement: the base, which is loaded: the cache takes of the memory that is free then.
+        engine: the config's section `engine`.
+    """
+    model, device = placement.played, placement.rollout_mesh.devices.flat[0]
+    sizes = resolve_config(engine, model.config, dtype=str(model.decoder.dtype), device=device)
+    found = {f"engine.{name}": getattr(sizes, name) for name in OPEN_SIZES}
+    return {**placement.mesh_sizes(), **found}
 
 
 class Sampler:

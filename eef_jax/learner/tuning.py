@@ -18,12 +18,12 @@ from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import DataError
 from eef_jax.learner.placement import Placement
 from eef_jax.models import stacking
-from eef_jax.models.model import Model
+from eef_jax.models.model import content_hash
 from eef_jax.storage import metrics
 from eef_jax.storage.workdir import CHECKPOINT
 from eef_jax.train import checkpoint, loop
 from eef_jax.train.saves import Saves
-from eef_jax.train.step import check_batch_size
+from eef_jax.train.step import check_batch_size, data_parallel_size
 from eef_jax.types import Example
 
 METRICS = "metrics.jsonl"
@@ -62,7 +62,8 @@ def tune(
         hosts: the processes of the run.
 
     Returns:
-        JSON facts about the training: examples, steps, tokens, loss, seconds.
+        JSON facts about the training: examples, steps, tokens, loss, seconds, and as `content` a
+        hash of the parameters.
     """
     model, mesh, key = placement.trained, placement.mesh, 1000 * seed + number
     optimizer = train.optimizer.resolved(adapter=placement.lora is not None)
@@ -101,14 +102,22 @@ def tune(
             mesh=mesh,
             optimizer=optimizer,
             epochs=train.epochs,
-            accumulation_steps=_accumulation_steps(placement, model, batches, train),
+            accumulation_steps=_accumulation_steps(
+                placement, train, max_loss_positions=batches.max_loss_positions
+            ),
             seed=key,
             progress=hosts.is_lead and sys.stderr.isatty(),
             label=f"tune round {number}",
             log=log.log,
             saves=saves,
         )
-        facts = {"examples": len(examples), "learning_rate": optimizer.learning_rate, **facts}
+        facts = {
+            "examples": len(examples),
+            "learning_rate": optimizer.learning_rate,
+            # Orbax names its files at random, so equal values are known by their own hash.
+            "content": content_hash(trainable),
+            **facts,
+        }
         said = dataclasses.replace(
             metadata, step=facts["steps"], facts={**metadata.facts, _COUNTS: facts}
         )
@@ -116,6 +125,25 @@ def tune(
         checkpoint.save(folder / CHECKPOINT, stacking.unstack_state(trainable), said)
         saves.remove()
     return facts
+
+
+def choose(placement: Placement, train: TrainSection) -> dict[str, Any]:
+    """What open numerics of training come to on these devices: value by field.
+
+    A later round may have more to learn in a row, so all of its tokens are taken to be learned.
+
+    Args:
+        placement: the base.
+        train: the config's section `train`.
+    """
+    mesh = placement.mesh
+    steps = _accumulation_steps(placement, train, max_loss_positions=train.seq_len)
+    rows = train.batch_size // data_parallel_size(mesh) // steps
+    return {
+        **placement.mesh_sizes(),
+        "model.attention": placement.attention,
+        "train.micro_batch": rows,
+    }
 
 
 def _stored(folder: epath.Path, metadata: checkpoint.Metadata, hosts: Hosts) -> dict[str, Any]:
@@ -132,15 +160,15 @@ def _stored(folder: epath.Path, metadata: checkpoint.Metadata, hosts: Hosts) -> 
 
 
 def _accumulation_steps(
-    placement: Placement, model: Model, batches: Batches, train: TrainSection
+    placement: Placement, train: TrainSection, *, max_loss_positions: int
 ) -> int:
     return micro_batch.accumulation_steps(
         train.micro_batch,
-        model,
+        placement.trained,
         mesh=placement.mesh,
-        batch_size=batches.batch_size,
-        seq_len=batches.seq_len,
-        max_loss_positions=batches.max_loss_positions,
+        batch_size=train.batch_size,
+        seq_len=train.seq_len,
+        max_loss_positions=max_loss_positions,
         optimizer=train.optimizer,
         # The rollouts' copy of the base stays on the devices while training runs.
         reserved=placement.second_copy_bytes(),

@@ -3,7 +3,8 @@
 Batching is the policy's responsibility.
 """
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 from eef_jax.types import ChatRequest, Completion
 
@@ -43,4 +44,13 @@ class Policy(Protocol):
 
     async def close(self) -> None:
         """Release all resources; closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class SupportsBudget(Protocol):
+    """A policy that asks for no more once a budget is spent."""
+
+    def charge(self, spent: Mapping[str, float]) -> None:
+        """Count what earlier starts of the stage have spent, in the terms of `Policy.spent`."""
         ...

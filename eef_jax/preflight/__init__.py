@@ -42,10 +42,13 @@ def check(start: Start) -> None:
 def checks(start: Start) -> Iterator[Check]:
     """The checks that the stages to run need, cheap ones first."""
     kinds = start.schedule.kinds()
+    if start.root is not None:
+        yield workdir.check_config
+        if start.schedule.done and start.is_lead:
+            yield workdir.check_lineage
     if not kinds:
         return
     if start.root is not None:
-        yield workdir.check_config
         yield workdir.check_writable
     if kinds != {"tune"}:
         yield episodes.check_splits

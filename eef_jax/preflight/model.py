@@ -1,8 +1,10 @@
 """Whether model, tokenizer, sequences and devices fit together, by shapes and headers alone."""
 
+import contextlib
 import dataclasses
 import math
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ from etils import epath
 
 from eef_jax import sharding
 from eef_jax.analysis import flops, micro_batch, programs
+from eef_jax.config.numerics import FLAG
 from eef_jax.config.sections import EngineConfig, MeshSection
 from eef_jax.engine import config as engine_lib
 from eef_jax.errors import ConfigError
@@ -206,13 +209,13 @@ def check_lengths(start: Start) -> None:
 
 def training_mesh(start: Start) -> Any:
     """The mesh of training on the devices of the run, planned or here."""
-    return _mesh(start.config.mesh, start.devices or jax.device_count())
+    return _mesh(start, start.config.mesh, start.devices or jax.device_count())
 
 
 def rollout_mesh(start: Start) -> Any:
     """The mesh of rollouts on the devices of one process."""
     planned = start.devices // start.processes
-    return _mesh(start.config.rollout_mesh, planned or jax.local_device_count())
+    return _mesh(start, start.config.rollout_mesh, planned or jax.local_device_count())
 
 
 def abstract(start: Start) -> Model:
@@ -244,7 +247,8 @@ def resolved_engine(start: Start) -> EngineConfig:
     config, shape = start.config.engine, start.placement.shape
     if not start.devices:
         dtype, here = start.config.model.dtype, jax.local_devices()[0]
-        return engine_lib.resolve_config(config, shape, dtype=dtype, device=here)
+        with _recorded(start):
+            return engine_lib.resolve_config(config, shape, dtype=dtype, device=here)
     rows = config.max_num_seqs or engine_lib.MAX_NUM_SEQS[""]
     return dataclasses.replace(
         config,
@@ -289,8 +293,23 @@ def free_disk_bytes(root: epath.Path | None) -> int | None:
     return shutil.disk_usage(there).free
 
 
-def _mesh(section: MeshSection, count: int) -> Any:
-    return sharding.plan_mesh(dataclasses.asdict(section), count)
+def _mesh(start: Start, section: MeshSection, count: int) -> Any:
+    with _recorded(start):
+        return sharding.plan_mesh(dataclasses.asdict(section), count)
+
+
+@contextlib.contextmanager
+def _recorded(start: Start) -> Iterator[None]:
+    """Where sizes do not fit these devices, say that the run has recorded them."""
+    try:
+        yield
+    except ConfigError as error:
+        if not start.numerics.values:
+            raise
+        raise ConfigError(
+            f"{error}; the run was begun with these sizes, which each start takes again: go on "
+            f"with devices like those, or add {FLAG} to choose anew"
+        ) from error
 
 
 def _sharded_bytes(tree: object) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from etils import epath
 
 from eef_jax.config import Config
+from eef_jax.config.numerics import NOTHING, Record
 from eef_jax.envs.base import Env
 from eef_jax.experts import plays_held_out
 from eef_jax.methods.base import Method
@@ -36,6 +37,7 @@ class Start:
         is_lead: whether this process plays the expert.
         devices: number of devices of the planned run; 0: those that are here.
         processes: number of processes of the planned run.
+        numerics: what the work folder has recorded, which `config` has where it was open.
     """
 
     config: Config
@@ -47,6 +49,7 @@ class Start:
     is_lead: bool = True
     devices: int = 0
     processes: int = 1
+    numerics: Record = NOTHING
 
     @property
     def expert_plays(self) -> bool:

@@ -6,9 +6,10 @@ from etils import epath
 
 from eef_jax import config as config_lib
 from eef_jax.errors import ConfigError
+from eef_jax.lineage import Lineage
 from eef_jax.preflight.start import Start
 from eef_jax.storage import files
-from eef_jax.storage.workdir import check_workdir
+from eef_jax.storage.workdir import Workdir, check_workdir
 
 _CONTENT = "written by eef_jax to find out whether it can; it may be deleted\n"
 
@@ -23,9 +24,22 @@ def check_config(start: Start) -> None:
     check_workdir(
         start.root,
         config_lib.plain(start.config),
-        may_differ=config_lib.of_kind(start.config, "free"),
+        may_differ=config_lib.may_differ(start.config),
         overwrite=start.overwrite,
     )
+
+
+def check_lineage(start: Start) -> None:
+    """Check that finished stages were made from what is there now.
+
+    Raises:
+        ConfigError: as `check_config`.
+        DataError: some were not, or a manifest is damaged.
+    """
+    check_config(start)  # of another run's folder that says enough
+    assert start.root is not None, "nothing was finished without a work folder"
+    work = Workdir(root=start.root, config={})
+    Lineage(work, start.config, env=start.env, outside=True).check(start.schedule.done)
 
 
 def check_writable(start: Start) -> None:

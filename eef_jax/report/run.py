@@ -12,6 +12,7 @@ from typing import Any
 from eef_jax import config as config_lib
 from eef_jax import scores as scores_lib
 from eef_jax.config import Config
+from eef_jax.lineage import Lineage
 from eef_jax.methods.base import Method
 from eef_jax.scores import Score
 from eef_jax.storage.files import read_json, rerun
@@ -102,7 +103,8 @@ def read(work: Workdir) -> Run:
     """Read a run, finished or not.
 
     Raises:
-        DataError: a manifest or a file is not as it was written.
+        DataError: a manifest or a file is not as it was written, or a stage was made from something
+            else than is there now.
         ConfigError: the run's method is not known here.
     """
     config = config_lib.read(work.config)
@@ -115,6 +117,7 @@ def read(work: Workdir) -> Run:
             manifests[name] = stage.manifest()
         else:
             missing.append(name)
+    Lineage(work, config).check(list(manifests))
     return Run(
         work=work,
         config=config,

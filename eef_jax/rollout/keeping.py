@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import google_crc32c
@@ -30,7 +30,7 @@ EPISODES = "episodes"
 ANSWERS = "answers"
 SPENT = "spent"
 ORIGIN = "origin.json"
-_SPENT_S = 1.0  # how often costs are noted
+_SPENT_S = 1.0  # how often costs are noted as episodes end; those of a paid answer are at once
 
 
 class Keeper:
@@ -80,13 +80,17 @@ class KeptAnswers:
     Args:
         policy: the paid one.
         folder: the stage's parts.
+        on_paid: called after each answer that was paid for and is kept.
     """
 
-    def __init__(self, policy: Policy, folder: epath.Path):
+    def __init__(
+        self, policy: Policy, folder: epath.Path, *, on_paid: Callable[[], None] = lambda: None
+    ):
         self.name = policy.name
         self.tokenizer = policy.tokenizer
         self.concurrency = policy.concurrency
         self._policy = policy
+        self._on_paid = on_paid
         self._kept = _read_answers(folder / ANSWERS)
         self.journal = Journal(folder / ANSWERS)
 
@@ -98,6 +102,7 @@ class KeptAnswers:
         completion = await self._policy.act(request)
         answer = {"key": key, "completion": dataclasses.asdict(completion)}
         self.journal.append(records.dump(answer))
+        self._on_paid()
         return completion
 
     def finish(self, episode: str) -> None:

@@ -140,9 +140,10 @@ def _play_and_keep(
     paid: bool,
     **options: Any,
 ) -> list[Trajectory]:
-    answers = keeping.KeptAnswers(policy, parts) if paid else None
+    keeper = keeping.Keeper(parts, policy, writer=writer)
+    answers = keeping.KeptAnswers(policy, parts, on_paid=keeper.note_spent) if paid else None
     with contextlib.ExitStack() as stack:
-        keeper = stack.enter_context(keeping.Keeper(parts, policy, writer=writer))
+        stack.enter_context(keeper)
         if answers is not None:
             stack.enter_context(answers.journal)
         failed = loop.run_episodes_sync(

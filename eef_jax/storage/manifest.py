@@ -95,20 +95,21 @@ def _digests(folder: epath.Path, skip: Collection[str] = ()) -> dict[str, dict[s
     def facts(name: str) -> dict[str, Any]:
         if any(fnmatch.fnmatch(name, pattern) for pattern in skip):
             return {"bytes": paths[name].stat().length}
-        size, digest = _digest(paths[name])
-        return {"bytes": size, "sha256": digest}
+        size, hashed = digest(paths[name])
+        return {"bytes": size, "sha256": hashed}
 
     with concurrent.futures.ThreadPoolExecutor(_READERS, "eef-hash") as pool:
         return dict(zip(sorted(paths), pool.map(facts, sorted(paths)), strict=True))
 
 
-def _digest(path: epath.Path) -> tuple[int, str]:
-    size, digest = 0, hashlib.sha256()
+def digest(path: epath.Path) -> tuple[int, str]:
+    """Size and SHA-256 of a file."""
+    size, hashed = 0, hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
-            digest.update(block)
+            hashed.update(block)
             size += len(block)
-    return size, digest.hexdigest()
+    return size, hashed.hexdigest()
 
 
 def walk(folder: epath.Path) -> Iterator[epath.Path]:

@@ -8,6 +8,15 @@ from eef_jax.errors import ConfigError, DataError, did_you_mean
 # Kinds of stages that --stages may name; the report is written anew at each start.
 KINDS = ("expert", "explore", "select", "tune", "evaluate", "report")
 
+_READS = {
+    "expert": ("env", "expert", "rollout", "evaluate.split"),
+    "explore": ("seed", "env", "method", "model", "engine", "rollout", "explore"),
+    "select": ("seed", "env", "method", "model.path", "train.seq_len"),
+    "tune": ("seed", "model", "train"),
+    "evaluate": ("seed", "env", "model", "engine", "rollout", "evaluate"),
+}
+COMPUTED = ("explore", "tune", "evaluate")  # kinds that compute with the model
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
@@ -23,9 +32,20 @@ class Schedule:
     todo: tuple[str, ...]
     left_out: tuple[str, ...]
 
+    @property
+    def first_unfinished(self) -> str:
+        """The first stage that was not finished before; "" if all were."""
+        open_stages = {*self.todo, *self.left_out}
+        return min(open_stages, key=_place, default="")
+
     def kinds(self) -> set[str]:
         """The kinds of the stages to run."""
         return {kind_of(name) for name in self.todo}
+
+
+def _place(stage: str) -> tuple[int, int]:
+    """A stage's place in the order of stages."""
+    return round_of(stage), KINDS.index(kind_of(stage))
 
 
 def kind_of(stage: str) -> str:
@@ -66,6 +86,11 @@ def needs(stage: str) -> list[str]:
         case "evaluate":
             return [f"round_{number}/tune"]
     return []
+
+
+def reads(stage: str) -> tuple[str, ...]:
+    """The sections and fields of the config that a stage reads itself."""
+    return _READS[kind_of(stage)]
 
 
 def schedule(rounds: int, kinds: Collection[str], done: Collection[str]) -> Schedule:

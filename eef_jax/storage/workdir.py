@@ -13,7 +13,7 @@ cleared when its stage starts again. Works on local disks and in object stores, 
 import contextlib
 import dataclasses
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -73,18 +73,34 @@ class Stage:
         return self.folder
 
     def commit(
-        self, counts: Mapping[str, Any], provenance: Mapping[str, Any] | None = None
+        self,
+        counts: Mapping[str, Any],
+        provenance: Mapping[str, Any] | None = None,
+        *,
+        made_from: Mapping[str, str] | None = None,
+        numerics: Sequence[Mapping[str, Any]] = (),
+        content: str = "",
     ) -> dict[str, Any]:
         """Finish the stage by writing its manifest.
 
         Args:
             counts: counts of what came in and went out, as JSON values.
             provenance: commit, config hash, seed and versions (`provenance.collect_provenance`).
+            made_from: a hash of each input (`lineage`).
+            numerics: the numerics it was made with; several if they were changed in between.
+            content: hash of what the stage made; by default that of its files.
 
         Returns:
-            The manifest: that of `storage.manifest`, with `stage`, `counts` and `provenance`.
+            The manifest: that of `storage.manifest`, with these facts and `stage`.
         """
-        facts = {"stage": self.name, "counts": dict(counts), "provenance": dict(provenance or {})}
+        facts = {
+            "stage": self.name,
+            "counts": dict(counts),
+            "provenance": dict(provenance or {}),
+            "made_from": dict(made_from or {}),
+            "numerics": list(numerics),
+            "content": content,
+        }
         made = manifest.write(self.folder, facts)
         self.clear_parts()
         return made
@@ -95,12 +111,12 @@ class Stage:
             self.parts.rmtree(missing_ok=True)
 
     def content(self) -> str:
-        """A hash of the stage's files, which what is made from them can keep.
+        """A hash of what the stage made, which what is made from it can keep.
 
         Raises:
             DataError: the manifest cannot be read.
         """
-        return config_hash(self.manifest()["files"])
+        return content_of(self.manifest())
 
     def manifest(self) -> dict[str, Any]:
         """The manifest of a committed stage.
@@ -117,6 +133,11 @@ class Stage:
             DataError: a file is missing, new or changed; the message names all of them.
         """
         manifest.verify(self.folder, skip=_CHECKED_BY_READERS)
+
+
+def content_of(manifest: Mapping[str, Any]) -> str:
+    """The hash of what a committed stage made: as its maker says it, or of its files."""
+    return str(manifest.get("content") or config_hash(manifest["files"]))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

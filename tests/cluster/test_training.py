@@ -4,10 +4,12 @@ import json
 import re
 import shutil
 import signal
+import time
 
 import numpy as np
 import pytest
 
+from eef_jax.cluster import stopping
 from eef_jax.cluster.heartbeat import PEER_DIED
 from tests.cluster.processes import finish, pair, start, wait_for
 
@@ -53,6 +55,23 @@ def test_one_process_that_is_told_to_end_saves_first(alone, tmp_path, number, co
     assert saved_steps(tmp_path)[-1] == int(kept[1]) < 20
     if number is signal.SIGTERM:
         assert_equal(finished([start(TRAINER, f"--folder={tmp_path}", devices=2)], tmp_path), alone)
+
+
+def test_a_signal_during_the_compilation_ends_it_and_loses_nothing(alone, tmp_path):
+    process = start(TRAINER, f"--folder={tmp_path}", "--pause=0.3", devices=2)
+    wait_for(tmp_path / "training/6/manifest.json", [process])
+    process.kill()
+    finish([process])
+    kept, marker = saved_steps(tmp_path), tmp_path.with_name("compiling")
+    process = start(TRAINER, f"--folder={tmp_path}", f"--compiling={marker}", devices=2)
+    wait_for(marker, [process])
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    codes, outputs = finish([process])
+    assert codes == [143] and outputs[0].endswith("ended by SIGTERM: start it again\n"), outputs
+    assert time.monotonic() - began < stopping.GRACE_S + 10
+    assert saved_steps(tmp_path) == kept
+    assert_equal(finished([start(TRAINER, f"--folder={tmp_path}", devices=2)], tmp_path), alone)
 
 
 def test_sigterm_to_one_saves_in_both(alone, tmp_path):

@@ -1,5 +1,6 @@
 """A training run of several processes, for tests: `python -m tests.cluster.trainer FLAGS`."""
 
+import ctypes
 import sys
 import time
 
@@ -11,7 +12,7 @@ from eef_jax import cli
 from eef_jax.cluster import distributed
 from eef_jax.sharding import make_mesh, process_rows
 from eef_jax.storage.metrics import MetricsWriter
-from eef_jax.train import checkpoint
+from eef_jax.train import checkpoint, step
 from eef_jax.train.loop import fit
 from eef_jax.train.saves import Saves
 from tests.train import toy
@@ -19,12 +20,23 @@ from tests.train import toy
 _FOLDER = flags.DEFINE_string("folder", None, "Of the run.")
 _STEPS = flags.DEFINE_integer("steps", 20, "Updates.")
 _PAUSE = flags.DEFINE_float("pause", 0.0, "Seconds after each update.")
+_COMPILING = flags.DEFINE_string("compiling", None, "Compile for ever, and make this file first.")
 distributed.define_flags()
+
+
+def compile_for_ever(*_):
+    """A step whose compilation does not return to Python, whatever signal arrives."""
+    epath.Path(_COMPILING.value).touch()
+    mutex = ctypes.create_string_buffer(64)  # zeros are an unlocked pthread_mutex_t
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
 
 
 def main():
     """Train on all devices of all processes; the lead writes the parameters."""
     folder = epath.Path(_FOLDER.value)
+    if _COMPILING.value:
+        step.make_step = lambda *_, **__: compile_for_ever
     with distributed.from_flags() as hosts:
         mesh = make_mesh({"data": -1})
         with (

@@ -33,9 +33,33 @@ def test_a_completed_episode_counts_before_and_after_a_failed_one(tmp_path):
         assert kept["x"].outcome is Outcome.WON and kept["x"].load() == won
 
 
+class Paid(ScriptedPolicy):
+    """Takes half a dollar for an answer."""
+
+    dollars = 0.0
+
+    async def act(self, request):
+        self.dollars += 0.5
+        return await super().act(request)
+
+    def spent(self):
+        return {"dollars": self.dollars}
+
+
 def request(said):
     message = Message(role="user", content=said)
     return ChatRequest(episode="e", messages=(message,), tokens=((),), turn=0, attempt=0, task="t")
+
+
+def test_the_cost_of_a_paid_answer_is_noted_at_once(tmp_path):
+    folder, policy = epath.Path(tmp_path), Paid(lambda request: "yes", name="x")
+    keeper = keeping.Keeper(folder, policy, writer=0)
+    answers = keeping.KeptAnswers(policy, folder, on_paid=keeper.note_spent)
+    with keeper, answers.journal:
+        for count, said in enumerate(["a", "b", "a"], start=1):
+            asyncio.run(answers.act(request(said)))
+            # As another process would read it after this one was killed.
+            assert keeping.spent(folder) == {"dollars": 0.5 * count}
 
 
 def test_an_answer_to_another_conversation_is_asked_for(tmp_path):

@@ -13,6 +13,7 @@ import concurrent.futures
 import hashlib
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from eef_jax.errors import ConfigError, PolicyError
@@ -105,6 +106,10 @@ class OpenAIPolicy:
         are then taken for one.
         """
         return self._bill.counts()
+
+    def charge(self, spent: Mapping[str, float]) -> None:
+        """Count the dollars of earlier starts against the budget."""
+        self._bill.charge(spent.get("dollars", 0.0))
 
     async def act(self, request: ChatRequest) -> Completion:
         """Return the next assistant message.
@@ -262,8 +267,9 @@ class OpenAIPolicy:
     def _check_budget(self) -> None:
         if self._bill.is_spent:
             raise PolicyError(
-                f"policy {self.name!r} has spent {self.dollars:.2f} of {self._server.budget:.2f} "
-                "dollars: raise the budget to go on"
+                f"policy {self.name!r} has spent {self._bill.charged:.2f} of "
+                f"{self._server.budget:.2f} dollars, all starts of the stage together: raise the "
+                "budget to go on"
             )
 
 

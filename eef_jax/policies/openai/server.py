@@ -92,6 +92,7 @@ class Bill:
         self._server = server
         counted = ("requests", "retries", "estimated", "prompt", "cached", "generated")
         self._counts = dict.fromkeys(counted, 0)
+        self._earlier = 0.0  # dollars of earlier starts
         self._lock = threading.Lock()  # requests are sent by threads
 
     def add_request(self, *, again: bool) -> None:
@@ -116,6 +117,15 @@ class Bill:
             self._counts["generated"] += generated
         return Usage(prompt=prompt, cached=usage.cached, generated=generated)
 
+    def charge(self, dollars: float) -> None:
+        """Count dollars that an earlier start has spent."""
+        self._earlier += dollars
+
+    @property
+    def charged(self) -> float:
+        """Dollars that the budget has paid for: of all responses so far, and of earlier starts."""
+        return self._earlier + self.dollars
+
     @property
     def dollars(self) -> float:
         """Cost of all responses so far."""
@@ -127,7 +137,7 @@ class Bill:
     @property
     def is_spent(self) -> bool:
         """Whether the budget is used up."""
-        return bool(self._server.budget) and self.dollars >= self._server.budget
+        return bool(self._server.budget) and self.charged >= self._server.budget
 
     def counts(self) -> dict[str, float]:
         """Requests, retries, responses with estimated tokens, tokens by kind, and dollars."""

@@ -214,6 +214,19 @@ def test_costs_are_counted_and_the_budget_holds(server, policy):
     assert len(server.requests) == 1
 
 
+def test_what_earlier_starts_have_spent_counts_against_the_budget(server, policy):
+    server.answers = [reply("x", generated=1000)] * 2
+    asked = policy(budget=0.1, output_price=30.0)
+    asked.charge({"requests": 7, "dollars": 0.04})
+    asked.charge({})
+    ask(asked)
+    assert asked.spent()["dollars"] == pytest.approx(0.03)
+    ask(asked)
+    with pytest.raises(PolicyError, match=r"has spent 0\.10 of 0\.10 dollars, all starts"):
+        ask(asked)
+    assert len(server.requests) == 2
+
+
 def test_a_request_that_waits_is_not_sent_once_the_budget_is_spent(server, policy):
     server.answers = [reply("x", generated=1000)]
     asked = policy(budget=0.01, output_price=30.0, requests_per_minute=200)
