@@ -20,9 +20,9 @@ python -m eef_jax.config > docs/config.md
 ```
 
 Kinds: a **results** field decides what comes out of a run, so a work folder keeps its value. A
-**numerics** field changes the last bits of float sums: a run keeps what its first start chose, unless
-`--new_numerics` is given. A **free** field changes neither and may differ each time a run is started
-([reliability.md](reliability.md#what-may-differ-at-a-later-start)).
+**numerics** field changes the last bits of float sums: a run keeps what its first start chose,
+unless `--new_numerics` is given. A **free** field changes neither and may differ each time a run is
+started ([reliability.md](reliability.md#what-may-differ-at-a-later-start)).
 `python -m eef_jax.main --config=FILE:PRESET --config_help` prints a preset's values.
 """
 

@@ -74,7 +74,7 @@ class Decoder(nnx.Module):
         positions: Int[Array, "b t"],
         segment_ids: Int[Array, "b t"],
         *,
-        dropout_key: Key[Array, ""] | None = None,
+        dropout_keys: Key[Array, " b"] | None = None,
     ) -> Float[Array, "b t d"]:
         """Run packed rows in full.
 
@@ -82,20 +82,21 @@ class Decoder(nnx.Module):
             tokens: token ids.
             positions: position of each token in its segment.
             segment_ids: a token sees earlier tokens of its segment; 0 is padding.
-            dropout_key: drops inputs of the adapters; None drops nothing.
+            dropout_keys: of each row, drop inputs of the adapters; None drops nothing.
 
         Returns:
             The normed output of the last layer, ready for `logits`.
         """
         x = self.embed_tokens(tokens)
         rotary = self.rotary_embeddings(positions)
+        fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
 
         def layer(
             block: Block, kind: int, index: Int[Array, ""] | int, x: Float[Array, "b t d"]
         ) -> Float[Array, "b t d"]:
-            # A key by the number of the layer: stacked layers drop what separate ones drop.
-            key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
-            x = block(x, rotary[kind], segment_ids, key)
+            # Keys by the number of the layer: stacked layers drop what separate ones drop.
+            keys = None if dropout_keys is None else fold(dropout_keys, index)
+            x = block(x, rotary[kind], segment_ids, keys)
             return constrain(x, ("batch", "sequence", None))
 
         x = remat_lib.run_layers(self.layers, layer, x, scanned=self.scanned, remat=self.remat)

@@ -66,24 +66,24 @@ class Linear(nnx.Module):
         self.lora_b = nnx.LoRAParam(jnp.zeros((lora.rank, d_out)), axes=("rank", axes[1]))
 
     def __call__(
-        self, x: Float[Array, "*n d_in"], *, dropout_key: Key[Array, ""] | None = None
+        self, x: Float[Array, "*n d_in"], *, dropout_keys: Key[Array, " b"] | None = None
     ) -> Float[Array, "*n d_out"]:
-        """Map inputs to outputs; without a `dropout_key` nothing is dropped."""
-        y = self._product(x, dropout_key)
+        """Map inputs to outputs; without `dropout_keys`, one a first index, none is dropped."""
+        y = self._product(x, dropout_keys)
         if self.bias is None:
             return y
         return y + jax.lax.broadcast_to_rank(self.bias[...].astype(x.dtype), y.ndim)
 
     def _product(
-        self, x: Float[Array, "*n d_in"], dropout_key: Key[Array, ""] | None
+        self, x: Float[Array, "*n d_in"], dropout_keys: Key[Array, " b"] | None
     ) -> Float[Array, "*n d_out"]:
         if isinstance(self.weight, QuantizedWeight):
             y = self.weight.product(x)
-            return y + self._low_rank(x, dropout_key) if self.adapted else y
+            return y + self._low_rank(x, dropout_keys) if self.adapted else y
         weight = all_gather_fsdp(self.weight[...].astype(x.dtype), self.axes)
         if not self.adapted:
             return x @ weight
-        drops = dropout_key is not None and self.dropout > 0.0
+        drops = dropout_keys is not None and self.dropout > 0.0
         rows, (d_in, d_out) = x.size // x.shape[-1], weight.shape
         if not drops and x.dtype == jnp.float32 and rows * (d_in + d_out) > d_in * d_out:
             # With this many rows, adding a b to w once is less work than multiplying every row by
@@ -92,13 +92,14 @@ class Linear(nnx.Module):
                 a, b = self.lora_a[...], self.lora_b[...]
                 return _merged_product(self.scale, x, weight, a, b)
             return x @ (weight + self.delta_weight())
-        return x @ weight + self._low_rank(x, dropout_key)
+        return x @ weight + self._low_rank(x, dropout_keys)
 
     def _low_rank(
-        self, x: Float[Array, "*n d_in"], dropout_key: Key[Array, ""] | None
+        self, x: Float[Array, "*n d_in"], dropout_keys: Key[Array, " b"] | None
     ) -> Float[Array, "*n d_out"]:
-        if dropout_key is not None and self.dropout > 0.0:
-            keep = jax.random.bernoulli(dropout_key, 1.0 - self.dropout, x.shape)
+        if dropout_keys is not None and self.dropout > 0.0:
+            drawn = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - self.dropout, x.shape[1:]))
+            keep = drawn(dropout_keys)
             x = jnp.where(keep, x / (1.0 - self.dropout), 0).astype(x.dtype)
         a = all_gather_fsdp(self.lora_a[...].astype(x.dtype), (self.axes[0], "rank"))
         b = all_gather_fsdp(self.lora_b[...].astype(x.dtype), ("rank", self.axes[1]))

@@ -82,13 +82,15 @@ def _jitted(
     def update(
         state: TrainState, frozen: nnx.State, batch: DeviceBatch
     ) -> tuple[TrainState, Scalars]:
-        def loss_and_grads(part: DeviceBatch, key: Key[Array, ""]) -> tuple[Any, Any]:
-            loss = jax.value_and_grad(loss_sum)(state.trainable, frozen, part, key)
+        def loss_and_grads(part: DeviceBatch, keys: Key[Array, " b"]) -> tuple[Any, Any]:
+            loss = jax.value_and_grad(loss_sum)(state.trainable, frozen, part, keys)
             return sharding.constrain_tree(loss)
 
         weight = jnp.sum(batch["weights"])
+        # A key for each row: what is dropped in it does not depend on the micro-batches.
         key = jax.random.fold_in(state.key, state.step)
-        total, grads = _accumulate(loss_and_grads, batch, key, accumulation_steps)
+        keys = jax.random.split(key, batch["tokens"].shape[0])
+        total, grads = _accumulate(loss_and_grads, batch, keys, accumulation_steps)
         # A batch without a weight (padding rows only) updates with gradients of 0, not with nan.
         scale = 1.0 / jnp.where(weight == 0.0, 1.0, weight)
         grads = jax.tree.map(lambda grad: grad.astype(jnp.float32) * scale, grads)
@@ -118,10 +120,11 @@ def _loss_sum(model: Model, chunk: int) -> Callable[..., Float32[Array, ""]]:
     graphdef = model.graphdef
 
     def loss_sum(
-        trainable: nnx.State, frozen: nnx.State, batch: DeviceBatch, key: Key[Array, ""]
+        trainable: nnx.State, frozen: nnx.State, batch: DeviceBatch, keys: Key[Array, " b"]
     ) -> Float32[Array, ""]:
         decoder = merge(graphdef, frozen, trainable)
-        hidden = decoder(batch["tokens"], batch["positions"], batch["segment_ids"], dropout_key=key)
+        rows = (batch["tokens"], batch["positions"], batch["segment_ids"])
+        hidden = decoder(*rows, dropout_keys=keys)
         return weighted_nll(
             decoder.logits_fn(hidden.dtype),
             hidden,
@@ -210,27 +213,25 @@ def data_parallel_size(mesh: Mesh) -> int:
 
 
 def _accumulate(
-    value_and_grad: Callable[[DeviceBatch, Key[Array, ""]], tuple[Any, Any]],
+    value_and_grad: Callable[[DeviceBatch, Key[Array, " _"]], tuple[Any, Any]],
     batch: DeviceBatch,
-    key: Key[Array, ""],
+    keys: Key[Array, " b"],
     accumulation_steps: int,
 ) -> tuple[Any, Any]:
     """Sum losses and gradients over micro-batches."""
     if accumulation_steps == 1:
-        return value_and_grad(batch, key)
+        return value_and_grad(batch, keys)
     # Micro-batch j holds the rows r = j modulo `accumulation_steps`, so that each device's rows
     # stay on it.
-    parts = {
-        name: value.reshape(-1, accumulation_steps, *value.shape[1:]).swapaxes(0, 1)
-        for name, value in batch.items()
-    }
+    parts = jax.tree.map(
+        lambda x: x.reshape(-1, accumulation_steps, *x.shape[1:]).swapaxes(0, 1), (batch, keys)
+    )
 
-    def add(total: Any, part: tuple[DeviceBatch, Key[Array, ""]]) -> tuple[Any, None]:
+    def add(total: Any, part: tuple[DeviceBatch, Key[Array, " _"]]) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, value_and_grad(*part)), None
 
-    keys = jax.random.split(key, accumulation_steps)
-    first = ({name: value[0] for name, value in parts.items()}, keys[0])
+    first = jax.tree.map(lambda x: x[0], parts)
     zeros = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(value_and_grad, *first)
     )
-    return jax.lax.scan(add, zeros, (parts, keys))[0]
+    return jax.lax.scan(add, zeros, parts)[0]

@@ -27,9 +27,12 @@ distributed.define_flags()
 def compile_for_ever(*_):
     """A step whose compilation does not return to Python, whatever signal arrives."""
     epath.Path(_COMPILING.value).touch()
-    mutex = ctypes.create_string_buffer(64)  # zeros are an unlocked pthread_mutex_t
-    for _ in range(2):
-        ctypes.CDLL(None).pthread_mutex_lock(mutex)
+    libc, unlocked = (
+        ctypes.CDLL(None),
+        ctypes.create_string_buffer(64),
+    )  # a pthread_mutex_t of zeros
+    libc.pthread_mutex_lock(unlocked)
+    libc.pthread_mutex_lock(unlocked)
 
 
 def main():

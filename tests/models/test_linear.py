@@ -44,15 +44,21 @@ def test_the_update_is_alpha_over_rank_times_a_b(count):
     np.testing.assert_allclose(layer(x), expected, atol=1e-5)
 
 
+def keys(seed, rows):
+    return jax.random.split(jax.random.key(seed), rows)
+
+
 def test_dropout_depends_on_the_key_alone_and_needs_one():
     layer, x = linear(dropout=0.5), jnp.ones((50, 6))
     np.testing.assert_array_equal(layer(x), linear()(x))
-    first, second = (layer(x, dropout_key=jax.random.key(i)) for i in (1, 2))
-    np.testing.assert_array_equal(first, layer(x, dropout_key=jax.random.key(1)))
+    first, second = (layer(x, dropout_keys=keys(i, 50)) for i in (1, 2))
+    np.testing.assert_array_equal(first, layer(x, dropout_keys=keys(1, 50)))
     assert np.any(first != second)
+    # A row's key is its own, whatever rows it is computed with.
+    np.testing.assert_array_equal(first[7:9], layer(x[7:9], dropout_keys=keys(1, 50)[7:9]))
     # Kept inputs are scaled up, so that the mean stays.
     many = jnp.ones((50_000, 6))
-    mean = layer(many, dropout_key=jax.random.key(3)).mean(0)
+    mean = layer(many, dropout_keys=keys(3, 50_000)).mean(0)
     np.testing.assert_allclose(mean, linear()(x)[0], atol=0.1)
 
 
@@ -60,8 +66,8 @@ def test_dropout_reaches_the_whole_decoder():
     model = toy(LoraConfig(rank=2, dropout=0.5))
     decoder = merge(model.graphdef, model.frozen, loud(model.trainable))
     batch = rows(2, 5)
-    layer = jax.jit(lambda key: decoder(*batch, dropout_key=key))
-    first, second = layer(jax.random.key(0)), layer(jax.random.key(1))
+    layer = jax.jit(lambda keys: decoder(*batch, dropout_keys=keys))
+    first, second = layer(keys(0, 2)), layer(keys(1, 2))
     assert np.any(first != second)
     assert np.any(first != forward(decoder)(*batch))
 

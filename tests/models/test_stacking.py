@@ -35,11 +35,11 @@ def both(config=CONFIG, lora=LORA, **options):
     return unrolled, dataclasses.replace(scanned, trainable=trainable)
 
 
-def loss_and_gradient(model, dropout_key=None):
+def loss_and_gradient(model, dropout_keys=None):
     def loss(trainable):
         decoder = merge(model.graphdef, model.frozen, trainable)
         tokens, positions, segments = rows(2, 8)
-        hidden = decoder(tokens, positions, segments, dropout_key=dropout_key)
+        hidden = decoder(tokens, positions, segments, dropout_keys=dropout_keys)
         return jnp.sum(jnp.sin(decoder.logits(hidden)))
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(model.trainable)
@@ -101,8 +101,8 @@ def test_offloaded_layers_move_what_goes_into_them_to_the_host():
 def test_kinds_of_layers_and_their_dropout_stay_their_own():
     lora = dataclasses.replace(LORA, dropout=0.5)
     unrolled, scanned = both(MIXED, lora, remat="block")
-    key = jax.random.key(3)
-    assert_same(loss_and_gradient(scanned, key), loss_and_gradient(unrolled, key))
+    keys = jax.random.split(jax.random.key(3), 2)
+    assert_same(loss_and_gradient(scanned, keys), loss_and_gradient(unrolled, keys))
 
 
 def test_a_pattern_is_stacked_by_kind_and_leftover_layers_are_separate():

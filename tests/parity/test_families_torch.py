@@ -130,7 +130,7 @@ def ours(decoder, positions, segments):
             found[theirs] = getattr(owner, parts[-2])
     for i, layer in enumerate(decoder.layers):
         rest = {"rotary": turns[i], "segment_ids": segments}
-        found[f"layers.{i}"] = functools.partial(layer, **rest, dropout_key=None)
+        found[f"layers.{i}"] = functools.partial(layer, **rest, dropout_keys=None)
         found[f"layers.{i}.self_attn"] = functools.partial(layer.attend, **rest)
         found[f"layers.{i}.mlp"] = layer.feed_forward
     return found

@@ -189,8 +189,8 @@ def test_saves_of_other_data_are_not_used(copy, caplog):
 def test_another_mesh_goes_on(copy, whole):
     parameters, facts = train(copy, mesh=make_mesh({"data": 2, "fsdp": 2, "tensor": 2}))
     jax.tree.map(
-        # Sums in another order, and without micro-batches dropout draws other numbers.
-        lambda a, b: np.testing.assert_allclose(a, b, atol=5e-2),
+        # Sums in another order; the same inputs are dropped without micro-batches.
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4),
         parameters,
         whole[0],
     )

@@ -105,6 +105,14 @@ def test_accumulation_does_not_change_the_update(accumulation_steps):
     assert_close(alone(), update(toy.batches(), accumulation_steps=accumulation_steps))
 
 
+def test_neither_micro_batches_nor_a_mesh_change_what_is_dropped():
+    lora = dataclasses.replace(toy.LORA, dropout=0.5)
+    whole = update(toy.batches(), lora=lora)
+    assert_close(whole, update(toy.batches(), lora=lora, accumulation_steps=2))
+    mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    assert_close(whole, update(toy.batches(), lora=lora, mesh=mesh))
+
+
 @pytest.mark.parametrize("sizes", [{"data": 2, "tensor": 4}, {"data": 2, "fsdp": 2, "tensor": 2}])
 def test_accumulation_over_a_mesh_changes_nothing(sizes):
     spread = update(toy.batches(), mesh=make_mesh(sizes), accumulation_steps=2, scan=True)
