@@ -14,6 +14,7 @@ from benchmarks.faults import compare
 from eef_jax import config as config_lib
 from eef_jax import pipeline, plugins
 from eef_jax.config import fields, plugin
+from eef_jax.storage import provenance
 from eef_jax.storage.stages import KINDS
 from eef_jax.storage.trajectories import read_trajectories
 from eef_jax.storage.workdir import CONFIG
@@ -115,6 +116,14 @@ def assert_equal_bits(config, changes, finished, tmp_path, stages=KINDS):
     if differing(changes):
         found = {path: differing({path: value}) for path, value in changes.items()}
         pytest.fail(f"not free: { {path: names for path, names in found.items() if names} }")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def commit():
+    """The same in all runs, whatever is done in the checkout meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provenance, "_commit", lambda: "abc")
+        yield
 
 
 @pytest.fixture(scope="module")
