@@ -302,8 +302,14 @@ def _other_config(root: epath.Path, changes: list[tuple[str, Any, Any]]) -> Conf
     rows = [f"  {key}: {old!r} there, {new!r} now" for key, old, new in changes[:_SHOWN]]
     if len(changes) > _SHOWN:
         rows.append(f"  and {len(changes) - _SHOWN} more")
+    expert = root / "expert"
+    again = (
+        f"; --config.expert.trajectories={expert} takes the expert's along"
+        if (expert / manifest.NAME).exists()
+        else ""
+    )
     return ConfigError(
         f"{root} was made by another config. These keys differ:\n"
         + "\n".join(rows)
-        + "\nTake another --workdir (--overwrite would delete what is there, paid answers too)"
+        + f"\nTake another --workdir{again} (--overwrite would delete what is there, paid answers too)"
     )

@@ -152,6 +152,7 @@ def test_another_config_is_refused_by_its_differing_keys(root):
     assert "method.rollouts: '(absent)' there, 6 now" in text
     assert "states" not in text and "seed" not in text
     assert "--overwrite" in text and "another --workdir" in text
+    assert f"--config.expert.trajectories={root}/expert" in text
     assert read_workdir(root).config == CONFIG
     assert read_workdir(root).stage("expert").done()
 
