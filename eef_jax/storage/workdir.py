@@ -311,5 +311,6 @@ def _other_config(root: epath.Path, changes: list[tuple[str, Any, Any]]) -> Conf
     return ConfigError(
         f"{root} was made by another config. These keys differ:\n"
         + "\n".join(rows)
-        + f"\nTake another --workdir{again} (--overwrite would delete what is there, paid answers too)"
+        + f"\nTake another --workdir{again} (--overwrite would delete what is there, paid answers "
+        "too)"
     )
