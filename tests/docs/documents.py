@@ -38,6 +38,11 @@ class Shown:
     place: str
     text: str
 
+    @property
+    def document(self) -> str:
+        """The file."""
+        return self.place.partition(":")[0]
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -162,7 +167,7 @@ def played_program(shown: Shown) -> str:
     """The program that is played: as shown, but for the words that the table replaces."""
     text = shown.text
     for row in _table()["program"]:
-        if shown.place.startswith(f"{row['document']}:"):
+        if shown.document == row["document"]:
             for word, replacement in row["words"].items():
                 text = text.replace(word, replacement)
     return text
@@ -175,9 +180,7 @@ def unused_words() -> list[str]:
         f"{row['document']}: {word}"
         for row in _table()["program"]
         for word in row["words"]
-        if not any(
-            shown.place.startswith(f"{row['document']}:") and word in shown.text for shown in found
-        )
+        if not any(shown.document == row["document"] and word in shown.text for shown in found)
     ]
 
 
