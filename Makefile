@@ -27,7 +27,7 @@ test: $(VENV)/.installed-test
 
 # What runs while one writes: no Java, no other processes, nothing that compiles for long.
 test-fast: $(VENV)/.installed-test
-	$(BIN)/python $(PYTEST) -m 'not (docs or java or load or processes or slow)' $(ARGS)
+	$(BIN)/python $(PYTEST) -m 'not (browser or docs or java or load or processes or slow)' $(ARGS)
 
 # The long versions of tests that `test` runs shorter.
 test-load: $(VENV)/.installed-test

@@ -25,7 +25,7 @@ TOP = {
 }
 # The order in the navigation; pages that it lacks follow by name.
 NAVIGATION = {
-    "Start": ("index", "tutorial", "usage", "configs", "extending"),
+    "Start": ("index", "tutorial", "usage", "report", "configs", "extending"),
     "Results": ("results/embedded", "scienceworld", "engine", "log"),
     "Data and models": ("webshop", "experts", "interchange", "models", "metrics", "config"),
     "Machines": ("scaling", "tpu", "buckets", "reliability"),
@@ -152,8 +152,10 @@ def write(folder: Path) -> None:
         file = folder / "pages" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, "utf-8")
-    for picture in ROOT.glob("docs/**/*.svg"):
-        shutil.copy(picture, folder / "pages" / picture.relative_to(ROOT / "docs"))
+    for picture in (*ROOT.glob("docs/**/*.svg"), *ROOT.glob("docs/**/*.png")):
+        copy = folder / "pages" / picture.relative_to(ROOT / "docs")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, copy)
     settings = (ROOT / "mkdocs.yml").read_text("utf-8")
     nav = json.dumps(navigation(made), indent=2)  # JSON is YAML
     (folder / "mkdocs.yml").write_text(f"{settings}\nnav: {nav}\n", "utf-8")

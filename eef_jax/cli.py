@@ -39,7 +39,13 @@ def define_config(default: str | None = None) -> None:
 
 
 def define_path(
-    name: str, default: str | None, help: str, *, local: bool = False, required: bool = False
+    name: str,
+    default: str | None,
+    help: str,
+    *,
+    local: bool = False,
+    required: bool = False,
+    multi: bool = False,
 ) -> Any:
     """Define a flag that names a file or folder, local or on gs://; `~` is the home folder.
 
@@ -49,11 +55,14 @@ def define_path(
         help: what it names, as a sentence.
         local: refuse gs://, because the command opens files by name or maps them into memory.
         required: whether the flag must be given.
+        multi: whether it may be given several times; its value is then a list.
 
     Returns:
         absl's holder of the flag.
     """
     parser, serializer = _PathParser(name, local=local), flags.ArgumentSerializer[str]()
+    if multi:
+        return flags.DEFINE_multi(parser, serializer, name, default, help)
     holder = flags.DEFINE(parser, name, default, help, serializer=serializer)
     if required:
         flags.mark_flag_as_required(name)

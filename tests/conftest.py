@@ -16,7 +16,17 @@ import pytest
 from tests import emulator
 
 # They locate programs, files and test data; any other variable could change what is tested.
-INHERITED = {"HOME", "JAVA_HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TERM", "TMPDIR"}
+INHERITED = {
+    "CI",
+    "HOME",
+    "JAVA_HOME",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "PATH",
+    "TERM",
+    "TMPDIR",
+}
 INHERITED_PREFIXES = ("COV_", "COVERAGE_", "EEF_", "PYTEST_")
 UNOPTIMIZED = "jax_disable_most_optimizations"
 XLA_FLAGS = " ".join(

@@ -2,14 +2,13 @@
 
     python -m benchmarks.engine.throughput --model=FOLDER --results=FILE.json --plot=FILE.svg
 
-The plot needs the extra `benchmarks`. This benchmark blocks on each program to time it, which costs
+This benchmark blocks on each program to time it, which costs
 a little; `exploration` does not. The share of sampling is the time of the sampler alone on the same
 shapes, times the number of steps.
 """
 
 import contextlib
 import dataclasses
-import importlib.util
 import json
 import statistics
 import time
@@ -31,7 +30,6 @@ from eef_jax.engine.engine import Engine
 from eef_jax.engine.programs import Programs
 from eef_jax.engine.sampling import SamplingArrays, SamplingParams, sample
 from eef_jax.engine.scheduler import Scheduler
-from eef_jax.errors import ConfigError
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import Model, merge
 from eef_jax.report import markdown
@@ -167,8 +165,6 @@ def plot(rates: list[dict[str, float]], path: Path) -> None:
 
 def main() -> None:
     """Measure and print both tables."""
-    if FLAGS.plot and importlib.util.find_spec("matplotlib") is None:  # not after measuring
-        raise ConfigError("--plot needs the extra benchmarks: pip install -e '.[benchmarks]'")
     model = hf.load(FLAGS.model)
     rates = [rate(model, int(concurrency)) for concurrency in FLAGS.concurrency]
     parts = shares(model, FLAGS.experts)

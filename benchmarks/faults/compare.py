@@ -12,8 +12,9 @@ from eef_jax.storage.workdir import CHECKPOINT, COMPILED, LOCK
 # Tables of report.md whose columns tell seconds, or what the engine computed and reused.
 _MEASURED = re.compile(r"seconds|minutes|tokens (prefilled|reused|generated)")
 _WORK = ("seconds", "spent", "tokens", "tokens_per_s")  # counts of a manifest
-# Rates of training are in metrics.jsonl, and its losses are compared.
-_LEFT_OUT = (LOCK, "metrics.jsonl")
+# Rates of training are in metrics.jsonl, and its losses are compared. What report.html says and
+# shows is in the stages' files and report.md, and tells the time throughout.
+_LEFT_OUT = (LOCK, "metrics.jsonl", "report.html")
 
 
 def differences(one: pathlib.Path, other: pathlib.Path) -> list[str]:

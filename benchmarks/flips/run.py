@@ -53,7 +53,12 @@ KINDS: Mapping[str, str] = {
     "*/scores.json": "scores",
     "*/metrics.jsonl": "metrics",
 }
-UNREAD = ("lock", "report.md", "compiled/*")  # files of a work folder that no stage reads
+UNREAD = (
+    "lock",
+    "report.html",
+    "report.md",
+    "compiled/*",
+)  # files of a work folder that no stage reads
 
 Outcome = str  # detected, silent, or the name of an exception
 

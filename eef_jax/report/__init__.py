@@ -1,14 +1,25 @@
-"""The report of a run: reads its work folder and writes `report.md` and a terminal table.
+"""The report of a run: reads its work folder and writes `report.md`, `report.html` and a table.
 
 Loads no JAX and needs no accelerator. Unfinished stages are named as missing. `run` reads the
 files; `results`, `exploration`, `accounting`, `actions` and `examples` are the sections, `warnings`
-what comes before them; `markdown` formats text.
+what comes before them; `markdown` formats text; `page` makes `report.html`, of one or several runs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eef_jax.report import accounting, actions, examples, exploration, markdown, results, warnings
+from etils import epath
+
+from eef_jax.report import (
+    accounting,
+    actions,
+    examples,
+    exploration,
+    markdown,
+    page,
+    results,
+    warnings,
+)
 from eef_jax.report.run import Run, read
 from eef_jax.storage.files import write_text
 from eef_jax.storage.workdir import Workdir
@@ -31,19 +42,33 @@ _SECTIONS = (
 
 
 def write(work: Workdir) -> None:
-    """Write `<workdir>/report.md`.
+    """Write `<workdir>/report.md` and `<workdir>/report.html`.
 
     Raises:
         DataError: a file of a finished stage is missing or damaged.
     """
     run = read(work)
+    write_text(work.root / FILE, _markdown(run))
+    page.write([run], work.root / page.FILE)
+
+
+def compare(works: Sequence[Workdir], path: epath.PathLike) -> None:
+    """Write a page that compares several runs.
+
+    Raises:
+        DataError: a file of a finished stage is missing or damaged.
+    """
+    page.write([read(work) for work in works], path)
+
+
+def _markdown(run: Run) -> str:
     lines = [f"# {_title(run)}", "", *_unfinished(run)]
     if found := warnings.warnings(run):
         lines += ["## Warnings", "", *(f"- {line}" for line in found), ""]
     for title, section in _SECTIONS:
         lines += [f"## {title}", "", *section(run)]
     lines += ["## Provenance", "", *_provenance(run)]
-    write_text(work.root / FILE, "\n".join(lines).rstrip() + "\n")
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def table(work: Workdir) -> str:
@@ -62,8 +87,8 @@ def table(work: Workdir) -> str:
     if "solved_only_through_failure" in facts:
         count = facts["solved_only_through_failure"]
         lines.append(f"train tasks solved only through an expert failure: {count}")
-    if (work.root / FILE).exists():
-        lines.append(f"report: {work.root / FILE}")
+    written = (work.root / name for name in (page.FILE, FILE))
+    lines += [f"report: {path}" for path in written if path.exists()]
     return "\n".join(lines)
 
 

@@ -9,14 +9,21 @@ from typing import Any
 from eef_jax.report import markdown
 from eef_jax.report.run import Run
 
+HEADER = ("stage", "in", "out", "conserved")
+
 
 def conservation_checks(run: Run) -> list[str]:
     """One row for each finished stage: input, output, and whether they agree."""
-    rows = [_row(run, name) for name in run.manifests]
-    return markdown.table(["stage", "in", "out", "conserved"], rows, texts=4)
+    found = [[*row, "yes" if fine else "**NO**"] for *row, fine in rows(run)]
+    return markdown.table(HEADER, found, texts=4)
 
 
-def _row(run: Run, name: str) -> list[object]:
+def rows(run: Run) -> list[tuple[str, str, str, bool]]:
+    """For each finished stage its name, input and output, and whether they agree."""
+    return [_row(run, name) for name in run.manifests]
+
+
+def _row(run: Run, name: str) -> tuple[str, str, str, bool]:
     kind = name.rpartition("/")[2]
     counts = run.counts(name)
     if kind == "select":
@@ -25,7 +32,7 @@ def _row(run: Run, name: str) -> list[object]:
         into, out, fine = _tune(counts, run.counts(name.replace("tune", "select")))
     else:
         into, out, fine = _played(counts)
-    return [name, into, out, "yes" if fine else "**NO**"]
+    return name, into, out, fine
 
 
 def _played(counts: Mapping[str, Any]) -> tuple[str, str, bool]:

@@ -34,7 +34,7 @@ def summary(run: Run) -> tuple[list[str], list[list[object]]]:
             else [missing] * 2
         )
         row += [markdown.win_rate(scores.get(tag)) for tag in tags]
-        rows.append([*row, *_cost(run, stage)])
+        rows.append([*row, *cost_of(run, stage)])
     return header, rows
 
 
@@ -52,7 +52,7 @@ def terminal(run: Run) -> tuple[list[str], list[list[object]]]:
             markdown.mean(total),
             *(markdown.share(scores[tag].win_rate) if tag in scores else None for tag in tags),
         ]
-        rollouts, tokens, _, minutes = _cost(run, stage)
+        rollouts, tokens, _, minutes = cost_of(run, stage)
         rows.append(
             [
                 markdown.shortened(name, _NAME_CHARS),
@@ -160,7 +160,7 @@ def tags_of(run: Run) -> set[str]:
     return {tag for _, stage in policies(run) for tag in run.scores(stage)} - {ALL}
 
 
-def _cost(run: Run, stage: str) -> list[object]:
+def cost_of(run: Run, stage: str) -> list[object]:
     """Rollouts, training tokens, steps and minutes of a policy's own round."""
     folder = stage.rpartition("/")[0]
     names = ["expert"] if not folder else [n for n in run.manifests if n.startswith(f"{folder}/")]

@@ -107,6 +107,24 @@ class MetricsWriter:
         self.close()
 
 
+def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
+    """The lines of a metrics file; values that were not finite are texts. [] without a file.
+
+    Raises:
+        DataError: a line is damaged.
+    """
+    path = epath.Path(path)
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise DataError(
+                f"{path}, line {number} is damaged ({error}); {files.rerun(path.parent)}"
+            ) from error
+    return rows
+
+
 def _number(value: SupportsFloat) -> float | int | str:
     if isinstance(value, int) and not isinstance(value, bool):
         return value

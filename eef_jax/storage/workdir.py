@@ -1,6 +1,6 @@
 """The work folder: one folder for each stage, committed by a manifest that is written last.
 
-    <workdir>/config.json, numerics.json, lock, report.md
+    <workdir>/config.json, numerics.json, lock, report.md, report.html
     <workdir>/expert/
     <workdir>/round_0/{select,tune,evaluate}/
     <workdir>/round_<i>/{explore,select,tune,evaluate}/

@@ -1,15 +1,10 @@
 """The throughput benchmark: rates, shares of the time, and the removal of its timers."""
 
-from types import SimpleNamespace
-
-import pytest
-
 from benchmarks.engine import throughput
 from benchmarks.engine.workload import Workload
 from eef_jax.engine.programs import Programs
 from eef_jax.engine.sampling import SamplingParams
 from eef_jax.engine.scheduler import Scheduler
-from eef_jax.errors import ConfigError
 from tests.engine import toymodel
 
 
@@ -36,10 +31,3 @@ def test_timers_are_removed_after_the_block():
         assert min(once["prefill"], once["decode"]) > 0
         engine.open([4, 5, 6]).generate(SamplingParams(max_new_tokens=4)).result()
         assert seconds == once
-
-
-def test_a_plot_that_cannot_be_made_is_refused_before_measuring(monkeypatch):
-    monkeypatch.setattr(throughput, "FLAGS", SimpleNamespace(plot="plot.svg"))
-    monkeypatch.setattr(throughput.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="--plot needs the extra benchmarks"):
-        throughput.main()
