@@ -1,4 +1,4 @@
-"""The page in a browser: list, filters, keys, links, chains, comparison; on light, dark and phone."""
+"""The page in a browser: filters, keys, links, chains, comparison; light, dark and on a phone."""
 
 import dataclasses
 import shutil
@@ -18,7 +18,10 @@ from tests import toyrun
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 HARD = "#view=list&run=0&stage=expert&id=expert/toy/train/1"
-LOST = "#view=list&run=0&stage=round_0/evaluate&id=e/2&with_run=0&with_stage=round_2/evaluate&with_id=e/2"
+LOST = (
+    "#view=list&run=0&stage=round_0/evaluate&id=e/2"
+    "&with_run=0&with_stage=round_2/evaluate&with_id=e/2"
+)
 HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
     "</script><!-- </body> \u202eright to left\u2066 \x00 \ud800 {{ 7 * 7 }} &lt;b&gt;"
@@ -236,7 +239,7 @@ def one_task(number):
 
 
 SFT = toyrun.CONFIG | {"method": {"name": "sft_positive"}}
-RUNS = {
+RUNS: dict = {
     "no wins": ({"evaluated": lost_all}, "eef wins 0.0 % [0.0, 49.0] of 4 test tasks."),
     "one task": ({"evaluated": one_task}, "eef wins 100.0 % [20.7, 100.0] of 1 test tasks."),
     "nothing played": ({"until": "expert"}, "No policy has been evaluated yet."),
