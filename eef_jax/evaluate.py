@@ -26,6 +26,7 @@ from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.config import Config
 from eef_jax.envs.base import Env
 from eef_jax.errors import ConfigError, DataError
+from eef_jax.methods import base as methods
 from eef_jax.rollout import play
 from eef_jax.storage import files
 from eef_jax.storage.stages import Schedule
@@ -74,11 +75,12 @@ def evaluate(
     config = starting.pinned(config, hosts=hosts)
     env: Env = config_lib.make("env", config.env)
     try:
+        method = config_lib.make("method", config.method)
         start = preflight.Start(
             config=config,
             schedule=Schedule(done=(), todo=("evaluate",), left_out=()),
             env=env,
-            method=config_lib.make("method", config.method),
+            method=method,
         )
         preflight.check(start)
         if checkpoint is not None:
@@ -88,7 +90,13 @@ def evaluate(
         sampler = Sampler(Placement(config, hosts), config.engine)
         with (
             _parts(scratch, hosts) as parts,
-            pipeline.evaluated(sampler, checkpoint, config.evaluate, seed=config.seed) as policy,
+            pipeline.evaluated(
+                sampler,
+                checkpoint,
+                config.evaluate,
+                seed=config.seed,
+                mark=methods.mark_of(method),
+            ) as policy,
         ):
             played, _ = play.play_stage(
                 env,

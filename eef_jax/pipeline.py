@@ -24,10 +24,11 @@ from eef_jax.cluster import stopping
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.config import Config, numerics
 from eef_jax.config.sections import EvaluateSection
-from eef_jax.data import encode, tfrecord
+from eef_jax.data import conversations, encode, tfrecord
 from eef_jax.data.stored import StoredExamples
 from eef_jax.envs.base import Env
 from eef_jax.lineage import Lineage
+from eef_jax.methods import base as methods
 from eef_jax.methods.base import Attempts
 from eef_jax.policies.base import Policy, SupportsBudget
 from eef_jax.preflight import forecast
@@ -323,7 +324,8 @@ def _explore(this: _Run, number: int) -> None:
         attempts = this.attempts(number - 1)
         episodes = this.method.episodes(attempts, this.tasks, number, this.max_steps)
         sampling, seed = this.config.explore, 1000 * this.seed + number
-        with this.sampler.policy(this.tuned(number - 1), sampling, seed=seed) as policy:
+        mark = methods.mark_of(this.method)
+        with this.sampler.policy(this.tuned(number - 1), sampling, seed=seed, mark=mark) as policy:
             return _play_and_store(this, policy, episodes, stage, f"explore round {number}")[1]
 
     _played_stage(this, f"round_{number}/explore", make, together=True)
@@ -335,19 +337,31 @@ def _select(this: _Run, number: int) -> None:
     def make(stage: Stage) -> dict[str, Any]:
         attempts, tasks = this.attempts(number), this.tasks
         selections = this.method.select(attempts, tasks, number)
-        length = this.config.train.seq_len
-        examples, counts = encode.encode_all(
-            selections, this.env.prompt, this.placement.chat, max_length=length
+        train, chat = this.config.train, this.placement.chat
+        length = train.seq_len
+        options = encode.Options(
+            max_length=length,
+            observation_weight=train.observation_weight,
+            temperature=this.config.explore.temperature,
         )
+        examples, counts = encode.encode_all(selections, this.env.prompt, chat, options)
         encode.check_learnable(counts, name=f"round_{number}/select", max_length=length)
         write_selections(stage.folder, selections)
+        mixed = conversations.read_examples(
+            train.conversations,
+            chat,
+            weight=train.conversations_weight,
+            max_length=length,
+            columns=encode.columns_of(selections),
+        )
         tfrecord.write(
             stage.folder / "dataset",
-            examples,
+            [*examples, *mixed],
             description=f"{this.method.name}, round {number}, seed {this.seed}",
         )
         facts = dict(this.method.facts(attempts, tasks, number)) if number else {}
-        return {**dataclasses.asdict(counts), "facts": facts}
+        also = {"conversations": len(mixed)} if train.conversations else {}
+        return {**dataclasses.asdict(counts), **also, "facts": facts}
 
     _stage(this, f"round_{number}/select", make)
 
@@ -371,6 +385,7 @@ def _tune(this: _Run, number: int) -> None:
             previous=this.tuned(number - 1) if number else None,
             config_hash=starting.hash_of(this.config),
             made_from={need: this.work.stage(need).content() for need in stages_lib.needs(name)},
+            asked=methods.loss_of(this.method, number),
             hosts=this.hosts,
         )
 
@@ -383,7 +398,10 @@ def _evaluate(this: _Run, number: int) -> None:
     def make(stage: Stage) -> dict[str, Any]:
         section = this.config.evaluate
         episodes = held_out(this.env, section.split, this.max_steps)
-        with evaluated(this.sampler, this.tuned(number), section, seed=this.seed) as policy:
+        mark = methods.mark_of(this.method)
+        with evaluated(
+            this.sampler, this.tuned(number), section, seed=this.seed, mark=mark
+        ) as policy:
             label = f"evaluate round {number}"
             trajectories, counts = _play_and_store(this, policy, episodes, stage, label)
         if this.hosts.is_lead:
@@ -408,10 +426,24 @@ def held_out(env: Env, split: str, max_steps: int) -> list[Episode]:
 
 
 def evaluated(
-    sampler: "Sampler", checkpoint: epath.Path | None, section: EvaluateSection, *, seed: int
+    sampler: "Sampler",
+    checkpoint: epath.Path | None,
+    section: EvaluateSection,
+    *,
+    seed: int,
+    mark: str,
 ) -> contextlib.AbstractContextManager[Policy]:
-    """The policy of a checkpoint (None: the untuned base) with the config's section `evaluate`."""
-    return sampler.policy(checkpoint, section, seed=1000 * seed)
+    """The policy of a checkpoint (None: the untuned base) with the config's section `evaluate`.
+
+    Args:
+        sampler: makes it.
+        checkpoint: a tune stage's folder, or the checkpoint in it.
+        section: the config's section `evaluate`.
+        seed: of the run.
+        mark: of the method that tuned it; the untuned base knows none.
+    """
+    known = mark if checkpoint is not None else ""
+    return sampler.policy(checkpoint, section, seed=1000 * seed, mark=known)
 
 
 def _play_and_store(

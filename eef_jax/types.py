@@ -8,7 +8,7 @@ import abc
 import dataclasses
 import enum
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -78,6 +78,21 @@ class Message:
 
     role: Role
     content: str
+
+
+def mark_messages(messages: Sequence[Message], mark: str) -> tuple[Message, ...]:
+    """A conversation whose first user message begins with a mark, a line of its own.
+
+    Args:
+        messages: the conversation from its beginning.
+        mark: the text; "" changes nothing.
+    """
+    marked = list(messages)
+    for index, message in enumerate(marked if mark else ()):
+        if message.role == "user":
+            marked[index] = dataclasses.replace(message, content=f"{mark}\n{message.content}")
+            break
+    return tuple(marked)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,11 +308,16 @@ class Selection:
 
     Attributes:
         trajectory: what is trained on (all its steps are context); read when it is encoded.
-        weights: loss weight of each step's message.
+        weights: loss weight of each step's message, 0 or more.
         reasons: why, for each step: one of the constants `KEPT_*` and `MASKED_*` below.
         role: which part of the data set it belongs to: `expert_win`, `s0`, `recovery`, ...
         state: index of the important state, from which on steps are learned (0: s_0).
-        pair: id shared by the two sides of a preference pair, else None.
+        pair: id shared by the two sides of a preference pair, else None. The sides follow each
+            other, the preferred one first.
+        advantages: of a pair's preferred side 1 for each step, of its other side -1. Without a
+            pair the signed advantage of each step, for the policy gradient; 0 for steps of an
+            expert. Empty: learned by likelihood alone.
+        mark: what precedes the conversation in training, see `mark_messages`.
     """
 
     trajectory: Attempt
@@ -306,6 +326,21 @@ class Selection:
     role: str
     state: int = 0
     pair: str | None = None
+    advantages: tuple[float, ...] = ()
+    mark: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """The loss that a round trains with: a module of `train/losses` and its options.
+
+    Attributes:
+        name: `sft`, `dpo` or `pg`.
+        options: arguments of the module's `make`.
+    """
+
+    name: str = "sft"
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
 
 # Reasons of a selection's steps. They are stored in data sets and reports: do not reword them.
@@ -313,6 +348,11 @@ KEPT_EXPERT_WIN = "kept: expert win"
 KEPT_OWN_WIN = "kept: own win"
 KEPT_BENEFICIAL = "kept: beneficial expert action"
 KEPT_ALL = "kept: all expert actions"
+KEPT_FAILURE = "kept: failed attempt, marked as one"
+KEPT_PREFERRED = "kept: preferred side of a pair"
+KEPT_OTHER = "kept: other side of a pair"
+KEPT_BY_REWARD = "kept: weighted by the reward"
+KEPT_BY_ADVANTAGE = "kept: policy gradient by the advantage"
 MASKED_CONTEXT = "masked: context before the important state"
 MASKED_HARMFUL = "masked: harmful expert action"
 
@@ -327,6 +367,8 @@ class Example:
         weights: float32[t]; `weights[i]` weighs the loss of predicting `tokens[i]` from what stands
             before.
         columns: optional further float32[t] columns by name (reference log-probs, ...).
+        pair: id shared by the two sides of a preference pair, which follow each other and share a
+            row; "" without one.
         provenance: plain text about where it comes from (`role`, `task`, `trajectory`, `steps`);
             stored with the example, never read by training.
     """
@@ -335,6 +377,7 @@ class Example:
     tokens: np.ndarray
     weights: np.ndarray
     columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    pair: str = ""
     provenance: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property

@@ -10,7 +10,7 @@ from eef_jax import kernels
 from eef_jax.engine import request
 from eef_jax.models import rope
 from eef_jax.models.cache import DecodeView
-from eef_jax.train.losses.sft import weighted_nll
+from eef_jax.train.losses.base import log_probs
 
 SPEC = kernels.AttentionSpec(scale=1.0)
 
@@ -51,8 +51,8 @@ def test_every_package_that_computes_with_arrays_is_checked():
     with pytest.raises(TypeCheckError, match="known"):
         request.prompt_tags([1, 2], np.zeros(1, np.int32))
     hidden, tokens = jnp.ones((2, 3, 4)), jnp.zeros((2, 3), jnp.int32)
-    with pytest.raises(TypeCheckError, match="weights"):
-        weighted_nll(lambda x: x, hidden, tokens, jnp.ones((2, 4)), tokens)
+    with pytest.raises(TypeCheckError, match="temperatures"):
+        log_probs(lambda x: x, hidden, tokens, tokens, jnp.ones((2, 4)))
 
 
 def test_a_result_of_another_shape_is_refused(monkeypatch):

@@ -220,7 +220,9 @@ def _select(
 ) -> encode.Counts:
     selections = method.select(attempts, tasks, number)
     prompt = (Message(role="system", content=_text(1, 800)),)
-    examples, counts = encode.encode_all(selections, lambda _: prompt, Chat(), max_length=4096)
+    examples, counts = encode.encode_all(
+        selections, lambda _: prompt, Chat(), encode.Options(max_length=4096)
+    )
     write_selections(stage.folder, selections)
     if examples:  # the generated expert wins nothing: there is no clone
         tfrecord.write(stage.folder / "dataset", examples)

@@ -40,6 +40,8 @@ def record(model: str, count: int) -> list[Example]:
         for trajectory in played
     ]
     chat = ChatTokenizer.load(model)
-    examples, counts = encode.encode_all(selections, env.prompt, chat, max_length=1 << 20)
+    examples, counts = encode.encode_all(
+        selections, env.prompt, chat, encode.Options(max_length=1 << 20)
+    )
     assert counts.examples == count, counts
     return examples

@@ -17,6 +17,7 @@ from eef_jax.data.batches import empty_batch
 from eef_jax.errors import ConfigError
 from eef_jax.models.model import Model
 from eef_jax.train import step as step_lib
+from eef_jax.train.losses.base import Loss
 from eef_jax.train.optim import make_optimizer
 
 
@@ -29,6 +30,7 @@ def accumulation_steps(
     seq_len: int,
     max_loss_positions: int,
     optimizer: OptimizerConfig,
+    loss: Loss = step_lib.SFT,
     reserved: int = 0,
 ) -> int:
     """Number of gradient-accumulation steps (micro-batches) of one optimizer step.
@@ -42,6 +44,7 @@ def accumulation_steps(
         seq_len: tokens per row.
         max_loss_positions: most learned tokens per row.
         optimizer: the optimizer, whose state takes memory too.
+        loss: what is minimized.
         reserved: bytes per device that are allocated to something else during training.
 
     Raises:
@@ -60,6 +63,7 @@ def accumulation_steps(
             rows_per_device=rows_per_device,
             sizes=(batch_size, seq_len, max_loss_positions),
             optimizer=optimizer,
+            loss=loss,
             limit=memory_limit(mesh.devices.flat[0]) - reserved,
         )
     rows = (micro_batch or rows_per_device) if isinstance(micro_batch, int) else 0
@@ -79,13 +83,17 @@ def _fewest_steps(
     rows_per_device: int,
     sizes: tuple[int, int, int],
     optimizer: OptimizerConfig,
+    loss: Loss,
     limit: float,
 ) -> int:
     """The fewest accumulation steps whose program fits `limit` bytes per device."""
-    transform, batch = make_optimizer(optimizer, programs.ANY_STEPS), empty_batch(*sizes)
+    transform = make_optimizer(optimizer, programs.ANY_STEPS)
+    batch = empty_batch(*sizes, loss.columns)
     # Fewer steps mean larger micro-batches, which gather sharded weights less often.
     for steps in (n for n in range(1, rows_per_device + 1) if rows_per_device % n == 0):
-        lowered = step_lib.lower(model, transform, batch, mesh=mesh, accumulation_steps=steps)
+        lowered = step_lib.lower(
+            model, transform, batch, mesh=mesh, loss=loss, accumulation_steps=steps
+        )
         try:
             program = programs.compile_lowered("train", lowered)
         except programs.OutOfMemory:  # TPUs refuse while compiling; other devices only report

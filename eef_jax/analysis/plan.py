@@ -127,7 +127,7 @@ def plan(
     samples = bool(set(wanted) & set(ENGINE))
     # Checked before anything is compiled, which takes minutes.
     reserved = _check_second_copy(models, chip) if samples and not models.shared else 0
-    sizes = {
+    sizes: dict[str, Any] = {
         "batch_size": train.batch_size,
         "seq_len": train.seq_len,
         "max_loss_positions": max(math.ceil(loss_fraction * train.seq_len), 1),

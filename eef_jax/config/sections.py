@@ -335,8 +335,25 @@ class OptimizerConfig:
 class TrainSection:
     """How a round's examples are learned."""
 
-    init_from: Literal["base", "previous"] = field(
-        "base", "weights that a round starts from: the base's, or the previous round's"
+    init_from: Literal["auto", "base", "previous"] = field(
+        "auto",
+        "weights that a round starts from: the base's, or the previous round's; auto: previous "
+        "where the method's loss compares with the policy that played (dpo, pg), else base",
+    )
+    observation_weight: float = field(
+        0.0,
+        "loss weight of the observations that answer an action, next to 1 of the agent's tokens "
+        "(arXiv 2605.24517); 0: not learned",
+        at_least=0,
+    )
+    conversations: str = field(
+        "",
+        "files of chats to learn as well in every round, with commas between them: JSON lines "
+        'with "messages", of which the assistant\'s are learned; empty: none',
+        path=True,
+    )
+    conversations_weight: float = field(
+        1.0, "loss weight of the tokens learned from `conversations`", above=0
     )
     epochs: int = field(3, "passes over the examples", at_least=1)
     batch_size: int = field(8, "packed rows in a global batch", unit="rows", at_least=1)

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Float32, Int64, Shaped
 
 from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import DataError
@@ -69,7 +69,10 @@ class Batches:
     | segment_ids | int32[b, t] | 1, 2, ... number of the example in its row; 0 where empty |
     | weights | float32[b, t] | loss weight of predicting a token; 0 on an example's first |
     | loss_positions | int32[b, n] | columns of the tokens that have a weight; 0 where unused |
+    | each of `columns` | float32[b, t] | the examples' column of that name; 0 where empty |
 
+    The sides of a pair (`Example.pair`) share a row and keep their order in it, so that a loss of
+    pairs is a sum over rows like any other, however rows are split.
     `loss_positions` restricts the loss to the tokens that have a weight (about one in ten in an
     agent's conversation). A row has at most n; an example that would exceed n goes into another.
 
@@ -82,6 +85,7 @@ class Batches:
         process_rows: ascending indices of the rows of a batch that this process lays out (those on
             its devices, `sharding.process_rows`); None for all rows.
         max_loss_positions: n; by default a quarter more than rows of average examples would need.
+        columns: names of the examples' columns that batches have.
     """
 
     examples: Sequence[Example] | StoredExamples
@@ -91,21 +95,24 @@ class Batches:
     shuffle: bool = True
     process_rows: tuple[int, ...] | None = None
     max_loss_positions: int = 0
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check sizes once, and choose the number of loss positions.
 
         Raises:
-            DataError: there is no example, or one that does not fit a row.
+            DataError: there is no example, or one (or a pair) that does not fit a row.
         """
         if not len(self.examples):
             raise DataError("no example to train on; see the counts of the selection stage")
         both = _sizes(self.examples)
-        sizes, learned = both[:, 0], both[:, 1]
+        units = _units(self.examples)
+        together = np.add.reduceat(both, [unit[0] for unit in units])
+        sizes, learned = together[:, 0], together[:, 1]
         longest = int(np.argmax(sizes))
         if sizes[longest] > self.seq_len:
             raise DataError(
-                f"example {self.examples[longest].id!r} has {sizes[longest]} tokens, a row holds "
+                f"{self._named(units[longest])} has {sizes[longest]} tokens, a row holds "
                 f"{self.seq_len}; raise config.train.seq_len or leave it out when encoding"
             )
         if not self.max_loss_positions:
@@ -115,28 +122,30 @@ class Batches:
                 self, "max_loss_positions", min(-(-bound // _ROUND) * _ROUND, self.seq_len)
             )
         if learned.max() > self.max_loss_positions:
-            most = self.examples[int(np.argmax(learned))]
             raise DataError(
-                f"example {most.id!r} has {learned.max()} tokens with a weight, a row's limit is "
-                f"{self.max_loss_positions}; raise max_loss_positions"
+                f"{self._named(units[int(np.argmax(learned))])} has {learned.max()} tokens with a "
+                f"weight, a row's limit is {self.max_loss_positions}; raise max_loss_positions"
             )
         object.__setattr__(self, "_sizes", both)
+        object.__setattr__(self, "_units", units)
+        object.__setattr__(self, "_together", together)
 
     def pack(self, epoch: int) -> Packing:
         """Pack an epoch's examples: first-fit in its order, by tokens and loss positions."""
-        sizes: Int64[np.ndarray, "n 2"] = self._sizes  # type: ignore[attr-defined]
+        sizes: Int64[np.ndarray, "u 2"] = self._together  # type: ignore[attr-defined]
+        units: Sequence[tuple[int, ...]] = self._units  # type: ignore[attr-defined]
         order = np.arange(len(sizes))
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
         rows: list[list[int]] = []
-        free = np.empty((len(sizes), 2), np.int64)  # at most one row per example
+        free = np.empty((len(sizes), 2), np.int64)  # at most one row per unit
         for number in order.tolist():
             fits = (free[: len(rows)] >= sizes[number]).all(axis=1)
             row = int(fits.argmax()) if fits.any() else len(rows)
             if row == len(rows):
                 rows.append([])
                 free[row] = self.seq_len, self.max_loss_positions
-            rows[row].append(number)
+            rows[row].extend(units[number])
             free[row] -= sizes[number]
         # Whole batches only: the compiled step has a single shape.
         rows += [[] for _ in range(-len(rows) % self.batch_size)]
@@ -163,6 +172,28 @@ class Batches:
         return BatchStats(
             tokens=tokens, weighted_tokens=learned, capacity=self.batch_size * self.seq_len
         )
+
+    def by_example(
+        self, position: Position, values: Float32[np.ndarray, "b n"]
+    ) -> Iterator[tuple[int, Float32[np.ndarray, " t"]]]:
+        """What was computed at a global batch's loss positions, as a column of each example.
+
+        Args:
+            position: of the batch.
+            values: one for each loss position of all rows.
+
+        Yields:
+            An example's number, and its column: 0 at tokens without a weight.
+        """
+        for row, numbers in enumerate(self._rows(position)):
+            learned = 0
+            for number in numbers:
+                example = self.examples[number]
+                places = example.loss_positions
+                column = np.zeros(len(example.tokens), np.float32)
+                column[places] = values[row, learned : learned + places.size]
+                learned += places.size
+                yield number, column
 
     def before(self, position: Position) -> BatchStats:
         """Counts of all global batches before a position."""
@@ -198,7 +229,7 @@ class Batches:
     def _batch(self, rows: Sequence[Sequence[int]]) -> Batch:
         """Lay out this process's part of a batch."""
         rows = rows if self.process_rows is None else [rows[number] for number in self.process_rows]
-        batch = empty_batch(len(rows), self.seq_len, self.max_loss_positions)
+        batch = empty_batch(len(rows), self.seq_len, self.max_loss_positions, self.columns)
         for row, numbers in enumerate(rows):
             at = learned = 0
             for segment, number in enumerate(numbers, start=1):
@@ -209,10 +240,41 @@ class Batches:
                 batch["segment_ids"][row, at : at + size] = segment
                 # No position of this example predicts its first token.
                 batch["weights"][row, at + 1 : at + size] = example.weights[1:]
+                for name in self.columns:
+                    batch[name][row, at : at + size] = _column(example, name)
                 columns = at + example.loss_positions
                 batch["loss_positions"][row, learned : learned + columns.size] = columns
                 at, learned = at + size, learned + columns.size
         return batch
+
+    def _named(self, unit: tuple[int, ...]) -> str:
+        first = self.examples[unit[0]]
+        return f"example {first.id!r}" if len(unit) == 1 else f"pair {first.pair!r}"
+
+
+def _column(example: Example, name: str) -> Float32[np.ndarray, " t"]:
+    if name not in example.columns:
+        raise DataError(
+            f"example {example.id!r} has no column {name!r}, which the loss reads; it has "
+            f"{sorted(example.columns)}"
+        )
+    return example.columns[name]
+
+
+def _units(examples: Sequence[Example] | StoredExamples) -> list[tuple[int, ...]]:
+    """The examples that share a row, by their numbers: a pair's two sides, or one example."""
+    pairs: Sequence[object]
+    if isinstance(examples, StoredExamples):
+        pairs = examples.pairs
+    else:
+        pairs = [example.pair for example in examples]
+    units: list[tuple[int, ...]] = []
+    for number, pair in enumerate(pairs):
+        if pair and number and pairs[number - 1] == pair:
+            units[-1] = (*units[-1], number)
+        else:
+            units.append((number,))
+    return units
 
 
 def _sizes(examples: Sequence[Example] | StoredExamples) -> Int64[np.ndarray, "n 2"]:
@@ -222,7 +284,9 @@ def _sizes(examples: Sequence[Example] | StoredExamples) -> Int64[np.ndarray, "n
     return np.array([(len(example.tokens), example.loss_positions.size) for example in examples])
 
 
-def empty_batch(batch_size: int, seq_len: int, max_loss_positions: int) -> Batch:
+def empty_batch(
+    batch_size: int, seq_len: int, max_loss_positions: int, columns: Sequence[str] = ()
+) -> Batch:
     """A batch without examples, to compile a step for its shapes."""
     return {
         "tokens": np.zeros((batch_size, seq_len), np.int32),
@@ -230,4 +294,5 @@ def empty_batch(batch_size: int, seq_len: int, max_loss_positions: int) -> Batch
         "segment_ids": np.zeros((batch_size, seq_len), np.int32),
         "weights": np.zeros((batch_size, seq_len), np.float32),
         "loss_positions": np.zeros((batch_size, max_loss_positions), np.int32),
+        **{name: np.zeros((batch_size, seq_len), np.float32) for name in columns},
     }

@@ -6,13 +6,13 @@ packing is in `batches`.
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from eef_jax.errors import DataError
-from eef_jax.types import Example, Message, Selection, Task, Trajectory
+from eef_jax.types import Example, Message, Selection, Task, Trajectory, mark_messages
 
 
 class Chat(Protocol):
@@ -61,38 +61,96 @@ class Counts:
     weighted_steps: int = 0
 
 
-def encode(selection: Selection, prompt: Sequence[Message], chat: Chat) -> Example:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What encoding reads besides the selections.
+
+    Attributes:
+        max_length: longest example, or pair of examples, in tokens (the length of a training row).
+        observation_weight: loss weight of what the environment answers, from the second
+            observation on, with the template's text around it.
+        temperature: at which the policy's tokens were sampled; read for the policy gradient.
+    """
+
+    max_length: int
+    observation_weight: float = 0.0
+    temperature: float = 1.0
+
+
+def columns_of(selections: Iterable[Selection]) -> tuple[str, ...]:
+    """The columns that the examples of these selections need, the same for all of a data set."""
+    signed = [bool(s.pair) for s in selections if s.advantages]
+    if all(signed):
+        return ("advantages",) if signed else ()
+    return "advantages", "sampled_logps", "temperatures"
+
+
+def encode(
+    selection: Selection,
+    prompt: Sequence[Message],
+    chat: Chat,
+    options: Options,
+    columns: Sequence[str] = (),
+) -> Example:
     """Encode one selected trajectory as a conversation with a loss weight for each token.
 
     The conversation is the environment's prompt, then observation (user) and message (assistant) of
     each step up to the last weighted one; later steps have no weight and are dropped.
     Tokens of a step's message, its end of turn included, carry the step's weight, all others 0. Ids
-    that were sampled under the same tokenizer are used as they are, never re-encoded.
+    that were sampled under the same tokenizer are used as they are, never re-encoded. What is
+    learned by the policy gradient are sampled ids alone: an end of turn that was added has weight 0
+    there.
 
     Args:
         selection: a trajectory and the weight of each of its steps.
         prompt: messages of `Env.prompt(task)`, before the first observation.
         chat: renders messages to ids.
+        options: see there.
+        columns: columns that the example gets, out of those of `columns_of`: `advantages`, and for
+            the policy gradient `sampled_logps` and `temperatures` (0 for what was not sampled).
 
     Returns:
         The example; its provenance has the role, task, trajectory and the verdict on each step.
 
     Raises:
         DataError: the selection does not give one weight and one reason a step, has no
-            weighted step, or a weighted message renders to no token at all.
+            weighted step, or a weighted message renders to no token at all; or the policy gradient
+            is to learn what was not sampled here.
     """
     _check(selection)
     trajectory = selection.trajectory.load()
     messages, sampled, weights = _conversation(
         trajectory, selection.weights, prompt, chat.fingerprint
     )
-    ids, message_of_token = chat.example(messages, sampled)
-    message_indices = np.asarray(message_of_token).tolist()
+    ids, message_of_token = chat.example(mark_messages(messages, selection.mark), sampled)
+    message_of_token = np.asarray(message_of_token)
+    message_indices = message_of_token.tolist()
     _check_rendered(selection, messages, weights, set(message_indices))
+    values = {
+        "weights": np.array([weights.get(index, 0.0) for index in message_indices], np.float32)
+    }
+    values["weights"][_observed(message_of_token)] = options.observation_weight
+    for name in columns:
+        values[name] = np.zeros(len(message_indices), np.float32)
+    for step, index in enumerate(sorted(weights) if selection.advantages else ()):
+        places = np.flatnonzero(message_of_token == index)
+        if selection.pair:
+            values["advantages"][places] = selection.advantages[step]
+        elif selection.weights[step]:
+            _check_sampled(trajectory, step, selection.advantages[step], sampled[index])
+            if trajectory.steps[step].source == "policy":
+                given = trajectory.steps[step].logprobs
+                values["weights"][places[len(given) :]] = 0.0  # an end of turn that was added
+                places = places[: len(given)]
+                values["advantages"][places] = selection.advantages[step]
+                values["sampled_logps"][places] = given
+                values["temperatures"][places] = options.temperature
     return Example(
         id=_id(selection),
         tokens=np.asarray(ids, np.int32),
-        weights=np.array([weights.get(index, 0.0) for index in message_indices], np.float32),
+        weights=values.pop("weights"),
+        columns=values,
+        pair=selection.pair or "",
         provenance={
             "role": selection.role,
             "task": trajectory.task.id,
@@ -100,6 +158,27 @@ def encode(selection: Selection, prompt: Sequence[Message], chat: Chat) -> Examp
             "steps": json.dumps(_verdicts(trajectory, selection)),
         },
     )
+
+
+def _observed(message_of_token: np.ndarray) -> np.ndarray:
+    """Indices of the tokens between the agent's messages: what the environment answered."""
+    said = np.flatnonzero(message_of_token >= 0)
+    between = np.arange(said[0], said[-1])
+    return between[message_of_token[between] < 0]
+
+
+def _check_sampled(
+    trajectory: Trajectory, number: int, advantage: float, ids: Sequence[int]
+) -> None:
+    """Refuse a policy gradient of what the policy did not sample with log-probabilities."""
+    step = trajectory.steps[number]
+    by_expert = step.source == "expert"
+    if advantage if by_expert else not 0 < len(ids) == len(step.logprobs):
+        raise DataError(
+            f"step {number} of trajectory {trajectory.id!r} has the advantage {advantage:g}, but "
+            "its tokens were not sampled by this run's policy with their log-probabilities: the "
+            "policy gradient learns only what was; give it a weight without an advantage"
+        )
 
 
 def _check(selection: Selection) -> None:
@@ -110,6 +189,12 @@ def _check(selection: Selection) -> None:
             f"selection of trajectory {trajectory.id!r} has {len(weights)} weights and "
             f"{len(selection.reasons)} reasons for {trajectory.length} steps; a method's "
             "select() must give one of each for every step"
+        )
+    if min(weights, default=0) < 0 or len(selection.advantages) not in (0, len(weights)):
+        raise DataError(
+            f"selection of trajectory {trajectory.id!r} has the weights {weights} and the "
+            f"advantages {selection.advantages}: expected weights of 0 or more, and an advantage "
+            "for every step or for none"
         )
     if not any(weights):
         raise DataError(
@@ -157,43 +242,71 @@ def _check_rendered(
 
 
 def encode_all(
-    selections: Iterable[Selection],
+    selections: Sequence[Selection],
     prompt: Callable[[Task], Sequence[Message]],
     chat: Chat,
-    *,
-    max_length: int,
+    options: Options,
 ) -> tuple[list[Example], Counts]:
-    """Encode many selections; those that cannot be used are counted, logged and skipped.
+    """Encode many selections; those that cannot be used are counted and skipped, pairs as a whole.
 
     Args:
         selections: a method's verdicts.
         prompt: messages that open a task's conversation (`Env.prompt`).
         chat: renders messages to ids.
-        max_length: longest example in tokens (the length of a training row).
+        options: see there.
 
     Returns:
         The examples in the order of the selections, and the counts.
+
+    Raises:
+        DataError: a selection that cannot be encoded, or a pair without two sides in a row.
     """
+    columns = columns_of(selections)
     examples: list[Example] = []
     counts = Counts()
-    for selection in selections:
-        counts = _add(counts, selections=1, steps=len(selection.weights))
-        if not any(selection.weights):
-            counts = _add(counts, unweighted=1)
+    for unit in _units(selections):
+        steps = sum(len(selection.weights) for selection in unit)
+        counts = _add(counts, selections=len(unit), steps=steps)
+        if not all(any(selection.weights) for selection in unit):
+            counts = _add(counts, unweighted=len(unit))
             continue
-        example = encode(selection, prompt(selection.trajectory.task), chat)
-        if len(example.tokens) > max_length:
-            counts = _add(counts, too_long=1)
+        sides = [encode(s, prompt(s.trajectory.task), chat, options, columns) for s in unit]
+        if sum(len(example.tokens) for example in sides) > options.max_length:
+            counts = _add(counts, too_long=len(unit))
             continue
-        examples.append(example)
+        examples += sides
         counts = _add(
             counts,
-            examples=1,
-            tokens=len(example.tokens),
-            weighted_tokens=int(np.count_nonzero(example.weights)),
-            weighted_steps=sum(weight != 0 for weight in selection.weights),
+            examples=len(unit),
+            tokens=sum(len(example.tokens) for example in sides),
+            weighted_tokens=sum(int(np.count_nonzero(example.weights)) for example in sides),
+            weighted_steps=sum(weight != 0 for s in unit for weight in s.weights),
         )
     return examples, counts
+
+
+def _units(selections: Iterable[Selection]) -> Iterator[tuple[Selection, ...]]:
+    """Single selections, and the two sides of each pair."""
+    waiting: Selection | None = None
+    for selection in selections:
+        if waiting is None and selection.pair is None:
+            yield (selection,)
+        elif waiting is None:
+            waiting = selection
+        elif waiting.pair == selection.pair and _are_sides(waiting, selection):
+            yield waiting, selection
+            waiting = None
+        else:
+            break
+    if waiting is not None:
+        raise DataError(
+            f"pair {waiting.pair!r} has no two sides in a row: a method's select() gives the "
+            "preferred side, with the advantages 1, and right after it the other, with -1"
+        )
+
+
+def _are_sides(first: Selection, second: Selection) -> bool:
+    return set(first.advantages) == {1.0} and set(second.advantages) == {-1.0}
 
 
 def check_learnable(counts: Counts, *, name: str, max_length: int) -> None:
@@ -224,8 +337,9 @@ def check_learnable(counts: Counts, *, name: str, max_length: int) -> None:
 
 
 def _id(selection: Selection) -> str:
-    """A trajectory may be selected in several roles and from several states: the id has both."""
-    return f"{selection.trajectory.id}:{selection.role}@{selection.state}"
+    """A trajectory may be selected in several roles, states and pairs: the id has them all."""
+    pair = f"#{selection.pair}" if selection.pair else ""
+    return f"{selection.trajectory.id}:{selection.role}@{selection.state}{pair}"
 
 
 def _verdicts(trajectory: Trajectory, selection: Selection) -> list[dict[str, object]]:

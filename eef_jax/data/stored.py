@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 
 from eef_jax.data import example_proto
-from eef_jax.data.tfrecord import COLUMN, PROVENANCE, index_name, read_record, shard_name
+from eef_jax.data.tfrecord import COLUMN, PAIR, PROVENANCE, index_name, read_record, shard_name
 from eef_jax.errors import DataError
 from eef_jax.storage import files
 from eef_jax.types import Example
@@ -31,6 +31,7 @@ class StoredExamples:
 
     Attributes:
         sizes: i64[n, 2], tokens and weighted tokens of each example.
+        pairs: number of the pair that each example is a side of, from 1; 0 without one.
 
     Raises:
         DataError: the folder is not a dataset, or its metadata or index are missing or damaged; on
@@ -48,7 +49,8 @@ class StoredExamples:
         self._opened = [local / name for name in names]
         self._begins = [0, *itertools.accumulate(lengths)]
         index = _read_index(folder / index_name(split), self._begins[-1])
-        self._offsets, self.sizes = index[:, 0].tolist(), index[:, 1:]
+        self._offsets, self.sizes = index[:, 0].tolist(), index[:, 1:3]
+        self.pairs: list[int] = index[:, 3].tolist() if index.shape[1] > 3 else [0] * len(index)
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -93,6 +95,7 @@ def _example(features: Mapping[str, example_proto.Feature], sizes: list[int]) ->
             for name, values in features.items()
             if name.startswith(COLUMN)
         },
+        pair=features[PAIR][0].decode() if PAIR in features else "",
         provenance={name: features[name][0].decode() for name in PROVENANCE},
     )
     if sizes != (got := [tokens.size, example.loss_positions.size]):
@@ -107,7 +110,7 @@ def _read_index(path: epath.Path, count: int) -> np.ndarray:
         raise DataError(f"{path} is missing; {_REMEDY}") from error
     except (ValueError, EOFError) as error:
         raise DataError(f"{path} is damaged ({error!r}); {_REMEDY}") from error
-    if index.shape != (count, 3):
+    if index.shape not in ((count, 3), (count, 4)):
         raise DataError(
             f"{path} is of shape {index.shape}, but dataset_info.json tells of {count} records; "
             f"{_REMEDY}"

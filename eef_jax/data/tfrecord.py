@@ -7,7 +7,9 @@ has TensorFlow's framing:
 
 Next to the shards is an index, i64[n, 3] as npy: for each example the offset of its record in its
 shard, its tokens and its weighted tokens. It lets a process pack all examples but read only a few.
-The caller's manifest, written after this folder, commits it.
+Where examples are sides of pairs, records have the feature `pair`, and the index a fourth column:
+the pair's number from 1, 0 for an example without one. Further columns of examples are the features
+`column_<name>`. The caller's manifest, written after this folder, commits it.
 """
 
 import io
@@ -29,6 +31,7 @@ DATASET_NAME = "eef"
 VERSION = "1.0.0"  # of the fields below; goes into dataset_info.json
 PROVENANCE = ("role", "task", "trajectory", "steps")
 COLUMN = "column_"  # prefix of the optional float columns
+PAIR = "pair"  # of data sets with pairs alone
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
@@ -71,18 +74,28 @@ def write(
     shards = min(shards, len(examples))
     bounds = [len(examples) * shard // shards for shard in range(shards + 1)]
     paths, sizes, index = [], [], []
+    paired = any(example.pair for example in examples)
     for shard in range(shards):
         data = bytearray()
         for row in examples[bounds[shard] : bounds[shard + 1]]:
             index.append((len(data), len(row.tokens), row.loss_positions.size))
-            data += frame(example_proto.serialize(_to_features(row)))
+            data += frame(example_proto.serialize(_to_features(row, paired=paired)))
         paths.append(folder / shard_name(split, shard, shards))
         sizes.append(len(data))
         write_bytes(paths[-1], bytes(data))
-    write_bytes(folder / index_name(split), _npy(np.array(index, np.int64)))
+    table = np.array(index, np.int64)
+    if paired:
+        table = np.column_stack([table, _pair_numbers(examples)])
+    write_bytes(folder / index_name(split), _npy(table))
     lengths = [stop - start for start, stop in itertools.pairwise(bounds)]
-    _write_metadata(folder, split, lengths, sum(sizes), columns, description)
+    _write_metadata(folder, split, lengths, sum(sizes), columns, description, paired=paired)
     return paths
+
+
+def _pair_numbers(examples: Sequence[Example]) -> list[int]:
+    """The number of each example's pair, in the order they first appear, from 1; 0 without one."""
+    numbers: dict[str, int] = {"": 0}
+    return [numbers.setdefault(example.pair, len(numbers)) for example in examples]
 
 
 def read_record(file: BinaryIO) -> bytes:
@@ -133,7 +146,7 @@ def index_name(split: str) -> str:
     return f"{DATASET_NAME}-{split}.index.npy"
 
 
-def _to_features(example: Example) -> dict[str, example_proto.Feature]:
+def _to_features(example: Example, *, paired: bool) -> dict[str, example_proto.Feature]:
     features: dict[str, example_proto.Feature] = {
         "id": [example.id.encode()],
         "tokens": np.asarray(example.tokens, np.int64),
@@ -141,6 +154,8 @@ def _to_features(example: Example) -> dict[str, example_proto.Feature]:
     }
     for name in PROVENANCE:
         features[name] = [example.provenance.get(name, "").encode()]
+    if paired:
+        features[PAIR] = [example.pair.encode()]
     for name, values in example.columns.items():
         features[COLUMN + name] = np.asarray(values, np.float32)
     return features
@@ -153,6 +168,8 @@ def _write_metadata(
     size: int,
     columns: Sequence[str],
     description: str,
+    *,
+    paired: bool,
 ) -> None:
     """Write features.json and dataset_info.json with TFDS, which needs no TensorFlow for it."""
     import tensorflow_datasets as tfds  # importing takes half a second
@@ -162,7 +179,7 @@ def _write_metadata(
         "id": tfds.features.Text(),
         "tokens": tfds.features.Sequence(np.int64),
         "weights": floats,
-        **{name: tfds.features.Text() for name in PROVENANCE},
+        **{name: tfds.features.Text() for name in (*PROVENANCE, *([PAIR] if paired else []))},
         **{COLUMN + name: floats for name in columns},
     }
     template = tfds.core.ShardedFileTemplate(

@@ -47,7 +47,7 @@ class Sampler:
 
     @contextlib.contextmanager
     def policy(
-        self, folder: epath.Path | None, sampling: SamplingSection, *, seed: int
+        self, folder: epath.Path | None, sampling: SamplingSection, *, seed: int, mark: str = ""
     ) -> Iterator[LocalPolicy]:
         """The policy of a checkpoint, ready to play.
 
@@ -55,6 +55,7 @@ class Sampler:
             folder: a tune stage's folder, or the checkpoint in it; None for the untuned base.
             sampling: the config's section `explore` or `evaluate`.
             seed: together with each request, decides what is sampled.
+            mark: what precedes every conversation (`types.mark_messages`).
         """
         placement = self._placement
         if self._engine is None:
@@ -78,6 +79,7 @@ class Sampler:
             seed=seed,
             name="base" if folder is None else folder.parent.name,
             adapter=adapter,
+            mark=mark,
         )
         try:
             yield policy

@@ -16,20 +16,23 @@ from eef_jax.config.sections import TrainSection
 from eef_jax.data.batches import Batches
 from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import DataError
+from eef_jax.learner import reference
 from eef_jax.learner.placement import Placement
 from eef_jax.models import stacking
 from eef_jax.models.model import content_hash
 from eef_jax.storage import metrics
 from eef_jax.storage.workdir import CHECKPOINT
-from eef_jax.train import checkpoint, loop
+from eef_jax.train import checkpoint, loop, losses
+from eef_jax.train.losses.base import Loss as BatchLoss
 from eef_jax.train.saves import Saves
-from eef_jax.train.step import check_batch_size, data_parallel_size
-from eef_jax.types import Example
+from eef_jax.train.step import SFT, check_batch_size, data_parallel_size, scored_columns
+from eef_jax.types import Example, Loss
 
 METRICS = "metrics.jsonl"
 TRAINING = "training"  # the saves of an unfinished training
+DATASET = "dataset"  # the examples with reference log-probabilities, where the loss needs them
 _COUNTS = "counts"  # of the metadata's facts
-UNFINISHED = (METRICS, TRAINING, CHECKPOINT)  # what a stage that starts again goes on from
+UNFINISHED = (METRICS, TRAINING, DATASET, CHECKPOINT)  # what a stage that starts again goes on from
 
 
 def tune(
@@ -43,6 +46,7 @@ def tune(
     previous: epath.Path | None,
     config_hash: str,
     made_from: Mapping[str, str] | None = None,
+    asked: Loss | None = None,
     hosts: Hosts = SINGLE_PROCESS,
 ) -> dict[str, Any]:
     """Tune the base on examples and store a checkpoint. All processes call this together.
@@ -52,13 +56,16 @@ def tune(
     Args:
         placement: the base.
         examples: the examples to learn; of stored ones, a process reads only those in its rows.
-        folder: gets `checkpoint/` and `metrics.jsonl`, and while it trains `training/`.
+        folder: gets `checkpoint/` and `metrics.jsonl`, and while it trains `training/`; with a loss
+            that has a reference also `dataset/`, the examples with its log-probabilities.
         train: the config's section `train`.
         seed: of the run.
         number: the round; together with the seed it decides the order of the data.
-        previous: the previous round's tune folder; read with `train.init_from = "previous"`.
+        previous: the previous round's tune folder, from which training starts where
+            `train.init_from` says so; None in round 0.
         config_hash: of the run's config; stored with the checkpoint.
         made_from: hashes of what `examples` and `previous` hold, by their names.
+        asked: the loss; None: SFT.
         hosts: the processes of the run.
 
     Returns:
@@ -66,10 +73,12 @@ def tune(
         hash of the parameters.
     """
     model, mesh, key = placement.trained, placement.mesh, 1000 * seed + number
+    asked = asked or Loss()
+    loss = losses.make(asked)
     optimizer = train.optimizer.resolved(adapter=placement.lora is not None)
     # Before the rows are divided over processes, where JAX would refuse them without a remedy.
     check_batch_size(train.batch_size, mesh=mesh, accumulation_steps=1)
-    if train.init_from == "previous" and previous is not None:
+    if previous is not None and starts_from_previous(train, asked):
         model = dataclasses.replace(model, trainable=placement.restore(previous, model))
     batches = Batches(
         examples=examples,
@@ -77,6 +86,10 @@ def tune(
         seq_len=train.seq_len,
         seed=key,
         process_rows=sharding.process_rows(mesh, train.batch_size),
+        columns=scored_columns(loss),
+    )
+    accumulation_steps = _accumulation_steps(
+        placement, train, max_loss_positions=batches.max_loss_positions, loss=loss
     )
     metadata = checkpoint.Metadata(
         **placement.metadata(model),
@@ -85,6 +98,19 @@ def tune(
     )
     if stored := _stored(folder, metadata, hosts):
         return stored
+    if loss.reference:
+        scored = reference.add_column(
+            batches,
+            folder / DATASET,
+            model,
+            model.trainable if loss.reference == "start" else placement.trained.trainable,
+            mesh=mesh,
+            loss=loss,
+            accumulation_steps=accumulation_steps,
+            made_from={"base": metadata.base_hash, "config": config_hash, **metadata.facts},
+            hosts=hosts,
+        )
+        batches = dataclasses.replace(batches, examples=scored, columns=loss.columns)
     with (
         metrics.MetricsWriter(folder / METRICS if hosts.is_lead else None) as log,
         Saves(
@@ -101,10 +127,9 @@ def tune(
             batches,
             mesh=mesh,
             optimizer=optimizer,
+            loss=loss,
             epochs=train.epochs,
-            accumulation_steps=_accumulation_steps(
-                placement, train, max_loss_positions=batches.max_loss_positions
-            ),
+            accumulation_steps=accumulation_steps,
             seed=key,
             progress=hosts.is_lead and sys.stderr.isatty(),
             label=f"tune round {number}",
@@ -125,6 +150,13 @@ def tune(
         checkpoint.save(folder / CHECKPOINT, stacking.unstack_state(trainable), said)
         saves.remove()
     return facts
+
+
+def starts_from_previous(train: TrainSection, asked: Loss) -> bool:
+    """Whether a round after the clone starts from the previous round's weights."""
+    if train.init_from == "auto":
+        return asked.name != "sft"
+    return train.init_from == "previous"
 
 
 def choose(placement: Placement, train: TrainSection) -> dict[str, Any]:
@@ -160,7 +192,11 @@ def _stored(folder: epath.Path, metadata: checkpoint.Metadata, hosts: Hosts) -> 
 
 
 def _accumulation_steps(
-    placement: Placement, train: TrainSection, *, max_loss_positions: int
+    placement: Placement,
+    train: TrainSection,
+    *,
+    max_loss_positions: int,
+    loss: BatchLoss = SFT,
 ) -> int:
     return micro_batch.accumulation_steps(
         train.micro_batch,
@@ -170,6 +206,7 @@ def _accumulation_steps(
         seq_len=train.seq_len,
         max_loss_positions=max_loss_positions,
         optimizer=train.optimizer,
+        loss=loss,
         # The rollouts' copy of the base stays on the devices while training runs.
         reserved=placement.second_copy_bytes(),
     )

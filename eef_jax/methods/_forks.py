@@ -9,6 +9,7 @@ every method that plays such states or counts them.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+from eef_jax.methods.base import Attempts
 from eef_jax.types import Attempt, Episode, Task
 
 Explore = Literal["failed", "all"]
@@ -120,3 +121,14 @@ def origin(rollout: Attempt, experts: Mapping[str, Attempt]) -> State:
     if rollout.parent is None:
         return rollout.task.id, b""
     return state(experts[rollout.parent], rollout.fork_step)
+
+
+def groups(attempts: Attempts, tasks: Sequence[Task], rounds: Iterable[int]) -> list[list[Attempt]]:
+    """The completed rollouts of each state in each of some rounds, without those of other tasks."""
+    experts = {expert.id: expert for expert in attempts.experts}
+    rounds, known = set(rounds), {task.id for task in tasks}
+    found: dict[tuple[int, State], list[Attempt]] = {}
+    for rollout in attempts.rollouts:
+        if rollout.round in rounds and rollout.task.id in known and rollout.outcome.completed:
+            found.setdefault((rollout.round, origin(rollout, experts)), []).append(rollout)
+    return list(found.values())

@@ -111,7 +111,7 @@ def select_expert_wins(
                 MASKED_HARMFUL if _forks.state(expert, step + 1) in harmful else KEPT_EXPERT_WIN
                 for step in range(expert.length)
             )
-            selections.append(_selection(expert, reasons, EXPERT_WIN))
+            selections.append(select(expert, reasons, EXPERT_WIN))
     return [selection for selection in selections if any(selection.weights)]
 
 
@@ -119,7 +119,7 @@ def select_experts(attempts: Attempts, tasks: Sequence[Task]) -> list[Selection]
     """Select every action of every expert trajectory, failures included."""
     known = {task.id for task in tasks}
     return [
-        _selection(expert, (KEPT_ALL,) * expert.length, EXPERT)
+        select(expert, (KEPT_ALL,) * expert.length, EXPERT)
         for expert in attempts.experts
         if expert.length and expert.task.id in known
     ]
@@ -148,7 +148,7 @@ def select_solution(
         return MASKED_HARMFUL if _forks.state(rollout, step + 1) in harmful else MASKED_CONTEXT
 
     reasons = tuple(reason(step) for step in range(rollout.length))
-    return _selection(rollout, reasons, role, solution.step)
+    return select(rollout, reasons, role, solution.step)
 
 
 def summarize(
@@ -170,12 +170,12 @@ def summarize(
     Returns:
         `yield`: for each expert state k (0: s_0) the number of rollouts of this round that were
         `played`, `completed` and `wins`; `examples`: selections by role; `steps`: steps by reason;
-        `tasks`; `solved` and `share_solved` (0-1): tasks with at least one selection;
+        `tasks`; `solved` and `share_solved` (0-1): tasks with at least one selected win;
         `solved_only_through_failure`: solved tasks without an expert win and without an own win
         from s_0 in any round so far.
     """
     selections = list(selections)
-    solved = {selection.trajectory.task.id for selection in selections}
+    solved = {s.trajectory.task.id for s in selections if s.trajectory.win}
     wins = {task for task, found in own_wins(attempts, tasks, round).items() if found}
     wins |= {expert.task.id for expert in attempts.experts if expert.win}
     return {
@@ -203,10 +203,32 @@ def _yield_by_state(
     return {str(k): dict(rows[k]) for k in sorted(rows)}
 
 
-def _selection(
-    trajectory: Attempt, reasons: tuple[str, ...], role: str, state: int = 0
+def select(
+    trajectory: Attempt,
+    reasons: tuple[str, ...],
+    role: str,
+    state: int = 0,
+    weight: float = 1.0,
+    **fields: Any,
 ) -> Selection:
-    weights = tuple(float(reason.startswith("kept")) for reason in reasons)
+    """Select the steps of a trajectory whose reason is to keep them.
+
+    Args:
+        trajectory: what to learn.
+        reasons: of each step.
+        role: part of the data set that it belongs to.
+        state: index of the state from which on steps are learned.
+        weight: loss weight of the kept steps.
+        **fields: further fields of the selection.
+    """
+    weights = tuple(weight * reason.startswith("kept") for reason in reasons)
     return Selection(
-        trajectory=trajectory, weights=weights, reasons=reasons, role=role, state=state
+        trajectory=trajectory, weights=weights, reasons=reasons, role=role, state=state, **fields
     )
+
+
+def select_own(rollout: Attempt, reason: str, role: str, weight: float = 1.0) -> Selection:
+    """Select the policy's own steps of a rollout; an expert's before its fork are context."""
+    own = rollout.length - rollout.fork_step
+    reasons = (MASKED_CONTEXT,) * rollout.fork_step + (reason,) * own
+    return select(rollout, reasons, role, rollout.fork_step, weight)

@@ -7,9 +7,9 @@ method is one module in `eef_jax/methods/` that exports `Config`, its section of
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from eef_jax.types import Attempt, Episode, Selection, Task
+from eef_jax.types import Attempt, Episode, Loss, Selection, Task
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,3 +61,33 @@ class Method(Protocol):
     def facts(self, attempts: Attempts, tasks: Sequence[Task], round: int) -> Mapping[str, Any]:
         """Facts about a round for the report, as JSON values (see `_solutions.summarize`)."""
         ...
+
+
+@runtime_checkable
+class SupportsLoss(Protocol):
+    """A method that does not learn every round by SFT (optional)."""
+
+    def loss(self, round: int) -> Loss:
+        """The loss of a round's selections; 0 is the clone."""
+        ...
+
+
+@runtime_checkable
+class SupportsMark(Protocol):
+    """A method whose policy plays with a mark before the conversation (optional).
+
+    Attributes:
+        mark: the mark, see `types.mark_messages`; attempts are stored without it.
+    """
+
+    mark: str
+
+
+def loss_of(method: Method, round: int) -> Loss:
+    """The loss that a method's round is learned with."""
+    return method.loss(round) if isinstance(method, SupportsLoss) else Loss()
+
+
+def mark_of(method: Method) -> str:
+    """The mark that a method's tuned policy plays with; "" without one."""
+    return method.mark if isinstance(method, SupportsMark) else ""

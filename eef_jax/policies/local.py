@@ -15,7 +15,7 @@ from eef_jax.engine.session import Session
 from eef_jax.engine.worker import Adapter
 from eef_jax.errors import PolicyError
 from eef_jax.text.chat import ChatTokenizer
-from eef_jax.types import ChatRequest, Completion
+from eef_jax.types import ChatRequest, Completion, mark_messages
 
 
 class LocalPolicy:
@@ -32,6 +32,7 @@ class LocalPolicy:
         name: the agent's name in trajectories.
         adapter: the engine's adapter to generate with; by default the model's own.
         stop: texts that end a message; the text is cut before the first of them.
+        mark: what precedes every conversation (`types.mark_messages`).
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class LocalPolicy:
         name: str,
         adapter: Adapter | None = None,
         stop: Sequence[str] = (),
+        mark: str = "",
     ):
         self.name = name
         self.tokenizer = chat.fingerprint
@@ -53,6 +55,7 @@ class LocalPolicy:
         self._stop = tuple(stop)
         self._sampling = dataclasses.replace(sampling, stop_fn=_contains_any(chat, self._stop))
         self._seed = seed
+        self._mark = mark
         self._adapter = adapter or engine.base
         self._before = engine.counters.totals()
         self._sessions: dict[str, Session] = {}
@@ -66,7 +69,8 @@ class LocalPolicy:
         """
         if self._closing:
             raise PolicyError(f"policy {self.name!r} is closed; make another one")
-        prompt = tuple(self._chat.prompt(request.messages, request.tokens).tolist())
+        messages = mark_messages(request.messages, self._mark)
+        prompt = tuple(self._chat.prompt(messages, request.tokens).tolist())
         try:
             session = self._session(request.episode, prompt)
             future = session.generate(self._sampling, _key(self._seed, request))

@@ -1,15 +1,15 @@
 """Checks before the first episode: what can be known at the start of a run is checked there.
 
-`start` holds what the checks look at; `workdir`, `episodes`, `expert` and `model` are the checks,
-each a small function that raises one error; `forecast` says what a run will do. Only those checks
-are made that the stages to run need, and all failures are reported together. Weights are not read:
-headers and config files are.
+`start` holds what the checks look at; `workdir`, `episodes`, `losses`, `expert` and `model` are the
+checks, each a small function that raises one error; `forecast` says what a run will do. Only those
+checks are made that the stages to run need, and all failures are reported together. Weights are not
+read: headers and config files are.
 """
 
 from collections.abc import Callable, Iterator
 
 from eef_jax.errors import ConfigError, EefError
-from eef_jax.preflight import episodes, expert, workdir
+from eef_jax.preflight import episodes, expert, losses, workdir
 from eef_jax.preflight.start import Start as Start
 
 Check = Callable[[Start], object]
@@ -53,6 +53,8 @@ def checks(start: Start) -> Iterator[Check]:
     if kinds != {"tune"}:
         yield episodes.check_splits
         yield episodes.check_openings
+    if kinds & {"explore", "tune"}:
+        yield losses.check_losses
     if "expert" in kinds and start.is_lead:
         yield expert.check_file if start.config.expert.trajectories else expert.check_plays
     if kinds == {"expert"}:

@@ -17,6 +17,11 @@ WHY = {
     types.KEPT_OWN_WIN: "the policy took it in a rollout that won",
     types.KEPT_BENEFICIAL: "it leads from a state the policy failed from to one it won from",
     types.KEPT_ALL: "every expert action is learned",
+    types.KEPT_FAILURE: "the attempt failed, and its conversation begins with the mark of failures",
+    types.KEPT_PREFERRED: "the attempt won where the other side of its pair failed",
+    types.KEPT_OTHER: "the attempt failed where the preferred side of its pair won",
+    types.KEPT_BY_REWARD: "every completed attempt is learned, the more the higher its reward",
+    types.KEPT_BY_ADVANTAGE: "reinforced or discouraged by its attempt's reward in its group",
     types.MASKED_CONTEXT: "it comes before the important state: context, not learned",
     types.MASKED_HARMFUL: "the policy won from before it and failed after it",
 }

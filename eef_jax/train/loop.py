@@ -24,6 +24,7 @@ from eef_jax.errors import ConfigError
 from eef_jax.models.model import Model
 from eef_jax.train import state as state_lib
 from eef_jax.train import step as step_lib
+from eef_jax.train.losses.base import Loss
 from eef_jax.train.optim import make_optimizer
 from eef_jax.train.saves import Progress, Saves
 from eef_jax.train.step import Scalars
@@ -39,6 +40,7 @@ def fit(
     *,
     mesh: Mesh,
     optimizer: OptimizerConfig,
+    loss: Loss = step_lib.SFT,
     steps: int | None = None,
     epochs: int | None = None,
     accumulation_steps: int = 1,
@@ -55,6 +57,7 @@ def fit(
         batches: the data; rows are sharded over the mesh, in `accumulation_steps` micro-batches.
         mesh: the devices.
         optimizer: how parameters are updated; its schedule spans all steps.
+        loss: what is minimized; `batches` has its columns.
         steps: number of updates; exactly one of `steps` and `epochs` is given.
         epochs: number of passes over the data.
         accumulation_steps: number of micro-batches that a batch is split into.
@@ -79,7 +82,9 @@ def fit(
     total = steps if steps is not None else batches.steps(epochs or 0)
     step_lib.check_batch_size(batches.batch_size, mesh=mesh, accumulation_steps=accumulation_steps)
     transform = make_optimizer(optimizer, total)
-    step = step_lib.make_step(model, transform, mesh=mesh, accumulation_steps=accumulation_steps)
+    step = step_lib.make_step(
+        model, transform, mesh=mesh, loss=loss, accumulation_steps=accumulation_steps
+    )
     frozen = sharding.place_tree(model.frozen, mesh)
     start = _start(model, transform, mesh=mesh, seed=seed, saves=saves)
     state, here, done = start.state, start.position, int(start.state.step)

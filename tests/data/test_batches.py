@@ -160,3 +160,62 @@ def test_examples_that_do_not_fit_are_refused():
         make(sizes=())
     with pytest.raises(DataError, match="'1' has 2 tokens with a weight, a row's limit is 1"):
         make(max_loss_positions=1)
+
+
+def pair(number, size, learned=2):
+    """The two sides of a pair, with a column."""
+    return [
+        dataclasses.replace(
+            example(number + side, size, learned),
+            pair=f"p{number}",
+            columns={"advantages": np.full(size, 1.0 - 2 * side, np.float32)},
+        )
+        for side in (0, 1)
+    ]
+
+
+def plain(number, size):
+    one = example(number, size)
+    return dataclasses.replace(one, columns={"advantages": np.zeros(size, np.float32)})
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_the_sides_of_a_pair_share_a_row_in_their_order(tmp_path, stored):
+    given = [plain(1, 5), *pair(10, 4), plain(2, 3), *pair(20, 3), *pair(30, 2), plain(3, 6)]
+    if stored:
+        tfrecord.write(tmp_path, given)
+        read = StoredExamples(tmp_path)
+        assert read.pairs == [0, 1, 1, 0, 2, 2, 3, 3, 0]
+        assert [e.pair for e in read][:3] == ["", "p10", "p10"]
+    examples = StoredExamples(tmp_path) if stored else given
+    batches = Batches(examples=examples, batch_size=2, seq_len=10, columns=("advantages",))
+    for epoch in range(5):
+        packing = batches.pack(epoch)
+        assert sorted(n for row in packing.rows for n in row) == list(range(9))
+        for left in (1, 4, 6):
+            (row,) = (row for row in packing.rows if left in row)
+            assert row[row.index(left) + 1] == left + 1
+    ((batch, _),) = first(dataclasses.replace(batches, shuffle=False, batch_size=4), 1)
+    assert batch["advantages"][1].tolist() == [1] * 4 + [-1] * 4 + [0, 0]
+    assert batch["segment_ids"][1].tolist() == [1] * 4 + [2] * 4 + [0, 0]
+
+
+def test_a_pair_longer_than_a_row_is_refused():
+    with pytest.raises(DataError, match=r"pair 'p1' has 12 tokens, a row holds 10"):
+        Batches(examples=pair(1, 6), batch_size=1, seq_len=10)
+
+
+def test_a_column_that_the_loss_reads_is_there():
+    batches = make(columns=("advantages",))
+    with pytest.raises(DataError, match="no column 'advantages'"):
+        first(batches, 1)
+
+
+def test_what_is_computed_at_loss_positions_goes_back_to_the_examples():
+    batches = make(sizes=(5, 4, 3), shuffle=False)
+    ((batch, _),) = first(batches, 1)
+    values = np.take_along_axis(batch["tokens"], batch["loss_positions"], 1).astype(np.float32)
+    columns = dict(batches.by_example(Position(), values))
+    assert columns[0].tolist() == [0, 0, 0, 103, 104]
+    assert columns[1].tolist() == [0, 0, 202, 203]
+    assert columns[2].tolist() == [0, 301, 302]

@@ -209,3 +209,26 @@ def test_a_stop_text_ends_a_message_and_is_cut_off(engine, chat):
     cut = asyncio.run(run(stop=[stop]))
     assert stop and cut.finish == "stop" and cut.text == whole.text[: whole.text.index(stop)]
     assert whole.tokens[: len(cut.tokens)] == cut.tokens
+
+
+def test_a_mark_precedes_the_first_user_message(engine, chat):
+    request = lambda first: ChatRequest(
+        episode=first,
+        messages=(Message(role="user", content=first),),
+        tokens=((),),
+        turn=0,
+        attempt=0,
+        task="t",
+    )
+
+    async def said(policy, first):
+        try:
+            return await policy.act(request(first))
+        finally:
+            await policy.close()
+
+    marked = asyncio.run(said(make(engine, chat, mark="well"), "go"))
+    written = asyncio.run(said(make(engine, chat), "well\ngo"))
+    plain = asyncio.run(said(make(engine, chat), "go"))
+    assert marked.tokens == written.tokens
+    assert marked.prompt_tokens == written.prompt_tokens > plain.prompt_tokens

@@ -16,9 +16,11 @@ from eef_jax.errors import ConfigError
 from eef_jax.models import build, stacking
 from eef_jax.models.config import ModelOptions
 from eef_jax.sharding import make_mesh
+from eef_jax.train import losses
 from eef_jax.train import state as state_lib
 from eef_jax.train.optim import make_optimizer
-from eef_jax.train.step import check_batch_size, lower, make_step, put_batch
+from eef_jax.train.step import SFT, check_batch_size, lower, make_step, put_batch
+from eef_jax.types import Loss
 from tests.train import toy
 
 # SGD without clipping: the change of a parameter is its gradient times the rate. A large power of
@@ -32,12 +34,29 @@ SGD = make_optimizer(
 )
 
 
-def update(batches, *, mesh=None, lora=toy.LORA, scan=False, accumulation_steps=1, optimizer=SGD):
+# Each loss with an option of its own; what they read: `toy.with_columns`.
+LOSSES = {
+    "dpo": Loss(name="dpo", options={"beta": 0.5}),
+    "pg by token": Loss(name="pg", options={"clip_low": 0.5, "clip_high": 1.0}),
+    "pg by sequence": Loss(name="pg", options={"normalization": "sequence", "kl": 0.1}),
+}
+
+
+def update(
+    batches,
+    *,
+    mesh=None,
+    lora=toy.LORA,
+    scan=False,
+    accumulation_steps=1,
+    optimizer=SGD,
+    loss=SFT,
+):
     """Loss and gradient of the first batch."""
     mesh = mesh or toy.one_device()
     model = toy.model(lora, scan)
     state = state_lib.create(model, optimizer, mesh=mesh, seed=0)
-    step = make_step(model, optimizer, mesh=mesh, accumulation_steps=accumulation_steps)
+    step = make_step(model, optimizer, mesh=mesh, loss=loss, accumulation_steps=accumulation_steps)
     batch, _ = next(batches.iterate())
     placed = put_batch(batch, mesh, batch_size=batches.batch_size)
     new, scalars = step(state, model.frozen, placed)
@@ -83,6 +102,35 @@ def alone(lora=toy.LORA):
 def test_a_mesh_does_not_change_the_update(sizes, lora, scan):
     spread = update(toy.batches(), lora=lora, scan=scan, mesh=make_mesh(sizes))
     assert_close(alone(lora), spread)
+
+
+@functools.cache
+def with_loss(name, sizes=(), accumulation_steps=1):
+    """An update with one of `LOSSES`; on one device, or on a mesh of 8 with scanned layers."""
+    loss = losses.make(LOSSES[name])
+    batches = toy.batches(
+        examples=toy.with_columns(LOSSES[name]), columns=loss.columns, max_loss_positions=16
+    )
+    mesh = make_mesh(dict(sizes)) if sizes else None
+    return update(
+        batches, mesh=mesh, scan=bool(sizes), accumulation_steps=accumulation_steps, loss=loss
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+    ("sizes", "accumulation_steps"),
+    [
+        ((), 2),
+        ((("fsdp", 8),), 1),
+        ((("fsdp", 4), ("tensor", 2)), 2),
+        ((("data", 2), ("tensor", 2), ("context", 2)), 2),
+    ],
+    ids=["accumulation", "fsdp", "fsdp and tensor, accumulation", "context, accumulation"],
+)
+def test_neither_mesh_nor_accumulation_changes_any_loss(name, sizes, accumulation_steps):
+    assert_close(with_loss(name), with_loss(name, sizes, accumulation_steps))
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(with_loss(name)[1]))
 
 
 def test_scanned_layers_do_not_change_the_update():

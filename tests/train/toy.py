@@ -63,3 +63,29 @@ def examples(count=12, seed=0, longest=16):
 
 def batches(**options) -> Batches:
     return Batches(**{"examples": examples(), "batch_size": 8, "seq_len": 16, "seed": 1} | options)
+
+
+def with_columns(loss, count=12, seed=0, longest=8):
+    """Examples with the columns of a loss: pairs and other data, or sampled tokens and others."""
+    rng = np.random.default_rng([seed, 5])
+    made = []
+    for number, example in enumerate(examples(2 * count, seed, longest)):
+        learned = example.weights != 0
+        logps = np.where(learned, np.log(rng.uniform(0.005, 0.05, learned.size)), 0.0)
+        paired = loss.name == "dpo" and number < 1.5 * count
+        sampled = learned & (rng.random(learned.size) < 0.7)
+        signs = np.full(learned.size, 1.0 - 2 * (number % 2)) if paired else np.zeros(learned.size)
+        columns = {
+            "advantages": signs if loss.name == "dpo" else np.where(sampled, rng.normal(), 0.0),
+            "sampled_logps": np.where(sampled, logps, 0.0),
+            "temperatures": np.where(sampled, 0.8, 0.0),
+            "reference_logps": logps,
+        }
+        made.append(
+            dataclasses.replace(
+                example,
+                columns={name: column.astype(np.float32) for name, column in columns.items()},
+                pair=f"p{number // 2}" if paired else "",
+            )
+        )
+    return made
