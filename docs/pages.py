@@ -25,7 +25,7 @@ TOP = {
 }
 # The order in the navigation; pages that it lacks follow by name.
 NAVIGATION = {
-    "Start": ("index", "tutorial", "usage", "report", "configs", "extending"),
+    "Start": ("index", "tutorial", "usage", "methods", "report", "configs", "extending"),
     "Results": ("results/embedded", "scienceworld", "engine", "log"),
     "Data and models": ("webshop", "experts", "interchange", "models", "metrics", "config"),
     "Machines": ("scaling", "tpu", "buckets", "reliability"),

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tqdm
 from etils import epath
@@ -19,6 +20,7 @@ from eef_jax.policies.scripted import ScriptedPolicy
 from eef_jax.storage import lock
 from eef_jax.storage.trajectories import read_trajectories
 from eef_jax.storage.workdir import LOCK, read_workdir
+from eef_jax.text.chat import ChatTokenizer
 from tests import hub, toybase
 
 
@@ -73,6 +75,83 @@ def test_each_progress_bar_names_its_stage(finished, bars):
     clone, round = ({f"{kind} round {n}" for kind in ("tune", "evaluate")} for n in (0, 1))
     # The check of the start plays without one.
     assert {*bars} - {""} == {*experts, *clone, "explore round 1", *round}
+
+
+def with_method(base, name, *overrides):
+    plain = config_lib.plain(toybase.config(base, *overrides))
+    section = config_lib.switched("method", name, plain["method"])
+    return config_lib.read({**plain, "method": section})
+
+
+def first_update(workdir):
+    return json.loads((workdir / "round_1/tune/metrics.jsonl").read_text().splitlines()[0])
+
+
+@pytest.mark.slow
+def test_eto_learns_pairs_from_the_clone_on(base, tmp_path):
+    chats = tmp_path / "chats.jsonl"
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    chats.write_text(json.dumps({"messages": messages}) + "\n")
+    also = [("train.conversations", str(chats)), ("train.observation_weight", "0.1")]
+    config = with_method(base, "eto", *also)
+    pipeline.run(config, str(tmp_path / "run"))
+    selected = StoredExamples(tmp_path / "run/round_1/select/dataset")
+    learned = StoredExamples(tmp_path / "run/round_1/tune/dataset")
+    assert selected.pairs == learned.pairs == [*sorted([*range(1, len(selected) // 2 + 1)] * 2), 0]
+    for left, right in zip(selected, learned, strict=True):
+        assert set(right.columns) == {*left.columns, "reference_logps"}
+        assert set(np.unique(left.weights)) <= {np.float32(w) for w in (0.0, 0.1, 1.0)}
+    first = first_update(tmp_path / "run")
+    assert (first["margin"], first["accuracy"]) == (0.0, 0.0)
+    counts = read_workdir(tmp_path / "run").stage("round_1/select").manifest()["counts"]
+    assert counts["conversations"] == 1
+    assert counts["examples"] == 2 * counts["facts"]["pairs"] == len(selected) - 1
+
+
+@pytest.mark.slow
+def test_grpo_learns_sampled_tokens_from_the_policy_that_sampled_them(base, tmp_path):
+    config = with_method(base, "grpo", ("explore.temperature", "0.7"))
+    section = {"rollouts": 2, "expert_weight": 0.5, "kl": 0.1, "tasks_per_round": 3}
+    config = changed(config, *((f"method.{name}", str(value)) for name, value in section.items()))
+    pipeline.run(config, str(tmp_path / "run"))
+    examples = StoredExamples(tmp_path / "run/round_1/tune/dataset")
+    assert {example.provenance["role"] for example in examples} == {"group", "expert_win"}
+    for example in examples:
+        sampled = example.columns["temperatures"] > 0
+        assert sampled.any() == (example.provenance["role"] == "group")
+        assert (example.weights[sampled] == 1.0).all()
+    first = first_update(tmp_path / "run")
+    # Engine and training compute the same distribution, but for the last bits.
+    assert first["ratio"] == pytest.approx(1.0, abs=1e-4)
+    assert first["clipped"] == 0.0 and first["kl"] > 0
+
+
+@pytest.mark.slow
+def test_the_mark_of_failures_never_reaches_a_policy(base, tmp_path, monkeypatch):
+    config, read = with_method(base, "nat"), []
+    prompt = ChatTokenizer.prompt
+
+    def spy(self, messages, tokens=None):
+        read.append("\n".join(message.content for message in messages))
+        return prompt(self, messages, tokens)
+
+    stage = pipeline._MAKERS["evaluate"]
+
+    def evaluate(*args):
+        monkeypatch.setattr(ChatTokenizer, "prompt", spy)
+        stage(*args)
+
+    monkeypatch.setitem(pipeline._MAKERS, "evaluate", evaluate)
+    pipeline.run(config, str(tmp_path / "run"))
+    method, path = config.method.options, tmp_path / "run/round_0"
+    assert read and all(text.startswith(method.mark) for text in read)
+    assert not any(method.failure_mark in text for text in read)
+    chat = ChatTokenizer.load(base)
+    taught = {e.provenance["role"]: e for e in StoredExamples(path / "select/dataset")}
+    for role, mark in (("expert_win", method.mark), ("expert_failure", method.failure_mark)):
+        assert mark in chat.decode(taught[role].tokens.tolist())
+    (played, *_) = read_trajectories(path / "evaluate")
+    assert method.mark not in played.steps[0].observation
 
 
 def test_expert_is_kept_with_provenance(finished):

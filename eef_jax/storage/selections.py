@@ -4,6 +4,8 @@ One selection a line, in `<stage>/selections.jsonl`:
 
     {"trajectory": "...", "task": "...", "role": "recovery", "state": 4, "pair": null,
      "steps": [{"source": "expert", "action": "...", "weight": 1.0, "reason": "kept: ..."}, ...]}
+
+With advantages a step has its `advantage`, with a mark the line its `mark`.
 """
 
 import json
@@ -48,7 +50,7 @@ def read_selections(folder: epath.PathLike) -> list[dict[str, Any]]:
 def _to_json(selection: Selection) -> dict[str, Any]:
     trajectory = selection.trajectory.load()
     steps = zip(trajectory.steps, selection.weights, selection.reasons, strict=True)
-    return {
+    line: dict[str, Any] = {
         "trajectory": trajectory.id,
         "task": trajectory.task.id,
         "role": selection.role,
@@ -59,3 +61,6 @@ def _to_json(selection: Selection) -> dict[str, Any]:
             for step, weight, reason in steps
         ],
     }
+    for step, advantage in zip(line["steps"], selection.advantages, strict=False):
+        step["advantage"] = advantage
+    return line | ({"mark": selection.mark} if selection.mark else {})

@@ -1,5 +1,7 @@
 """Selections: written and read back as JSON lines."""
 
+import dataclasses
+
 import pytest
 
 from eef_jax.errors import DataError
@@ -32,3 +34,14 @@ def test_a_damaged_line_is_named_with_the_stage_to_run_again(tmp_path):
     path.write_text(path.read_text() + "{\n")
     with pytest.raises(DataError, match=r"selections\.jsonl, line 2 is damaged .*runs again"):
         read_selections(tmp_path)
+
+
+def test_marks_and_advantages_are_written_where_there_are_some(tmp_path):
+    plain = selection()
+    write_selections(
+        tmp_path, [plain, dataclasses.replace(plain, advantages=(0.0, -0.5), mark="well")]
+    )
+    first, second = read_selections(tmp_path)
+    assert "mark" not in first and "advantage" not in first["steps"][0]
+    assert second["mark"] == "well"
+    assert [step["advantage"] for step in second["steps"]] == [0.0, -0.5]
