@@ -1,13 +1,14 @@
 """EEF compared with its baselines: `python -m benchmarks.methods --seeds=3 --workdir=runs/methods`.
 
-Each method and seed is a complete run in `<workdir>/seed_<n>/<method>`. All methods of a seed start
-from the same clone: finished `expert` and `round_0` stages are copied from one to the others. The
-command resumes when it is started again. The figures of each finished run are written to
-`--results`, and `--table` prints the table from there without running anything. The configs of a
-seed differ in the section `method` only.
+Each method and seed is a complete run in `<workdir>/seed_<n>/<method>`. What methods have in common
+is made once: the stage `expert` is copied from a seed's first run to the others, and the clone to
+those that learn the same in it. The command resumes when it is started again. The figures of each
+finished run are written to `--results`, and `--table` prints the table from there without running
+anything. The configs of a seed differ in the section `method` only.
 """
 
 import concurrent.futures
+import functools
 import logging
 import multiprocessing
 import pathlib
@@ -18,26 +19,37 @@ from absl import flags
 from etils import epath
 
 from benchmarks.methods import comparison
-from eef_jax import cli, lineage
+from eef_jax import cli, lineage, plugins
 from eef_jax import config as config_lib
 from eef_jax.config import Config
 from eef_jax.errors import ConfigError, DataError, did_you_mean
-from eef_jax.storage import manifest, sealed
+from eef_jax.storage import manifest, sealed, selections
 from eef_jax.storage.provenance import json_values
-from eef_jax.storage.workdir import CONFIG, Stage, open_workdir, read_workdir
+from eef_jax.storage.workdir import CONFIG, Stage, Workdir, open_workdir, read_workdir
 
-# Fields of the section `method` that each variant sets; EEF takes the config's own K.
-METHODS: Mapping[str, Mapping[str, Any]] = {
-    "sft_positive": {"name": "sft_positive"},
-    "rft": {"name": "rft", "rollouts": 1},
-    "rft_x6": {"name": "rft", "rollouts": 6},
-    "rft_matched": {"name": "rft", "rollouts": "matched"},
-    "eef": {"name": "eef"},
-}
-CLONE = ("expert", "round_0/select", "round_0/tune", "round_0/evaluate")
+SHARED = "expert"
+SELECTED = "round_0/select"
+CLONE = (SELECTED, "round_0/tune", "round_0/evaluate")
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 
 _log = logging.getLogger(__name__)
+
+
+@functools.cache
+def variants() -> Mapping[str, Mapping[str, Any]]:
+    """Fields of the section `method` that each method's variants set, by their names.
+
+    Methods that play nothing come first, the one that all others are baselines of last.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    rounds: dict[str, int] = {}
+    for name in plugins.available("methods"):
+        module = plugins.load("methods", name)
+        for variant, fields in getattr(module, "VARIANTS", {name: {}}).items():
+            found[variant] = {"name": name, **fields}
+            rounds[variant] = module.make(module.Config(**fields)).rounds
+    order = sorted(found, key=lambda one: (one == comparison.SUBJECT, rounds[one] > 0))
+    return {one: found[one] for one in order}
 
 
 def configure(base: Mapping[str, Any], method: str, seed: int, split: str) -> Config:
@@ -45,14 +57,14 @@ def configure(base: Mapping[str, Any], method: str, seed: int, split: str) -> Co
 
     Args:
         base: plain values that all runs share; its section `method` is EEF's.
-        method: name of a variant in `METHODS`.
+        method: name of a variant, of `variants`.
         seed: seed of the run.
         split: split to evaluate on.
 
     Raises:
         ConfigError: the base's K does not fit the method.
     """
-    variant = dict(METHODS[method])
+    variant = dict(variants()[method])
     section = config_lib.switched("method", variant.pop("name"), base["method"]) | variant
     if section.get("rollouts") == "matched":
         section["eef_rollouts"] = base["method"]["rollouts"]
@@ -60,20 +72,24 @@ def configure(base: Mapping[str, Any], method: str, seed: int, split: str) -> Co
     return config_lib.read({**base, "seed": seed, "method": section, "evaluate": evaluate})
 
 
-def share(source: Stage, target: Stage, config: Config) -> None:
-    """Copy a finished stage, its manifest last; does nothing where the target is finished.
+def share(source: epath.Path, work: Workdir, names: Sequence[str], config: Config) -> None:
+    """Copy stages of another run, manifests last; does nothing unless the last one is to be made.
 
     Args:
-        source: a stage of `CLONE`, which all methods here make the same.
-        target: the same stage of another run.
-        config: of the other run, which differs in the section `method` alone.
+        source: the work folder of the other run.
+        work: the run to copy to.
+        names: of the stages, which both runs would make the same.
+        config: of the run to copy to; it differs in the section `method` alone.
     """
-    if not source.done() or target.done():
+    found = [_stage(source, name) for name in names]
+    if work.stage(names[-1]).done() or not all(stage.done() for stage in found):
         return
-    _copy(source.folder, target.start())
-    said = source.manifest()
-    made_from = {**said["made_from"], **lineage.sections(config, target.name)}
-    sealed.write(target.folder / manifest.NAME, {**said, "made_from": made_from})
+    for stage in found:
+        target = work.stage(stage.name)
+        _copy(stage.folder, target.start())
+        said = stage.manifest()
+        made_from = {**said["made_from"], **lineage.sections(config, target.name)}
+        sealed.write(target.folder / manifest.NAME, {**said, "made_from": made_from})
 
 
 def run_seed(
@@ -97,13 +113,33 @@ def run_seed(
         if path.exists() and comparison.load(path).config_hash == starting.hash_of(config):
             _log.info("%s exists already", path)
             continue
-        with open_workdir(folder / method, config_lib.plain(config)) as work:
-            for other in configs:
-                for name in CLONE if is_run_of(folder / other, configs[other]) else ():
-                    share(Stage(name=name, folder=folder / other / name), work.stage(name), config)
+        others = [folder / one for one, its in configs.items() if is_run_of(folder / one, its)]
         _log.info("%s, seed %s", method, config.seed)
-        pool.submit(pipeline.run, config, str(folder / method)).result()
+        with open_workdir(folder / method, config_lib.plain(config)) as work:
+            for other in others:
+                share(other, work, [SHARED], config)
+        run = functools.partial(pool.submit, pipeline.run, config, str(folder / method))
+        # Its own selection tells whether the clone is another run's.
+        run(stages=("expert", "select")).result()
+        with open_workdir(folder / method, config_lib.plain(config)) as work:
+            for other in others:
+                if _same_clone(other, folder / method):
+                    share(other, work, CLONE, config)
+        run().result()
         comparison.write(path, comparison.collect(read_workdir(folder / method), method))
+
+
+def _stage(folder: epath.Path, name: str) -> Stage:
+    return Stage(name=name, folder=folder / name)
+
+
+def _same_clone(one: epath.Path, other: epath.Path) -> bool:
+    """Whether the clones of two runs of one setting are the same: what they learn tells."""
+    stages = [_stage(folder, SELECTED) for folder in (one, other)]
+    if not all(stage.done() for stage in stages):
+        return False
+    first, second = ((stage.folder / selections.FILE).read_bytes() for stage in stages)
+    return first == second
 
 
 def name_of(config: Config, method: str) -> str:
@@ -117,7 +153,7 @@ def read_table(results: epath.Path, split: str, methods: Sequence[str], seeds: r
     Args:
         results: folder of the figures files.
         split: split that was evaluated.
-        methods: names of variants in `METHODS`.
+        methods: names of variants, of `variants`.
         seeds: seeds of the runs.
 
     Raises:
@@ -151,9 +187,9 @@ def _copy(source: epath.Path, target: epath.Path) -> None:
 def _main() -> None:
     given = flags.FLAGS
     for method in given.methods:
-        if method not in METHODS:
+        if method not in variants():
             raise ConfigError(
-                f"unknown method {method!r} in --methods: {did_you_mean(method, METHODS)}"
+                f"unknown method {method!r} in --methods: {did_you_mean(method, variants())}"
             )
     config = cli.read_config()
     assert config is not None, "the flag has a default"
@@ -196,7 +232,7 @@ def run() -> None:
     flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
     flags.DEFINE_integer("first_seed", 0, "The first seed.")
     flags.DEFINE_list(
-        "methods", list(METHODS), "Methods to compare; the first one makes the clone."
+        "methods", list(variants()), "Methods to compare; what they share, the first one makes."
     )
     flags.DEFINE_string("split", None, "Split to evaluate: dev or test. Default: the config's.")
     cli.define_path("workdir", "runs/methods", "Folder of the runs.")

@@ -2,7 +2,8 @@
 
 Operates on steps, not on tokens: `data.encode` turns the selected steps into weighted tokens. A
 method is one module in `eef_jax/methods/` that exports `Config`, its section of the config, and
-`make(config) -> Method`. Its variants are fields of that section.
+`make(config) -> Method`. Its variants are fields of that section; those that comparisons run have
+names in `VARIANTS`, a mapping to the fields they set (without it: the method by its own name).
 """
 
 import dataclasses

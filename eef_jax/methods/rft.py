@@ -14,6 +14,13 @@ from eef_jax.methods import _forks, _solutions
 from eef_jax.methods.base import Attempts
 from eef_jax.types import Episode, Selection, Task
 
+# What comparisons run by these names: fields of the section.
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "rft": {"rollouts": 1},
+    "rft_x6": {"rollouts": 6},
+    "rft_matched": {"rollouts": "matched"},
+}
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Rft:

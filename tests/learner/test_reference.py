@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from etils import epath
 
 from eef_jax.cluster.hosts import SINGLE_PROCESS
 from eef_jax.config.sections import OptimizerConfig
@@ -47,7 +48,9 @@ def score(folder, *, scan=False, accumulation_steps=1, made_from="a"):
 @pytest.mark.optimized
 @pytest.mark.parametrize(("scan", "accumulation_steps"), [(False, 1), (True, 2)])
 def test_margins_before_the_first_update_are_exactly_0(tmp_path, scan, accumulation_steps):
-    model, batches = score(tmp_path / "d", scan=scan, accumulation_steps=accumulation_steps)
+    model, batches = score(
+        epath.Path(tmp_path) / "d", scan=scan, accumulation_steps=accumulation_steps
+    )
     seen = []
     _, facts = fit(
         model,
@@ -66,7 +69,7 @@ def test_margins_before_the_first_update_are_exactly_0(tmp_path, scan, accumulat
 
 
 def test_the_column_is_made_once_for_the_same_data(tmp_path, monkeypatch):
-    _, first = score(tmp_path / "d")
+    _, first = score(epath.Path(tmp_path) / "d")
     for left, right in zip(unscored().examples, first.examples, strict=True):
         assert left.id == right.id and left.pair == right.pair
         column = right.columns[REFERENCE]
@@ -77,7 +80,7 @@ def test_the_column_is_made_once_for_the_same_data(tmp_path, monkeypatch):
     monkeypatch.setattr(
         reference.step_lib, "make_scorer", lambda *a, **k: made.append(1) or scorer(*a, **k)
     )
-    score(tmp_path / "d")
+    score(epath.Path(tmp_path) / "d")
     assert not made
-    score(tmp_path / "d", made_from="b")
+    score(epath.Path(tmp_path) / "d", made_from="b")
     assert made

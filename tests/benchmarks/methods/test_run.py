@@ -12,14 +12,17 @@ from etils import epath
 from benchmarks.methods import comparison
 from benchmarks.methods import run as run_lib
 from eef_jax import config as config_lib
-from eef_jax import pipeline
+from eef_jax import pipeline, plugins
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.methods.eef import Eef
+from eef_jax.methods.nat import Nat
 from eef_jax.methods.sft_positive import SftPositive
+from eef_jax.storage.stages import KINDS, kind_of
 from eef_jax.storage.workdir import open_workdir, read_workdir
 from tests import toyrun
 
-METHODS = {"sft_positive": SftPositive(), "eef": Eef(rounds=2, states=3)}
+METHODS = {"sft_positive": SftPositive(), "nat": Nat(), "eef": Eef(rounds=2, states=3)}
+SHARED = (run_lib.SHARED, *run_lib.CLONE)
 
 
 @pytest.fixture
@@ -29,17 +32,21 @@ def configs():
 
 @pytest.fixture
 def ran(monkeypatch):
-    """Names of the runs that were made; a run makes what is missing, like the pipeline."""
+    """Names of the runs that were finished; a run makes what is missing, like the pipeline."""
     names = []
 
-    def run(config, workdir):
-        names.append(config.method.name)
+    def run(config, workdir, *, stages=KINDS):
+        by = config.method.name
         with open_workdir(workdir, config_lib.plain(config)) as work:
-            for name, fill in toyrun.stages_of(METHODS[names[-1]]):
+            for name, fill in toyrun.stages_of(METHODS[by]):
                 stage = work.stage(name)
                 if not stage.done():
+                    if kind_of(name) not in stages:
+                        return
                     stage.start()
-                    stage.commit(fill(stage.folder), toyrun.PROVENANCE | {"by": names[-1]})
+                    stage.commit(fill(stage.folder), toyrun.PROVENANCE | {"by": by})
+        if stages == KINDS:
+            names.append(by)
 
     monkeypatch.setattr(pipeline, "run", run)
     return names
@@ -53,28 +60,31 @@ def run_seed(configs, tmp_path):
     return results
 
 
-def test_all_methods_start_from_one_clone(configs, ran, tmp_path):
+def test_methods_that_learn_the_same_share_the_clone(configs, ran, tmp_path):
     run_seed(configs, tmp_path)
-    assert ran == ["sft_positive", "eef"]
+    assert ran == ["sft_positive", "nat", "eef"]
+    nat = read_workdir(tmp_path / "seed_3" / "nat")
+    by = {name: nat.stage(name).manifest()["provenance"]["by"] for name in SHARED}
+    assert by == {"expert": "sft_positive"} | dict.fromkeys(run_lib.CLONE, "nat")
     eef = read_workdir(tmp_path / "seed_3" / "eef")
     assert eef.config["method"]["name"] == "eef" and eef.config["seed"] == 3
     makers = {
         name: eef.stage(name).manifest()["provenance"]["by"]
-        for name in (*run_lib.CLONE, "round_1/explore")
+        for name in (*SHARED, "round_1/explore")
     }
     assert makers.pop("round_1/explore") == "eef"
     assert set(makers.values()) == {"sft_positive"}
-    for name in run_lib.CLONE:
+    for name in SHARED:
         eef.stage(name).verify()
 
 
 def test_an_interrupted_comparison_resumes(configs, ran, tmp_path):
     results = run_seed(configs, tmp_path)
     run_seed(configs, tmp_path)
-    assert len(ran) == 2
+    assert len(ran) == 3
     (results / "test-eef-3.json").unlink()
     run_seed(configs, tmp_path)
-    assert ran == ["sft_positive", "eef", "eef"]
+    assert ran == ["sft_positive", "nat", "eef", "eef"]
 
 
 def test_a_clone_of_another_config_is_not_copied(configs, ran, tmp_path):
@@ -87,6 +97,13 @@ def test_a_clone_of_another_config_is_not_copied(configs, ran, tmp_path):
     run_seed({"eef": other["eef"]}, tmp_path)
     expert = read_workdir(tmp_path / "seed_3" / "eef").stage("expert")
     assert expert.manifest()["provenance"]["by"] == "eef"
+
+
+def test_every_method_and_its_variants_are_compared():
+    found = run_lib.variants()
+    assert {one["name"] for one in found.values()} == set(plugins.available("methods"))
+    assert found["rft_x6"] == {"name": "rft", "rollouts": 6}
+    assert list(found)[-1] == "eef"
 
 
 def test_figures_of_a_run(tmp_path):
