@@ -348,8 +348,8 @@ class TrainSection:
     )
     conversations: str = field(
         "",
-        "files of chats to learn as well in every round, with commas between them: JSON lines "
-        'with "messages", of which the assistant\'s are learned; empty: none',
+        "file of chats to learn as well in every round, or several with commas between them: JSON "
+        'lines with "messages", of which the assistant\'s are learned; empty: none',
         path=True,
     )
     conversations_weight: float = field(

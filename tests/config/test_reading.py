@@ -50,7 +50,7 @@ def test_everything_wrong_is_reported_at_once():
     assert message.splitlines()[0] == "5 problems in the config:"
     assert "train.epochs is -1, expected a whole number, 1 or more" in message
     assert "engine.slots: it is called engine.max_num_seqs now" in message
-    assert "train.init_from is 'bse', expected 'base' or 'previous'" in message
+    assert "train.init_from is 'bse', expected 'auto' or 'base' or 'previous'" in message
 
 
 @pytest.mark.parametrize(
