@@ -98,7 +98,7 @@ def log_probs(
     labels = jnp.take_along_axis(tokens, loss_positions, axis=1)
     before = jnp.maximum(loss_positions - 1, 0)
     hidden = jnp.take_along_axis(hidden, before[:, :, None], axis=1)  # [b, n, d]
-    inputs: list[Array] = [hidden, labels]
+    inputs: list[Shaped[Array, "b n ..."]] = [hidden, labels]
     if temperatures is not None:
         inputs.append(jnp.pad(temperatures, ((0, 0), (0, -n % chunks)), constant_values=1.0))
     if chunks == 1:
