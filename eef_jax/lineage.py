@@ -30,6 +30,7 @@ _WORDS = {
     "base": "the base model's files",
     "adapter": "the adapter's files",
     "trajectories": "the expert's file",
+    "conversations": "the file of chats",
 }
 # Of a base's folder: config, tokenizer and template. A checkpoint keeps a hash of the weights.
 _BASE_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
@@ -46,7 +47,7 @@ class Lineage:
         config: its config; None: only what stages are made from each other is known.
         env: its environment; None: neither are data and prompt known.
         outside: whether files outside of the work folder are looked at: of the base, of an adapter
-            to start from, of the expert's trajectories.
+            to start from, of the expert's trajectories, of chats.
     """
 
     def __init__(
@@ -130,6 +131,8 @@ class Lineage:
         found: dict[str, str] = {}
         if "expert" in reads:
             found |= self._files("trajectories", config.expert.trajectories.split(","))
+        if "train.conversations" in reads:
+            found |= self._files("conversations", config.train.conversations.split(","))
         if "model" in reads:
             found |= self._files("adapter", [config.model.adapter])
         # The name of a base on the hub has the hash of its commit.

@@ -37,7 +37,7 @@ from eef_jax.storage import manifest
 from eef_jax.storage import stages as stages_lib
 from eef_jax.storage.files import write_json
 from eef_jax.storage.index import StoredAttempt
-from eef_jax.storage.selections import write_selections
+from eef_jax.storage.selections import read_loss, write_loss, write_selections
 from eef_jax.storage.trajectories import index_trajectories, read_given, write_trajectories
 from eef_jax.storage.workdir import Stage, Workdir
 from eef_jax.types import Attempt, Episode, Task
@@ -347,6 +347,7 @@ def _select(this: _Run, number: int) -> None:
         examples, counts = encode.encode_all(selections, this.env.prompt, chat, options)
         encode.check_learnable(counts, name=f"round_{number}/select", max_length=length)
         write_selections(stage.folder, selections)
+        write_loss(stage.folder, methods.loss_of(this.method, number))
         mixed = conversations.read_examples(
             train.conversations,
             chat,
@@ -375,9 +376,10 @@ def _tune(this: _Run, number: int) -> None:
     def make(stage: Stage) -> dict[str, Any]:
         this.release_cache()
         this.settle(tuning.choose(this.placement, this.config.train))
+        selected = this.work.stage(f"round_{number}/select").folder
         return tuning.tune(
             this.placement,
-            StoredExamples(this.work.stage(f"round_{number}/select").folder / "dataset"),
+            StoredExamples(selected / "dataset"),
             stage.folder,
             this.config.train,
             seed=this.seed,
@@ -385,7 +387,7 @@ def _tune(this: _Run, number: int) -> None:
             previous=this.tuned(number - 1) if number else None,
             config_hash=starting.hash_of(this.config),
             made_from={need: this.work.stage(need).content() for need in stages_lib.needs(name)},
-            asked=methods.loss_of(this.method, number),
+            asked=read_loss(selected),
             hosts=this.hosts,
         )
 

@@ -5,9 +5,11 @@ One selection a line, in `<stage>/selections.jsonl`:
     {"trajectory": "...", "task": "...", "role": "recovery", "state": 4, "pair": null,
      "steps": [{"source": "expert", "action": "...", "weight": 1.0, "reason": "kept: ..."}, ...]}
 
-With advantages a step has its `advantage`, with a mark the line its `mark`.
+With advantages a step has its `advantage`, with a mark the line its `mark`. The loss that they are
+to be learned with is in `<stage>/loss.json`, where it is not SFT.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -16,9 +18,10 @@ from etils import epath
 
 from eef_jax.errors import DataError
 from eef_jax.storage import files
-from eef_jax.types import Selection
+from eef_jax.types import Loss, Selection
 
 FILE = "selections.jsonl"
+LOSS = "loss.json"
 
 
 def write_selections(folder: epath.PathLike, selections: Iterable[Selection]) -> None:
@@ -45,6 +48,25 @@ def read_selections(folder: epath.PathLike) -> list[dict[str, Any]]:
                 f"{path}, line {number} is damaged ({error}); {files.rerun(path.parent)}"
             ) from error
     return selections
+
+
+def write_loss(folder: epath.PathLike, loss: Loss) -> None:
+    """Write the loss of a stage's selections; of SFT nothing."""
+    if loss != Loss():
+        files.write_json(epath.Path(folder) / LOSS, dataclasses.asdict(loss))
+
+
+def read_loss(folder: epath.PathLike) -> Loss:
+    """Read the loss of a stage's selections.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = epath.Path(folder) / LOSS
+    if not path.exists():
+        return Loss()
+    value = files.read_json(path, remedy=files.rerun(path.parent))
+    return Loss(name=value["name"], options=value["options"])
 
 
 def _to_json(selection: Selection) -> dict[str, Any]:

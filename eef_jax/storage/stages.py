@@ -11,7 +11,16 @@ KINDS = ("expert", "explore", "select", "tune", "evaluate", "report")
 _READS = {
     "expert": ("env", "expert", "rollout", "evaluate.split"),
     "explore": ("seed", "env", "method", "model", "engine", "rollout", "explore"),
-    "select": ("seed", "env", "method", "model.path", "train.seq_len"),
+    "select": (
+        "seed",
+        "env",
+        "method",
+        "model.path",
+        "train.seq_len",
+        "train.observation_weight",
+        "train.conversations",
+        "train.conversations_weight",
+    ),
     "tune": ("seed", "model", "train"),
     "evaluate": ("seed", "env", "model", "engine", "rollout", "evaluate"),
 }

@@ -5,8 +5,15 @@ import dataclasses
 import pytest
 
 from eef_jax.errors import DataError
-from eef_jax.storage.selections import FILE, read_selections, write_selections
-from eef_jax.types import KEPT_ALL, Selection
+from eef_jax.storage.selections import (
+    FILE,
+    LOSS,
+    read_loss,
+    read_selections,
+    write_loss,
+    write_selections,
+)
+from eef_jax.types import KEPT_ALL, Loss, Selection
 from tests import toyrun
 
 
@@ -45,3 +52,11 @@ def test_marks_and_advantages_are_written_where_there_are_some(tmp_path):
     assert "mark" not in first and "advantage" not in first["steps"][0]
     assert second["mark"] == "well"
     assert [step["advantage"] for step in second["steps"]] == [0.0, -0.5]
+
+
+@pytest.mark.parametrize("loss", [Loss(), Loss(name="dpo", options={"beta": 0.1})])
+def test_the_loss_comes_back(tmp_path, loss):
+    write_loss(tmp_path, loss)
+    read = read_loss(tmp_path)
+    assert read == loss and read.options == loss.options
+    assert (tmp_path / LOSS).exists() == (loss.name != "sft")
