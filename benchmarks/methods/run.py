@@ -118,14 +118,14 @@ def run_seed(
         with open_workdir(folder / method, config_lib.plain(config)) as work:
             for other in others:
                 share(other, work, [SHARED], config)
-        run = functools.partial(pool.submit, pipeline.run, config, str(folder / method))
+        run = functools.partial(pipeline.run, config, str(folder / method))
         # Its own selection tells whether the clone is another run's.
-        run(stages=("expert", "select")).result()
+        pool.submit(run, stages=("expert", "select")).result()
         with open_workdir(folder / method, config_lib.plain(config)) as work:
             for other in others:
                 if _same_clone(other, folder / method):
                     share(other, work, CLONE, config)
-        run().result()
+        pool.submit(run).result()
         comparison.write(path, comparison.collect(read_workdir(folder / method), method))
 
 
