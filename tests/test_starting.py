@@ -162,32 +162,6 @@ def test_free_fields_of_a_served_expert_change_no_bit(config, tmp_path, monkeypa
         assert other.requests
 
 
-JAVA = {
-    "scienceworld": {"env.tasks": "find-plant"},
-    "textworld_express": {"env.games": "coin"},
-}
-
-
-@pytest.mark.java
-@pytest.mark.parametrize(
-    "env",
-    [
-        pytest.param("textworld_express", marks=pytest.mark.slow),
-        # Its simulator takes 40 s of CPU time for two runs of three tasks.
-        pytest.param("scienceworld", marks=pytest.mark.load),
-    ],
-)
-def test_free_fields_of_simulators_change_no_bit(env, tmp_path, own_jvms):
-    values = config_lib.new(env=env, expert="gold").to_dict()
-    sizes = {"env.train_tasks": "3", "env.dev_tasks": "1", "env.test_tasks": "1", "env.jvms": "2"}
-    config = config_lib.override(
-        values, [*sizes.items(), *JAVA[env].items(), ("env.max_steps", "4")]
-    )
-    pipeline.run(config, os.fspath(tmp_path / "finished"), stages=("expert",))
-    finished = tmp_path / "finished"
-    assert_equal_bits(config, FREE_OF_JVMS, finished, tmp_path, stages=("expert",))
-
-
 def parameters(run):
     folder = (run / "round_0/tune/checkpoint").resolve()
     stored = ocp.checkpointables_metadata(folder).metadata
