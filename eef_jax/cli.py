@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -15,6 +16,7 @@ from eef_jax import config as config_lib
 from eef_jax.cluster import stopping
 from eef_jax.errors import ConfigError, sentence
 from eef_jax.storage import files
+from eef_jax.untrusted import LogFormatter, printable, show
 
 _overrides: list[config_lib.Override] = []
 
@@ -97,7 +99,7 @@ def read_config() -> config_lib.Config | None:
     if flags.FLAGS.config_help:
         from eef_jax.config import reference
 
-        print(reference.text(config))
+        show(reference.text(config))
         sys.exit(0)
     return config
 
@@ -135,7 +137,9 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[config_lib.Override]]:
 def plain_logs() -> None:
     """Log messages to stderr as they are."""
     # absl puts its own handler, which adds a prefix, before every message; force removes it.
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # jax tells of backends that it did not find; openai and httpx log requests, fsspec each file.
     for chatty in ("jax", "openai", "httpx", "httpx2", "httpcore", "fsspec"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -173,9 +177,7 @@ def run(command: Callable[[], None], *, interrupted: str = "nothing was kept") -
         end(error.signal if isinstance(error, stopping.Stopped) else signal.SIGINT)
     except Exception as error:
         ended.set()
-        if not (said := sentence(error)):
-            raise
-        sys.exit(said)
+        sys.exit(printable(sentence(error) or "".join(traceback.format_exception(error))))
 
 
 def show_in_help(command: Callable[[], None]) -> None:
@@ -194,7 +196,7 @@ def _end(number: signal.Signals, left: str, ended: threading.Event) -> NoReturn:
     sys.stdout.flush()
     if logging.getLogger("eef_jax").level <= logging.INFO:  # else the run's lead says it for all
         said = "interrupted" if number is signal.SIGINT else f"ended by {number.name}"
-        print(f"\n{said}: {left}", file=sys.stderr, flush=True)
+        show(f"\n{said}: {left}", file=sys.stderr)
     stopping.farewell()
     # Without the handlers of the interpreter's end, which wait for the device. Stages are committed
     # by their last file, and locks of dead processes are taken over: this is as safe as a crash.

@@ -13,6 +13,7 @@ from absl import flags
 
 from eef_jax import cli
 from eef_jax.errors import ConfigError
+from eef_jax.untrusted import show
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     config = cli.read_config()
     assert config is not None, "the flag is required"
     compiled = plan.plan(config, values.topology, wanted=wanted, loss_fraction=values.loss_fraction)
-    print("\n".join(table.format_plan(compiled)))
+    show("\n".join(table.format_plan(compiled)))
     if compiled.peak_bytes > compiled.chip.hbm_bytes:
         raise ConfigError(
             "each program fits a chip, but not together with what else a run holds there (the line "

@@ -69,7 +69,8 @@ def sentence(error: BaseException) -> str:
         found = [sentence(one) for one in error.exceptions]
         return found[0] if all(found) else ""
     if isinstance(error, EefError):
-        return f"{type(error).__name__}: {error}"
+        # Indented, so that no text within it passes for a line of the program's own.
+        return f"{type(error).__name__}: {error}".replace("\n", "\n  ")
     if isinstance(error, OSError) and error.strerror:
         where = " ".join(os.fsdecode(x) for x in (error.filename, error.filename2) if x is not None)
         remedy = _REMEDIES.get(error.errno or 0, "mend that, and start the same command again")

@@ -32,6 +32,7 @@ from eef_jax.storage import files
 from eef_jax.storage.stages import Schedule
 from eef_jax.storage.workdir import CONFIG, find_checkpoint, read_workdir
 from eef_jax.types import Attempt
+from eef_jax.untrusted import show
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def evaluate(
         preflight.check(start)
         if checkpoint is not None:
             lineage.warn_of_stale(checkpoint, env=env)
-        _log.info("%s\n", forecast.header(start, source=source))
+        _log.info(forecast.header(start, source=source) + "\n")
         max_steps = config.rollout.max_steps or env.max_steps
         sampler = Sampler(Placement(config, hosts), config.engine)
         with (
@@ -182,8 +183,8 @@ def _main() -> None:
         played = evaluate(checkpoint, config, hosts=hosts, scratch=given.scratch, source=source)
         if hosts.is_lead:
             who, split = describe_policy(checkpoint, config), config.evaluate.split
-            print(f"{who} on the {split} tasks of {config.env.name}")
-            print(describe(played))
+            show(f"{who} on the {split} tasks of {config.env.name}")
+            show(describe(played))
 
 
 def run() -> None:

@@ -19,6 +19,7 @@ from eef_jax import bases, cli, lineage
 from eef_jax.errors import ConfigError, DataError, check_one_of
 from eef_jax.storage import files
 from eef_jax.storage.workdir import find_checkpoint
+from eef_jax.untrusted import show
 
 FORMATS = ("peft", "merged")
 DTYPES = ("", "float32", "bfloat16", "float16")
@@ -168,7 +169,7 @@ def _main() -> None:
         max_shard=int(given.max_shard_gb * 1e9),
     )
     what = "the adapter" if given.format == "peft" else "the merged model"
-    print(f"{what} of {given.checkpoint} is in {out}")
+    show(f"{what} of {given.checkpoint} is in {out}")
 
 
 def run() -> None:

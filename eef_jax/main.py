@@ -12,6 +12,7 @@ from eef_jax.cluster import distributed
 from eef_jax.config import Config
 from eef_jax.errors import ConfigError
 from eef_jax.storage.stages import KINDS
+from eef_jax.untrusted import show
 
 cli.define_config()
 _WORKDIR = cli.define_path(
@@ -59,15 +60,13 @@ def main() -> None:
     }
     if _CHECK.value:
         processes = flags.FLAGS.processes or 1
-        print(
-            starting.check(config, workdir, devices=_DEVICES.value, processes=processes, **common)
-        )
-        print("all checks passed")
+        show(starting.check(config, workdir, devices=_DEVICES.value, processes=processes, **common))
+        show("all checks passed")
         return
     with distributed.from_flags() as hosts:
         table = pipeline.run(config, workdir, hosts=hosts, **common)
         if hosts.is_lead:
-            print(table)
+            show(table)
 
 
 def _default_workdir(config: Config) -> str:

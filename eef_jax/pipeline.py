@@ -193,7 +193,7 @@ def run(
         preflight.check(start)
         with starting.open_run(hosts, start, config, stages) as work:
             if start.schedule.todo:
-                _log.info("%s\n", forecast.header(start, source=source))
+                _log.info(forecast.header(start, source=source) + "\n")
             schedule = starting.agree(hosts, starting.schedule(work.root, start.method, stages))
             this = _Run(start, work, hosts=hosts)
             this.settle({})

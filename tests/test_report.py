@@ -1,5 +1,7 @@
 """The report: every section from a hand-made run, and a half-finished run reported as it is."""
 
+import dataclasses
+import re
 import subprocess
 import sys
 
@@ -181,3 +183,57 @@ def test_a_changed_file_is_not_reported(tmp_path, name):
     path.write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
     with pytest.raises(DataError, match=f"{name} was changed; move .* away"):
         report.write(work)
+
+
+HOSTILE = "<script>alert(1)</script>|`x`|</td>\n# Forged\n| a | b |\n![p](http://x)\x1b[2J\ud83d\0"
+UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+BAR = re.compile(r"(?<!\\)(?:\\\\)*\|")
+
+
+def test_no_text_becomes_markup(tmp_path, monkeypatch, text):
+    """The same run, with every text of tasks, agents and provenance hostile."""
+    real_tasks, real_attempt = toyrun.tasks, toyrun.attempt
+
+    def tasks(split, count=4):
+        return [
+            dataclasses.replace(t, id=t.id + HOSTILE, goal=HOSTILE, tags=(*t.tags, HOSTILE))
+            for t in real_tasks(split, count)
+        ]
+
+    def attempt(task, actions, win, **fields):
+        made = real_attempt(task, [f"{action} {HOSTILE}" for action in actions], win, **fields)
+        return dataclasses.replace(made, id=made.id + HOSTILE, agent=HOSTILE)
+
+    provenance = {**toyrun.PROVENANCE, "base": HOSTILE, "versions": {"python": HOSTILE}}
+    monkeypatch.setattr(toyrun, "tasks", tasks)
+    monkeypatch.setattr(toyrun, "attempt", attempt)
+    monkeypatch.setattr(toyrun, "PROVENANCE", provenance)
+    work = toyrun.make(tmp_path / "run")
+    report.write(work)
+    hostile = (work.root / "report.md").read_text()
+    outside = re.sub(r"`[^`\n]*`", "", hostile.replace("\\`", ""))
+    assert "<" not in outside and not re.search(r"(?<!\\)\]\(|!\[", outside)
+    headings = [
+        [line for line in each.splitlines() if line.startswith("#")][1:] for each in (hostile, text)
+    ]
+    assert headings[0] == headings[1]
+    assert not UNSAFE.search(hostile) and not UNSAFE.search(report.table(work))
+    for block in re.findall(r"(?:^\|.*\n)+", hostile, re.MULTILINE):
+        assert len({len(BAR.findall(line)) for line in block.splitlines()}) == 1, block
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("<b>&lt;", "&lt;b>&amp;lt;"),
+        ("a|b\\|", "a\\|b\\\\\\|"),
+        ("_x_ y_z s_0", "\\_x\\_ y_z s_0"),
+        ("# x", "\\# x"),
+        ("1. x", "1\\. x"),
+        (1234, "1,234"),
+        (None, "-"),
+        (markdown.Markup("**x**"), "**x**"),
+    ],
+)
+def test_texts_are_escaped(value, shown):
+    assert markdown.text(value) == shown

@@ -18,6 +18,7 @@ from eef_jax.cluster import stopping
 from eef_jax.cluster.heartbeat import FAILED, Heartbeat, end, first_line
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.errors import ConfigError, sentence
+from eef_jax.untrusted import one_line, show
 
 PEER_TIMEOUT_S = 60.0  # seconds without a heartbeat after which a process counts as dead
 _STATUS = re.compile(r"[A-Z]{2,}(_[A-Z]+)*: ")
@@ -103,7 +104,7 @@ def connect(
         raise  # the command line says farewell
     except BaseException as error:
         if _from_runtime(error):
-            print(f"{first_line(error)}: did another process die?", file=sys.stderr)
+            show(one_line(f"{first_line(error)}: did another process die?"), file=sys.stderr)
             heartbeat.wait_for_verdict()
         _print(error)
         heartbeat.report_failure(f"{type(error).__name__}: {error}")
@@ -181,7 +182,4 @@ def _connect(
 
 
 def _print(error: BaseException) -> None:
-    if said := sentence(error):
-        print(said, file=sys.stderr)
-    else:
-        traceback.print_exception(error)
+    show(sentence(error) or "".join(traceback.format_exception(error)), file=sys.stderr)

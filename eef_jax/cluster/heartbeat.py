@@ -19,6 +19,7 @@ from typing import Any
 
 from eef_jax.cluster import stopping
 from eef_jax.cluster.hosts import Hosts
+from eef_jax.untrusted import one_line, show
 
 # Launchers restart on it: xpk does by default, since 42 is the code that JAX users agreed on.
 PEER_DIED = 42
@@ -182,7 +183,8 @@ class Heartbeat:
 
     def _exit(self, trouble: str, code: int) -> None:
         me, count = self._hosts.process_index, self._hosts.process_count
-        print(f"process {me} of {count} ends: {trouble}; {_REMEDY}", file=sys.stderr)
+        said = f"process {me} of {count} ends: {trouble}; {_REMEDY}"
+        show(one_line(said), file=sys.stderr)
         with contextlib.suppress(Exception):
             self._client.key_value_set(f"eef/heard/{me}", "")
         end(code)

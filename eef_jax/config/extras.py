@@ -8,6 +8,7 @@ from eef_jax import cli, plugins
 from eef_jax.config.plugin import FAMILIES
 from eef_jax.config.sections import Config
 from eef_jax.errors import ConfigError
+from eef_jax.untrusted import show
 
 
 def extras(config: Config) -> list[str]:
@@ -24,7 +25,7 @@ def main() -> None:
     config = cli.read_config()
     if config is None:
         raise ConfigError("no --config was given")
-    print(",".join(extras(config)))
+    show(",".join(extras(config)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,15 @@ import numpy as np
 from etils import epath
 
 from eef_jax.data import example_proto
-from eef_jax.data.tfrecord import COLUMN, PAIR, PROVENANCE, index_name, read_record, shard_name
+from eef_jax.data.tfrecord import (
+    COLUMN,
+    PAIR,
+    PROVENANCE,
+    index_name,
+    read_record,
+    shard_name,
+    to_text,
+)
 from eef_jax.errors import DataError
 from eef_jax.storage import files
 from eef_jax.types import Example
@@ -87,7 +95,7 @@ def _example(features: Mapping[str, example_proto.Feature], sizes: list[int]) ->
     if tokens.shape != weights.shape:
         raise ValueError(f"{tokens.size} tokens, {weights.size} weights")
     example = Example(
-        id=features["id"][0].decode(),
+        id=to_text(features["id"][0]),
         tokens=tokens,
         weights=weights,
         columns={
@@ -95,8 +103,8 @@ def _example(features: Mapping[str, example_proto.Feature], sizes: list[int]) ->
             for name, values in features.items()
             if name.startswith(COLUMN)
         },
-        pair=features[PAIR][0].decode() if PAIR in features else "",
-        provenance={name: features[name][0].decode() for name in PROVENANCE},
+        pair=to_text(features[PAIR][0]) if PAIR in features else "",
+        provenance={name: to_text(features[name][0]) for name in PROVENANCE},
     )
     if sizes != (got := [tokens.size, example.loss_positions.size]):
         raise ValueError(f"{got} tokens and learned tokens, the index tells of {sizes}")

@@ -146,16 +146,26 @@ def index_name(split: str) -> str:
     return f"{DATASET_NAME}-{split}.index.npy"
 
 
+def to_bytes(text: str) -> bytes:
+    """A text as UTF-8, halves of surrogate pairs included; `to_text` reads it back."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def to_text(data: bytes) -> str:
+    """The text that `to_bytes` was given."""
+    return data.decode("utf-8", "surrogatepass")
+
+
 def _to_features(example: Example, *, paired: bool) -> dict[str, example_proto.Feature]:
     features: dict[str, example_proto.Feature] = {
-        "id": [example.id.encode()],
+        "id": [to_bytes(example.id)],
         "tokens": np.asarray(example.tokens, np.int64),
         "weights": np.asarray(example.weights, np.float32),
     }
     for name in PROVENANCE:
-        features[name] = [example.provenance.get(name, "").encode()]
+        features[name] = [to_bytes(example.provenance.get(name, ""))]
     if paired:
-        features[PAIR] = [example.pair.encode()]
+        features[PAIR] = [to_bytes(example.pair)]
     for name, values in example.columns.items():
         features[COLUMN + name] = np.asarray(values, np.float32)
     return features

@@ -11,6 +11,7 @@ from eef_jax import cli, plugins
 from eef_jax import config as config_lib
 from eef_jax.errors import ConfigError
 from eef_jax.importers import _command
+from eef_jax.untrusted import one_line, show
 
 FLAGS = flags.FLAGS
 
@@ -28,13 +29,13 @@ def main() -> None:
         replays = _command.replay_files(env, FLAGS.file, FLAGS.format, messages=FLAGS.messages)
         for replay in replays:
             if replay.reason:
-                print(f"{replay.conversation.place}: {replay.status}: {replay.reason}")
+                show(one_line(f"{replay.conversation.place}: {replay.status}: {replay.reason}"))
         for name, count in _command.counts(replays).items():
-            print(f"{count:>8,} {name}")
+            show(f"{count:>8,} {name}")
         written = _command.write(FLAGS.out, replays, unverified=FLAGS.unverified)
     finally:
         env.close()
-    print(
+    show(
         f"{written} trajectories in {FLAGS.out}; use them with "
         f"--config.expert.trajectories={FLAGS.out} {_tasks_flag(config.env)}"
     )

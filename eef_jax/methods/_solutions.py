@@ -76,7 +76,8 @@ def choose(solutions: Sequence[Solution], rule: Choice, seed: int = 0) -> Soluti
     def random(solution: Solution) -> tuple[Any, ...]:
         # A hash instead of a generator: the choice is the same in every process and does not depend
         # on how many choices came before it.
-        digest = hashlib.sha256(f"{seed}/{solution.step}/{solution.rollout.id}".encode())
+        name = f"{seed}/{solution.step}/{solution.rollout.id}"
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass"))
         return digest.hexdigest(), solution.rollout.id
 
     orders: dict[Choice, Callable[[Solution], tuple[Any, ...]]]

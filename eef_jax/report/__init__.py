@@ -62,9 +62,9 @@ def compare(works: Sequence[Workdir], path: epath.PathLike) -> None:
 
 
 def _markdown(run: Run) -> str:
-    lines = [f"# {_title(run)}", "", *_unfinished(run)]
+    lines = [f"# {markdown.text(_title(run))}", "", *_unfinished(run)]
     if found := warnings.warnings(run):
-        lines += ["## Warnings", "", *(f"- {line}" for line in found), ""]
+        lines += ["## Warnings", "", *(f"- {markdown.text(line)}" for line in found), ""]
     for title, section in _SECTIONS:
         lines += [f"## {title}", "", *section(run)]
     lines += ["## Provenance", "", *_provenance(run)]
@@ -113,10 +113,11 @@ def _provenance(run: Run) -> list[str]:
     for maker, names in makers.values():
         versions = ", ".join(f"{k} {v}" for k, v in maker.get("versions", {}).items())
         base = f", base {maker['base']}" if maker.get("base") else ""
-        lines.append(
-            f"- {_names(names)}: commit {maker.get('commit')}, config {maker.get('config_hash')}, "
+        told = (
+            f"{_names(names)}: commit {maker.get('commit')}, config {maker.get('config_hash')}, "
             f"seed {maker.get('seed')}{base}; {versions}"
         )
+        lines.append(f"- {markdown.text(told)}")
     return lines or ["- nothing was made yet"]
 
 

@@ -10,6 +10,7 @@ from eef_jax import cli, report
 from eef_jax.errors import ConfigError
 from eef_jax.storage import files
 from eef_jax.storage.workdir import read_workdir
+from eef_jax.untrusted import show
 
 
 def main() -> None:
@@ -20,11 +21,11 @@ def main() -> None:
     works = [read_workdir(path) for path in paths]
     for work in works:
         report.write(work)
-        print(report.table(work))
+        show(report.table(work))
     if flags.FLAGS.out or len(works) > 1:
         out = files.to_path(flags.FLAGS.out or "comparison.html")
         report.compare(works, out)
-        print(f"report: {out}")
+        show(f"report: {out}")
 
 
 def run() -> None:

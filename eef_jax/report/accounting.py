@@ -14,7 +14,7 @@ HEADER = ("stage", "in", "out", "conserved")
 
 def conservation_checks(run: Run) -> list[str]:
     """One row for each finished stage: input, output, and whether they agree."""
-    found = [[*row, "yes" if fine else "**NO**"] for *row, fine in rows(run)]
+    found = [[*row, "yes" if fine else markdown.Markup("**NO**")] for *row, fine in rows(run)]
     return markdown.table(HEADER, found, texts=4)
 
 

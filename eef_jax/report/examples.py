@@ -58,11 +58,11 @@ def _worked(
     header = ["step", "action", "by", "weight", "reason", "why"]
     task = selection["task"]
     return [
-        f"**{run.label(number)}: {_describe(selection)}**",
+        f"**{markdown.text(run.label(number))}: {_describe(selection)}**",
         "",
         # Two spaces at the end of a line are Markdown's line break.
-        f"Task `{task}`: {markdown.code(goals.get(task, '(goal unknown)'), 400)}  ",
-        f"Attempt `{selection['trajectory']}`",
+        f"Task {markdown.code(task)}: {markdown.code(goals.get(task, '(goal unknown)'), 400)}  ",
+        f"Attempt {markdown.code(selection['trajectory'])}",
         "",
         *markdown.table(header, rows, texts=len(header)),
     ]
@@ -80,10 +80,8 @@ def worse(run: Run) -> list[str]:
     both = [task for task in before if task in after]
     lost = [task for task in both if before[task].win and not after[task].win]
     gained = [task for task in both if after[task].win and not before[task].win]
-    summary = (
-        f"Of {len(both)} tasks {len(gained)} were gained and {len(lost)} lost from {names[0]} "
-        f"to {names[1]}."
-    )
+    from_to = " to ".join(map(markdown.text, names))
+    summary = f"Of {len(both)} tasks {len(gained)} were gained and {len(lost)} lost from {from_to}."
     wins = [[float(played[task].win) for task in both] for played in (after, before)]
     lines = [summary + _change(*wins), ""]
     for task in lost[:WORSE]:
@@ -102,10 +100,12 @@ def _change(after: list[float], before: list[float]) -> str:
 def _lost(attempts: Mapping[str, Attempt]) -> list[str]:
     """The actions of both policies on a lost task, by the policies' names."""
     task = next(iter(attempts.values())).task
-    lines = [f"**Lost: `{task.id}`** ({', '.join(task.tags)}): {markdown.code(task.goal, 400)}", ""]
+    told = f"({markdown.text(', '.join(task.tags))}): {markdown.code(task.goal, 400)}"
+    lines = [f"**Lost: {markdown.code(task.id)}** {told}", ""]
     for name, attempt in attempts.items():
         actions = " → ".join(markdown.code(step.action) for step in attempt.load().steps)
-        lines.append(f"- {name} ({attempt.outcome}, reward {attempt.reward:.2f}): {actions}")
+        told = f"({attempt.outcome}, reward {attempt.reward:.2f}): {actions}"
+        lines.append(f"- {markdown.text(name)} {told}")
     return [*lines, ""]
 
 

@@ -6,6 +6,7 @@ import time
 import tqdm
 
 from eef_jax.types import Completion, Trajectory
+from eef_jax.untrusted import one_line
 
 
 class Bar:
@@ -14,7 +15,7 @@ class Bar:
     def __init__(self, total: int, *, shown: bool | None, label: str):
         self._bar = tqdm.tqdm(
             total=total,
-            desc=label,
+            desc=one_line(label),
             unit="episode",
             smoothing=0,  # the mean speed: episodes end in bursts
             disable=not (label and (sys.stderr.isatty() if shown is None else shown)),

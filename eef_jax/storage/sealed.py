@@ -34,11 +34,11 @@ def read(path: epath.PathLike, *, remedy: str) -> dict[str, Any]:
     value: dict[str, Any] = files.read_json(path, remedy=remedy)
     if value.pop(CHECKSUM, None) is None:
         raise DataError(f"{path} has no checksum, this version of eef_jax writes one; {remedy}")
-    if epath.Path(path).read_bytes() != _sealed(value).encode():
+    if epath.Path(path).read_bytes() != _sealed(value).encode(errors="backslashreplace"):
         raise DataError(f"{path} was changed after it was written: its checksum differs; {remedy}")
     return value
 
 
 def _sealed(value: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(files.json_text(value).encode()).hexdigest()
+    digest = hashlib.sha256(files.json_text(value).encode(errors="backslashreplace")).hexdigest()
     return files.json_text({**value, CHECKSUM: digest})

@@ -27,6 +27,7 @@ from eef_jax.envs.webshop.generate import generate_catalogue
 from eef_jax.envs.webshop.goals import Goal, synthetic_goals
 from eef_jax.envs.webshop.reward import compute_reward
 from eef_jax.envs.webshop.shop import search_index
+from eef_jax.untrusted import show
 
 SEED = 20
 SPLIT_SIZES = {"train": 600, "dev": 100, "test": 500}
@@ -169,4 +170,4 @@ if __name__ == "__main__":
         path = pathlib.Path(str(FILE))
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(generate_file())
-    print(split_table(load()))
+    show(split_table(load()))

@@ -15,6 +15,7 @@ from absl import flags
 from eef_jax import cli
 from eef_jax.envs.webshop import importer
 from eef_jax.errors import ConfigError
+from eef_jax.untrusted import show
 
 FLAGS = flags.FLAGS
 
@@ -25,7 +26,7 @@ def main() -> None:
         raise ConfigError("--out is not given; name a folder for the dataset")
     if FLAGS.verify:
         importer.verify_dataset(FLAGS.out)
-        print(f"{FLAGS.out} is whole")
+        show(f"{FLAGS.out} is whole")
         return
     for name in ("products", "attributes"):
         if not FLAGS[name].value:
@@ -34,8 +35,8 @@ def main() -> None:
     sources = importer.Sources(**{name: getattr(FLAGS, name) for name in names})
     manifest = importer.import_dataset(sources, FLAGS.out)
     for name, count in manifest["counts"].items():
-        print(f"{count:>12,} {name}")
-    print(f"dataset {manifest['dataset_id']}; use it with --config.env.data_dir={FLAGS.out}")
+        show(f"{count:>12,} {name}")
+    show(f"dataset {manifest['dataset_id']}; use it with --config.env.data_dir={FLAGS.out}")
 
 
 def run() -> None:

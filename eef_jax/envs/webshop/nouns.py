@@ -22,6 +22,7 @@ from eef_jax import cli
 from eef_jax.envs.webshop.json_stream import iter_records
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.storage import files
+from eef_jax.untrusted import show
 
 NOUNS = frozenset({"NOUN", "PROPN"})
 _BATCH = 256  # titles that a pipeline tags at a time
@@ -106,7 +107,7 @@ def main() -> None:
         if not FLAGS[name].value:
             raise ConfigError(f"--{name} is not given")
     count = write_title_nouns(FLAGS.products, FLAGS.out, model=FLAGS.model)
-    print(f"nouns of {count:,} titles in {FLAGS.out}")
+    show(f"nouns of {count:,} titles in {FLAGS.out}")
 
 
 FLAGS = flags.FLAGS
