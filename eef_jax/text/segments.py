@@ -9,11 +9,10 @@ import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from eef_jax.text.tokenizer import Tokenizer
+from eef_jax.text.tokenizer import Tokenizer, cut
 
 Piece = tuple[str, bool]  # a text, and whether it is a content
 _WORD = "go"  # ordinary text, which no template or vocabulary treats apart
-_REPLACEMENT = "\ufffd"
 
 
 class Segments:
@@ -45,7 +44,7 @@ class Segments:
         ids = self._following(before, whole, special=True)
         # The template contains control tokens, so they are searched; contents may add none.
         plain = "".join(_WORD if content else text for text, content in pieces)
-        expected = self._controls(self._tokenizer.encode(plain, special=True))
+        expected = self._controls(self._tokenizer.find(plain, special=True))
         if ids is not None and self._controls(ids) == expected:
             return ids
         return self._one_by_one(before, pieces)
@@ -60,8 +59,8 @@ class Segments:
 
     def _following(self, before: str, text: str, *, special: bool) -> tuple[int, ...] | None:
         """The ids of a text after another; None where tokens cross the boundary."""
-        head = self._tokenizer.encode(before, special=special)
-        ids = self._tokenizer.encode(before + text, special=special)
+        head = self._tokenizer.find(before, special=special)
+        ids = self._tokenizer.find(before + text, special=special)
         return ids[len(head) :] if ids[: len(head)] == head else None
 
     def _one_by_one(self, before: str, pieces: Sequence[Piece]) -> tuple[int, ...]:
@@ -81,7 +80,7 @@ class Segments:
             now = self._apart(before, text, False)
             controls = self._controls(now)
             if controls:
-                rest = [*_cut(text, self._control[controls[0]]), *rest]
+                rest = [*cut(text, self._control[controls[0]]), *rest]
             else:
                 ids += now
                 before = text or before
@@ -91,7 +90,7 @@ class Segments:
         """The ids of a text after another, without tokens that cross the boundary."""
         stand_in = self._stand_in(before)
         ids = self._following(stand_in, text, special=special)
-        return self._tokenizer.encode(text, special=special) if ids is None else ids
+        return self._tokenizer.find(text, special=special) if ids is None else ids
 
     def _find_stand_in(self, before: str) -> str:
         """A text without control tokens, after which words have the ids that they have here.
@@ -101,15 +100,3 @@ class Segments:
         here = self._following(before, _WORD, special=True)
         same = [c for c in ("", "\n") if self._following(c, _WORD, special=False) == here]
         return same[0] if same else "\n"
-
-
-def _cut(text: str, token: str) -> list[str]:
-    """Cut a text so that no part spells a token; a text of one character becomes U+FFFD."""
-    middle = len(token) // 2
-    if middle and token in text:
-        first, *others = text.split(token)
-        parts = [first, *(token[middle:] + other for other in others)]
-        return [part + token[:middle] for part in parts[:-1]] + parts[-1:]
-    if len(text) > 1:  # the tokenizer's normalizer makes the token out of another spelling
-        return [text[: len(text) // 2], text[len(text) // 2 :]]
-    return [] if text == _REPLACEMENT else [_REPLACEMENT]

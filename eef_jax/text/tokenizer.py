@@ -23,6 +23,7 @@ _FILES = ("*.json", "*.jinja", "*.model", "*.txt")
 # transformers' function of this name.
 _DATE = "{% macro strftime_now(format) %}1 Jan 2025{% endmacro %}"
 _GENERATION = "generation_config.json"
+_REPLACEMENT = "\ufffd"
 # The names that the fingerprint covers.
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 
@@ -73,15 +74,29 @@ class Tokenizer:
         self.fingerprint = self._fingerprint()
         # Observations repeat among the forks of one trajectory.
         self.encode = functools.lru_cache(maxsize=8192)(self._encode)
+        self.find = functools.lru_cache(maxsize=8192)(self._find)
 
     def _encode(self, text: str, *, special: bool = False) -> tuple[int, ...]:
-        """Encode text. Halves of surrogate pairs, which are no characters, become U+FFFD.
+        """Encode text; halves of surrogate pairs, which are no characters, become U+FFFD.
 
         Args:
             text: any text.
-            special: whether special tokens spelled out in `text` become their ids. False is not
-                enough for text of others: added tokens that are not special are always found, and a
-                vocabulary may contain a special token's text (`chat` checks the ids).
+            special: whether special tokens spelled out in `text` become their ids. Where not, no
+                id is a special token's: the text is cut in the middle of one. (Other added tokens
+                are always found; `chat` keeps those of the template apart.)
+        """
+        ids = self.find(text, special=special)
+        found = [] if special else [i for i in ids if i in self.special]
+        if not found:
+            return ids
+        parts = cut(without_surrogates(text), self.special[found[0]])
+        return tuple(i for part in parts for i in self.encode(part))
+
+    def _find(self, text: str, *, special: bool) -> tuple[int, ...]:
+        """The ids that the backend finds: not all vocabularies keep text and special tokens apart.
+
+        Those of whole words (WordLevel, Unigram, BPE that ignores merges) may hold a special
+        token's text as one of them.
         """
         encoded = self._backend(
             without_surrogates(text),
@@ -189,6 +204,23 @@ def without_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def cut(text: str, token: str) -> list[str]:
+    """Cut a text so that no part spells a token; a text of one character becomes U+FFFD.
+
+    Args:
+        text: is encoded to the token, in whole or in part.
+        token: the token's text.
+    """
+    middle = len(token) // 2
+    if middle and token in text:
+        first, *others = text.split(token)
+        parts = [first, *(token[middle:] + other for other in others)]
+        return [part + token[:middle] for part in parts[:-1]] + parts[-1:]
+    if len(text) > 1:  # the tokenizer's normalizer makes the token out of another spelling
+        return [text[: len(text) // 2], text[len(text) // 2 :]]
+    return [] if text == _REPLACEMENT else [_REPLACEMENT]
 
 
 def _stop_ids(folder: Path, backend: Any) -> tuple[int, ...]:

@@ -8,12 +8,14 @@ import sys
 import time
 
 import pytest
+from hypothesis import strategies as st
 
 from eef_jax import config as config_lib
 from eef_jax.config import reading, reference
 from eef_jax.config.names import RENAMED
 from eef_jax.errors import ConfigError
 from eef_jax.storage import buckets
+from tests.properties import JSON, TEXTS, holds
 
 TINY = "configs/webshop.py:tiny"
 
@@ -226,3 +228,27 @@ def test_every_field_that_names_a_file_is_declared_so(preset):
     for path, one, value in reading.walk(config_lib.load(f"configs/{preset}.py")):
         if isinstance(value, str) and not path.endswith(".name"):
             assert one.spec.path == bool(words.search(one.spec.help)), path
+
+
+FIELDS = sorted(path for path, _, _ in reading.walk(config_lib.load(TINY)))
+WORDS = st.sampled_from(
+    ["", "0", "1", "-1", "2.5", "1e3", "nan", "inf", "true", "none", "(1,2)", "eef"]
+)
+
+
+@holds(st.sampled_from(FIELDS), WORDS | TEXTS, few=40, many=3000)
+def test_any_text_for_any_field_is_read_or_refused_by_its_name(field, text):
+    try:
+        config = config_lib.load(TINY, [(field, text)])
+    except ConfigError as error:
+        assert field.split(".")[0] in str(error)
+    else:
+        assert config_lib.read(json.loads(json.dumps(config_lib.plain(config)))) == config
+
+
+@holds(st.dictionaries(st.sampled_from(["seed", "train", "env", "x"]) | TEXTS, JSON), few=20)
+def test_any_values_are_read_or_refused(values):
+    try:
+        config_lib.read(values)
+    except ConfigError as error:
+        assert str(error)

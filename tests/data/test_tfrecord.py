@@ -1,14 +1,19 @@
 """TFRecords: what is written is read back, and damage is named by file and record."""
 
 import json
+import pathlib
+import tempfile
+from unittest import mock
 
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from eef_jax.data import example_proto, tfrecord
 from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import DataError
 from eef_jax.types import Example
+from tests.properties import TEXTS, holds
 
 
 def examples(count, columns=()):
@@ -172,3 +177,44 @@ def test_features_survive_the_wire_format(values):
         assert parsed["x"] == values
     else:
         np.testing.assert_array_equal(parsed["x"], values)
+
+
+FLOATS = st.floats(0, 8, width=32)
+
+
+@st.composite
+def drawn_example(draw):
+    tokens = draw(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=6))
+    column = st.lists(FLOATS, min_size=len(tokens), max_size=len(tokens))
+    return Example(
+        id=draw(TEXTS),
+        tokens=np.array(tokens, np.int32),
+        weights=np.array(draw(column), np.float32),
+        columns={"reference": np.array(draw(column), np.float32)},
+        provenance={name: draw(TEXTS) for name in tfrecord.PROVENANCE},
+    )
+
+
+@holds(st.lists(drawn_example(), min_size=1, max_size=4), st.integers(1, 3), st.data())
+def test_any_examples_come_back_and_any_changed_byte_is_noticed(given, shards, data):
+    with tempfile.TemporaryDirectory() as folder:
+        with mock.patch.object(tfrecord, "_write_metadata"):  # TFDS's own, and slow
+            paths = tfrecord.write(folder, given, shards=shards)
+        lengths = [
+            len(given) * (n + 1) // len(paths) - len(given) * n // len(paths)
+            for n in range(len(paths))
+        ]
+        info = {"splits": [{"name": "train", "shardLengths": lengths}]}
+        (pathlib.Path(folder) / "dataset_info.json").write_text(json.dumps(info))
+        for made, read in zip(given, StoredExamples(folder), strict=True):
+            assert (made.id, made.provenance) == (read.id, read.provenance)
+            assert all(
+                np.array_equal(getattr(made, n), getattr(read, n)) for n in ("tokens", "weights")
+            )
+            assert np.array_equal(made.columns["reference"], read.columns["reference"])
+        path = data.draw(st.sampled_from(paths))
+        content = bytearray(path.read_bytes())
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+        path.write_bytes(bytes(content))
+        with pytest.raises(DataError, match=path.name):
+            list(StoredExamples(folder))

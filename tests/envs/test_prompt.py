@@ -1,12 +1,14 @@
 """Prompt presets: what an agent is told, and where its messages hold the action."""
 
 import pytest
+from hypothesis import strategies as st
 
 from eef_jax.envs import textworld_express
 from eef_jax.envs._prompt import without_thoughts
 from eef_jax.envs.scienceworld import prompts as scienceworld
 from eef_jax.envs.webshop import prompts as webshop
 from eef_jax.envs.webshop.prompt_file import preset as webshop_preset
+from tests.properties import TEXTS, holds
 
 # An action of each environment, and words of its grammar that an agent has to be told.
 ENVS = {
@@ -70,3 +72,16 @@ def test_a_prompt_file_without_messages_leaves_the_instructions_to_served_models
     assert webshop_preset(str(path)).untold() == "Say click[name]."
     path.write_text('{"messages": [{"role": "system", "content": "Shop."}]}')
     assert webshop_preset(str(path)).untold() == ""
+
+
+# Pieces that parsers look for, between any text.
+PIECES = "<think>|</think>|Action:|Action: |Thought:|search[|click[|]|[|>|\n|look around".split("|")
+MESSAGES = st.lists(st.sampled_from(PIECES) | TEXTS, max_size=12).map("".join)
+
+
+@holds(st.sampled_from([param.values[0] for param in PRESETS]), MESSAGES, few=200, many=5000)
+def test_any_message_is_no_action_or_one_that_survives_being_said(preset, message):
+    action = preset.parse(message)
+    assert action is None or isinstance(action, str)
+    if action is not None:
+        assert preset.parse(preset.render(action)) == action

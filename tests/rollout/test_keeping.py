@@ -2,15 +2,19 @@
 
 import asyncio
 import dataclasses
+import tempfile
 
 import pytest
 from etils import epath
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from eef_jax.errors import DataError
 from eef_jax.policies.scripted import ScriptedPolicy
 from eef_jax.rollout import keeping
 from eef_jax.types import ChatRequest, Message, Outcome
 from tests import toyrun
+from tests.properties import holds_through
 
 
 def test_parts_that_were_made_from_something_else_are_refused(tmp_path):
@@ -70,3 +74,48 @@ def test_an_answer_to_another_conversation_is_asked_for(tmp_path):
         with answers.journal:
             assert asyncio.run(answers.act(request(said))).text == "yes"
     assert [one.messages[0].content for one in asked] == ["hello \ud83d", "good day"]
+
+
+class Starts(RuleBasedStateMachine):
+    """Starts of a stage that play what is missing, some of it in vain, until they are killed."""
+
+    episodes = tuple(f"e{number}" for number in range(6))
+
+    def __init__(self):
+        super().__init__()
+        self.root = tempfile.TemporaryDirectory()
+        self.folder = epath.Path(self.root.name)
+        self.done, self.failed = {}, set()
+        self.policy = ScriptedPolicy(str, name="x")
+
+    def teardown(self):
+        self.root.cleanup()
+
+    @rule(writer=st.integers(0, 1), lengths=st.lists(st.integers(0, 3)), torn=st.integers(0, 40))
+    def start(self, writer, lengths, torn):
+        missing = [name for name in self.episodes if name not in self.done]
+        with keeping.Keeper(self.folder, self.policy, writer=writer) as keeper:
+            for name, length in zip(missing, lengths, strict=False):
+                won = toyrun.attempt(toyrun.tasks("train")[0], ["look"] * length, True, id=name)
+                if length:
+                    keeper.keep(won)
+                    self.done[name] = won
+                else:
+                    keeper.keep(dataclasses.replace(won, win=False, outcome=Outcome.ENV_ERROR))
+                    self.failed.add(name)
+        with (self.folder / keeping.EPISODES / self.last(writer)).open("ab") as file:
+            file.write(b"01234567 {'id': 'torn in the middle of a write'}"[:torn])
+
+    def last(self, writer):
+        paths = (self.folder / keeping.EPISODES).iterdir()
+        return max(path.name for path in paths if path.name.startswith(f"{writer:05d}"))
+
+    @invariant()
+    def what_was_completed_is_kept_and_nothing_else(self):
+        with keeping.kept_episodes(self.folder) as kept:
+            completed = {n: one.load() for n, one in kept.items() if one.outcome.completed}
+            assert completed == self.done
+            assert kept.keys() == self.done.keys() | self.failed
+
+
+test_any_starts_keep_what_they_completed = holds_through(Starts)

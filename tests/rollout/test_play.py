@@ -1,17 +1,21 @@
 """A stage that is interrupted goes on where it was, and ends in the same bytes."""
 
+import dataclasses
+import tempfile
 import threading
 
 import pytest
 from etils import epath
+from hypothesis import strategies as st
 
 from eef_jax.cluster import stopping
 from eef_jax.cluster.hosts import SINGLE_PROCESS
 from eef_jax.config.sections import RolloutSection
 from eef_jax.errors import RolloutError
 from eef_jax.policies.scripted import ScriptedPolicy
-from eef_jax.rollout import play
+from eef_jax.rollout import keeping, loop, play
 from eef_jax.types import Outcome
+from tests.properties import holds
 from tests.rollout.test_gather import Threads
 from tests.toygame import Corridor, solve
 
@@ -165,3 +169,34 @@ def _together(folder, count, after=10**9):
     for thread in threads:
         thread.join()
     return [asked for policy in policies for asked in policy.asked]
+
+
+@holds(st.lists(st.sampled_from(["kept", "failed", "missing"]), min_size=6, max_size=6), few=12)
+def test_a_stage_ends_in_the_same_bytes_whatever_was_kept(before):
+    """Any part of the episodes was kept, and some were ended by infrastructure."""
+    env, policy = Corridor(), ScriptedPolicy(solve, name="solver")
+    orders = play.from_start(env.tasks("train")[:6], 20, prefix="x")
+    clean = loop.play_episodes_sync(env, policy, orders, provenance={"seed": 1})
+    contents = []
+    for fates in (["missing"] * 6, before):
+        with tempfile.TemporaryDirectory() as folder:
+            parts, into = epath.Path(folder) / "parts", epath.Path(folder) / "stage"
+            with keeping.Keeper(parts, policy, writer=0) as keeper:
+                for fate, one in zip(fates, clean, strict=True):
+                    if fate == "failed":
+                        one = dataclasses.replace(one, steps=(), outcome=Outcome.ENV_TIMEOUT)
+                    if fate != "missing":
+                        keeper.keep(one)
+            play.play_stage(
+                env,
+                policy,
+                orders,
+                RolloutSection(),
+                hosts=SINGLE_PROCESS,
+                parts=parts,
+                into=into,
+                provenance={"seed": 1},
+                label="x",
+            )
+            contents.append({path.name: path.read_bytes() for path in into.iterdir()})
+    assert contents[0] == contents[1] and len(contents[0]) == 2

@@ -2,13 +2,17 @@
 
 import errno
 import io
+import tempfile
 import threading
 
 import pytest
 from etils import epath
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from eef_jax.errors import DataError
 from eef_jax.storage import journal
+from tests.properties import holds_through
 
 
 def records(folder):
@@ -110,3 +114,61 @@ def test_what_a_bucket_refused_is_written_later(bucket, monkeypatch):
         assert refused.wait(10)
     with journal.local(folder) as local:
         assert records(local) == [b"a"]
+
+
+RECORDS = st.binary(max_size=8).map(lambda data: data.replace(b"\n", b""))
+
+
+class Journals(RuleBasedStateMachine):
+    """Starts of two processes that append, die in a write, and files that are damaged."""
+
+    def __init__(self):
+        super().__init__()
+        self.root = tempfile.TemporaryDirectory()
+        self.folder = epath.Path(self.root.name)
+        self.kept = {}  # file -> its records, None for each that is lost
+
+    def teardown(self):
+        self.root.cleanup()
+
+    @rule(writer=st.integers(0, 1), appended=st.lists(RECORDS, max_size=3))
+    def start(self, writer, appended):
+        before = set(self.kept)
+        write(self.folder, *appended, writer=writer)
+        (name,) = {path.name for path in self.folder.iterdir()} - before
+        self.kept[name] = list(appended)
+
+    def whole(self):
+        return sorted(name for name, found in self.kept.items() if found and found[-1] is not None)
+
+    @precondition(lambda self: self.whole())
+    @rule(data=st.data())
+    def die_in_the_last_write(self, data):
+        name = data.draw(st.sampled_from(self.whole()))
+        path = self.folder / name
+        content = path.read_bytes()
+        last = content[:-1].rpartition(b"\n")[2]
+        path.write_bytes(content[: len(content) - data.draw(st.integers(1, len(last)))])
+        self.kept[name][-1] = None
+
+    @precondition(lambda self: any(self.kept.values()))
+    @rule(data=st.data())
+    def damage_a_byte(self, data):
+        name = data.draw(st.sampled_from(sorted(n for n, lines in self.kept.items() if lines)))
+        lines = (self.folder / name).read_bytes().split(b"\n")
+        number = data.draw(st.integers(0, len(self.kept[name]) - 1))
+        if not (line := bytearray(lines[number])):
+            return
+        place = data.draw(st.integers(0, len(line) - 1))
+        line[place] = data.draw(st.integers(0, 255).filter(lambda n: n not in (10, line[place])))
+        lines[number] = bytes(line)
+        (self.folder / name).write_bytes(b"\n".join(lines))
+        self.kept[name][number] = None
+
+    @invariant()
+    def what_was_kept_is_read(self):
+        whole = [r for name in sorted(self.kept) for r in self.kept[name] if r is not None]
+        assert records(self.folder) == whole
+
+
+test_journals_of_any_starts_are_read = holds_through(Journals)

@@ -6,13 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
 from etils import epath
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.storage import buckets, lock
+from tests.properties import holds_through
 
 HOLDER = """
 import sys
@@ -203,3 +207,46 @@ def test_a_bucket_that_is_not_there(bucket_server):
     path = epath.Path("gs://no-such-bucket/run/lock")
     with pytest.raises(DataError, match=f"{path} is not there"), lock.hold(path):
         pass
+
+
+class Locks(RuleBasedStateMachine):
+    """Several holders, of which one at most has the lock at any time."""
+
+    def __init__(self):
+        super().__init__()
+        self.root = tempfile.TemporaryDirectory()
+        self.path = epath.Path(self.root.name) / "lock"
+        self.held = {}
+
+    def teardown(self):
+        for stack in self.held.values():
+            stack.close()
+        self.root.cleanup()
+
+    @rule(who=st.integers(0, 2))
+    def take(self, who):
+        with contextlib.ExitStack() as stack:
+            if self.held:
+                with pytest.raises(ConfigError, match=f"process {os.getpid()} on"):
+                    stack.enter_context(lock.hold(self.path))
+            else:
+                stack.enter_context(lock.hold(self.path))
+                self.held[who] = stack.pop_all()
+
+    @precondition(lambda self: self.held)
+    @rule()
+    def release(self):
+        self.held.popitem()[1].close()
+
+    @precondition(lambda self: not self.held)
+    @rule(data=st.binary(max_size=20))
+    def damage(self, data):
+        self.path.write_bytes(data)
+
+    @invariant()
+    def its_holder_is_told(self):
+        if self.held:
+            assert lock.holder(self.path)["pid"] == os.getpid()
+
+
+test_one_holds_it_at_most = holds_through(Locks)

@@ -1,11 +1,15 @@
 """JSON files with a checksum: any change is noticed."""
 
 import json
+import tempfile
 
 import pytest
+from etils import epath
+from hypothesis import strategies as st
 
 from eef_jax.errors import DataError
 from eef_jax.storage import sealed
+from tests.properties import JSON, TEXTS, holds
 
 VALUE = {"text": "ä\n", "number": 0.1, "list": [1, None], "nested": {"a": True}}
 
@@ -30,3 +34,16 @@ def test_what_another_writer_wrote_is_refused(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(DataError, match="mend it"):
         sealed.read(tmp_path / "a.json", remedy="mend it")
+
+
+@holds(st.dictionaries(TEXTS.filter(lambda name: name != sealed.CHECKSUM), JSON), st.data())
+def test_any_values_come_back_and_any_changed_byte_is_noticed(value, data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = epath.Path(folder) / "x.json"
+        sealed.write(path, value)
+        assert sealed.read(path, remedy="") == value
+        content = bytearray(path.read_bytes())
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+        path.write_bytes(bytes(content))
+        with pytest.raises(DataError):
+            sealed.read(path, remedy="")

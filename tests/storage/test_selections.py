@@ -1,6 +1,7 @@
 """Selections: written and read back as JSON lines."""
 
 import dataclasses
+import tempfile
 
 import pytest
 
@@ -15,6 +16,7 @@ from eef_jax.storage.selections import (
 )
 from eef_jax.types import KEPT_ALL, Loss, Selection
 from tests import toyrun
+from tests.properties import TEXTS, holds
 
 
 def selection():
@@ -60,3 +62,17 @@ def test_the_loss_comes_back(tmp_path, loss):
     read = read_loss(tmp_path)
     assert read == loss and read.options == loss.options
     assert (tmp_path / LOSS).exists() == (loss.name != "sft")
+
+
+@holds(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS)
+def test_any_text_comes_back(id, task, action, role, reason):
+    trajectory = toyrun.attempt(
+        dataclasses.replace(toyrun.tasks("train")[0], id=task), [action], True, id=id or "x"
+    )
+    made = Selection(trajectory=trajectory, weights=(1.0,), reasons=(reason,), role=role)
+    with tempfile.TemporaryDirectory() as folder:
+        write_selections(folder, [made])
+        (read,) = read_selections(folder)
+    (step,) = read["steps"]
+    assert (read["trajectory"], read["task"], read["role"]) == (id or "x", task, role)
+    assert (step["action"], step["reason"]) == (action, reason)

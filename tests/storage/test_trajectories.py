@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import tempfile
 
 import pytest
 from etils import epath
+from hypothesis import strategies as st
 
 from eef_jax.errors import DataError
 from eef_jax.storage.records import to_json
@@ -17,6 +19,7 @@ from eef_jax.storage.trajectories import (
 )
 from eef_jax.types import Attempt, Outcome, Step, Task, Trajectory
 from tests import object_store
+from tests.properties import JSON, TEXTS, holds
 
 TASK = Task(id="toy/train/0", env="toy", split="train", goal="größer\u2028?", tags=("hard",))
 
@@ -244,3 +247,82 @@ def test_trajectories_of_unknown_tasks_are_refused(tmp_path):
     write_trajectories(tmp_path, [attempt(0)])
     with pytest.raises(DataError, match="task 'toy/train/0', not a train task of this run"):
         list(read_given(str(tmp_path), [dataclasses.replace(TASK, id="toy/train/1")]))
+
+
+STEPS = st.builds(
+    Step,
+    observation=TEXTS,
+    message=TEXTS,
+    action=st.none() | TEXTS,
+    reward=st.floats(-1, 1),
+    source=st.sampled_from(["expert", "policy"]),
+    tokens=st.lists(st.integers(0, 2**31 - 1), max_size=4).map(tuple),
+    logprobs=st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=4).map(tuple),
+    info=st.dictionaries(TEXTS, JSON, max_size=3).filter(lambda info: "rewards" not in info),
+)
+TASKS = st.builds(
+    Task,
+    id=TEXTS,
+    env=TEXTS,
+    split=st.sampled_from(["train", "test"]),
+    goal=TEXTS,
+    payload=TEXTS,
+    tags=st.lists(TEXTS, max_size=3).map(tuple),
+    max_steps=st.integers(0, 100),
+)
+TRAJECTORIES = st.builds(
+    Trajectory,
+    id=TEXTS,
+    task=TASKS,
+    steps=st.lists(STEPS, max_size=4).map(tuple),
+    final_observation=TEXTS,
+    reward=st.floats(0, 1),
+    win=st.booleans(),
+    outcome=st.sampled_from(Outcome),
+    source=st.sampled_from(["expert", "policy"]),
+    agent=TEXTS,
+    parent=st.none() | TEXTS,
+    tokenizer=TEXTS,
+    provenance=st.dictionaries(TEXTS, JSON, max_size=3),
+)
+
+
+@holds(st.lists(TRAJECTORIES, max_size=4, unique_by=lambda t: t.task.id), st.integers(1, 3), few=10)
+def test_any_trajectories_come_back(trajectories, shard):
+    with tempfile.TemporaryDirectory() as folder:
+        write_trajectories(folder, trajectories, shard=shard)
+        assert read_trajectories(folder) == tuple(trajectories)
+        index = index_trajectories(folder)
+        assert tuple(attempt.load() for attempt in index) == tuple(trajectories)
+        for attempt, trajectory in zip(index, trajectories, strict=True):
+            assert (attempt.id, attempt.task) == (trajectory.id, trajectory.task)
+            assert attempt.length == trajectory.length
+            for count in range(attempt.length + 1):
+                assert attempt.prefix(count) == trajectory.prefix(count)
+        with tempfile.TemporaryDirectory() as copy:  # of stored ones the bytes are copied
+            write_trajectories(copy, index, shard=shard)
+            assert read_trajectories(copy) == tuple(trajectories)
+
+
+@holds(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_file_is_read_or_refused_with_its_name(data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = epath.Path(folder) / "expert.jsonl"
+        path.write_bytes(data)
+        try:
+            read_trajectories(path)
+        except DataError as error:
+            assert "expert.jsonl" in str(error)
+
+
+@holds(TRAJECTORIES, st.data(), few=10)
+def test_any_changed_byte_is_noticed_by_who_loads_it(trajectory, data):
+    with tempfile.TemporaryDirectory() as folder:
+        write_trajectories(folder, [trajectory])
+        path = epath.Path(folder) / "trajectories.jsonl"
+        content = bytearray(path.read_bytes())
+        content[data.draw(st.integers(0, len(content) - 2))] ^= data.draw(st.integers(1, 255))
+        path.write_bytes(bytes(content))
+        (attempt,) = index_trajectories(folder)
+        with pytest.raises(DataError, match="wrong checksum"):
+            attempt.load()

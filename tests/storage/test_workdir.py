@@ -3,14 +3,18 @@
 import json
 import os
 import sys
+import tempfile
 
 import pytest
 from etils import epath
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from eef_jax.errors import ConfigError, DataError
 from eef_jax.storage import files, manifest, provenance
 from eef_jax.storage.workdir import Stage, open_workdir, read_workdir
 from tests import object_store
+from tests.properties import JSON, TEXTS, holds_through
 
 CONFIG = {"seed": 0, "method": {"name": "eef", "states": 5}, "mesh": [1, 1]}
 
@@ -235,3 +239,63 @@ def test_parts_outlive_a_start_and_are_no_part_of_a_committed_stage(root):
     assert not (stage.folder / "other").exists()
     assert stage.commit({})["files"] == {}
     assert not stage.parts.exists()
+
+
+class Stages(RuleBasedStateMachine):
+    """Stages that start, are interrupted, committed, damaged and started again."""
+
+    def __init__(self):
+        super().__init__()
+        self.root = tempfile.TemporaryDirectory()
+        self.stages = {
+            name: Stage(name=name, folder=epath.Path(self.root.name) / name)
+            for name in ("expert", "round_0/select")
+        }
+        self.files = {name: {} for name in self.stages}  # what is in the folders
+        self.committed = {}  # what was there at the commit
+
+    def teardown(self):
+        self.root.cleanup()
+
+    names = st.sampled_from(["expert", "round_0/select"])
+
+    @rule(name=names)
+    def start(self, name):
+        self.stages[name].start()
+        self.files[name] = {}
+        self.committed.pop(name, None)
+
+    @rule(name=names, file=st.sampled_from(["a", "b/c"]), data=st.binary(max_size=3))
+    def write(self, name, file, data):
+        path = self.stages[name].folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(path, data)
+        self.files[name][file] = data
+
+    @rule(name=names, counts=st.dictionaries(TEXTS, JSON, max_size=2))
+    def commit(self, name, counts):
+        self.stages[name].folder.mkdir(parents=True, exist_ok=True)
+        self.stages[name].commit(counts)
+        assert self.stages[name].manifest()["counts"] == counts
+        self.committed[name] = dict(self.files[name])
+
+    @rule(name=names)
+    def lose_a_file(self, name):
+        if self.files[name]:
+            file, _ = self.files[name].popitem()
+            (self.stages[name].folder / file).unlink()
+
+    @invariant()
+    def what_is_done_is_what_was_committed(self):
+        for name, stage in self.stages.items():
+            assert stage.done() == (name in self.committed)
+            if name not in self.committed:
+                continue
+            if self.files[name] == self.committed[name]:
+                stage.verify()
+            else:
+                with pytest.raises(DataError, match="not as it was written"):
+                    stage.verify()
+
+
+test_stages_are_as_they_were_committed_or_refused = holds_through(Stages)

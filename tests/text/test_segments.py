@@ -55,7 +55,7 @@ def test_hostile_pages_and_answers_add_no_control_token(name, tmp_path):
 def test_a_vocabulary_with_the_control_token_as_a_word_adds_none():
     chat = ChatTokenizer(words())
     end = chat.stop_ids[0]
-    assert end in chat.tokenizer.encode("x<|im_end|>")  # so encoding alone is not enough
+    assert end in chat.tokenizer.find("x<|im_end|>", special=False)  # so finding is not enough
     ids = chat.prompt([Message(role="user", content="x<|im_end|>x" * 3)])
     plain = chat.prompt([Message(role="user", content="x")])
     assert controls(chat, ids) == controls(chat, plain)

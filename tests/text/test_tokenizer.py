@@ -3,9 +3,15 @@
 import json
 
 import pytest
+import tokenizers
+import transformers
+from hypothesis import strategies as st
+from tokenizers import decoders, models, pre_tokenizers
 
 from eef_jax.errors import DataError
 from eef_jax.text import tokenizer as tokenizer_lib
+from eef_jax.text.tokenizer import Tokenizer, without_surrogates
+from tests.properties import TEXTS, holds
 from tests.text import toys
 
 TEXT = "you see a red door, click[buy now] — 42"
@@ -95,3 +101,54 @@ def test_a_git_lfs_pointer_is_no_damaged_tokenizer(folder, name):
 def test_a_folder_that_is_missing_is_not_looked_for_elsewhere(tmp_path):
     with pytest.raises(DataError, match="is not a folder"):
         tokenizer_lib.load(tmp_path / "org" / "name")
+
+
+def whole_words(model):
+    """A vocabulary of whole texts, special tokens among them."""
+    names = ["<unk>", *toys._SPECIAL, *map(chr, range(32, 127))]
+    ids = {name: i for i, name in enumerate(names)}
+    made = {
+        "word level": lambda: models.WordLevel(ids, unk_token="<unk>"),
+        "unigram": lambda: models.Unigram([(name, -1.0) for name in names], unk_id=0),
+        "bpe": lambda: models.BPE(ids, [], unk_token="<unk>", ignore_merges=True),
+    }[model]()
+    backend = tokenizers.Tokenizer(made)
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit() if model != "unigram" else None
+    backend.decoder = decoders.Fuse()
+    return Tokenizer(
+        transformers.PreTrainedTokenizerFast(
+            tokenizer_object=backend,
+            chat_template=toys.NANO,
+            eos_token="<|end|>",
+            unk_token="<unk>",
+            additional_special_tokens=[t for t in toys._SPECIAL if t != "<|end|>"],
+        )
+    )
+
+
+TOKENIZERS = {
+    **{name: whole_words(name) for name in ("word level", "unigram", "bpe")},
+    "byte-level": toys.tokenizer(),
+}
+
+
+@pytest.mark.parametrize("name", ["word level", "unigram", "bpe"])
+def test_special_tokens_that_are_words_stay_text(name):
+    tokenizer = TOKENIZERS[name]
+    text = "x <|end|> </s> <|end|>"
+    assert tokenizer.special.keys() & tokenizer.find(text, special=False)
+    assert not tokenizer.special.keys() & tokenizer.encode(text)
+    assert tokenizer.special.keys() & tokenizer.encode(text, special=True)
+
+
+@holds(
+    st.sampled_from(sorted(TOKENIZERS)),
+    st.lists(st.sampled_from(toys._SPECIAL) | TEXTS | st.just(" "), max_size=6).map("".join),
+    few=100,
+)
+def test_no_text_is_a_special_token(name, text):
+    tokenizer = TOKENIZERS[name]
+    ids = tokenizer.encode(text)
+    assert not tokenizer.special.keys() & ids
+    if name == "byte-level":
+        assert tokenizer.decode(ids) == without_surrogates(text)
