@@ -106,6 +106,14 @@ def download(repository: Repository, *, weights: bool = True) -> Path:
     return folder
 
 
+def cached(repository: Repository, name: str) -> Path | None:
+    """A repository's file in this machine's cache, if it is there; nothing is downloaded."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repository.id, name, revision=repository.revision or None)
+    return Path(found) if isinstance(found, str) else None
+
+
 def _without_safetensors(repository: Repository) -> str:
     from huggingface_hub import HfApi
 

@@ -35,6 +35,7 @@ def write(runs: Sequence[Run], path: epath.PathLike, *, most: int = attempts.MOS
         title=summary.title(runs, names),
         sentence=summary.sentence(runs, names),
         details=summary.details(runs, names),
+        curve=summary.curve(runs, names),
         results=summary.policies(runs, names),
         parts=[
             Part(

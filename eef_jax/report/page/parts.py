@@ -59,6 +59,7 @@ class Section:
         notes: paragraphs before everything else.
         figures: drawings.
         tables: open tables.
+        links: where there is more.
         folded: tables that the reader unfolds.
     """
 
@@ -67,6 +68,7 @@ class Section:
     notes: Sequence[str] = ()
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
+    links: Sequence[Link] = ()
     folded: Sequence[Table] = ()
 
 
@@ -93,7 +95,8 @@ class Page:
         title: names the run or runs.
         sentence: the result.
         details: what the result is compared with, a sentence each.
-        results: the first section: policies, and the curve over rounds.
+        curve: the win rate over rounds.
+        results: the policies of all runs.
         parts: one for each run.
         shown: which trajectories the page holds, in a sentence.
     """
@@ -101,6 +104,7 @@ class Page:
     title: str
     sentence: str
     details: Sequence[str]
+    curve: Figure
     results: Section
     parts: Sequence[Part]
     shown: str

@@ -16,6 +16,7 @@ import markupsafe
 from eef_jax.report import markdown
 from eef_jax.report.page.attempts import Viewer
 from eef_jax.report.page.parts import Link, Page
+from eef_jax.text.tokenizer import without_surrogates
 
 _FOLDER = importlib.resources.files("eef_jax.report.page") / "static"
 # Characters that are not seen but turn the text around them: they are named instead of obeyed.
@@ -26,13 +27,14 @@ def html(page: Page, viewer: Viewer) -> str:
     """The page's text."""
     script, style = _static("viewer.js"), _static("page.css")
     template = _environment().from_string(_static("page.html.jinja"))
-    return template.render(
+    text = template.render(
         page=page,
         viewer=viewer,
         script=markupsafe.Markup(script),
         style=markupsafe.Markup(style),
         policy=policy(script, style),
     )
+    return without_surrogates(text)
 
 
 def policy(script: str, style: str) -> str:
@@ -75,7 +77,6 @@ def _cell(value: Any) -> markupsafe.Markup:
 
 def _plain(text: str) -> markupsafe.Markup:
     """A text, escaped, with the names of hidden characters; no text turns what is around it."""
-    text = text.encode("utf-8", "replace").decode()
     escaped = str(markupsafe.escape(text))
     named = _HIDDEN.sub(lambda found: f'<i class="hidden">U+{ord(found[0]):04X}</i>', escaped)
     return markupsafe.Markup(named)

@@ -20,7 +20,7 @@ from eef_jax.report.run import Run
 from eef_jax.storage.metrics import read_metrics
 from eef_jax.types import Attempt, Outcome
 
-CASES = 40  # rows of a table of tasks; the viewer has all of them
+CASES = 10  # rows of a table of tasks; the viewer has all of them
 _KINDS = ("expert", "explore", "select", "tune", "evaluate")
 
 
@@ -116,6 +116,7 @@ def only_through_failure(run: Run, number: int) -> Section:
         title=title,
         notes=[note],
         tables=[Table(caption=caption, header=header, rows=rows[:CASES], texts=3)],
+        links=[Link(text="All of them in the viewer", target=_only(number))],
     )
 
 
@@ -322,6 +323,11 @@ def _reasons(run: Run) -> Table:
         header=["reason", *(run.label(n) for n in rounds)],
         rows=[[name, *(found[n][name] for n in rounds)] for name in names],
     )
+
+
+def _only(run: int) -> str:
+    """Where the viewer lists the expert's attempts at these tasks."""
+    return f"view=list&f_through=1&f_kind=expert&f_run={run}"
 
 
 def _case(attempt: Attempt, run: int, stage: str) -> list[Cell]:

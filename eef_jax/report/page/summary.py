@@ -40,10 +40,8 @@ def sentence(runs: Sequence[Run], names: Sequence[str]) -> str:
     run = runs[best]
     last = run.last()
     score = run.scores(f"round_{last}/evaluate")[results.ALL]
-    return (
-        f"{names[best]} wins {markdown.win_rate(score)} of "
-        f"{score.episodes:,} {run.config.evaluate.split} tasks."
-    )
+    rate = markdown.win_rate(score).replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{names[best]} wins {rate} of {score.episodes:,} {run.config.evaluate.split} tasks."
 
 
 def details(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
@@ -62,7 +60,7 @@ def details(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
 
 
 def policies(runs: Sequence[Run], names: Sequence[str]) -> Section:
-    """The policies of all runs, and the curve over rounds."""
+    """The policies of all runs."""
     several = len(runs) > 1
     rows: list[Sequence[Cell]] = []
     strong = []
@@ -78,7 +76,6 @@ def policies(runs: Sequence[Run], names: Sequence[str]) -> Section:
     return Section(
         id="results",
         title="Results",
-        figures=[_curve(runs, names)],
         tables=[
             Table(
                 caption="Win rate: Wilson's interval; mean reward: normal; both over tasks.",
@@ -153,7 +150,7 @@ def _unfinished(run: Run, name: str) -> str:
     return f"{name} is not finished: {len(run.missing)} stages are missing, first {run.missing[0]}."
 
 
-def _curve(runs: Sequence[Run], names: Sequence[str]) -> Figure:
+def curve(runs: Sequence[Run], names: Sequence[str]) -> Figure:
     """Win rate over rounds: by difficulty for one run, in all for several."""
     rounds = max(run.rounds for run in runs) + 1
     places = ["clone" if rounds > 1 else "policy", *(f"round {n}" for n in range(1, rounds))]

@@ -10,9 +10,10 @@ from typing import Any
 
 from eef_jax import bases
 from eef_jax.data.stored import StoredExamples
-from eef_jax.errors import ConfigError, DataError
 from eef_jax.report.run import Run
-from eef_jax.storage import files
+from eef_jax.storage import files, hub
+
+_FILE = "tokenizer.json"
 
 _log = logging.getLogger(__name__)
 
@@ -54,14 +55,16 @@ def examples(run: Run, number: int) -> Iterator[tuple[str, Sequence[int], list[l
 
 
 def _tokenizer(run: Run) -> Any:
+    """The base's tokenizer, if it is on this machine; None otherwise."""
     import tokenizers
 
-    model = run.config.model
+    path = run.config.model.path
     try:
-        folder = files.local_copy(bases.find(model.path, weights=False), only=("tokenizer.json",))
-        return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except (ConfigError, DataError, OSError) as error:
-        _log.info("tokens are shown as ids: %s", error)
+        if repository := bases.on_hub(path):
+            file = hub.cached(repository, _FILE)
+        else:
+            file = files.local_copy(bases.find(path, weights=False), only=(_FILE,)) / _FILE
+        return tokenizers.Tokenizer.from_file(str(file)) if file and file.exists() else None
     except Exception as error:  # what tokenizers raises has no class of its own
-        _log.info("tokens are shown as ids: %s cannot be read (%s)", model.path, error)
-    return None
+        _log.info("tokens are shown as ids: %s cannot be read (%s)", path, error)
+        return None

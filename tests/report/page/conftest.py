@@ -1,27 +1,16 @@
-"""A browser for the tests of the page: Debian's Chromium, driven by Playwright, once a session."""
-
-import os
-import shutil
+"""Tabs of the browser that show a page, and remember what went wrong in it."""
 
 import pytest
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+from tests import browsers
+
 SETTLED = "() => document.body.dataset.settled === location.hash"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        end = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        end(f"there is no browser ({', '.join(NAMES)}): apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # Chromium's own sandbox needs rights that root in a container lacks.
-        launched = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield launched
-        launched.close()
+    with browsers.launched() as browser:
+        yield browser
 
 
 class Tab:
@@ -64,7 +53,7 @@ class Tab:
         return self.page.locator(selector).all_inner_texts()
 
     def text(self, selector):
-        return self.page.inner_text(selector)
+        return self.page.inner_text(selector).replace("\N{NO-BREAK SPACE}", " ")
 
     @property
     def hash(self):

@@ -72,7 +72,7 @@ def test_the_report_says_the_result_first(tab, path):
     page = tab(path)
     assert page.text("h1") == "eef wins 75.0 % [30.1, 95.4] of 4 test tasks."
     assert "The clone it started from wins 50.0 %" in page.text(".lead")
-    assert page.page.locator("#results svg").count() == 1
+    assert page.page.locator(".hero svg").count() == 1
     assert "100.0 %" in page.text("#results tr.strong")
     links = page.texts("#through-0 td a")
     assert links == ["toy/train/1", "toy/train/3"]
@@ -152,10 +152,10 @@ def test_the_chain_of_states(tab, path):
     kinds = page.page.locator(".steps > .step").evaluate_all("xs => xs.map(x => x.classList[1])")
     assert kinds == ["kept", "harmful", "kept", "none"]
     said = page.text(".steps")
-    assert "kept: beneficial expert action: it leads from a state the policy failed from" in said
-    assert "masked: harmful expert action: the policy won from before it and failed after" in said
-    assert "s₀ is solved by the expert's beneficial actions 1 to 1, then the policy's own" in said
-    assert "s₂ is solved by the expert's beneficial actions 3 to 3" in said
+    assert "kept: it leads from a state the policy failed from to one it won from" in said
+    assert "masked: the policy won from before it and failed after it" in said
+    assert "s₀ is solved by the expert's beneficial action 1, then the policy's own" in said
+    assert "s₂ is solved by the expert's beneficial action 3" in said
     assert "It failed after a state that passed: it needs recovery." in said
     assert page.texts(".rounds button") == ["round 1", "round 2"]
     page.click(".rounds button:first-child")

@@ -447,6 +447,7 @@
     return group;
   }
 
+  const inWords = (reason) => (data.why[reason] ? `${reason.split(":")[0]}: ${data.why[reason]}` : reason);
   const kindOf = (reason) => (reason.startsWith("kept") ? "kept" : reason.includes("harmful") ? "harmful" : "context");
   const kindOfAll = (reasons) => (reasons.length ? kindOf(reasons[0]) : "none");
 
@@ -515,8 +516,9 @@
       return box;
     }
     const fork = data.rows.fork[row];
+    const which = fork === here.step + 1 ? `action ${fork}` : `actions ${here.step + 1} to ${fork}`;
     const via = fork > here.step
-      ? `the expert's beneficial actions ${here.step + 1} to ${fork}, then the policy's own`
+      ? `the expert's beneficial ${which}, then the policy's own`
       : "the policy's own actions alone";
     const actions = data.rows.actions[row].split(" → ").slice(Math.max(fork, here.step));
     const path = el("p", { class: "path" });
@@ -580,7 +582,7 @@
     });
     line.append(button);
     for (const reason of reasons) {
-      line.append(el("p", { class: "why" }, text(`${reason}${data.why[reason] ? `: ${data.why[reason]}` : ""}`)));
+      line.append(el("p", { class: "why" }, text(inWords(reason))));
     }
     if (!reasons.length && chain && chain.states.length && !data.rows.win[one.row]) {
       line.append(el("p", { class: "why" }, "not used: it leads to no state that passed"));

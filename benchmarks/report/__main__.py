@@ -1,0 +1,5 @@
+"""Runs `python -m benchmarks.report`."""
+
+from benchmarks.report.run import run
+
+run()

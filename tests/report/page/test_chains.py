@@ -1,0 +1,78 @@
+"""An expert's attempt as a chain of states: labels, solutions, and the reason of each action."""
+
+import dataclasses
+
+import pytest
+
+from eef_jax.methods.eef import Eef
+from eef_jax.report.page.chains import Round
+from eef_jax.report.run import read
+from eef_jax.storage.trajectories import index_trajectories, write_trajectories
+from eef_jax.types import KEPT_BENEFICIAL, KEPT_EXPERT_WIN, MASKED_CONTEXT, MASKED_HARMFUL, Outcome
+from tests import toyrun
+
+
+def chain(work, task, number=2):
+    run = read(work)
+    experts = {a.id: a for a in run.attempts("expert")}
+    played = run.attempts(f"round_{number}/explore") if number else ()
+    before = run.attempts("round_1/explore") if number > 1 else ()
+    known = {a.id: a for a in (*experts.values(), *before, *played)}
+    return Round(run, number, experts, known).chain(experts[f"expert/toy/train/{task}"])
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return toyrun.make(tmp_path_factory.mktemp("chains") / "run")
+
+
+def test_states_are_labelled_and_important_ones_have_solutions(work):
+    found = chain(work, 1)
+    assert [s.step for s in found.states] == [0, 1, 2, 3]
+    assert [(s.wins, s.completed, s.passed) for s in found.states] == [
+        *((0, 1, False), (1, 1, True), (0, 1, False), (1, 1, True))
+    ]
+    assert [s.recovers for s in found.states] == [False, False, True, False]
+    solutions = [s.solution and s.solution.fork_step for s in found.states]
+    assert solutions == [1, None, 3, None]
+
+
+def test_actions_have_every_reason_that_a_selection_gives(work):
+    assert chain(work, 1).reasons == [
+        (KEPT_BENEFICIAL, MASKED_CONTEXT),
+        (MASKED_HARMFUL,),
+        (KEPT_BENEFICIAL,),
+        (),
+    ]
+
+
+def test_an_expert_win_has_no_states_but_the_first(work):
+    found = chain(work, 0)
+    assert [s.step for s in found.states] == [0]
+    assert found.reasons == [(KEPT_EXPERT_WIN,)] * 2
+    assert chain(work, 0, number=0).states == []
+
+
+def test_a_state_without_a_completed_rollout_has_no_label(tmp_path):
+    work = toyrun.make(tmp_path / "run", until="round_1/select")
+    stage = work.stage("round_1/explore")
+    played = [
+        dataclasses.replace(a.load(), outcome=Outcome.ENV_ERROR) if a.fork_step == 1 else a.load()
+        for a in index_trajectories(stage.folder)
+    ]
+    write_trajectories(stage.folder, played)
+    stage.commit(toyrun.counts(played), toyrun.PROVENANCE)
+    found = chain(work, 1, number=1)
+    assert [s.passed for s in found.states] == [False, None, False, True]
+    assert not any(s.recovers for s in found.states)  # s_1 leaves the chain, s_0 failed
+    assert found.reasons == [()] * 4  # nothing was selected
+
+
+def test_the_threshold_of_the_method_holds(tmp_path):
+    method = {"name": "eef", "rounds": 2, "states": 3, "rollouts": 1, "threshold": 1.0}
+    work = toyrun.make(
+        tmp_path / "run",
+        config=toyrun.CONFIG | {"method": method},
+        method=Eef(rounds=2, states=3, threshold=1.0),
+    )
+    assert [s.passed for s in chain(work, 1).states] == [False, True, False, True]
