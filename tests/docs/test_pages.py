@@ -15,7 +15,8 @@ def made():
 
 
 def test_every_link_between_pages_leads_to_one(made):
-    pictures = {p.relative_to(ROOT / "docs").as_posix() for p in ROOT.glob("docs/**/*.svg")}
+    found = (*ROOT.glob("docs/**/*.svg"), *ROOT.glob("docs/**/*.png"))
+    pictures = {p.relative_to(ROOT / "docs").as_posix() for p in found}
     broken = []
     for path, text in made.items():
         for target in re.findall(r"\]\(([^)\s#]+)", pages.CODE.sub("", text)):
