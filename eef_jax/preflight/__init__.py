@@ -55,6 +55,8 @@ def checks(start: Start) -> Iterator[Check]:
         yield episodes.check_openings
     if kinds & {"explore", "tune"}:
         yield losses.check_losses
+    if "select" in kinds:
+        yield losses.check_conversations
     if "expert" in kinds and start.is_lead:
         yield expert.check_file if start.config.expert.trajectories else expert.check_plays
     if kinds == {"expert"}:

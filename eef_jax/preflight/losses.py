@@ -1,8 +1,9 @@
-"""Whether the rounds' losses can learn from what the policy will have played."""
+"""Whether the rounds' losses can learn from what the policy will have played, and from chats."""
 
 from eef_jax.errors import ConfigError
 from eef_jax.methods.base import loss_of
 from eef_jax.preflight.start import Start
+from eef_jax.storage import files
 
 
 def check_losses(start: Start) -> None:
@@ -26,4 +27,18 @@ def check_losses(start: Start) -> None:
         raise ConfigError(
             f"train.init_from is 'base', but the loss of method {start.method.name!r} compares "
             "with the policy that played: set it to 'auto' or 'previous'"
+        )
+
+
+def check_conversations(start: Start) -> None:
+    """Check that the files of chats are there.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    paths = filter(None, (path.strip() for path in start.config.train.conversations.split(",")))
+    if missing := [path for path in paths if not files.to_path(path).exists()]:
+        raise ConfigError(
+            f"config.train.conversations names {', '.join(missing)}, which is not there: expected "
+            "files of JSON lines, with commas between them"
         )

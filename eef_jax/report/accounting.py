@@ -50,6 +50,7 @@ def _select(counts: Mapping[str, Any]) -> tuple[str, str, bool]:
     out = (
         f"{counts['examples']:,} examples"
         + "".join(f", {count:,} {why}" for why, count in left_out.items() if count)
+        + "".join(f"; {n:,} chats mixed in" for n in [counts.get("conversations", 0)] if n)
         + f"; {counts['weighted_steps']:,} steps learned, {masked:,} masked or left out"
         + f"; {counts['weighted_tokens']:,} of {counts['tokens']:,} tokens learned"
     )
@@ -58,10 +59,11 @@ def _select(counts: Mapping[str, Any]) -> tuple[str, str, bool]:
 
 
 def _tune(counts: Mapping[str, Any], before: Mapping[str, Any]) -> tuple[str, str, bool]:
-    """Each example of the data set is trained on."""
+    """Each example of the data set is trained on, chats that were mixed in included."""
     out = (
         f"{counts['steps']:,} steps over {counts['tokens']:,} tokens "
         f"({counts['weighted_tokens']:,} learned), {markdown.share(counts['padding'])} padding"
     )
     into = f"{counts['examples']:,} examples"
-    return into, out, counts["examples"] == before.get("examples", counts["examples"])
+    expected = before.get("examples", counts["examples"]) + before.get("conversations", 0)
+    return into, out, counts["examples"] == expected

@@ -6,7 +6,7 @@ import pytest
 
 from eef_jax import config as config_lib
 from eef_jax.errors import ConfigError
-from eef_jax.preflight.losses import check_losses
+from eef_jax.preflight.losses import check_conversations, check_losses
 
 
 def start(method, *changes):
@@ -38,3 +38,12 @@ def test_a_comparison_with_the_policy_does_not_start_from_the_base(method):
         check_losses(start(method, ("train.init_from", "base")))
     check_losses(start(method, ("train.init_from", "previous")))
     check_losses(start("eef", ("train.init_from", "base")))
+
+
+def test_chats_are_there(tmp_path):
+    (tmp_path / "a.jsonl").write_text("")
+    here, gone = str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")
+    check_conversations(start("eef"))
+    check_conversations(start("eef", ("train.conversations", here)))
+    with pytest.raises(ConfigError, match=r"names .*b\.jsonl, which is not there"):
+        check_conversations(start("eef", ("train.conversations", f"{here}, {gone}")))
