@@ -21,7 +21,7 @@ from etils import epath
 from benchmarks.methods import comparison
 from eef_jax import cli, lineage, plugins
 from eef_jax import config as config_lib
-from eef_jax.config import Config
+from eef_jax.config import Config, numerics
 from eef_jax.errors import ConfigError, DataError, did_you_mean
 from eef_jax.storage import manifest, sealed, selections
 from eef_jax.storage.provenance import json_values
@@ -84,6 +84,9 @@ def share(source: epath.Path, work: Workdir, names: Sequence[str], config: Confi
     found = [_stage(source, name) for name in names]
     if work.stage(names[-1]).done() or not all(stage.done() for stage in found):
         return
+    record = numerics.read(source)
+    if record is not None and numerics.read(work.root) is None:
+        numerics.write(work.root, record)  # all runs of a comparison compute alike
     for stage in found:
         target = work.stage(stage.name)
         _copy(stage.folder, target.start())
@@ -113,14 +116,18 @@ def run_seed(
         if path.exists() and comparison.load(path).config_hash == starting.hash_of(config):
             _log.info("%s exists already", path)
             continue
-        others = [folder / one for one, its in configs.items() if is_run_of(folder / one, its)]
+        others = [
+            folder / one
+            for one, its in configs.items()
+            if one != method and is_run_of(folder / one, its)
+        ]
         _log.info("%s, seed %s", method, config.seed)
         with open_workdir(folder / method, config_lib.plain(config)) as work:
             for other in others:
                 share(other, work, [SHARED], config)
         run = functools.partial(pipeline.run, config, str(folder / method))
-        # Its own selection tells whether the clone is another run's.
-        pool.submit(run, stages=("expert", "select")).result()
+        if others:  # its own selection tells whether the clone is another run's
+            pool.submit(run, stages=("expert", "select")).result()
         with open_workdir(folder / method, config_lib.plain(config)) as work:
             for other in others:
                 if _same_clone(other, folder / method):
