@@ -14,6 +14,7 @@ from benchmarks.faults import compare
 from eef_jax import config as config_lib
 from eef_jax import pipeline, plugins
 from eef_jax.config import fields, plugin
+from eef_jax.policies.scripted import ScriptedPolicy
 from eef_jax.storage import provenance
 from eef_jax.storage.stages import KINDS
 from eef_jax.storage.trajectories import read_trajectories
@@ -160,6 +161,34 @@ def test_free_fields_of_a_served_expert_change_no_bit(config, tmp_path, monkeypa
         free = FREE_OF_OPENAI | {"expert.base_url": other.url}
         assert_equal_bits(served, free, tmp_path / "finished", tmp_path, stages=("expert",))
         assert other.requests
+
+
+SIMULATORS = {
+    "scienceworld": {"env.tasks": "find-plant"},
+    "textworld_express": {"env.games": "coin"},
+}
+ACTIONS = ("look around", "inventory", "open door to kitchen", "look around")
+
+
+@pytest.mark.java
+@pytest.mark.parametrize(
+    "env",
+    [
+        pytest.param("textworld_express", marks=pytest.mark.slow),
+        pytest.param("scienceworld", marks=pytest.mark.load),  # half a minute of CPU time
+    ],
+)
+def test_free_fields_of_simulators_change_no_bit(env, tmp_path, recycled_jvms, monkeypatch):
+    # The simulators' own solutions are drawn anew each time, whatever the fields are.
+    expert = ScriptedPolicy(lambda request: ACTIONS[request.turn], name="fixed")
+    monkeypatch.setattr("eef_jax.experts.gold.make", lambda *_, **__: expert)
+    sizes = {"env.train_tasks": "2", "env.dev_tasks": "1", "env.test_tasks": "1", "env.jvms": "2"}
+    values = config_lib.new(env=env, expert="gold").to_dict()
+    changes = {**sizes, **SIMULATORS[env], "env.max_steps": str(len(ACTIONS))}
+    config = config_lib.override(values, list(changes.items()))
+    finished = tmp_path / "finished"
+    pipeline.run(config, os.fspath(finished), stages=("expert",))
+    assert_equal_bits(config, FREE_OF_JVMS, finished, tmp_path, stages=("expert",))
 
 
 def parameters(run):
