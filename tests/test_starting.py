@@ -179,7 +179,7 @@ ACTIONS = ("look around", "inventory", "open door to kitchen", "look around")
     ],
 )
 def test_free_fields_of_simulators_change_no_bit(env, tmp_path, recycled_jvms, monkeypatch):
-    # The simulators' own solutions are drawn anew each time, whatever the fields are.
+    # Simulators do not give the same solution (`gold`) at every request, whatever the fields are.
     expert = ScriptedPolicy(lambda request: ACTIONS[request.turn], name="fixed")
     monkeypatch.setattr("eef_jax.experts.gold.make", lambda *_, **__: expert)
     sizes = {"env.train_tasks": "2", "env.dev_tasks": "1", "env.test_tasks": "1", "env.jvms": "2"}
