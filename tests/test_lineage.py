@@ -1,6 +1,5 @@
 """What stages were made from, and what is said of one that no longer is."""
 
-import json
 import shutil
 
 import pytest
@@ -123,14 +122,16 @@ def test_a_file_of_the_user_that_changed(tmp_path, file, stages):
     assert not Lineage(work, config, outside=True).stale(NAMES)
 
 
-def test_stages_behind_a_checkpoint(tmp_path):
-    work = made(tmp_path / "run", env=toygame.Corridor(), config=settings())
+def test_stages_behind_a_checkpoint(tmp_path, caplog):
+    env = toygame.Corridor()
+    work = made(tmp_path / "run", env=env, config=settings())
     folder = epath.Path(tmp_path / "run/round_1/tune/checkpoint")
-    assert lineage.of_checkpoint(folder, env=toygame.Corridor()) == {}
-    assert lineage.of_checkpoint(epath.Path(tmp_path / "elsewhere/checkpoint")) == {}
+    lineage.warn_of_stale(folder, env=env)
+    lineage.warn_of_stale(epath.Path(tmp_path / "elsewhere/checkpoint"))
+    work.stage("round_2/select").commit({}, content="another")  # of a later round
+    lineage.warn_of_stale(folder)
+    assert not caplog.text
     work.stage("round_1/select").commit({}, content="another")
-    assert list(lineage.of_checkpoint(folder)) == ["round_1/tune"]
-    stage = work.stage("round_2/select")
-    (stage.folder / "later").write_text("")
-    stage.commit({}, made_from=json.loads("{}"))
+    lineage.warn_of_stale(folder)
+    assert "what differs:\n  round_1/tune: round_1/select" in caplog.text
     assert list(lineage.of_checkpoint(folder)) == ["round_1/tune"]
