@@ -103,7 +103,8 @@ def with_recorded(
     record = numerics.NOTHING
     if hosts.is_lead and not start.overwrite:
         record = _read_record(start, new_numerics=new_numerics)
-    record = numerics.Record(**json.loads(hosts.broadcast(json.dumps(dataclasses.asdict(record)))))
+    said = json.loads(hosts.broadcast(json.dumps(dataclasses.asdict(record))))
+    record = numerics.Record(values=said["values"], earlier=tuple(said["earlier"]))
     assert start.root is not None, "a run has a work folder"
     numerics.check(start.config, record.values, start.root)
     return dataclasses.replace(
