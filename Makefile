@@ -29,9 +29,9 @@ test: $(VENV)/.installed-test
 test-fast: $(VENV)/.installed-test
 	$(BIN)/python $(PYTEST) -m 'not (browser or docs or java or load or processes or slow)' $(ARGS)
 
-# The long versions of tests that `test` runs shorter.
+# The long versions of tests that `test` runs shorter, compiled as runs are: with XLA's default code generation.
 test-load: $(VENV)/.installed-test
-	$(BIN)/python $(PYTEST) -m load $(ARGS)
+	EEF_CODEGEN=default $(BIN)/python $(PYTEST) -m load $(ARGS)
 
 # Every documented command, program and preset with small settings, as tests/docs/commands.toml says.
 # In their order, since later ones use what earlier ones made; those that are not run are listed.

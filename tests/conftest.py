@@ -7,6 +7,7 @@ keeps what it compiled in a folder of this session, for the other workers and fo
 """
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -29,16 +30,16 @@ INHERITED = {
 }
 INHERITED_PREFIXES = ("COV_", "COVERAGE_", "EEF_", "PYTEST_")
 UNOPTIMIZED = "jax_disable_most_optimizations"
-XLA_FLAGS = " ".join(
-    (
-        "--xla_force_host_platform_device_count=8",
-        # On a busy machine eight devices may meet late; XLA would end the process after 40 s.
-        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
-        # A toy's training step compiles in 0.6 s of CPU time with these two, else in 3.4 s.
-        "--xla_cpu_use_fusion_emitters=false",
-        "--xla_cpu_parallel_codegen_split_count=1",
-    )
-)
+XLA_FLAGS = [
+    "--xla_force_host_platform_device_count=8",
+    # On a busy machine eight devices may meet late; XLA would end the process after 40 s.
+    "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+]
+# A toy's training step compiles in 0.6 s of CPU time with these two, else in 3.4 s. They choose
+# another code generation than that of runs, so `make test-load` does without.
+DEFAULT_CODEGEN = os.environ.get("EEF_CODEGEN") == "default"
+if not DEFAULT_CODEGEN:
+    XLA_FLAGS += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
 
 
 def set_environment() -> None:
@@ -51,13 +52,15 @@ def set_environment() -> None:
     os.environ |= {
         "CUDA_VISIBLE_DEVICES": "-1",
         "HF_HUB_OFFLINE": "1",
+        # Simulators live too briefly for the second compiler, which takes a fifth of their time.
+        "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
         "JAX_COMPILATION_CACHE_DIR": compiled,
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "JAX_PLATFORMS": "cpu",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TRANSFORMERS_OFFLINE": "1",
-        "XLA_FLAGS": XLA_FLAGS,
+        "XLA_FLAGS": " ".join(XLA_FLAGS),
     }
 
 
@@ -70,11 +73,15 @@ import jax  # noqa: E402  (reads the environment)
 from tests import jvms, strict  # noqa: E402
 
 strict.install()
+# Tracing allocates much that lives on; by default a twentieth of all time goes into looking at it.
+gc.set_threshold(20_000, 20, 50)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Choose how XLA compiles, and how strict JAX is, before the test's fixtures are made."""
+    if item.get_closest_marker("load") and not DEFAULT_CODEGEN:
+        pytest.skip("the long version is compiled as runs are: `make test-load` runs it")
     jax.config.update(UNOPTIMIZED, item.get_closest_marker("optimized") is None)
     strict.choose(item.path)
 

@@ -12,7 +12,7 @@ from absl import flags
 
 from eef_jax import cli
 from eef_jax.errors import ConfigError
-from tests import toyrun
+from tests import forks, toyrun
 
 SLEEPER = """
 import sys, time
@@ -184,15 +184,6 @@ SYSTEM_ERRORS = [
 ]
 
 
-def run_command(module, *words, before=""):
-    """Exit code and error output of a command in a process of its own."""
-    program = f"{before}\nimport runpy\nrunpy.run_module({module!r}, run_name='__main__')"
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=120
-    )
-    return done.returncode, done.stderr
-
-
 @pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.parametrize(("module", "words", "said"), SYSTEM_ERRORS)
@@ -207,8 +198,9 @@ def test_errors_of_the_operating_system_are_one_sentence(tmp_path, module, words
         return text
 
     before = sorted(tmp_path.rglob("*"))
-    code, errors = run_command(module, *map(real, words))
-    assert code == 1 and "Traceback" not in errors, errors
+    command = forks.Command(module, *map(real, words), environment=os.environ)
+    errors, _ = command.communicate(timeout=120)
+    assert command.returncode == 1 and "Traceback" not in errors, errors
     assert re.search(real(said), errors), errors
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -218,8 +210,12 @@ def test_errors_of_the_operating_system_are_one_sentence(tmp_path, module, words
 def test_no_room_is_said_and_nothing_is_half_written(tmp_path):
     work = toyrun.make(tmp_path / "run")
     before = sorted((tmp_path / "run").rglob("*"))
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
-    code, errors = run_command("eef_jax.report", f"--workdir={work.root}", before=limit)
-    assert code == 1 and "Traceback" not in errors, errors
-    assert re.search(r"report\.md: File too large; raise the limit", errors), errors
+    program = (
+        "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "runpy.run_module('eef_jax.report', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", program, f"--workdir={work.root}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert re.search(r"report\.md: File too large; raise the limit", done.stderr), done.stderr
     assert sorted((tmp_path / "run").rglob("*")) == before

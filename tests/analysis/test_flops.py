@@ -125,6 +125,7 @@ def test_auto_takes_the_most_rows_that_fit(monkeypatch):
 
     monkeypatch.setattr(programs, "memory_usage", memory)
     monkeypatch.setattr(micro_batch_lib, "memory_limit", lambda device: 5.0)
+    monkeypatch.setattr(programs, "compile_lowered", lambda name, lowered: lowered)
     assert accumulate("auto") == 2
     assert len(tried) == 2
     tried.clear()  # 2 bytes are reserved: 4 no longer fit in 5

@@ -4,27 +4,17 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import time
 
 import pytest
 
+from tests import forks
+
 
 def start(module, *flags, devices=1):
     """Start a command with a number of virtual devices."""
-    environment = os.environ | {
-        "XLA_FLAGS": re.sub(
-            r"device_count=\d+", f"device_count={devices}", os.environ["XLA_FLAGS"]
-        ),
-        "PYTHONUNBUFFERED": "1",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *flags],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    found = re.sub(r"device_count=\d+", f"device_count={devices}", os.environ["XLA_FLAGS"])
+    return forks.Command(module, *flags, environment=os.environ | {"XLA_FLAGS": found})
 
 
 def pair(module, *flags, patience=30):
@@ -58,8 +48,14 @@ def finish(processes, limit=120):
 
 
 def wait_for(path, processes, limit=120):
+    """Wait until there is a file, which the processes make."""
+    wait_until(path.exists, processes, limit)
+
+
+def wait_until(condition, processes, limit=120):
+    """Wait for what the processes do; none of them may end before."""
     end = time.monotonic() + limit
-    while not path.exists():
+    while not condition():
         if time.monotonic() > end or any(process.poll() is not None for process in processes):
-            pytest.fail(f"{path} was not made: {finish(processes, limit=1)}")
+            pytest.fail(f"waited in vain: {finish(processes, limit=1)}")
         time.sleep(0.05)

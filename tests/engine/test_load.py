@@ -88,11 +88,11 @@ def with_few_pages(programs, count):
     return Scheduler(programs, PageAllocator(count, size, exclusive_pages=exclusive_pages))
 
 
-def played(model, pages, attention, episodes):
-    programs = Programs(model, dataclasses.replace(CONFIG, attention=attention))
+def played(model, programs, pages, episodes):
     scheduler = with_few_pages(programs, pages)
     with toymodel.engine(model, scheduler=scheduler, stop_ids=range(0, 320, 40)) as engine:
         compiles = engine.compile_count
+        engine.release_cache()
         players = Players(engine, episodes)
         results = players.play()
         assert engine.compile_count == compiles  # nothing is compiled after the start
@@ -107,8 +107,9 @@ def played(model, pages, attention, episodes):
 @pytest.mark.parametrize("episodes", [60, pytest.param(500, marks=pytest.mark.load)])
 @pytest.mark.parametrize("attention", ["pages", "gathered"])
 def test_with_a_quarter_of_the_pages_every_result_is_the_same(model, attention, episodes):
-    expected, _ = played(model, CONFIG.num_pages, attention, episodes)
-    got, counters = played(model, TIGHT, attention, episodes)
+    programs = Programs(model, dataclasses.replace(CONFIG, attention=attention))
+    expected, _ = played(model, programs, CONFIG.num_pages, episodes)
+    got, counters = played(model, programs, TIGHT, episodes)
     assert len(expected) == 3 * episodes
     assert got == expected
     assert counters.replayed > 0
@@ -118,15 +119,27 @@ def test_with_a_quarter_of_the_pages_every_result_is_the_same(model, attention, 
 
 @pytest.mark.slow
 @pytest.mark.optimized
-def test_at_a_real_models_width_results_are_the_same_alone_together_and_in_any_order():
-    # SmolLM2-135M's layers at the default sizes: XLA multiplies these with other kernels.
+@pytest.mark.parametrize(
+    ("layers", "context"), [(1, 128), pytest.param(2, 1024, marks=pytest.mark.load)]
+)
+def test_at_a_real_models_width_results_are_the_same_alone_together_and_in_any_order(
+    layers, context
+):
+    # SmolLM2-135M's layers, in full at the default sizes: XLA multiplies these with other kernels.
     wide = toymodel.model(
-        d_model=576, n_heads=9, n_kv_heads=3, head_dim=64, d_ff=1536, max_positions=1024
+        d_model=576,
+        n_heads=9,
+        n_kv_heads=3,
+        head_dim=64,
+        d_ff=1536,
+        n_layers=layers,
+        max_positions=context,
     )
     rng = np.random.default_rng(0)
-    prompts = [rng.integers(0, toymodel.VOCAB, n).tolist() for n in (90, 130, 257, 400, 640, 950)]
+    lengths = [n * context // 1024 for n in (90, 130, 257, 400, 640, 950)]
+    prompts = [rng.integers(0, toymodel.VOCAB, n).tolist() for n in lengths]
     sampling = SamplingParams(temperature=0.7, max_new_tokens=8)
-    with toymodel.engine(wide, config=EngineConfig(max_num_seqs=6, max_context=1024)) as engine:
+    with toymodel.engine(wide, config=EngineConfig(max_num_seqs=6, max_context=context)) as engine:
 
         def play(order):
             engine.release_cache()
@@ -136,7 +149,7 @@ def test_at_a_real_models_width_results_are_the_same_alone_together_and_in_any_o
                 submitted = {i: s.generate(sampling, (i, turn)) for i, s in sessions.items()}
                 for i, future in submitted.items():
                     results[i, turn] = (future.result().ids, future.result().logprobs)
-                    sessions[i].append(prompts[i][:40])
+                    sessions[i].append(prompts[i][: context // 26])
             return results
 
         together = play(range(6))

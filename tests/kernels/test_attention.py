@@ -62,6 +62,11 @@ def run(name: str):
     return functools.partial(kernels.attention, implementation=name)
 
 
+def compiled(function, spec_at: int = 4):
+    """The function as one program: operation by operation it takes several times as long."""
+    return jax.jit(function, static_argnums=spec_at)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", sorted(kernels.IMPLEMENTATIONS))
 def test_outputs_and_gradients(name, kind):
@@ -104,12 +109,12 @@ def to_pages(request, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_runs_of_new_tokens_see_of_their_pages_what_they_see_in_full(to_pages, kind):
     q, k, v, _ = inputs()
-    expected = jax.jit(written_out, static_argnums=4)(q, k, v, jnp.ones((2, LENGTH)), KINDS[kind])
+    expected = compiled(written_out)(q, k, v, jnp.ones((2, LENGTH)), KINDS[kind])
     # Another number of tokens is new in each row; -1 is padding.
     positions = jnp.array([[147, 148, 149], [60, 61, -1]])
     new = jnp.take_along_axis(q, positions[:, None, :, None] % LENGTH, axis=2)
     stored = pages(k, v, keys_transposed=to_pages.keys_transposed)
-    got = jax.jit(to_pages.prefill, static_argnums=5)(new, *stored, positions, KINDS[kind])
+    got = compiled(to_pages.prefill, 5)(new, *stored, positions, KINDS[kind])
     np.testing.assert_allclose(got[0], expected[0, :, 147:], atol=1e-5)
     np.testing.assert_allclose(got[1, :, :2], expected[1, :, 60:62], atol=1e-5)
     assert np.all(np.isfinite(got))
@@ -118,8 +123,8 @@ def test_runs_of_new_tokens_see_of_their_pages_what_they_see_in_full(to_pages, k
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_token_sees_of_its_pages_what_it_sees_in_full(to_pages, kind):
     q, k, v, _ = inputs()
-    expected = jax.jit(written_out, static_argnums=4)(q, k, v, jnp.ones((2, LENGTH)), KINDS[kind])
-    attend = jax.jit(to_pages.decode, static_argnums=5)
+    expected = compiled(written_out)(q, k, v, jnp.ones((2, LENGTH)), KINDS[kind])
+    attend = compiled(to_pages.decode, 5)
     k, v, table = pages(k, v, keys_transposed=to_pages.keys_transposed)
     for positions in ([149, 60], [-1, 0]):
         # Pages behind the token are not there yet.
@@ -137,10 +142,11 @@ def test_the_kernel_for_paged_caches_runs_where_the_heads_lie(heads):
     q, k, v, _ = inputs(n=8, kv_heads=heads)
     k, v, table = pages(k, v)
     last, positions = q[:, :, -1], jnp.array([149, 70])
-    expected = kernels.paged_attention("gathered").decode(last, k, v, table, positions, PLAIN)
+    gathered = compiled(kernels.paged_attention("gathered").decode, 5)
+    expected = gathered(last, k, v, table, positions, PLAIN)
     # Two heads do not spread over four devices: each then has both.
     with jax.set_mesh(make_mesh({"tensor": 4}, jax.devices()[:4])):
-        attend = jax.jit(kernels.paged_attention("flash").decode, static_argnums=5)
+        attend = compiled(kernels.paged_attention("flash").decode, 5)
         got = attend(last, k, v, table, positions, PLAIN)
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
@@ -166,10 +172,10 @@ def test_large_scores_neither_overflow_nor_vanish():
 def test_bfloat16_scores_are_summed_in_float32(name):
     *qkv, segments = inputs()
     half = [x.astype(jnp.bfloat16) for x in qkv]
-    got = run(name)(*half, segments, PLAIN)
+    got = compiled(run(name))(*half, segments, PLAIN)
     assert got.dtype == jnp.bfloat16
     # What is left is the rounding of inputs, weights and outputs: 8 bits each.
-    expected = written_out(*(x.astype(jnp.float32) for x in half), segments)
+    expected = compiled(written_out)(*(x.astype(jnp.float32) for x in half), segments, PLAIN)
     np.testing.assert_allclose(got.astype(jnp.float32), expected, atol=0.03)
 
 
@@ -184,10 +190,10 @@ def test_parts_of_a_mesh_give_the_whole(name, sizes):
     *qkv, segments = inputs()
     q, k, v = (jnp.pad(x, [(0, 0), (0, 0), (0, 10), (0, 0)]) for x in qkv)  # 160 divides by 4
     segments = jnp.pad(segments, [(0, 0), (0, 10)])
-    expected = run("xla")(q, k, v, segments, KINDS["window"])
+    expected = compiled(run("xla"))(q, k, v, segments, KINDS["window"])
     count = 8 if "data" in sizes else 4
     with jax.set_mesh(make_mesh(sizes, jax.devices()[:count])):
-        got = jax.jit(run(name), static_argnums=4)(q, k, v, segments, KINDS["window"])
+        got = compiled(run(name))(q, k, v, segments, KINDS["window"])
     np.testing.assert_allclose(got[:, :, :150], expected[:, :, :150], atol=1e-5)
 
 

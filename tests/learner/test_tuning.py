@@ -23,7 +23,7 @@ TIMES = ("seconds", "tokens_per_s")
 def placement(tmp_path_factory):
     base = toybase.make(tmp_path_factory.mktemp("base"))
     settings = toybase.config(base)
-    changes = [("train.batch_size", "8"), ("train.seq_len", "16"), ("train.epochs", "3")]
+    changes = [("train.batch_size", "8"), ("train.seq_len", "16"), ("train.epochs", "2")]
     changes += [("train.save_every_steps", "1"), ("mesh.data", "8")]
     return Placement(config_lib.override(config_lib.plain(settings), changes))
 
@@ -77,14 +77,14 @@ def test_training_goes_on_after_an_exception(placement, tmp_path, whole, monkeyp
 
     def dies(self, step, scalars):
         log(self, step, scalars)
-        if step == 5:
+        if step == 3:
             raise OSError("the disk is gone")
 
     with monkeypatch.context() as patch:
         patch.setattr(tuning.metrics.MetricsWriter, "log", dies)
         with pytest.raises(OSError, match="the disk is gone"):
             tune(placement, tmp_path)
-    assert (tmp_path / tuning.TRAINING / "4").exists()
+    assert (tmp_path / tuning.TRAINING / "2").exists()
     assert_equal(placement, tmp_path, tune(placement, tmp_path), whole)
 
 

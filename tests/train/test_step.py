@@ -191,19 +191,19 @@ def test_the_step_compiles_once_and_leaves_its_state_where_it_was():
 
 
 @pytest.mark.optimized
-@pytest.mark.parametrize(("chunk", "whole"), [(128, False), (512, True)])
+@pytest.mark.parametrize(("chunk", "whole"), [(64, False), (256, True)])
 def test_logits_of_all_tokens_never_exist(chunk, whole):
     config = dataclasses.replace(toy.CONFIG, vocab_size=640)
     model = build.abstract_model(
         config, ModelOptions(lora=toy.LORA, scan_layers=True, remat="block", dtype="bfloat16")
     )
-    batch = empty_batch(1, 512, 512)
+    batch = empty_batch(1, 256, 256)
     lowered = lower(model, SGD, batch, mesh=toy.one_device(), chunk=chunk)
     made = hlo.parse(lowered.compile().as_text())
     largest = max(
         shape.size for one in made.instructions() for shape in one.shapes if 640 in shape.dims
     )
-    assert (largest >= 512 * 640) == whole
+    assert (largest >= 256 * 640) == whole
     assert largest >= chunk * 640
 
 

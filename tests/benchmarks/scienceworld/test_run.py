@@ -24,8 +24,9 @@ def short(recycled_jvms, monkeypatch):
     monkeypatch.setattr(run, "make", lambda **fields: make(**{**fields, **few}))
 
 
-def test_gold_paths_replay_identically_and_win():
-    assert all(measurement.within for measurement in run.measure_gold_paths(2))
+@pytest.mark.parametrize("paths", [1, pytest.param(2, marks=pytest.mark.load)])
+def test_gold_paths_replay_identically_and_win(paths):
+    assert all(measurement.within for measurement in run.measure_gold_paths(paths))
 
 
 def test_steps_and_forks_are_timed():
@@ -37,11 +38,13 @@ def test_workers_are_timed():
     assert run.measure_workers(2)[0].value > 0
 
 
-def test_the_gold_expert_wins_some_tasks():
-    least, most = run.measure_expert(6)
+@pytest.mark.parametrize("tasks", [4, pytest.param(6, marks=pytest.mark.load)])
+def test_the_gold_expert_wins_some_tasks(tasks):
+    least, most = run.measure_expert(tasks)
     assert least.value == most.value
     assert 0 < least.value < 100
 
 
-def test_every_episode_of_the_soak_has_an_outcome():
-    assert all(measurement.within for measurement in run.measure_soak(8, 1)[:3])
+@pytest.mark.parametrize("episodes", [4, pytest.param(8, marks=pytest.mark.load)])
+def test_every_episode_of_the_soak_has_an_outcome(episodes):
+    assert all(measurement.within for measurement in run.measure_soak(episodes, 1)[:3])

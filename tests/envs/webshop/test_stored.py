@@ -242,14 +242,15 @@ def test_columns_give_back_what_was_written(tmp_path):
     assert [found.find(key) for key in ("a", "b", "c")] == [[1], [0, 2], []]
 
 
-def test_memory_of_an_import_hardly_grows_with_the_catalogue(tmp_path, monkeypatch):
+@pytest.mark.parametrize("products", [400, pytest.param(1000, marks=pytest.mark.load)])
+def test_memory_of_an_import_hardly_grows_with_the_catalogue(tmp_path, monkeypatch, products):
     monkeypatch.setattr(postings, "RUN_SIZE", 1 << 13)
     monkeypatch.setattr(json_stream, "CHUNK", 1 << 14)
     # What is remembered of words is bounded, but not full with so few of them.
     monkeypatch.setattr(postings, "hash_term", columns.hash64)
     monkeypatch.setattr(analyzer, "_term", analyzer._term.__wrapped__)
     peaks = []
-    for count in (1000, 2000):
+    for count in (products, 2 * products):
         folder = tmp_path / str(count)
         catalogues.generate(folder, count)
         paths = {what: str(folder / f"{what}.json") for what in ("products", "attributes")}

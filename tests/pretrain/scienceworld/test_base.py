@@ -41,9 +41,12 @@ def env(demo, recycled_jvms):
         yield made
 
 
-def test_it_answers_unseen_questions():
+@pytest.mark.parametrize("count", [8, pytest.param(16, marks=pytest.mark.load)])
+def test_it_answers_unseen_questions(count, monkeypatch):
+    monkeypatch.setattr(probe, "BATCH_SIZE", count)
+    monkeypatch.setattr(probe, "MAX_TOKENS", 512)
     reader = probe.Reader(bases.find("nano:scienceworld"))
-    asked = probe.questions("scienceworld", 16)
+    asked = probe.questions("scienceworld", count)
     for skill, bound in LOWER_BOUNDS.items():
         right = reader.gives([(question.text, question.accepted[0]) for question in asked[skill]])
         assert np.mean(right) >= bound, skill
