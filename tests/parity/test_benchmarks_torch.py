@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,14 @@ pytest.importorskip("peft")
 from benchmarks.engine import hf, workload  # noqa: E402
 from benchmarks.train import torch_peft  # noqa: E402
 
-SMALL = {"states": 3, "turns": 2, "prompt": 6, "action": 4, "observation": 3, "ids": (1, 96)}
+SMALL: dict[str, Any] = {
+    "states": 3,
+    "turns": 2,
+    "prompt": 6,
+    "action": 4,
+    "observation": 3,
+    "ids": (1, 96),
+}
 
 
 @pytest.fixture(scope="module")

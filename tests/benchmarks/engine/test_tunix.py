@@ -3,6 +3,7 @@
 import json
 import sys
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -41,20 +42,23 @@ class Sampler:
 @pytest.fixture
 def models(monkeypatch):
     """Tunix's modules; those of the model are returned."""
-    names = ("", ".generate", ".generate.sampler", ".models", ".models.llama3")
-    names += (".models.llama3.model", ".models.llama3.params")
-    made = {name: ModuleType(f"tunix{name}") for name in names}
-    for name, module in made.items():
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        if name:
-            parent, _, last = name.rpartition(".")
-            setattr(made[parent], last, module)
-    made[".generate.sampler"].CacheConfig = SimpleNamespace
-    made[".generate.sampler"].Sampler = Sampler
-    made[".models.llama3.model"].ModelConfig = SimpleNamespace
-    made[".models.llama3.model"].apply_rope = lambda rope_theta=1_000_000: rope_theta
-    made[".models.llama3.params"].create_model_from_safe_tensors = lambda *_, dtype: None
-    return made[".models.llama3.model"]
+    model = {"ModelConfig": SimpleNamespace, "apply_rope": lambda rope_theta=1_000_000: rope_theta}
+    contents: dict[str, dict[str, Any]] = {
+        "tunix": {},
+        "tunix.generate": {},
+        "tunix.generate.sampler": {"CacheConfig": SimpleNamespace, "Sampler": Sampler},
+        "tunix.models": {},
+        "tunix.models.llama3": {},
+        "tunix.models.llama3.model": model,
+        "tunix.models.llama3.params": {"create_model_from_safe_tensors": lambda *_, dtype: None},
+    }
+    for name, content in contents.items():
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        vars(sys.modules[name]).update(content)
+        parent, _, last = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], last, sys.modules[name])
+    return sys.modules["tunix.models.llama3.model"]
 
 
 def test_it_plays_the_workload(models, tmp_path, capsys):
