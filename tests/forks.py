@@ -42,7 +42,7 @@ class Command:
         given = (module, words, dict(environment), os.getcwd(), self._output)
         self._process: Any = _context.Process(target=_play, args=given)
         self._process.start()
-        self.pid: int = self._process.pid
+        self.pid: Any = self._process.pid
 
     def poll(self) -> int | None:
         if self.returncode is None:

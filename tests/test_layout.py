@@ -5,6 +5,7 @@ inside functions and under `if TYPE_CHECKING:` too.
 """
 
 import ast
+import functools
 import pathlib
 import re
 import subprocess
@@ -185,16 +186,22 @@ def test_links_lead_somewhere(document):
     assert broken == []
 
 
+@functools.cache
+def python_files():
+    """Names of the checkout's Python files, without their folders."""
+    folders = [path for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "."]
+    return {path.name for folder in folders for path in folder.rglob("*.py")}
+
+
 def test_paths_and_commands_exist(document):
     text = document.read_text("utf-8")
-    python_files = {path.name for path in ROOT.glob("*/**/*.py") if ".venv" not in path.parts}
     bases = (ROOT, ROOT / "eef_jax", document.parent)
     missing = [
         path
         for path in PATH.findall(text)
         if path.endswith(SUFFIXES) and not path.startswith(ELSEWHERE)
         if not any((base / path).exists() for base in bases)
-        if "/" in path or path not in python_files
+        if "/" in path or path not in python_files()
     ]
     for name in COMMAND.findall(text):
         path = ROOT / name.rstrip(".").replace(".", "/")

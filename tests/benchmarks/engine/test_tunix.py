@@ -42,7 +42,10 @@ class Sampler:
 @pytest.fixture
 def models(monkeypatch):
     """Tunix's modules; those of the model are returned."""
-    model = {"ModelConfig": SimpleNamespace, "apply_rope": lambda rope_theta=1_000_000: rope_theta}
+    model: dict[str, Any] = {
+        "ModelConfig": SimpleNamespace,
+        "apply_rope": lambda rope_theta=1_000_000: rope_theta,
+    }
     contents: dict[str, dict[str, Any]] = {
         "tunix": {},
         "tunix.generate": {},
