@@ -86,6 +86,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     strict.choose(item.path)
 
 
+@pytest.fixture(scope="module")
+def shared_steps():
+    """Equal trainings of this module's tests share a compiled step."""
+    from tests.train import toy
+
+    with pytest.MonkeyPatch.context() as patch:
+        toy.share_steps(patch)
+        yield
+
+
 @pytest.fixture(scope="session")
 def stopped_jvms():
     yield

@@ -14,7 +14,7 @@ from eef_jax.train import checkpoint, loop
 from eef_jax.types import Example
 from tests import toybase
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_steps")]
 
 TIMES = ("seconds", "tokens_per_s")
 

@@ -24,7 +24,7 @@ from eef_jax.train.loop import fit
 from eef_jax.train.saves import Saves
 from tests.train import toy
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_steps")]
 
 LORA = LoraConfig(rank=4, dropout=0.2, targets=("q_proj", "down_proj"))
 STEPS = 9

@@ -5,6 +5,7 @@ import functools
 
 import jax
 import numpy as np
+import pytest
 
 from eef_jax.config.sections import LoraConfig, OptimizerConfig
 from eef_jax.data.batches import Batches
@@ -12,6 +13,8 @@ from eef_jax.models import build, stacking
 from eef_jax.models.config import ModelConfig, ModelOptions
 from eef_jax.models.model import Model
 from eef_jax.sharding import make_mesh
+from eef_jax.train import loop
+from eef_jax.train import step as step_lib
 from eef_jax.types import Example
 
 CONFIG = ModelConfig(
@@ -59,6 +62,24 @@ def examples(count=12, seed=0, longest=16):
             )
         )
     return made
+
+
+def share_steps(patch: pytest.MonkeyPatch) -> None:
+    """Let trainings of one model, with one optimizer on one mesh, share a compiled step.
+
+    A step is traced and loaded for a second or two, far longer than a toy trains.
+    """
+    make, made = step_lib.make_step, {}
+
+    def shared(model, optimizer, *, mesh, accumulation_steps=1):
+        key = (id(model), id(optimizer), mesh, accumulation_steps)
+        if key not in made:
+            step = make(model, optimizer, mesh=mesh, accumulation_steps=accumulation_steps)
+            made[key] = step, model, optimizer  # which keeps the ids from being used again
+        return made[key][0]
+
+    patch.setattr(step_lib, "make_step", shared)
+    patch.setattr(loop, "make_optimizer", functools.cache(loop.make_optimizer))
 
 
 def batches(**options) -> Batches:
