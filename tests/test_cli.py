@@ -211,7 +211,9 @@ def test_no_room_is_said_and_nothing_is_half_written(tmp_path):
     work = toyrun.make(tmp_path / "run")
     before = sorted((tmp_path / "run").rglob("*"))
     program = (
-        "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "import resource, runpy, sys\n"
+        "sys.dont_write_bytecode = True  # which the limit would cut off without an error\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "runpy.run_module('eef_jax.report', run_name='__main__')"
     )
     command = [sys.executable, "-c", program, f"--workdir={work.root}"]

@@ -1,5 +1,6 @@
 """One model, its compiled programs and one engine for all tests of the package."""
 
+import os
 import time
 
 import pytest
@@ -7,6 +8,13 @@ import pytest
 from eef_jax.engine.programs import Programs
 from eef_jax.engine.scheduler import Scheduler
 from tests.engine import toymodel
+
+
+@pytest.fixture(params=["quick", pytest.param("of runs", marks=pytest.mark.load)])
+def code_generation(request):
+    """Which of XLA's code generations compiled the engine: that of runs in `make test-load`."""
+    quick = "--xla_cpu_use_fusion_emitters=false" in os.environ["XLA_FLAGS"]
+    assert request.param == ("quick" if quick else "of runs")
 
 
 @pytest.fixture(scope="package")

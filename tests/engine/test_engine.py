@@ -70,7 +70,7 @@ def test_prompts_with_a_common_prefix_share_its_pages(engine, model):
 
 
 @pytest.mark.optimized
-def test_a_request_alone_equals_the_same_in_a_full_batch_bit_for_bit(model):
+def test_a_request_alone_equals_the_same_in_a_full_batch_bit_for_bit(model, code_generation):
     prompts = {name: prompt(ord(name), 5 + 9 * i) for i, name in enumerate("abcdefg")}
     with toymodel.engine(model) as engine:
         sessions = {name: engine.open(ids) for name, ids in prompts.items()}

@@ -96,7 +96,7 @@ def test_a_request_continues_when_the_one_that_computes_its_prefix_is_cancelled(
 
 @pytest.mark.slow
 @pytest.mark.optimized
-def test_a_deeper_request_in_the_same_prefill_changes_no_bit(monkeypatch):
+def test_a_deeper_request_in_the_same_prefill_changes_no_bit(monkeypatch, code_generation):
     config = EngineConfig(
         max_num_seqs=4,
         max_context=1040,
