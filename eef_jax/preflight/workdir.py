@@ -43,17 +43,17 @@ def check_lineage(start: Start) -> None:
 
 
 def check_writable(start: Start) -> None:
-    """Write a small file into the work folder, read it and delete it.
+    """Write a small file into the work folder, or where it will be made, read it and delete it.
+
+    No folder is made: one that this process removed again could be another's of the same run.
 
     Raises:
         ConfigError: it cannot be written.
     """
     assert start.root is not None, "nothing is written without a work folder"
     root = start.root
-    made = _missing_folders(root)
-    probe = root / f"probe-{os.getpid()}{files.TEMP_SUFFIX}"
+    probe = _existing(root) / f"probe-{os.getpid()}{files.TEMP_SUFFIX}"
     try:
-        root.mkdir(parents=True, exist_ok=True)
         files.write_text(probe, _CONTENT)
         probe.read_text()
         probe.unlink()
@@ -62,14 +62,10 @@ def check_writable(start: Start) -> None:
             f"the work folder {root} cannot be written ({type(error).__name__}: {error}): name "
             "another --workdir, or mend its permissions"
         ) from error
-    finally:
-        for folder in made:  # a refused run leaves nothing behind
-            if folder.exists() and not any(folder.iterdir()):
-                folder.rmdir()
 
 
-def _missing_folders(root: epath.Path) -> list[epath.Path]:
-    """The local folders that would have to be made, deepest first."""
+def _existing(root: epath.Path) -> epath.Path:
+    """The folder or the nearest one above it that is there; object stores need none."""
     if not files.is_local(root):
-        return []
-    return [folder for folder in (root, *root.parents) if not folder.exists()]
+        return root
+    return next(folder for folder in (root, *root.parents) if folder.exists())
