@@ -140,8 +140,9 @@ def plain_logs() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LogFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # jax tells of backends that it did not find; openai and httpx log requests, fsspec each file.
-    for chatty in ("jax", "openai", "httpx", "httpx2", "httpcore", "fsspec"):
+    # jax tells of backends that it did not find; openai and httpx log requests, fsspec each file,
+    # matplotlib the fonts of a machine.
+    for chatty in ("jax", "matplotlib", "openai", "httpx", "httpx2", "httpcore", "fsspec"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # Orbax logs the traceback of an error that it raises, too.
     logging.getLogger("absl").setLevel(logging.CRITICAL)

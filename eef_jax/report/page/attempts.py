@@ -101,13 +101,20 @@ def through_failure(run: Run) -> set[str]:
     return solved - wins
 
 
-def pack(runs: Sequence[Run], labels: Sequence[str], *, most: int = MOST) -> Viewer:
+def pack(
+    runs: Sequence[Run],
+    labels: Sequence[str],
+    *,
+    most: int = MOST,
+    most_bytes: int = MOST_BYTES,
+) -> Viewer:
     """Pack the attempts of runs.
 
     Args:
         runs: the runs.
         labels: their names.
         most: attempts that are neither an expert's nor selected; of more a sample is shown.
+        most_bytes: packed characters from which on none of these is added.
     """
     parts = [_OfRun(run, number) for number, run in enumerate(runs)]
     chunks = Chunks()
@@ -122,8 +129,10 @@ def pack(runs: Sequence[Run], labels: Sequence[str], *, most: int = MOST) -> Vie
     )
     for number, entry in enumerate(every):  # before records name each other
         entry.number = number
-    for entry in first + rest[:most]:
-        if chunks.size > MOST_BYTES and entry.attempt.source != "expert":
+    for entry in first:
+        _add(entry, parts[entry.run], chunks)
+    for entry in rest[:most]:
+        if chunks.size > most_bytes:
             break
         _add(entry, parts[entry.run], chunks)
     chunks.close()

@@ -65,3 +65,10 @@ def test_of_a_large_run_experts_selected_and_a_sample_are_shown(run):
     selected = {s["trajectory"] for n in range(3) for s in run.selections(n)}
     assert selected <= {name for _, name in found}
     assert len(found) == len(selected | {f"expert/toy/train/{n}" for n in range(4)}) + 3
+
+
+def test_a_page_that_is_large_enough_gets_no_more_of_the_others(run):
+    viewer = attempts.pack([run], ["eef"], most_bytes=-1)
+    rows = [row for row, _, _ in records(viewer).values()]
+    assert all(row["facts"] & attempts.SELECTED or row["agent"] == "expert" for row in rows)
+    assert len(rows) == 16

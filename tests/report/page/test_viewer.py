@@ -149,6 +149,9 @@ def test_links_lead_to_a_step_and_back_and_forward_work(tab, path):
 def test_the_chain_of_states(tab, path):
     page = tab(path, HARD)
     assert page.texts(".node") == ["s₀\n0/1", "s₁\n1/1", "s₂\n0/1", "s₃\n1/1", "lost"]
+    assert page.texts(".learned") == ["s₀ solved by\nwon", "s₂ solved by\nwon"]
+    learned = page.page.locator(".learned .act").evaluate_all("xs => xs.map(x => x.classList[1])")
+    assert learned == ["kept", "own", "kept", "own"]
     kinds = page.page.locator(".steps > .step").evaluate_all("xs => xs.map(x => x.classList[1])")
     assert kinds == ["kept", "harmful", "kept", "none"]
     said = page.text(".steps")

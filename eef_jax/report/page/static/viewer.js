@@ -361,7 +361,7 @@
       const missing = state.has("id");
       detail.replaceChildren(el("p", { class: "empty" }, missing
         ? "This trajectory is not in this page."
-        : "Choose a trajectory. Keys: j k or ↓ ↑ in the list, ← → through the steps, Enter opens a step, / searches, Esc goes back."));
+        : "Choose a trajectory. Keys: j k or ↓ ↑ in the list, ← → through the steps, / searches, Esc goes back."));
       return;
     }
     const wanted = location.hash;
@@ -465,10 +465,26 @@
     }
     line.append(el("span", { class: `node end ${data.rows.win[one.row] ? "passed" : "failed"}` }, data.rows.win[one.row] ? "won" : "lost"));
     const legend = el("p", { class: "legend" });
-    for (const [kind, name] of [["kept", "kept"], ["harmful", "harmful"], ["context", "context"], ["none", "not used"]]) {
+    const kinds = [["kept", "kept"], ["harmful", "harmful"], ["context", "context"], ["none", "not used"]];
+    const learned = chain.states.filter((s) => data.byNumber.has(s.solution));
+    if (learned.length) kinds.push(["own", "the policy's own winning actions"]);
+    for (const [kind, name] of kinds) {
       legend.append(el("span", {}, el("i", { class: `act ${kind}` }), name));
     }
-    return el("div", { class: "mapbox" }, line, legend);
+    return el("div", { class: "mapbox" }, line, ...learned.map((s) => learnedLine(chain, s)), legend);
+  }
+
+  // What is learned from an important state: the expert's actions, then the policy's own up to the win.
+  function learnedLine(chain, here) {
+    const row = data.byNumber.get(here.solution);
+    const fork = Math.max(data.rows.fork[row], here.step);
+    const [kept, own] = [fork - here.step, data.rows.length[row] - fork];
+    const label = `${stateName(chain.states.indexOf(here))} is solved by ${kept} of the expert's actions and ${own} of the policy's`;
+    const line = el("div", { class: "map learned", role: "img", "aria-label": label });
+    line.append(el("b", {}, `${stateName(chain.states.indexOf(here))} solved by`));
+    for (let i = 0; i < kept + own; i++) line.append(el("span", { class: `act ${i < kept ? "kept" : "own"}` }));
+    line.append(el("b", { class: "won" }, "won"));
+    return line;
   }
 
   function described(one, chain) {
