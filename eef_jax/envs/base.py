@@ -41,7 +41,11 @@ def observation_fingerprint(observation: str) -> str:
 
 
 class Game(Protocol):
-    """One running episode; many live side by side over one environment's shared data."""
+    """One running episode; many live side by side over one environment's shared data.
+
+    Equal tasks and actions must give equal observations and rewards in every game: a call that
+    fails is repeated on a fresh game, brought to the episode's state by its actions.
+    """
 
     def reset(self, task: Task) -> str:
         """Start `task` and return the first observation."""

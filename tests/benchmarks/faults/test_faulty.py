@@ -2,14 +2,16 @@
 
 import dataclasses
 import logging
+import os
 
 import pytest
 
-from benchmarks.faults import faulty
+from benchmarks.faults import faulty, run
 from benchmarks.faults.environment import Faults, FaultyEnv
 from eef_jax.policies.scripted import ScriptedPolicy
 from eef_jax.rollout import loop
 from eef_jax.types import Episode, Outcome
+from tests import toybase
 from tests.toygame import Corridor, solve
 
 SHARES = {"hang": 0.05, "crash": 0.05, "garbage": 0.05}
@@ -76,3 +78,20 @@ def test_an_episode_that_differs_is_found():
     other = dataclasses.replace(one, reward=0.5)
     lost = dataclasses.replace(other, outcome=Outcome.ENV_ERROR)
     assert faulty.unaffected_that_differ({one.id: one}, [other, lost]) == [one.id]
+
+
+@pytest.mark.load
+@pytest.mark.processes
+def test_a_run_with_faults_ends_and_differs_in_what_they_ended_alone(tmp_path, monkeypatch):
+    one_device = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+    monkeypatch.setenv("XLA_FLAGS", one_device)
+    (tmp_path / "base").mkdir()
+    settings = {"model.path": toybase.make(tmp_path / "base"), **toybase.SMALL}
+    flags = [f"--config.{name}={value}" for name, value in settings.items()]
+    clean = run.Command(tmp_path / "clean", flags)
+    clean.finish()
+    faulty_run = run.Command(tmp_path / "faulty", [*flags, *faulty.FLAGS])
+    faulty_run.finish()
+    rows = faulty.measure(clean.workdir, faulty_run.workdir)
+    assert [row.value for row in rows] == [0, 0], rows
+    assert "\x1b" not in faulty_run.log().read_text()
