@@ -134,6 +134,11 @@ class FaultyEnv:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._env, name)
 
+    @property
+    def __class__(self) -> Any:  # type: ignore[misc]
+        """The other's: scripted experts of an environment look for it."""
+        return type(self._env)
+
     def prompt(self, task: Task) -> tuple[Message, ...]:
         return self._ask("prompt", task.id, lambda: self._env.prompt(task), (None, "no", [1]))
 
@@ -152,6 +157,8 @@ class FaultyEnv:
     def _ask(
         self, name: str, given: object, function: Callable[[], T], garbage: tuple[Any, ...]
     ) -> T:
+        if threading.current_thread() is threading.main_thread():
+            return function()  # of an expert or a check, not of the rollout loop
         return self.faults.call((name, given), function, garbage, game=False)
 
 
