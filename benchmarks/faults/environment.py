@@ -134,8 +134,8 @@ class FaultyEnv:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._env, name)
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
         """The other's: scripted experts of an environment look for it."""
         return type(self._env)
 
