@@ -190,9 +190,9 @@ def _row(name: str, runs: Sequence[Figures], tags: Sequence[str]) -> list[object
         name,
         len(runs),
         _rate(wins),
-        f"{_mean(rewards):.3f} [{low:.3f}, {high:.3f}]",
+        markdown.Markup(f"{_mean(rewards):.3f} [{low:.3f}, {high:.3f}]"),
         *(_rate(_averages(runs, "wins", tag)) for tag in tags),
-        by_seed,
+        markdown.Markup(by_seed),
         *(
             round(_mean([getattr(r, what) for r in runs]))
             for what in ("rollouts", "tokens", "steps")
@@ -213,12 +213,12 @@ def _difference(
             [[getattr(run, field)[place] for place in places] for run in baseline],
         )
 
-    def points(tag: str | None) -> str:
+    def points(tag: str | None) -> markdown.Markup:
         difference, low, high = (100 * value for value in paired("wins", tag))
-        return f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+        return markdown.Markup(f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]")
 
     difference, low, high = paired("rewards")
-    reward = f"{difference:+.3f} [{low:+.3f}, {high:+.3f}]"
+    reward = markdown.Markup(f"{difference:+.3f} [{low:+.3f}, {high:+.3f}]")
     return [name, points(None), *map(points, tags), reward]
 
 

@@ -89,7 +89,7 @@ def share(source: epath.Path, work: Workdir, names: Sequence[str], config: Confi
         numerics.write(work.root, record)  # all runs of a comparison compute alike
     for stage in found:
         target = work.stage(stage.name)
-        _copy(stage.folder, target.start())
+        _copy(stage.folder, target.start(), but=manifest.NAME)
         said = stage.manifest()
         made_from = {**said["made_from"], **lineage.sections(config, target.name)}
         sealed.write(target.folder / manifest.NAME, {**said, "made_from": made_from})
@@ -182,12 +182,13 @@ def is_run_of(folder: epath.Path, config: Config) -> bool:
     return (folder / CONFIG).exists() and read_workdir(folder).config == values
 
 
-def _copy(source: epath.Path, target: epath.Path) -> None:
+def _copy(source: epath.Path, target: epath.Path, *, but: str = "") -> None:
+    """Copy a folder's files, without one of the name `but` in the folder itself."""
     target.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
         if path.is_dir():
             _copy(path, target / path.name)
-        elif path.name != manifest.NAME:
+        elif path.name != but:
             path.copy(target / path.name, overwrite=True)
 
 

@@ -17,6 +17,8 @@ from eef_jax.errors import ConfigError, DataError
 from eef_jax.methods.eef import Eef
 from eef_jax.methods.nat import Nat
 from eef_jax.methods.sft_positive import SftPositive
+from eef_jax.storage import manifest
+from eef_jax.storage.files import write_text
 from eef_jax.storage.stages import KINDS, kind_of
 from eef_jax.storage.workdir import open_workdir, read_workdir
 from tests import toyrun
@@ -44,7 +46,11 @@ def ran(monkeypatch):
                     if kind_of(name) not in stages:
                         return
                     stage.start()
-                    stage.commit(fill(stage.folder), toyrun.PROVENANCE | {"by": by})
+                    counts = fill(stage.folder)
+                    if kind_of(name) == "tune":  # a checkpoint has a manifest of its own
+                        (stage.folder / "checkpoint").mkdir()
+                        write_text(stage.folder / "checkpoint" / manifest.NAME, "{}")
+                    stage.commit(counts, toyrun.PROVENANCE | {"by": by})
         if stages == KINDS:
             names.append(by)
 
