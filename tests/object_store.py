@@ -20,8 +20,9 @@ class _Upload(io.BytesIO):
 
     def close(self):
         if not self.closed:
-            self._store.put(self._key, self.getvalue())
-        super().close()
+            data = self.getvalue()
+            super().close()  # first: one that breaks is not tried again when it is collected
+            self._store.put(self._key, data)
 
 
 class _TextUpload(io.TextIOWrapper):
