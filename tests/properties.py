@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from eef_jax.untrusted import joined
 
 FEW = 25
-MANY = 1000
+MANY = 200
 # Texts as they enter a run: any characters, NUL and halves of surrogate pairs too; pairs joined.
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=20).map(joined)
 JSON = st.recursive(
@@ -36,7 +36,7 @@ def holds(*drawn, few=FEW, many=MANY, **named):
     return decorate
 
 
-def holds_through(machine: type[RuleBasedStateMachine], *, few=10, many=200, steps=20):
+def holds_through(machine: type[RuleBasedStateMachine], *, few=10, many=60, steps=20):
     """A test of a state machine, with `few` runs of it or, in the load lane, `many`."""
 
     @_in_both_lanes(few, many)
