@@ -105,7 +105,7 @@ def test_every_console_command_says_what_it_does(installed, tmp_path):
     ).split()
     assert Path(where).is_relative_to(installed)
     assert functions == ["run"] * len(commands)
-    for name in ("eef-report", "eef-import"):
+    for name in ("eef-report", "eef-import", "eef-view"):
         done = subprocess.run(
             [installed / "bin" / name, "--help"],
             cwd=tmp_path,

@@ -19,6 +19,11 @@ Batch = dict[str, Shaped[np.ndarray, "b _"]]
 _ROUND = 16  # the number of loss positions of a row is a multiple of this
 
 
+def order_seed(seed: int, round: int) -> int:
+    """The seed of the order in which a round's examples are trained on; `seed` is the run's."""
+    return 1000 * seed + round
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
     """A place in the data: the next batch is number `index` of epoch `epoch`."""

@@ -13,7 +13,7 @@ from eef_jax import sharding
 from eef_jax.analysis import micro_batch
 from eef_jax.cluster.hosts import SINGLE_PROCESS, Hosts
 from eef_jax.config.sections import TrainSection
-from eef_jax.data.batches import Batches
+from eef_jax.data.batches import Batches, order_seed
 from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import DataError
 from eef_jax.learner import reference
@@ -72,7 +72,7 @@ def tune(
         JSON facts about the training: examples, steps, tokens, loss, seconds, and as `content` a
         hash of the parameters.
     """
-    model, mesh, key = placement.trained, placement.mesh, 1000 * seed + number
+    model, mesh, key = placement.trained, placement.mesh, order_seed(seed, number)
     asked = asked or Loss()
     loss = losses.make(asked)
     optimizer = train.optimizer.resolved(adapter=placement.lora is not None)

@@ -22,7 +22,7 @@ WHY = {
     types.KEPT_OTHER: "the attempt failed where the preferred side of its pair won",
     types.KEPT_BY_REWARD: "every completed attempt is learned, the more the higher its reward",
     types.KEPT_BY_ADVANTAGE: "reinforced or discouraged by its attempt's reward in its group",
-    types.MASKED_CONTEXT: "it comes before the important state: context, not learned",
+    types.MASKED_CONTEXT: "context before the important state, not learned",
     types.MASKED_HARMFUL: "the policy won from before it and failed after it",
 }
 

@@ -1,7 +1,7 @@
 """`report.html`: one self-contained page of one or several runs, with a viewer of trajectories.
 
 Data first: `summary` and `sections` make plain values (`parts`) of a run's files, `attempts`
-packs its trajectories, `chains` reads an expert's attempt as the paper's Figure 1, `figures` draws;
+packs its trajectories, `figures` draws;
 `render` makes HTML of it all with the template, style and script in `static/`.
 """
 

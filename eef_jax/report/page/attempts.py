@@ -9,9 +9,10 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from eef_jax.report import tokens
+from eef_jax.report.chains import Chain
 from eef_jax.report.examples import WHY
-from eef_jax.report.page import tokens
-from eef_jax.report.page.chains import Chain, Round
+from eef_jax.report.judged import Fact, Judged
 from eef_jax.report.page.packing import Chunks, columns, packed
 from eef_jax.report.run import Run
 from eef_jax.types import Attempt, Trajectory
@@ -19,7 +20,6 @@ from eef_jax.types import Attempt, Trajectory
 MOST = 10_000  # trajectories in a page, experts' and selected ones not counted
 MOST_BYTES = 22_000_000  # characters of packed trajectories in a page
 MOST_EXAMPLES = 2_000  # examples whose tokens are in a page
-SELECTED, THROUGH_FAILURE, RECOVERY, HARMFUL = 1, 2, 4, 8  # bits of an attempt's facts
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,63 +42,31 @@ class _Entry:
     run: int
     stage: str
     attempt: Attempt
-    facts: int = 0
+    facts: Fact
     place: tuple[int, int] = (-1, -1)
     number: int = -1  # its row in the index
     actions: str = ""
 
 
 class _OfRun:
-    """The attempts of one run, and what its rounds say of them."""
+    """The attempts of one run, and where their examples' tokens are."""
 
     def __init__(self, run: Run, number: int):
         self.run = run
+        self.judged = Judged(run)
         self.entries = [
-            _Entry(run=number, stage=stage, attempt=attempt)
+            _Entry(
+                run=number,
+                stage=stage,
+                attempt=attempt,
+                facts=self.judged.facts.get(attempt.id, Fact(0)) if train else Fact(0),
+            )
             for stage in run.manifests
-            if stage.rpartition("/")[2] in ("expert", "explore", "evaluate")
+            if (train := stage in self.judged.stages) or stage.endswith("/evaluate")
             for attempt in run.attempts(stage)
         ]
-        train = [e for e in self.entries if not e.stage.endswith("evaluate")]
-        self.by_id = {entry.attempt.id: entry for entry in train}
-        known = {name: entry.attempt for name, entry in self.by_id.items()}
-        experts = {a.id: a for a in known.values() if a.source == "expert"}
-        done = [n for n in range(run.rounds + 1) if f"round_{n}/explore" in run.manifests or not n]
-        self.rounds = [Round(run, n, experts, known) for n in done]
+        self.by_id = {e.attempt.id: e for e in self.entries if e.stage in self.judged.stages}
         self.examples: dict[str, tuple[int, int]] = {}
-        self.selected: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-        self.chains: dict[str, list[Chain]] = {}
-        for expert in experts.values():
-            chains = [r.chain(expert) for r in self.rounds]
-            self.chains[expert.id] = [c for c in chains if c.states or any(c.reasons)]
-        self._note_facts()
-
-    def _note_facts(self) -> None:
-        through = through_failure(self.run)
-        for each in self.rounds:
-            for selection in each.selections:
-                entry = self.by_id[selection["trajectory"]]
-                entry.facts |= SELECTED | RECOVERY * (selection["role"] == "recovery")
-                self.selected.setdefault(entry.attempt.id, []).append((each.number, selection))
-        for entry in self.by_id.values():
-            entry.facts |= THROUGH_FAILURE * (entry.attempt.task.id in through)
-            for chain in self.chains.get(entry.attempt.id, ()):
-                entry.facts |= RECOVERY * any(state.recovers for state in chain.states)
-                harmful = any("harmful" in reason for r in chain.reasons for reason in r)
-                entry.facts |= HARMFUL * harmful
-
-
-def through_failure(run: Run) -> set[str]:
-    """Train tasks solved in the last selection, without a win of the expert or one from s_0."""
-    numbers = [n for n in range(run.rounds + 1) if f"round_{n}/select" in run.manifests]
-    if not numbers:
-        return set()
-    solved = {selection["task"] for selection in run.selections(numbers[-1])}
-    wins = {attempt.task.id for attempt in run.attempts("expert") if attempt.win}
-    for number in range(1, numbers[-1] + 1):
-        played = run.attempts(f"round_{number}/explore")
-        wins |= {attempt.task.id for attempt in played if attempt.win and not attempt.parent}
-    return solved - wins
 
 
 def pack(
@@ -121,10 +89,10 @@ def pack(
     for part in parts:
         _pack_examples(part, chunks)
     every = [entry for part in parts for entry in part.entries]
-    first = [e for e in every if e.attempt.source == "expert" or e.facts & SELECTED]
+    first = [e for e in every if e.attempt.source == "expert" or e.facts & Fact.SELECTED]
     # In the order of a hash of the task: any beginning of it is a fair sample of the tasks.
     rest = sorted(
-        (e for e in every if not (e.attempt.source == "expert" or e.facts & SELECTED)),
+        (e for e in every if not (e.attempt.source == "expert" or e.facts & Fact.SELECTED)),
         key=lambda e: (_hash(e.attempt.task.id), e.run, e.stage, e.attempt.id),
     )
     for number, entry in enumerate(every):  # before records name each other
@@ -163,12 +131,16 @@ def _pack_examples(part: _OfRun, chunks: Chunks) -> None:
     for number in reversed(range(part.run.rounds + 1)):
         if f"round_{number}/select" not in part.run.manifests:
             continue
-        for name, ids, weights in tokens.examples(part.run, number):
+        for example in tokens.stored(part.run, number):
             if not left:
                 return
             left -= 1
-            record = {"tokens": [chunks.text(texts.of(i)) for i in ids], "weights": weights}
-            part.examples[f"{number}/{name}"] = chunks.add(record)
+            pieces = texts.pieces(example.tokens.tolist())
+            record = {
+                "tokens": [chunks.text(piece) for piece in pieces],
+                "weights": tokens.runs(example.weights),
+            }
+            part.examples[f"{number}/{example.id}"] = chunks.add(record)
     chunks.close()
 
 
@@ -194,8 +166,8 @@ def _add(entry: _Entry, part: _OfRun, chunks: Chunks) -> None:
     }
     if fork and parent:
         record |= {"parent": parent.number}
-    if chains := part.chains.get(entry.attempt.id):
-        record["chains"] = [_chain(chain, part) for chain in chains]
+    if chains := part.judged.chains.get(entry.attempt.id):
+        record["chains"] = [_chain(chain, part, chunks) for chain in chains]
     entry.actions = " → ".join(step.action or "(no action)" for step in whole.steps)
     entry.place = chunks.add(record)
 
@@ -210,7 +182,7 @@ def _verdicts(entry: _Entry, part: _OfRun) -> Iterator[dict[str, Any]]:
     """The selections of an attempt, each with its training example."""
     if entry.stage.endswith("evaluate"):
         return
-    for number, selection in part.selected.get(entry.attempt.id, ()):
+    for number, selection in part.judged.selected.get(entry.attempt.id, ()):
         role, state = selection["role"], selection["state"]
         yield {
             "round": number,
@@ -222,13 +194,21 @@ def _verdicts(entry: _Entry, part: _OfRun) -> Iterator[dict[str, Any]]:
         }
 
 
-def _chain(chain: Chain, part: _OfRun) -> dict[str, Any]:
+def _chain(chain: Chain, part: _OfRun, chunks: Chunks) -> dict[str, Any]:
     return {
         "round": chain.round,
-        "reasons": chain.reasons,
+        "verdicts": [
+            [[verdict.reason, chunks.text(verdict.words)] for verdict in verdicts]
+            for verdicts in chain.verdicts
+        ],
+        "unused": [chunks.text(chain.unused(step)) for step in range(len(chain.verdicts))],
         "states": [
             {
                 "step": state.step,
+                "name": state.name,
+                "words": chunks.text(state.words),
+                "notes": [chunks.text(note) for note in state.notes],
+                "way": chunks.text(state.way),
                 "rollouts": [part.by_id[a.id].number for a in state.rollouts],
                 "completed": state.completed,
                 "wins": state.wins,
@@ -288,7 +268,7 @@ def _row(
         "agent": attempt.agent,
         "fork": attempt.fork_step,
         "parent": parent.number if parent else -1,
-        "facts": entry.facts,
+        "facts": entry.facts.value,
         "chunk": entry.place[0],
         "place": entry.place[1],
         "actions": entry.actions,

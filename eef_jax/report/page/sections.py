@@ -11,8 +11,8 @@ from eef_jax import scores
 from eef_jax.methods import _forks
 from eef_jax.report import accounting, markdown, results
 from eef_jax.report.exploration import is_rollout
+from eef_jax.report.judged import through_failure
 from eef_jax.report.page import figures
-from eef_jax.report.page.attempts import through_failure
 from eef_jax.report.page.figures import Line
 from eef_jax.report.page.parts import Cell, Figure, Link, Section, Table
 from eef_jax.report.page.summary import completed

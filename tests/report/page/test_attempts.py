@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from eef_jax.report.judged import Fact
 from eef_jax.report.page import attempts
 from eef_jax.report.run import read
 from tests import toyrun
@@ -70,5 +71,5 @@ def test_of_a_large_run_experts_selected_and_a_sample_are_shown(run):
 def test_a_page_that_is_large_enough_gets_no_more_of_the_others(run):
     viewer = attempts.pack([run], ["eef"], most_bytes=-1)
     rows = [row for row, _, _ in records(viewer).values()]
-    assert all(row["facts"] & attempts.SELECTED or row["agent"] == "expert" for row in rows)
+    assert all(row["facts"] & Fact.SELECTED or row["agent"] == "expert" for row in rows)
     assert len(rows) == 16

@@ -52,7 +52,9 @@ def path(tmp_path_factory):
     tfrecord.write(stage.folder / "dataset", [example])
     stage.commit(stage.manifest()["counts"], toyrun.PROVENANCE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eef_jax.report.page.tokens.Texts.of", lambda self, token: texts[token])
+        patch.setattr(
+            "eef_jax.report.tokens.Texts.pieces", lambda self, ids: [texts[i] for i in ids]
+        )
         write(work)
     return work.root / "report.html"
 
@@ -155,7 +157,11 @@ def test_the_chain_of_states(tab, path):
     kinds = page.page.locator(".steps > .step").evaluate_all("xs => xs.map(x => x.classList[1])")
     assert kinds == ["kept", "harmful", "kept", "none"]
     said = page.text(".steps")
-    assert "kept: it leads from a state the policy failed from to one it won from" in said
+    first = page.texts("#step-0 .why")
+    assert first == [
+        "for s₀: kept, it leads from a state the policy failed from to one it won from",
+        "for s₂: masked, context before the important state, not learned",
+    ]
     assert "masked: the policy won from before it and failed after it" in said
     assert "s₀ is solved by the expert's beneficial action 1, then the policy's own" in said
     assert "s₂ is solved by the expert's beneficial action 3" in said

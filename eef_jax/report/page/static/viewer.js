@@ -15,7 +15,6 @@
   const SELECTS = { run: "method", kind: "played by", round: "round", outcome: "outcome", tag: "tag" };
   const KINDS = { expert: "expert", explore: "exploration", evaluate: "held-out test" };
   const HIDDEN = /[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
-  const DIGITS = "₀₁₂₃₄₅₆₇₈₉";
 
   const $ = (id) => document.getElementById(id);
   let data = null; // the index, with its rows as arrays
@@ -61,7 +60,6 @@
     return box;
   }
 
-  const stateName = (number) => "s" + [...String(number)].map((digit) => DIGITS[digit]).join("");
   const count = (number, word) => `${number.toLocaleString("en")} ${word}${number === 1 ? "" : "s"}`;
 
   async function unpack(node) {
@@ -141,7 +139,14 @@
       const parent = await attempt(data.byNumber.get(record.parent));
       before = parent.steps.slice(0, data.rows.fork[row]);
     }
-    return { row, record, steps: [...before, ...own], final: texts[record.final] };
+    const chains = (record.chains ?? []).map((chain) => ({
+      ...chain,
+      verdicts: chain.verdicts.map((all) => all.map(([reason, words]) => ({ reason, words: texts[words] }))),
+      unused: chain.unused.map((words) => texts[words]),
+      states: chain.states.map((s) => (
+        { ...s, words: texts[s.words], way: texts[s.way], notes: s.notes.map((note) => texts[note]) })),
+    }));
+    return { row, record, chains, steps: [...before, ...own], final: texts[record.final] };
   }
 
   // --- the list and its filters ---------------------------------------------------------------
@@ -418,7 +423,7 @@
   }
 
   function chainOrSteps(one) {
-    const chains = one.record.chains ?? [];
+    const chains = one.chains;
     if (!chains.length) return plainSteps(one);
     const wanted = state.get("at");
     const chain = chains.find((c) => String(c.round) === wanted)
@@ -429,8 +434,8 @@
     const list = el("ol", { class: "steps" });
     for (let i = 0; i <= one.steps.length; i++) {
       const here = chain.states.find((s) => s.step === i);
-      if (here) list.append(stateItem(one, chain, here));
-      if (i < one.steps.length) list.append(stepItem(one, i, chain.reasons[i] ?? [], chain));
+      if (here) list.append(stateItem(here));
+      if (i < one.steps.length) list.append(stepItem(one, i, chain.verdicts[i], chain.unused[i]));
     }
     list.append(endItem(one));
     return [...nodes, list];
@@ -447,9 +452,10 @@
     return group;
   }
 
+  const given = (reason) => ({ reason, words: inWords(reason) });
   const inWords = (reason) => (data.why[reason] ? `${reason.split(":")[0]}: ${data.why[reason]}` : reason);
   const kindOf = (reason) => (reason.startsWith("kept") ? "kept" : reason.includes("harmful") ? "harmful" : "context");
-  const kindOfAll = (reasons) => (reasons.length ? kindOf(reasons[0]) : "none");
+  const kindOfAll = (verdicts) => (verdicts.length ? kindOf(verdicts[0].reason) : "none");
 
   // The chain in one line: states as circles, actions as blocks between them.
   function map(one, chain) {
@@ -459,9 +465,9 @@
       if (here) {
         const share = here.completed ? `${here.wins}/${here.completed}` : "–";
         line.append(el("span", { class: `node ${labelOf(here)}` },
-          el("b", {}, stateName(chain.states.indexOf(here))), el("span", {}, share)));
+          el("b", {}, here.name), el("span", {}, share)));
       }
-      if (i < one.steps.length) line.append(el("span", { class: `act ${kindOfAll(chain.reasons[i] ?? [])}` }));
+      if (i < one.steps.length) line.append(el("span", { class: `act ${kindOfAll(chain.verdicts[i])}` }));
     }
     line.append(el("span", { class: `node end ${data.rows.win[one.row] ? "passed" : "failed"}` }, data.rows.win[one.row] ? "won" : "lost"));
     const legend = el("p", { class: "legend" });
@@ -471,45 +477,37 @@
     for (const [kind, name] of kinds) {
       legend.append(el("span", {}, el("i", { class: `act ${kind}` }), name));
     }
-    return el("div", { class: "mapbox" }, line, ...learned.map((s) => learnedLine(chain, s)), legend);
+    return el("div", { class: "mapbox" }, line, ...learned.map(learnedLine), legend);
   }
 
   // What is learned from an important state: the expert's actions, then the policy's own up to the win.
-  function learnedLine(chain, here) {
+  function learnedLine(here) {
     const row = data.byNumber.get(here.solution);
     const fork = Math.max(data.rows.fork[row], here.step);
     const [kept, own] = [fork - here.step, data.rows.length[row] - fork];
-    const label = `${stateName(chain.states.indexOf(here))} is solved by ${kept} of the expert's actions and ${own} of the policy's`;
+    const label = `${here.name} is solved by ${kept} of the expert's actions and ${own} of the policy's`;
     const line = el("div", { class: "map learned", role: "img", "aria-label": label });
-    line.append(el("b", {}, `${stateName(chain.states.indexOf(here))} solved by`));
+    line.append(el("b", {}, `${here.name} solved by`));
     for (let i = 0; i < kept + own; i++) line.append(el("span", { class: `act ${i < kept ? "kept" : "own"}` }));
     line.append(el("b", { class: "won" }, "won"));
     return line;
   }
 
   function described(one, chain) {
-    const states = chain.states.map((s, k) => `${stateName(k)} after ${count(s.step, "action")} ${said(s)}`);
+    const states = chain.states.map((s) => `${s.name} after ${count(s.step, "action")} ${s.words}`);
     return `Chain of states: ${states.join("; ")}`;
   }
 
   const labelOf = (s) => (s.passed === null ? "unlabelled" : s.passed ? "passed" : "failed");
-  function said(s) {
-    if (s.passed === null) return "has no completed rollout, so no label";
-    return `${s.passed ? "passed" : "failed"}: ${s.wins} of ${count(s.completed, "completed rollout")} won`;
-  }
 
-  function stateItem(one, chain, here) {
-    const k = chain.states.indexOf(here);
+  function stateItem(here) {
     const line = el("li", { class: `state ${labelOf(here)}` });
-    line.append(el("p", {}, el("b", {}, stateName(k)), " ", said(here)));
-    if (here.recovers) line.append(el("p", { class: "why" }, "It failed after a state that passed: it needs recovery."));
+    line.append(el("p", {}, el("b", {}, here.name), " ", here.words));
+    for (const note of here.notes) line.append(el("p", { class: "why" }, note));
     const rollouts = el("p", { class: "rollouts" });
     here.rollouts.forEach((number, i) => rollouts.append(rolloutLink(number, `rollout ${i + 1}`)));
     line.append(rollouts);
-    if (here.solution >= 0) line.append(solution(one, chain, here));
-    else if (here.recovers || (k === 0 && here.passed === false)) {
-      line.append(el("p", { class: "why" }, "No later state passed: nothing is learned from it."));
-    }
+    if (here.solution >= 0) line.append(solution(here));
     return line;
   }
 
@@ -523,24 +521,19 @@
   }
 
   // The winning continuation: what is learned from an important state.
-  function solution(one, chain, here) {
+  function solution(here) {
     const row = data.byNumber.get(here.solution);
     const box = el("div", { class: "solution" });
-    const name = stateName(chain.states.indexOf(here));
     if (row === undefined) {
-      box.append(el("p", {}, `${name} is solved by a rollout that is not in this page.`));
+      box.append(el("p", {}, `${here.name} is solved by a rollout that is not in this page.`));
       return box;
     }
     const fork = data.rows.fork[row];
-    const which = fork === here.step + 1 ? `action ${fork}` : `actions ${here.step + 1} to ${fork}`;
-    const via = fork > here.step
-      ? `the expert's beneficial ${which}, then the policy's own`
-      : "the policy's own actions alone";
     const actions = data.rows.actions[row].split(" → ").slice(Math.max(fork, here.step));
     const path = el("p", { class: "path" });
     actions.forEach((action, i) => path.append(i ? " → " : "", el("code", { class: "kept" }, text(action))));
     box.append(
-      el("p", {}, el("b", {}, "Winning continuation. "), `${name} is solved by ${via}: `,
+      el("p", {}, el("b", {}, "Winning continuation. "), `${here.name} is solved by ${here.way}: `,
         el("a", { href: address({ ...NONE, ...keyOf(row) }) }, "the selected trajectory"), ", ",
         el("a", { href: address({ ...keyOf(row, "with_"), step: "" }) }, "side by side"), "."),
       path,
@@ -558,7 +551,7 @@
     const fork = data.rows.fork[one.row];
     one.steps.forEach((_, i) => {
       if (fork && i === fork) list.append(forkItem(one));
-      list.append(stepItem(one, i, verdict ? [verdict.reasons[i]] : [], null));
+      list.append(stepItem(one, i, verdict ? [given(verdict.reasons[i])] : [], ""));
     });
     list.append(endItem(one));
     return [...nodes, list];
@@ -583,26 +576,24 @@
 
   // --- a step ---------------------------------------------------------------------------------
 
-  function stepItem(one, i, reasons, chain) {
+  function stepItem(one, i, verdicts, unused) {
     const step = one.steps[i];
-    const line = el("li", { class: `step ${kindOfAll(reasons)}`, id: `step-${i}` });
+    const line = el("li", { class: `step ${kindOfAll(verdicts)}`, id: `step-${i}` });
     const button = el("button", { type: "button", class: "step-head", "aria-expanded": "false" });
     button.append(
       el("span", { class: "no" }, String(i + 1)),
       el("code", {}, text(step.action ?? "(no action)")),
       el("span", { class: "by" }, step.expert ? "expert" : "policy"),
     );
-    if (reasons.length) button.append(el("span", { class: `verdict ${kindOf(reasons[0])}` }, kindOf(reasons[0])));
+    if (verdicts.length) button.append(el("span", { class: `verdict ${kindOfAll(verdicts)}` }, kindOfAll(verdicts)));
     button.addEventListener("click", () => {
       go({ step: state.get("step") === String(i) ? "" : String(i) });
     });
     line.append(button);
-    for (const reason of reasons) {
-      line.append(el("p", { class: "why" }, text(inWords(reason))));
+    for (const { words } of verdicts) {
+      line.append(el("p", { class: "why" }, text(words)));
     }
-    if (!reasons.length && chain && chain.states.length && !data.rows.win[one.row]) {
-      line.append(el("p", { class: "why" }, "not used: it leads to no state that passed"));
-    }
+    if (unused) line.append(el("p", { class: "why" }, unused));
     return line;
   }
 

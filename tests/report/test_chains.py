@@ -5,20 +5,20 @@ import dataclasses
 import pytest
 
 from eef_jax.methods.eef import Eef
-from eef_jax.report.page.chains import Round
+from eef_jax.report.chains import Round
 from eef_jax.report.run import read
 from eef_jax.storage.trajectories import index_trajectories, write_trajectories
 from eef_jax.types import KEPT_BENEFICIAL, KEPT_EXPERT_WIN, MASKED_CONTEXT, MASKED_HARMFUL, Outcome
 from tests import toyrun
 
 
-def chain(work, task, number=2):
+def chain(work, task, number=2, expert=None):
     run = read(work)
     experts = {a.id: a for a in run.attempts("expert")}
     played = run.attempts(f"round_{number}/explore") if number else ()
     before = run.attempts("round_1/explore") if number > 1 else ()
     known = {a.id: a for a in (*experts.values(), *before, *played)}
-    return Round(run, number, experts, known).chain(experts[f"expert/toy/train/{task}"])
+    return Round(run, number, experts, known).chain(experts[expert or f"expert/toy/train/{task}"])
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +37,53 @@ def test_states_are_labelled_and_important_ones_have_solutions(work):
     assert solutions == [1, None, 3, None]
 
 
-def test_actions_have_every_reason_that_a_selection_gives(work):
-    assert chain(work, 1).reasons == [
-        (KEPT_BENEFICIAL, MASKED_CONTEXT),
-        (MASKED_HARMFUL,),
-        (KEPT_BENEFICIAL,),
-        (),
+def said(found):
+    return [[(v.reason, v.states) for v in verdicts] for verdicts in found.verdicts]
+
+
+def test_actions_have_every_verdict_with_the_states_that_it_is_for(work):
+    assert said(chain(work, 1)) == [
+        [(KEPT_BENEFICIAL, (0,)), (MASKED_CONTEXT, (2,))],
+        [(MASKED_HARMFUL, ())],
+        [(KEPT_BENEFICIAL, (2,))],
+        [],
     ]
+
+
+def test_verdicts_and_states_in_words(work):
+    found = chain(work, 1)
+    (kept, context), (harmful,), *_ = found.verdicts
+    assert kept.words.startswith("for s₀: kept, it leads from a state the policy failed from")
+    assert context.words == "for s₂: masked, context before the important state, not learned"
+    assert harmful.words == "masked: the policy won from before it and failed after it"
+    assert [v.kind for v in (kept, context, harmful)] == ["kept", "context", "harmful"]
+    both = dataclasses.replace(context, states=(2, 14))
+    assert both.words.startswith("for s₂ and s₁₄: masked, ")
+    assert dataclasses.replace(kept, reason="kept: a method's own", states=()).words == (
+        "kept: a method's own"
+    )
+    assert found.states[1].words == "passed: 1 of 1 completed rollout won"
+
+
+def test_an_attempt_that_begins_alike_has_states_of_its_own(tmp_path):
+    """The second expert leaves the first one's path at s_1: s_2 is not one of its states."""
+    one = toyrun.experts()[1]
+    other = toyrun.attempt(
+        one.task, ["search[thing]", *["click[back]"] * 3], False, source="expert", id="other"
+    )
+    work = toyrun.make(tmp_path / "run")
+    stage = work.stage("expert")
+    write_trajectories(stage.folder, [*toyrun.experts(), other])
+    stage.commit(toyrun.counts([*toyrun.experts(), other]), toyrun.PROVENANCE)
+    found = chain(work, 1, expert="other")
+    assert said(found)[0] == [(KEPT_BENEFICIAL, (0,)), (MASKED_CONTEXT, ())]
+    assert found.states[0].number == 0 and len(found.states) == 2
 
 
 def test_an_expert_win_has_no_states_but_the_first(work):
     found = chain(work, 0)
     assert [s.step for s in found.states] == [0]
-    assert found.reasons == [(KEPT_EXPERT_WIN,)] * 2
+    assert said(found) == [[(KEPT_EXPERT_WIN, ())]] * 2
     assert chain(work, 0, number=0).states == []
 
 
@@ -65,7 +99,7 @@ def test_a_state_without_a_completed_rollout_has_no_label(tmp_path):
     found = chain(work, 1, number=1)
     assert [s.passed for s in found.states] == [False, None, False, True]
     assert not any(s.recovers for s in found.states)  # s_1 leaves the chain, s_0 failed
-    assert found.reasons == [()] * 4  # nothing was selected
+    assert said(found) == [[]] * 4  # nothing was selected
 
 
 def test_the_threshold_of_the_method_holds(tmp_path):
