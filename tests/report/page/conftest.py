@@ -43,7 +43,7 @@ class Tab:
     def press(self, *keys):
         for key in keys:
             self.page.keyboard.press(key)
-        self.settle()
+            self.settle()  # an arrow moves through the steps of an attempt that is shown
 
     def click(self, selector):
         self.page.click(selector)
