@@ -94,6 +94,14 @@ def test_filters_of_the_list(show, root):
         show(root, tag="hrd")
 
 
+def test_filters_are_of_the_list_alone(show, root):
+    for given in ({"task": "toy/train/1"}, {"tokens": True}):
+        with pytest.raises(ConfigError, match="--tag filters the list of tasks"):
+            show(root, tag="hard", **given)
+        with pytest.raises(ConfigError, match="--recovery filters the list of tasks"):
+            show(root, recovery=True, **given)
+
+
 def test_the_list_of_an_earlier_round(show, root):
     row = next(line for line in show(root, round=0).splitlines() if "toy/train/0" in line)
     assert row.split() == ["toy/train/0", "won", "expert", "easy", "goal", "0"]
@@ -103,8 +111,8 @@ def test_the_list_of_an_earlier_round(show, root):
 
 def test_the_chain_of_states_with_its_reasons(show, root):
     shown = show(root, task="toy/train/1")
-    assert "s₀ 0/1 ━━ s₁ 1/1 ╳╳ s₂ 0/1 ━━ s₃ 1/1 ┄┄ lost" in shown.replace("\xa0", " ")
-    assert " In round 2 " in f" {shown}".replace("\n", " ") and "--round=1" in shown
+    assert "s₀:0/1 ━━ s₁:1/1 ╳╳ s₂:0/1 ━━ s₃:1/1 ┄┄ lost\n" in shown
+    assert "In round 2 (--round=1 for another):\n" in shown
     said = " ".join(shown.split())
     assert "1 search[thing] kept for s₀: kept, it leads from a state the policy failed" in said
     assert "for s₂: masked, context before the important state, not learned" in said

@@ -42,6 +42,8 @@ def _shown(run: Run) -> Iterable[RenderableType]:
     number = last if given.round is None else given.round
     if not 0 <= number <= last:
         raise ConfigError(f"--round is {number}: rounds 0 to {last} of this run have been played")
+    if given.task is not None or given.tokens:
+        _check_no_filter()
     if given.task is None and given.tokens:
         return tokens.first_batch(run, number)
     judged = Judged(run)
@@ -58,6 +60,14 @@ def _last_round(run: Run) -> int:
     stages = ("explore", "select")
     done = (n for n in range(run.rounds + 1) for s in stages if f"round_{n}/{s}" in run.manifests)
     return max(done, default=0)
+
+
+def _check_no_filter() -> None:
+    for name in (*_FACTS, "tag", "outcome", "search"):
+        if flags.FLAGS[name].value:
+            raise ConfigError(
+                f"--{name} filters the list of tasks: leave it or --task, --tokens out"
+            )
 
 
 def _filters(judged: Judged) -> tasks.Filters:

@@ -15,12 +15,7 @@ from eef_jax.view.screen import STYLES, Part, line, text
 _INDENT = 5
 # An action in the map of the chain, by its kind: told apart without colours, too.
 _BARS = {"kept": "━━", "harmful": "╳╳", "context": "──", "unused": "┄┄"}
-_NAMES = {
-    "kept": "kept",
-    "harmful": "harmful",
-    "context": "context",
-    "unused": "not\N{NO-BREAK SPACE}used",
-}
+_NAMES = {kind: kind for kind in _BARS} | {"unused": "not used"}
 
 
 def shown(
@@ -96,7 +91,7 @@ def _map(chain: Chain, expert: Attempt) -> RenderableType:
         if number in states:
             state = states[number]
             share = f"{state.wins}/{state.completed}" if state.completed else "–"
-            parts += [(f"{state.name}\N{NO-BREAK SPACE}{share}", _style(state)), " "]
+            parts += [(f"{state.name}:{share}", _style(state)), " "]
         kind = _kind(verdicts)
         parts += [(_BARS[kind], STYLES[kind]), " "]
     return line(*parts, ("won", STYLES["passed"]) if expert.win else ("lost", STYLES["failed"]))
@@ -104,7 +99,7 @@ def _map(chain: Chain, expert: Attempt) -> RenderableType:
 
 def _legend(chain: Chain) -> RenderableType:
     kinds = {_kind(verdicts) for verdicts in chain.verdicts}
-    parts: list[Part] = ["s₀ 0/1: wins of completed rollouts"]
+    parts: list[Part] = ["s₀:0/1 completed rollouts won"]
     for kind in (kind for kind in _BARS if kind in kinds):
         parts += [" · ", (_BARS[kind], STYLES[kind]), f" {_NAMES[kind]}"]
     return line(*parts)

@@ -34,7 +34,7 @@ class Filters:
     outcome: str
     search: str
 
-    def pass_(self, attempts: Sequence[Attempt], judged: Judged) -> bool:
+    def admit(self, attempts: Sequence[Attempt], judged: Judged) -> bool:
         """Whether a task is listed; `attempts` are those at it."""
         task = attempts[0].task
         hay = f"{task.goal} {task.id}".lower()
@@ -67,23 +67,26 @@ def shown(judged: Judged, filters: Filters, round: int) -> Iterator[RenderableTy
         round: whose rollouts and verdicts are shown.
     """
     tasks = by_task(judged)
-    found = [attempts for attempts in tasks.values() if filters.pass_(attempts, judged)]
+    found = [attempts for attempts in tasks.values() if filters.admit(attempts, judged)]
     if found:
         yield _table(found, judged, round)
     of = f" of {len(tasks):,}" if len(found) < len(tasks) else ""
     noun = "task" if len(tasks) == 1 else "tasks"
     yield line(f"{len(found):,}{of} {noun}, round {round}. --task=ID shows one.")
     if found:
-        yield line(
-            "states: s₀, s₁, ... that the policy ",
-            (f"{_MARKS[True]} won", STYLES["passed"]),
-            " or ",
-            (f"{_MARKS[False]} failed", STYLES["failed"]),
-            f" from ({_MARKS[None]} no completed rollout); learned: the states whose solution is "
-            "trained on, or the expert's win; ",
-            (_THROUGH, STYLES["kept"]),
-            " solved only through an expert's failure",
-        )
+        yield from _legend()
+
+
+def _legend() -> Iterator[RenderableType]:
+    won, failed = (
+        (f"{_MARKS[True]} won", STYLES["passed"]),
+        (f"{_MARKS[False]} failed", STYLES["failed"]),
+    )
+    yield line(
+        "states: the policy ", won, " or ", failed, f" from s₀, s₁, ...; {_MARKS[None]} unknown"
+    )
+    yield line("learned: states whose solution is trained on; expert: the expert's win")
+    yield line((_THROUGH, STYLES["kept"]), " solved only through an expert's failure")
 
 
 def _table(found: Sequence[Sequence[Attempt]], judged: Judged, round: int) -> Table:

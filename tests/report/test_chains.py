@@ -65,6 +65,32 @@ def test_verdicts_and_states_in_words(work):
     assert found.states[1].words == "passed: 1 of 1 completed rollout won"
 
 
+def test_why_an_action_is_not_used(work):
+    found = chain(work, 1)
+    nothing = dataclasses.replace(found, verdicts=[()] * 4)
+    assert [nothing.unused(step) for step in range(4)] == [
+        *["not used: no solution needs it"] * 3,
+        "not used: no state after it was explored",
+    ]
+    failed = [dataclasses.replace(state, passed=False) for state in found.states]
+    assert dataclasses.replace(nothing, states=failed).unused(0) == (
+        "not used: no state after it passed"
+    )
+    assert found.unused(0) == "" and dataclasses.replace(nothing, states=()).unused(0) == ""
+
+
+def test_who_solves_a_state(work):
+    first, second, third, _ = chain(work, 1).states
+    assert first.way == "the expert's beneficial action 1, then the policy's own"
+    assert second.way == "" and second.notes == ()
+    assert third.notes == ("It failed after a state that passed: it needs recovery.",)
+    longer = dataclasses.replace(first, solution=third.solution)
+    assert longer.way.startswith("the expert's beneficial actions 1 to 3, then")
+    assert chain(work, 0).states[0].way == "the policy's own actions alone"
+    unsolved = dataclasses.replace(third, solution=None)
+    assert unsolved.notes[-1] == "No later state passed: nothing is learned from it."
+
+
 def test_an_attempt_that_begins_alike_has_states_of_its_own(tmp_path):
     """The second expert leaves the first one's path at s_1: s_2 is not one of its states."""
     one = toyrun.experts()[1]
