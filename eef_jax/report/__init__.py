@@ -3,6 +3,8 @@
 Loads no JAX and needs no accelerator. Unfinished stages are named as missing. `run` reads the
 files; `results`, `exploration`, `accounting`, `actions` and `examples` are the sections, `warnings`
 what comes before them; `markdown` formats text; `page` makes `report.html`, of one or several runs.
+`judged` and `chains` (an expert's attempt as the paper's Figure 1) say what rounds make of them,
+`tokens` what is trained on: for the page's viewer and the terminal's (`eef_jax.view`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -63,11 +63,10 @@ def _last_round(run: Run) -> int:
 
 
 def _check_no_filter() -> None:
+    """Raises ConfigError where a filter of the list is given."""
     for name in (*_FACTS, "tag", "outcome", "search"):
         if flags.FLAGS[name].value:
-            raise ConfigError(
-                f"--{name} filters the list of tasks: leave it or --task, --tokens out"
-            )
+            raise ConfigError(f"--{name} filters the list of tasks: not with --task or --tokens")
 
 
 def _filters(judged: Judged) -> tasks.Filters:

@@ -78,13 +78,10 @@ def shown(judged: Judged, filters: Filters, round: int) -> Iterator[RenderableTy
 
 
 def _legend() -> Iterator[RenderableType]:
-    won, failed = (
-        (f"{_MARKS[True]} won", STYLES["passed"]),
-        (f"{_MARKS[False]} failed", STYLES["failed"]),
-    )
-    yield line(
-        "states: the policy ", won, " or ", failed, f" from s₀, s₁, ...; {_MARKS[None]} unknown"
-    )
+    won = (f"{_MARKS[True]} won", STYLES["passed"])
+    failed = (f"{_MARKS[False]} failed", STYLES["failed"])
+    unknown = f" from s₀, s₁, ...; {_MARKS[None]} unknown"
+    yield line("states: the policy ", won, " or ", failed, unknown)
     yield line("learned: states whose solution is trained on; expert: the expert's win")
     yield line((_THROUGH, STYLES["kept"]), " solved only through an expert's failure")
 
