@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 
-from eef_jax.report import markdown
+from benchmarks.common import tables
 
 HEADER = ("what", "measured", "must be", "kept")
 
@@ -36,7 +36,7 @@ class Measurement:
         sign = "<=" if self.at_most else ">="
         verdict = "yes" if self.within else "NO"
         value, bound = (f"{_number(x)} {self.unit}" for x in (self.value, self.bound))
-        return markdown.row([self.name, value, f"{sign} {bound}", verdict])
+        return tables.row([self.name, value, f"{sign} {bound}", verdict])
 
 
 def _number(value: float) -> str:
@@ -46,4 +46,4 @@ def _number(value: float) -> str:
 def table(measurements: Iterable[Measurement]) -> str:
     """Return all measurements as a Markdown table."""
     rows = (measurement.row() for measurement in measurements)
-    return "\n".join([*markdown.head(HEADER, texts=len(HEADER)), *rows])
+    return "\n".join([*tables.head(HEADER, texts=len(HEADER)), *rows])

@@ -18,12 +18,11 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.common import machine
+from benchmarks.common import machine, tables
 from benchmarks.common.measurement import Measurement, table
 from benchmarks.engine.workload import Workload
 from eef_jax import cli
 from eef_jax.errors import ConfigError
-from eef_jax.report import markdown
 from eef_jax.storage import provenance
 
 ROOT = Path(__file__).parents[2]
@@ -163,7 +162,7 @@ def times_table(repeats: list[dict[str, Any]]) -> list[str]:
                 f"{min(each['agreement'] for each in done):.1%}",
             ]
         )
-    return markdown.table(header, rows)
+    return tables.table(header, rows)
 
 
 def figures(repeats: list[dict[str, Any]]) -> list[Measurement]:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from benchmarks.common import machine
+from benchmarks.common import machine, tables
 from benchmarks.engine.ours import Player
 from benchmarks.engine.workload import Workload
 from eef_jax import cli
@@ -32,7 +32,6 @@ from eef_jax.engine.sampling import SamplingArrays, SamplingParams, sample
 from eef_jax.engine.scheduler import Scheduler
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import Model, merge
-from eef_jax.report import markdown
 from eef_jax.storage import provenance
 
 PROMPT, GENERATED = 128, 64  # tokens of each conversation
@@ -169,12 +168,12 @@ def main() -> None:
     rates = [rate(model, int(concurrency)) for concurrency in FLAGS.concurrency]
     parts = shares(model, FLAGS.experts)
     names = ("concurrency", "prefilled", "decoded")
-    lines = markdown.table(
+    lines = tables.table(
         ["at once", "prefilled tokens/s", "decoded tokens/s"],
         [[round(each[name]) for name in names] for each in rates],
         texts=0,
     )
-    lines += markdown.table(
+    lines += tables.table(
         ["part", "share of the time"], [[name, f"{share:.1%}"] for name, share in parts.items()]
     )
     print("\n".join(lines))

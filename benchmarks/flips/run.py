@@ -23,6 +23,7 @@ import numpy as np
 from absl import flags
 from etils import epath
 
+from benchmarks.common import tables
 from eef_jax import cli, pipeline, report, starting
 from eef_jax import config as config_lib
 from eef_jax.config import Config, numerics
@@ -30,7 +31,6 @@ from eef_jax.data.stored import StoredExamples
 from eef_jax.errors import EefError
 from eef_jax.learner.placement import Placement
 from eef_jax.learner.tuning import TRAINING
-from eef_jax.report import markdown
 from eef_jax.storage.metrics import MetricsWriter
 from eef_jax.storage.workdir import CHECKPOINT, read_workdir
 from eef_jax.train import checkpoint
@@ -203,10 +203,10 @@ def table(outcomes: Mapping[str, collections.Counter[Outcome]]) -> str:
     """The outcomes as a Markdown table."""
     columns = sorted({outcome for found in outcomes.values() for outcome in found} | {"silent"})
     total = sum(outcomes.values(), collections.Counter())
-    lines = markdown.head(("file", "flips", *columns), texts=1)
+    lines = tables.head(("file", "flips", *columns), texts=1)
     for kind, found in (*outcomes.items(), ("all", total)):
         cells = [found.total(), *(found[outcome] for outcome in columns)]
-        lines.append(markdown.row([kind, *map(str, cells)]))
+        lines.append(tables.row([kind, *map(str, cells)]))
     return "\n".join(lines)
 
 

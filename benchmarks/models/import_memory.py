@@ -17,8 +17,8 @@ import time
 
 from absl import flags
 
+from benchmarks.common import tables
 from eef_jax import cli
-from eef_jax.report import markdown
 
 BOUND = 1.15  # times the bytes of the parameters
 PERIOD = 0.0005  # seconds between two samples of the memory
@@ -104,7 +104,7 @@ def _anonymous(pid: int) -> int:
 def _main() -> None:
     given = flags.FLAGS
     header = ("folder", "parameters", "quantization", "MB", "peak MB", "share", "bound", "s")
-    print("\n".join(markdown.head(header, texts=3)), flush=True)
+    print("\n".join(tables.head(header, texts=3)), flush=True)
     with tempfile.TemporaryDirectory() as made:
         if not given.model:
             generate(made)
@@ -128,7 +128,7 @@ def _main() -> None:
                     None if quantization else f"{BOUND}",
                     seconds,
                 ]
-                print(markdown.row(cells), flush=True)
+                print(tables.row(cells), flush=True)
 
 
 def run() -> None:

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from benchmarks.common import tables
 from eef_jax import cli
 from eef_jax.config.sections import LoraConfig
 from eef_jax.models.config import ModelOptions
 from eef_jax.models.huggingface import folder as hf
 from eef_jax.models.model import Model, merge
-from eef_jax.report import markdown
 from eef_jax.text import tokenizer as tokenizer_lib
 
 KINDS = ("", "int8", "nf4")
@@ -103,7 +103,7 @@ def _main() -> None:
     tokens = np.asarray(tokenizer_lib.load(folder).encode(text)[: given.tokens], np.int32)
     header = ["base", "error of logits", "KL, nats", "same top token", "cosine of gradients"]
     header += ["ratio of their norms", "base, MB", "step, MB"]
-    print("\n".join(markdown.head(header)), flush=True)
+    print("\n".join(tables.head(header)), flush=True)
     plain = None
     for kind in KINDS:
         options = ModelOptions(
@@ -112,7 +112,7 @@ def _main() -> None:
         model = hf.load(folder, options)
         got = run_step(model, tokens)
         plain = plain or got
-        print(markdown.row(cells(kind, got, plain)), flush=True)
+        print(tables.row(cells(kind, got, plain)), flush=True)
 
 
 def run() -> None:

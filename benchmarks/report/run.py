@@ -23,13 +23,12 @@ from typing import Any
 from absl import flags
 from etils import epath
 
-from benchmarks.common import machine
+from benchmarks.common import machine, tables
 from eef_jax import cli, report
 from eef_jax import config as config_lib
 from eef_jax.envs.base import Env
 from eef_jax.errors import ConfigError
 from eef_jax.policies.scripted import ScriptedPolicy
-from eef_jax.report import markdown
 from eef_jax.rollout import loop, play
 from eef_jax.storage.trajectories import write_trajectories
 from eef_jax.storage.workdir import Workdir, open_workdir
@@ -202,7 +201,7 @@ def main() -> None:
         ["list of trajectories, from the start of loading", f"{opened.list:.0f} ms"],
         ["slowest of the filters", f"{max(opened.filters):.0f} ms"],
     ]
-    print("\n".join(markdown.table([machine.describe(), ""], rows)))
+    print("\n".join(tables.table([machine.describe(), ""], rows)))
 
 
 def run() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import app, flags
 
-from eef_jax.report import markdown
+from benchmarks.common import tables
 
 RESULTS = Path(__file__).parents[1] / "results" / "scaling"
 
@@ -138,7 +138,7 @@ def training(results: list[dict[str, Any]]) -> list[str]:
             _collectives(one),
         )
         rows.append(cells)
-    return markdown.table(header, rows, texts=3)
+    return tables.table(header, rows, texts=3)
 
 
 def sampling(results: list[dict[str, Any]]) -> list[str]:
@@ -163,7 +163,7 @@ def sampling(results: list[dict[str, Any]]) -> list[str]:
             _collectives(one),
         )
         rows.append(cells)
-    return markdown.table(header, rows, texts=4)
+    return tables.table(header, rows, texts=4)
 
 
 def _axes(mesh: dict[str, int]) -> str:

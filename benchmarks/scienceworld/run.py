@@ -30,6 +30,7 @@ from typing import Any
 
 from absl import flags
 
+from benchmarks.common import tables
 from benchmarks.common.measurement import HEADER, Measurement
 from benchmarks.scienceworld import official
 from eef_jax import cli
@@ -40,7 +41,6 @@ from eef_jax.envs.scienceworld.simulator import ENTRY_POINT, JAR, parse_payload
 from eef_jax.errors import ConfigError, did_you_mean
 from eef_jax.experts import gold
 from eef_jax.methods import _forks
-from eef_jax.report import markdown
 from eef_jax.rollout import loop
 from eef_jax.types import Episode, Task, Trajectory
 
@@ -291,7 +291,7 @@ def main() -> None:
     for part in FLAGS.parts:
         if part not in PARTS:
             raise ConfigError(f"unknown part {part!r} in --parts: {did_you_mean(part, PARTS)}")
-    print("\n".join(markdown.head(HEADER, texts=len(HEADER))), flush=True)
+    print("\n".join(tables.head(HEADER, texts=len(HEADER))), flush=True)
     for part in FLAGS.parts:
         for measurement in PARTS[part]():
             print(measurement.row(), flush=True)

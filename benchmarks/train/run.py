@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from benchmarks.common import machine
+from benchmarks.common import machine, tables
 from benchmarks.common.measurement import Measurement, table
 from benchmarks.train import recorded
 from eef_jax import cli
 from eef_jax.data.batches import Batches
 from eef_jax.errors import ConfigError
-from eef_jax.report import markdown
 from eef_jax.storage import provenance
 from eef_jax.types import Example
 
@@ -246,7 +245,7 @@ def report(results: list[dict[str, Any]], peers: list[str]) -> str:
         for result in results
         for peer in peers
     ]
-    return "\n".join([*markdown.table(HEADER, rows, texts=2), table(figures)])
+    return "\n".join([*tables.table(HEADER, rows, texts=2), table(figures)])
 
 
 def _commands(peers: list[str]) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import flags
 
-from benchmarks.common import machine
+from benchmarks.common import machine, tables
 from eef_jax import cli
 from eef_jax import config as config_lib
 from eef_jax import scores as scores_lib
@@ -23,7 +23,6 @@ from eef_jax.envs.base import Env
 from eef_jax.errors import ConfigError
 from eef_jax.experts import webshop_careful as expert
 from eef_jax.methods import _forks
-from eef_jax.report import markdown
 from eef_jax.rollout import loop, play
 from eef_jax.storage.files import write_json
 from eef_jax.storage.provenance import collect_provenance
@@ -247,7 +246,7 @@ def main() -> None:
     results = pathlib.Path(given.results)
     results.mkdir(parents=True, exist_ok=True)
     write_json(results / f"webshop-expert-{given.split}.json", figures | played)
-    print("\n".join(markdown.table(HEADER, [row.row() for row in rows])))
+    print("\n".join(tables.table(HEADER, [row.row() for row in rows])))
 
 
 if __name__ == "__main__":

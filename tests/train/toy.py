@@ -71,10 +71,10 @@ def share_steps(patch: pytest.MonkeyPatch) -> None:
     """
     make, made = step_lib.make_step, {}
 
-    def shared(model, optimizer, *, mesh, accumulation_steps=1):
-        key = (id(model), id(optimizer), mesh, accumulation_steps)
+    def shared(model, optimizer, **options):
+        key = (id(model), id(optimizer), *sorted(options.items()))
         if key not in made:
-            step = make(model, optimizer, mesh=mesh, accumulation_steps=accumulation_steps)
+            step = make(model, optimizer, **options)
             made[key] = step, model, optimizer  # which keeps the ids from being used again
         return made[key][0]
 

@@ -62,7 +62,7 @@ def test_plays_on_from_the_states_of_failures():
 def test_the_documented_table_is_that_of_the_stored_figures():
     stored = json.loads((benchmark.RESULTS / "webshop-expert-train.json").read_text("utf-8"))
     rows = [benchmark.Figures(**row) for row in stored["rows"]]
-    table = benchmark.markdown.table(benchmark.HEADER, [row.row() for row in rows])
+    table = benchmark.tables.table(benchmark.HEADER, [row.row() for row in rows])
     assert "\n".join(table) in (ROOT / "docs/experts.md").read_text("utf-8")
 
 

@@ -5,6 +5,7 @@
 (() => {
   const ROW = 66; // pixels of a row of the list, as in the style
   const LONG = 20000; // characters of a text that are shown at once
+  const HEAD = 300; // characters of an action in its step's line
   const FACTS = { selected: 1, through: 2, recovery: 4, harmful: 8 };
   const FACT_NAMES = {
     through: "won only through a failure",
@@ -47,6 +48,8 @@
     parts.append(value.slice(done));
     return parts;
   }
+
+  const inShort = (value) => (value.length > HEAD ? `${value.slice(0, HEAD)} …` : value);
 
   function block(value, name) {
     const box = el("pre", { class: "text", tabindex: "0", "aria-label": name });
@@ -582,7 +585,7 @@
     const button = el("button", { type: "button", class: "step-head", "aria-expanded": "false" });
     button.append(
       el("span", { class: "no" }, String(i + 1)),
-      el("code", {}, text(step.action ?? "(no action)")),
+      el("code", {}, text(inShort(step.action ?? "(no action)"))),
       el("span", { class: "by" }, step.expert ? "expert" : "policy"),
     );
     if (verdicts.length) button.append(el("span", { class: `verdict ${kindOfAll(verdicts)}` }, kindOfAll(verdicts)));
