@@ -15,6 +15,7 @@ import struct
 import sys
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 from orbax.checkpoint.experimental import v1 as ocp
 
@@ -64,9 +65,14 @@ def _trajectories(workdir: pathlib.Path) -> Iterator[bytes]:
 
 
 def _checkpoints(workdir: pathlib.Path) -> Iterator[bytes]:
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever devices have stored it
     for folder in sorted(workdir.glob("**/checkpoint")):
-        stored = ocp.checkpointables_metadata(folder.resolve()).metadata
-        arrays = ocp.load_checkpointables(folder.resolve(), {"trainable": stored["trainable"]})
+        stored = ocp.checkpointables_metadata(folder.resolve()).metadata["trainable"]
+        wanted = {
+            name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=here)
+            for name, array in stored.items()
+        }
+        arrays = ocp.load_checkpointables(folder.resolve(), {"trainable": wanted})
         for name, array in sorted(arrays["trainable"].items()):
             values = np.asarray(array)
             yield f"{name} {values.dtype} {values.shape}".encode()

@@ -16,17 +16,18 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from etils import epath
 
-from benchmarks.common import machine
-from benchmarks.common.measurement import Measurement, table
+from benchmarks.common import machine, tables
+from benchmarks.common.measurement import HEADER, Measurement
 from benchmarks.faults import faulty, served
 from benchmarks.faults.compare import differences
 from eef_jax.rollout import keeping
@@ -125,6 +126,12 @@ class Command:
             raise RuntimeError(
                 f"{self.workdir} ended with {codes}: {self.log().read_text()[-2000:]}"
             )
+
+    def finish_once(self) -> pathlib.Path:
+        """Finish it, unless it is finished; returns its folder."""
+        if not (self.workdir / "report.md").exists():
+            self.finish()
+        return self.workdir
 
     def _start(self, flags: Sequence[str], log: pathlib.Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "eef_jax.main", *self._flags, *flags]
@@ -236,23 +243,40 @@ def plan(
 
 def measure(
     root: pathlib.Path, *, kills: int, served_kills: int, pair_kills: int
-) -> list[Measurement]:
-    """Make all runs in a folder; returns what must hold."""
-    reference = Command(root / "reference")
-    reference.finish()
+) -> Iterator[Measurement]:
+    """Make all runs in a folder, and say what must hold as soon as it is known.
+
+    Runs whose outcome the folder has are not made again.
+    """
+    reference = Command(root / "reference").finish_once()
     one = [
-        run_with_kills(Command(root / f"run-{n}"), each, reference.workdir)
+        run_once(Command(root / f"run-{n}"), each, reference)
         for n, each in enumerate(plan(kills, 0))
     ]
-    two = [
-        run_with_kills(Command(root / f"pair-{n}", processes=2), each, reference.workdir)
-        for n, each in enumerate(plan(pair_kills, 1, processes=2))
-    ]
-    rows = _rows("kills of a process", kills, one) + _rows("kills of one of two", pair_kills, two)
-    rows += _measure_served(root, served_kills) if served_kills else []
-    faulty_run = Command(root / "faulty", faulty.FLAGS)
-    faulty_run.finish()
-    return rows + faulty.measure(reference.workdir, faulty_run.workdir)
+    yield from _rows("kills of a process", kills, one)
+    if pair_kills:
+        # Two processes take sums in another order than one does.
+        pair = Command(root / "pair", processes=2).finish_once()
+        two = [
+            run_once(Command(root / f"pair-{n}", processes=2), each, pair)
+            for n, each in enumerate(plan(pair_kills, 1, processes=2))
+        ]
+        yield from _rows("kills of one of two", pair_kills, two)
+    if served_kills:
+        yield from _measure_served(root, served_kills)
+    faulty_run = Command(root / "faulty", faulty.FLAGS).finish_once()
+    yield from faulty.measure(reference, faulty_run)
+
+
+def run_once(command: Command, kills: Sequence[Kill], reference: pathlib.Path) -> Killed:
+    """`run_with_kills`, unless its outcome is there already."""
+    outcome = command.workdir.with_suffix(".json")
+    if outcome.exists():
+        return Killed(**json.loads(outcome.read_text("utf-8")))
+    shutil.rmtree(command.workdir, ignore_errors=True)  # of a measurement that was broken off
+    killed = run_with_kills(command, kills, reference)
+    write_json(outcome, dataclasses.asdict(killed))
+    return killed
 
 
 def _rows(name: str, count: int, runs: Sequence[Killed]) -> list[Measurement]:
@@ -294,24 +318,26 @@ def _measure_served(root: pathlib.Path, count: int) -> list[Measurement]:
 
 
 def main() -> None:
-    """Measure, print a table, and write the figures as JSON."""
+    """Measure, and print a table row by row; the figures are written as JSON at the end."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--served", type=int, default=10)
     parser.add_argument("--pairs", type=int, default=10)
-    parser.add_argument("--workdir", type=pathlib.Path, help="where the runs are made, and left")
+    parser.add_argument(
+        "--workdir", type=pathlib.Path, help="where the runs are made and left; found there again"
+    )
     parser.add_argument(
         "--out", type=pathlib.Path, default=pathlib.Path("benchmarks/results/faults.json")
     )
     args = parser.parse_args()
+    rows = []
+    print("\n".join(tables.head(HEADER, texts=len(HEADER))), flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(
-            args.workdir or pathlib.Path(folder),
-            kills=args.kills,
-            served_kills=args.served,
-            pair_kills=args.pairs,
-        )
-    print(table(rows))
+        root = args.workdir or pathlib.Path(folder)
+        counts = {"kills": args.kills, "served_kills": args.served, "pair_kills": args.pairs}
+        for each in measure(root, **counts):
+            print(each.row(), flush=True)
+            rows.append(each)
     figures = {
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine.describe(),
