@@ -9,6 +9,7 @@ import fnmatch
 import functools
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ _WORDS = {
 }
 # Of a base's folder: config, tokenizer and template. A checkpoint keeps a hash of the weights.
 _BASE_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
+_TUNE = re.compile(r"round_\d+/tune")
 
 
 _log = logging.getLogger(__name__)
@@ -188,12 +190,15 @@ def of_checkpoint(checkpoint: epath.Path, *, env: Env | None = None) -> dict[str
     """The stages behind a checkpoint that are no longer what its stage was made from.
 
     Args:
-        checkpoint: its own folder; outside of a work folder nothing is known.
+        checkpoint: its own folder; of one that is not in its stage's folder nothing is known.
         env: the environment that it will play.
     """
+    checkpoint = files.absolute(checkpoint)
     for root in files.parents(checkpoint):
         if (root / CONFIG).exists():
             stage = os.fspath(checkpoint.parent.relative_to(root))
+            if not _TUNE.fullmatch(stage):
+                return {}
             work = Workdir(root=root, config={})
             names = [name for name in _ancestry(stage) if work.stage(name).done()]
             return Lineage(work, env=env).stale(names)

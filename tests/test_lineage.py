@@ -122,12 +122,15 @@ def test_a_file_of_the_user_that_changed(tmp_path, file, stages):
     assert not Lineage(work, config, outside=True).stale(NAMES)
 
 
-def test_stages_behind_a_checkpoint(tmp_path, caplog):
+@pytest.mark.parametrize("root", ["", "run", None], ids=["in it", "relative", "absolute"])
+def test_stages_behind_a_checkpoint(tmp_path, caplog, monkeypatch, root):
     env = toygame.Corridor()
     work = made(tmp_path / "run", env=env, config=settings())
-    folder = epath.Path(tmp_path / "run/round_1/tune/checkpoint")
+    monkeypatch.chdir(tmp_path / "run" if root == "" else tmp_path)
+    folder = epath.Path(tmp_path / "run" if root is None else root) / "round_1/tune/checkpoint"
     lineage.warn_of_stale(folder, env=env)
-    lineage.warn_of_stale(epath.Path(tmp_path / "elsewhere/checkpoint"))
+    for other in ("elsewhere/checkpoint", "run/best/tune/checkpoint", "run/checkpoint"):
+        lineage.warn_of_stale(epath.Path(tmp_path / other))
     work.stage("round_2/select").commit({}, content="another")  # of a later round
     lineage.warn_of_stale(folder)
     assert not caplog.text
