@@ -21,7 +21,7 @@ from eef_jax.methods._solutions import Solution
 from eef_jax.methods.base import Attempts
 from eef_jax.types import KEPT_OTHER, KEPT_PREFERRED, Attempt, Episode, Loss, Selection, Task
 
-PREFERRED, OTHER = "preferred", "other"
+_PREFERRED, _OTHER = "preferred", "other"  # roles of selections
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +100,8 @@ def _pair(preferred: Attempt, other: Attempt) -> list[Selection]:
             advantages=(sign,) * attempt.length,
         )
         for attempt, reason, role, sign in (
-            (preferred, KEPT_PREFERRED, PREFERRED, 1.0),
-            (other, KEPT_OTHER, OTHER, -1.0),
+            (preferred, KEPT_PREFERRED, _PREFERRED, 1.0),
+            (other, KEPT_OTHER, _OTHER, -1.0),
         )
     ]
 
