@@ -39,6 +39,7 @@ FLAGS = flags.FLAGS
 STEPS, PAGE = 8, 800
 QUERIES = ("next", "b0000 tent", "hard", "zzz")  # what is typed into the search, one after another
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+_POLL_MS = 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +160,9 @@ def open_page(browser: Any, path: epath.PathLike) -> Opened:
     """Open the page, go to its trajectories and filter them."""
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.goto(f"file://{path}")
-    page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
-    paint = _entries(page, "first-contentful-paint", "startTime")[0]
+    # Not `wait_for_function`: it evaluates in the page, whose security policy forbids that.
+    while not (paint := _entries(page, "first-contentful-paint", "startTime")):
+        page.wait_for_timeout(_POLL_MS)
     page.goto("about:blank")
     page.goto(f"file://{path}#view=list")
     page.wait_for_selector(".row")
@@ -172,7 +174,7 @@ def open_page(browser: Any, path: epath.PathLike) -> Opened:
     page.select_option("#by-tag", "hard")
     filters = _entries(page, "filter", "duration")[1:]  # the first one lists everything
     page.close()
-    return Opened(first_paint=paint, list=listed, filters=filters)
+    return Opened(first_paint=paint[0], list=listed, filters=filters)
 
 
 def _entries(page: Any, name: str, field: str) -> list[float]:

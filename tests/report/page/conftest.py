@@ -1,5 +1,7 @@
 """Tabs of the browser that show a page, and remember what went wrong in it."""
 
+import time
+
 import pytest
 
 from tests import browsers
@@ -38,7 +40,11 @@ class Tab:
         self.settle()
 
     def settle(self):
-        self.page.wait_for_function(SETTLED)
+        # Not `wait_for_function`: it evaluates in the page, whose security policy forbids that.
+        end = time.monotonic() + 10
+        while not self.page.evaluate(SETTLED):
+            assert time.monotonic() < end, f"{self.hash} is not shown after 10 seconds"
+            self.page.wait_for_timeout(10)
 
     def press(self, *keys):
         for key in keys:
